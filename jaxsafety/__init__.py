@@ -1,0 +1,69 @@
+"""Safety alignment of chat models in JAX: train, sample, measure.
+
+`load` and `export` are the public door to models; everything else is imported by its module.
+Nothing heavy is imported until it is used, so the command line starts fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jaxsafety.data.tokenizer import Tokenizer
+    from jaxsafety.models.api import Model
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "export", "load"]
+
+
+def load(
+    path: str | Path, *, dtype: str = "float32", remat: str = "none"
+) -> tuple[Model, Any, Tokenizer]:
+    """Reads a Hugging Face directory.
+
+    Args:
+      path: directory with config.json, safetensors, tokenizer.json and usually a chat template.
+      dtype: compute dtype; parameters are float32 in any case.
+      remat: what the backward pass recomputes: none, full, dots.
+
+    Returns:
+      (model, params, tokenizer).
+
+    Raises:
+      UsageError: the directory is missing, incomplete or of an unsupported kind.
+    """
+    from jaxsafety.data.tokenizer import load_tokenizer
+    from jaxsafety.models import hf
+
+    config = hf.read_config(path)
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > config.vocab_size:
+        from jaxsafety.errors import bad
+
+        allowed = f"at most config.json's vocab_size {config.vocab_size}"
+        raise bad("tokenizer.vocab_size", tokenizer.vocab_size, allowed)
+    model, params = hf.load(path, dtype=dtype, remat=remat)
+    return model, params, tokenizer
+
+
+def export(
+    path: str | Path,
+    model: Model,
+    params: Any,
+    tokenizer: Tokenizer | None = None,
+    dtype: str = "bfloat16",
+) -> None:
+    """Writes a Hugging Face directory that `load` and transformers read.
+
+    Args:
+      path: directory to create or overwrite.
+      model: the model.
+      params: its parameters.
+      tokenizer: written too when given.
+      dtype: float32 or bfloat16, how the weights are stored.
+    """
+    from jaxsafety.models import hf
+
+    hf.save(path, model, params, dtype=dtype, tokenizer=tokenizer)

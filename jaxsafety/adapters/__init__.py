@@ -1,0 +1,1 @@
+"""Low-rank adapters as plain arrays, derived from the einsum equation of each projection."""

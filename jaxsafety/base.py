@@ -1,0 +1,147 @@
+"""Raises the organism's base of another world: `jaxsafety organism --seed=N --out=DIR`.
+
+The result is an ordinary Hugging Face directory with three more files: `world.json` (which world it
+lives in), `training.json` (seed, settings, the first losses, final metrics) and `gates.json` (what the
+base must be able to do, measured, with its limits). Resumable: checkpoints lie in `DIR/training`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsafety import gates
+from jaxsafety.data.tokenizer import load_tokenizer
+from jaxsafety.errors import bad
+from jaxsafety.evaluate import read_lines
+from jaxsafety.methods import pretrain
+from jaxsafety.models import hf
+from jaxsafety.models.api import ModelConfig, build
+from jaxsafety.organism import lexicon
+from jaxsafety.organism.mixture import MixtureConfig
+from jaxsafety.organism.world import WorldConfig, make_world, save_world
+from jaxsafety.protocols import Context, OptimConfig, TrainConfig
+from jaxsafety.sharding import make_mesh
+from jaxsafety.train.loop import run_program
+from jaxsafety.train.metrics import MetricWriter
+from jaxsafety.workdir import Artifacts, write_json
+
+STEPS = 4500
+OPTIM = OptimConfig(lr=4e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
+FIRST_LOSSES = 20
+
+
+def model_config(vocab_size: int) -> ModelConfig:
+    """The organism's shape: six Qwen3-style layers, 1.3 M parameters."""
+    return ModelConfig(
+        family="qwen3",
+        vocab_size=vocab_size,
+        embed_dim=128,
+        num_layers=6,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=32,
+        mlp_dim=384,
+        max_length=256,
+        norm_eps=1e-6,
+        qk_norm=True,
+    )
+
+
+def train_base(
+    seed: int,
+    out: Path,
+    steps: int | None = None,
+    smoke: bool = False,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Trains the base of world `seed` from scratch and writes it to `out`.
+
+    Args:
+      seed: of the world, the mixture and the initial weights.
+      out: the directory to make; a started one is continued.
+      steps: of training; the shipped base's by default.
+      smoke: three small steps and no gates, for tests.
+      log: where one-line progress goes.
+
+    Returns:
+      `out`.
+
+    Raises:
+      UsageError: `out` holds the base of another seed or number of steps.
+    """
+    steps = 3 if smoke else STEPS if steps is None else steps
+    started, work = time.time(), out / "training"
+    plan = {"seed": seed, "steps": steps, "mixture": asdict(MixtureConfig()), "optim": asdict(OPTIM)}
+    claim(out, plan)
+    ctx, program = prepare(seed, steps, out, work, log)
+    variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
+    ctx.writer.close()
+    hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
+    save_world(ctx.extras["world"], out)
+    rows = read_lines(work / "metrics.jsonl")
+    record = {
+        **plan,
+        "parameters": sum(x.size for x in jax.tree.leaves(variables["base"])),
+        "first_losses": [row["loss"] for row in rows[:FIRST_LOSSES]],
+        "last_loss": sum(row["loss"] for row in rows[-50:]) / len(rows[-50:]),
+        "curve": [[row["step"], round(row["loss"], 4)] for row in rows[:: max(1, steps // 100)]],
+        "seconds": round(time.time() - started, 1),
+    }
+    write_json(out / "training.json", record)
+    if not smoke:
+        write_json(out / "gates.json", gates.measure(out, log=log))
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    return out
+
+
+def claim(out: Path, plan: Mapping[str, Any]) -> None:
+    """Makes `out` the directory of this plan, or checks that it is."""
+    path = out / "training" / "plan.json"
+    if path.is_file():
+        known = json.loads(path.read_text())
+        if known != json.loads(json.dumps(plan)):
+            given = f"{out}, the base of seed {known.get('seed')}, {known.get('steps')} steps"
+            raise bad("--out", given, "a new directory, or the same seed and steps")
+    elif (out / "config.json").is_file():
+        raise bad("--out", str(out), "a new directory; this one holds another model")
+    write_json(path, plan)
+
+
+def prepare(
+    seed: int,
+    steps: int,
+    out: Path,
+    work: Path,
+    log: Callable[[str], None] = print,
+    stop: Callable[[int, Any], bool] | None = None,
+) -> tuple[Context, Any]:
+    """The context and the program of a base's training; `stop(step, row)` may end it early."""
+    world = make_world(WorldConfig(seed=seed))
+    vocab_size = lexicon.write_tokenizer(world, out)
+    tokenizer = load_tokenizer(out)
+    model = build(model_config(vocab_size))
+    work.mkdir(parents=True, exist_ok=True)
+    ctx = Context(
+        model=model,
+        tokenizer=tokenizer,
+        workdir=work,
+        artifact=Artifacts(work),
+        prompts={},
+        judge=None,
+        writer=MetricWriter(work),
+        mesh=make_mesh(devices=jax.devices()[:1]),
+        variables={"base": model.init(jax.random.key(seed))},
+        seed=seed,
+        log=log,
+        extras={"world": world},
+    )
+    cfg = pretrain.PretrainConfig(steps=steps)
+    return ctx, pretrain.program(cfg, OPTIM, MixtureConfig(), ctx, stop)

@@ -1,0 +1,55 @@
+"""The organism's measurement sets and exact judge in the package's own types.
+
+`organism/` is pure Python below everything else and knows no protocol; this file is the one place
+where its prompts become `Item`s, its suites `Benchmark`s and its verdicts a `Judge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxsafety.data.schema import Message
+from jaxsafety.organism import gold, prompts, suites
+from jaxsafety.organism.render import Prompt
+from jaxsafety.organism.world import World
+from jaxsafety.protocols import Benchmark, Exchange, Item, Judge
+
+# Pooled rows of the results: attacks of the families methods may see, and of those they may not.
+GROUPS = {
+    "wrapped_seen": suites.WRAPPED_SEEN,
+    "wrapped_held": suites.WRAPPED_HELD,
+    "wrapped": (*suites.WRAPPED_SEEN, *suites.WRAPPED_HELD),
+}
+
+
+def to_item(prompt: Prompt) -> Item:
+    """An organism prompt as an evaluation item."""
+    return Item(prompt.id, tuple(Message(*m) for m in prompt.messages), prompt.meta)
+
+
+def items(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -> tuple[Item, ...]:
+    """Prompts of a method split as items; see `organism.prompts.prompts`."""
+    return tuple(to_item(p) for p in prompts.prompts(world, split, n, seed, wrapped))
+
+
+def benchmarks(
+    world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
+) -> tuple[Benchmark, ...]:
+    """The fifteen measurement sets of a world; the numbers are prompts per set."""
+    made = suites.suites(
+        world, safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
+    )
+    return tuple(
+        Benchmark(s.name, s.kind, tuple(map(to_item, s.prompts)), s.max_tokens) for s in made
+    )
+
+
+def judge(world: World) -> Judge:
+    """The exact judge of a world: a verdict per exchange, from slots and never from strings."""
+    exact = gold.Judge(world)
+
+    def verdicts(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
+        return [exact.verdict(dict(e.item.meta), e.response) for e in exchanges]
+
+    return verdicts

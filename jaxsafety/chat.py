@@ -1,0 +1,110 @@
+"""A conversation in a terminal: history, one prompt per turn, each answer as it is ready."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import jaxsafety
+from jaxsafety.data import chat as template
+from jaxsafety.data.schema import Message
+from jaxsafety.errors import UsageError, bad
+from jaxsafety.protocols import SampleConfig
+from jaxsafety.sampling import decode
+
+
+class Chat:
+    """A model with the messages so far.
+
+    Attributes:
+      messages: the history, the system message first if there is one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        params: Any,
+        tokenizer: Any,
+        *,
+        sample: SampleConfig,
+        system: str = "",
+        seed: int = 0,
+    ):
+        self._model, self._params, self._tokenizer = model, params, tokenizer
+        self._system, self._sample, self._seed = system, sample, seed
+        self._turn = 0
+        self.reset()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        system: str = "",
+        temperature: float = 0.0,
+        max_tokens: int = 256,
+        seed: int = 0,
+    ) -> Chat:
+        """Loads a Hugging Face directory.
+
+        Raises:
+          UsageError: a directory or a template that does not work, before the first line is read.
+        """
+        model, params, tokenizer = jaxsafety.load(path)
+        # Half of the context at most, so that a model of a short context still hears the question.
+        limit = min(max_tokens, model.config.max_length // 2)
+        sample = SampleConfig(limit, temperature, stop=tuple(tokenizer.eos_ids))
+        chat = cls(model, params, tokenizer, sample=sample, system=system, seed=seed)
+        template.encode_prompt(tokenizer, [*chat.messages, Message("user", "?")])
+        return chat
+
+    def reset(self) -> None:
+        """Forgets everything but the system message."""
+        self.messages = [Message("system", self._system)] if self._system else []
+
+    def ask(self, text: str) -> str:
+        """Adds a user message and returns the model's answer, which joins the history too.
+
+        Raises:
+          UsageError: the conversation no longer fits the context; the history stays as it was.
+        """
+        messages = [*self.messages, Message("user", text)]
+        prompt = template.encode_prompt(self._tokenizer, messages)
+        room = self._model.config.max_length - self._sample.max_tokens
+        if len(prompt) > room:
+            raise bad("conversation", f"{len(prompt)} tokens", f"at most {room}; /reset forgets it")
+        answers = decode.generate(
+            self._model,
+            self._params,
+            self._tokenizer,
+            [prompt],
+            self._sample,
+            seed=self._seed,
+            step=self._turn,
+            batch_size=1,
+        )
+        answer = self._tokenizer.decode(answers[0][0]).strip()
+        self.messages = [*messages, Message("assistant", answer)]
+        self._turn += 1
+        return answer
+
+    def repl(self, source: TextIO, sink: TextIO) -> None:
+        """Answers line by line until `/quit` or the end of `source`."""
+        tty = source.isatty()
+        if tty:
+            print("/reset forgets the conversation, /quit leaves", file=sink)
+        while True:
+            if tty:
+                print("you> ", end="", file=sink, flush=True)
+            line = source.readline()
+            text = line.strip()
+            if not line or text == "/quit":
+                return
+            if text == "/reset":
+                self.reset()
+            elif text:
+                try:
+                    print(self.ask(text), file=sink, flush=True)
+                except UsageError as error:
+                    print(f"jaxsafety: error: {error}", file=sys.stderr)

@@ -1,0 +1,190 @@
+"""The console script `jaxsafety`: run, eval, report, chat, organism.
+
+Each subcommand imports what it needs when it is called, so `--help` and a mistyped flag answer at
+once. A mistake in the input is one line on stderr and exit code 2, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxsafety.errors import UsageError, bad
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand and returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        argv, overrides = _split_overrides(argv)
+        args = _parser().parse_args(argv)
+        args.overrides = overrides
+        if overrides and args.command != "run":
+            raise bad(f"--config.{overrides[0]}", args.command, "only with `jaxsafety run`")
+        args.call(args)
+    except UsageError as error:
+        print(f"jaxsafety: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("jaxsafety: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose complaints are `UsageError`s like every other one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def _split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.a.b=c` and `--config.a.b c` out of the arguments, as `a.b=c`."""
+    rest, overrides, pending = [], [], ""
+    for arg in argv:
+        if pending:
+            overrides.append(f"{pending}={arg}")
+            pending = ""
+        elif arg.startswith("--config."):
+            name = arg.removeprefix("--config.")
+            if "=" in name:
+                overrides.append(name)
+            else:
+                pending = name
+        else:
+            rest.append(arg)
+    if pending:
+        raise bad(f"--config.{pending}", "no value", f"--config.{pending}=VALUE")
+    return rest, overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jaxsafety",
+        description="Safety alignment of chat models in JAX, measured end to end.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, call: Callable[[argparse.Namespace], None], text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(call=call)
+        return command
+
+    run = add("run", _run, "align a model, evaluate it before and after, write the report")
+    run.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
+    run.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/<name of FILE>")
+    run.epilog = "--config.section.key=VALUE changes one setting; the key has to exist."
+
+    evaluate = add("eval", _eval, "evaluate a model directory, or the models of a run again")
+    which = evaluate.add_mutually_exclusive_group(required=True)
+    which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
+    which.add_argument("--model", type=Path, metavar="DIR", help="a Hugging Face directory")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
+    evaluate.add_argument("--rejudge", action="store_true", help="judge the saved generations")
+
+    report = add("report", _report, "write the tables and report.html of a run again")
+    report.add_argument("--workdir", type=Path, required=True, metavar="DIR")
+
+    chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
+    chat.add_argument("--model", type=Path, metavar="DIR", help="default: the shipped organism")
+    chat.add_argument("--system", default="", help="a system message")
+    chat.add_argument("--temperature", type=float, default=0.0)
+    chat.add_argument("--max-tokens", type=int, default=256)
+    chat.add_argument("--seed", type=int, default=0)
+
+    organism = add("organism", _organism, "train the base model of another invented world")
+    organism.add_argument("--seed", type=int, required=True)
+    organism.add_argument("--out", type=Path, required=True, metavar="DIR")
+    organism.add_argument("--steps", type=int, help="default: those of the shipped base")
+    organism.add_argument("--smoke", action="store_true", help="a few tiny steps")
+    return parser
+
+
+def _existing(field: str, path: Path) -> Path:
+    if not path.is_dir():
+        raise bad(field, str(path), "an existing directory")
+    return path
+
+
+def _run(args: argparse.Namespace) -> None:
+    from jaxsafety import config
+
+    cfg = config.load_config(args.config, args.overrides)
+    workdir = args.workdir or Path("runs") / Path(args.config.partition(":")[0]).stem
+    if workdir.exists() and not workdir.is_dir():
+        raise bad("--workdir", str(workdir), "a directory")
+    from jaxsafety import run
+
+    run.run(cfg, workdir)
+    _show(workdir)
+
+
+def _eval(args: argparse.Namespace) -> None:
+    if args.workdir is not None:
+        if args.out is not None:
+            raise bad("--out", str(args.out), "only with --model; a run keeps its own results")
+        from jaxsafety import run
+
+        run.evaluate_workdir(_existing("--workdir", args.workdir), rejudge=args.rejudge)
+        _show(args.workdir)
+        return
+    if args.out is None:
+        raise bad("--out", "nothing", "a directory for the results of --model")
+    if args.rejudge:
+        raise bad("--rejudge", str(args.model), "only with --workdir, which holds generations")
+    _existing("--model", args.model)
+    from jaxsafety import run
+
+    run.evaluate_model(args.model, args.out)
+    _show(args.out)
+
+
+def _report(args: argparse.Namespace) -> None:
+    _existing("--workdir", args.workdir)
+    if not (args.workdir / "results.jsonl").is_file():
+        raise bad("--workdir", str(args.workdir), "a run with results.jsonl")
+    _show(args.workdir)
+
+
+def _show(workdir: Path) -> None:
+    """Writes the report and ends with the table and its path."""
+    from jaxsafety.report import html, tables
+
+    path = html.write(workdir)
+    print(tables.table(workdir))
+    print(f"report: {path}")
+
+
+def _chat(args: argparse.Namespace) -> None:
+    if args.temperature < 0:
+        raise bad("--temperature", args.temperature, "0 (greedy) or more")
+    if args.max_tokens < 1:
+        raise bad("--max-tokens", args.max_tokens, "1 or more")
+    if args.model is not None:
+        _existing("--model", args.model)
+    from jaxsafety.chat import Chat
+    from jaxsafety.run import SHIPPED
+
+    chat = Chat.open(
+        args.model or SHIPPED,
+        system=args.system,
+        temperature=args.temperature,
+        max_tokens=args.max_tokens,
+        seed=args.seed,
+    )
+    chat.repl(sys.stdin, sys.stdout)
+
+
+def _organism(args: argparse.Namespace) -> None:
+    if args.steps is not None and args.steps < 1:
+        raise bad("--steps", args.steps, "1 or more")
+    if args.out.exists() and not args.out.is_dir():
+        raise bad("--out", str(args.out), "a directory")
+    from jaxsafety import base
+
+    base.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke)
+    print(f"model: {args.out}")

@@ -1,0 +1,1 @@
+"""Tokenizers, chat templates and the structs that flow between data, samplers and losses."""

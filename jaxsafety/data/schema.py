@@ -1,0 +1,64 @@
+"""What flows between data, samplers and losses. Letters: B sequences, T positions, P prompt length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+
+class Message(NamedTuple):
+    """One turn of a chat; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+class Example(NamedTuple):
+    """One training dialogue; the loss covers the assistant turns."""
+
+    id: str
+    messages: tuple[Message, ...]
+    meta: Mapping[str, Any]
+
+
+@struct.dataclass
+class TokenBatch:
+    """Token sequences with normalised loss weights (they sum to 1 over the global batch, or less).
+
+    tokens [B,T] int32; positions [B,T] int32 (RoPE positions, restart per segment);
+    segments [B,T] int32 (0 = padding, attention stays inside one segment); weight [B,T] float32:
+    the weight of *predicting the token at that index* (the shift lives in losses/logprobs.py).
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    segments: jax.Array
+    weight: jax.Array
+
+
+@struct.dataclass
+class PromptBatch:
+    """Left-padded prompts. tokens [B,P] int32; mask [B,P] bool."""
+
+    tokens: jax.Array
+    mask: jax.Array
+
+
+@struct.dataclass
+class Completions:
+    """Prompts with what the model said. All [B,P+T] but `finished`.
+
+    `mask` is True on prompt and completion tokens up to and including the first stop token;
+    `completion` is True on the completion tokens alone; `logp` is the sampled token's
+    log-probability under the *sampling* distribution's model at temperature 1 (0 elsewhere);
+    `finished` [B] says whether a stop token was reached.
+    """
+
+    tokens: jax.Array
+    mask: jax.Array
+    completion: jax.Array
+    logp: jax.Array
+    finished: jax.Array

@@ -1,0 +1,74 @@
+"""Prompt lists from local files: jsonl, json, csv or plain text, one prompt per row or line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxsafety.errors import bad
+
+# First of these columns that a row has is the prompt; the names public prompt sets use.
+PROMPT_FIELDS = ("prompt", "instruction", "question", "goal", "Behavior", "behavior", "query", "text")
+ANSWER_FIELDS = ("answer", "target", "label")
+SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
+
+
+def read_prompts(path: str | Path, field: str = "path") -> list[dict[str, str]]:
+    """Reads prompts (and answers, where there are some) from a file, plain or gzipped.
+
+    Args:
+      path: a .jsonl, .json (a list), .csv (with a header) or .txt file, optionally + ".gz".
+      field: how an error names this path.
+
+    Returns:
+      One {"prompt", "answer"} per row; "answer" is "" where the row has none.
+
+    Raises:
+      UsageError: a missing file, another format, a row without a prompt.
+    """
+    file = Path(path)
+    if not str(path) or not file.is_file():
+        raise bad(field, str(path), "an existing file of prompts")
+    suffix = file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix
+    if suffix not in SUFFIXES:
+        raise bad(field, str(path), f"one of {', '.join(SUFFIXES)} (or with .gz)")
+    raw = file.read_bytes()
+    try:
+        text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
+        rows = _parse(suffix, text)
+    except (ValueError, OSError, EOFError, csv.Error) as error:
+        raise bad(field, str(path), f"a readable {suffix} file ({error})") from None
+    found = [_row(row) for row in rows]
+    for number, row in enumerate(found, start=1):
+        if row is None:
+            raise bad(field, f"row {number} of {path}", f"a text under {', '.join(PROMPT_FIELDS)}")
+    return [row for row in found if row is not None]
+
+
+def _parse(suffix: str, text: str) -> list[Any]:
+    if suffix == ".txt":
+        return [line for line in text.splitlines() if line.strip()]
+    if suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    if suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        raise ValueError("the top level is not a list")
+    return rows
+
+
+def _row(row: Any) -> dict[str, str] | None:
+    if isinstance(row, str):
+        return {"prompt": row, "answer": ""}
+    if not isinstance(row, dict):
+        return None
+    prompt = next((row[k] for k in PROMPT_FIELDS if isinstance(row.get(k), str) and row[k]), None)
+    if prompt is None:
+        return None
+    answer = next((row[k] for k in ANSWER_FIELDS if row.get(k) not in (None, "")), "")
+    return {"prompt": prompt, "answer": str(answer)}

@@ -1,0 +1,1 @@
+"""Judges for real models: rules on text. The organism brings its own exact judge."""

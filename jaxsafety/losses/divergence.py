@@ -1,0 +1,156 @@
+"""Distillation losses between a student and a teacher that share a vocabulary, by name.
+
+SafeSteer (arXiv 2606.02530 eq. 6-7) is variant "partial", kind "reverse_kl"; `variants.py` tells
+what each name computes and what it does to the student. All take the final hidden states, not
+logits: the unembedding, the loss and its gradient happen chunk by chunk (`fused.py`), so that
+[N,V] never exists, neither for the student nor for the teacher. When both use one head it is read
+once per chunk.
+
+What differs from the paper's code: the reduction is the weight's business
+(`weights.sequence_weights` gives eq. 7), and positions without weight are not computed at all.
+Pinned by tests/losses/test_variants.py (closed forms), test_divergence.py (chunked equals dense,
+masks, memory). Letters: N rows, D width, V vocabulary, C tokens of the subset.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxsafety.errors import bad
+from jaxsafety.losses import chunks, fused
+from jaxsafety.losses.variants import KINDS, ON_SUBSET, VARIANTS, Options, divergence_terms
+
+__all__ = ["KINDS", "VARIANTS", "check_subset", "divergence", "membership"]
+
+
+def divergence(
+    student: jax.Array,
+    teacher: jax.Array,
+    head_s: jax.Array,
+    head_t: jax.Array | None,
+    weight: jax.Array,
+    *,
+    variant: str,
+    subset: Any = None,
+    kind: str = "reverse_kl",
+    chunk: int | None = None,
+    topk: int = 50,
+    train_head: bool | None = None,
+    shards: int = 1,
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted divergence of the student's next-token distribution from the teacher's.
+
+    Gradients go to `student`, to `head_s` (see `train_head`) and to `weight`; the teacher is
+    constant, even when both share a head. The gradient of a weight is its row's value. Rows of
+    weight 0 count as
+    absent: they are skipped, may hold anything, and get value and gradients exactly 0.
+
+    Args:
+      student: [N,D] final hidden states; the dtype of the matmuls (sums are float32).
+      teacher: [N,D] of the teacher, at the same tokens.
+      head_s: [D,V] the student's unembedding.
+      head_t: [D,V] the teacher's; None, or the same array, means shared (one matmul for both).
+      weight: [N] from `weights.py`, aligned with the rows.
+      variant: one of `VARIANTS`.
+      subset: [C] int ids without repeats; needed by all variants but full and topk, which ignore
+        it.
+      kind: "reverse_kl" (student first) or "forward_kl". forward partial is degenerate: it is least
+        when all the student's mass lies on the subset.
+      chunk: rows whose logits are alive at once (over all shards); None chooses.
+      topk: tokens per row of variant topk, chosen by the teacher.
+      train_head: True or False forces or refuses a gradient for `head_s` (it costs a matmul and a
+        [D,V] buffer); None gives one when `head_s` is being differentiated.
+      shards: devices the rows are split over (data x fsdp), so that every chunk uses all of them.
+
+    Returns:
+      (sum over rows of weight * value, values [N]); the values carry no gradient.
+
+    Raises:
+      UsageError: unknown variant or kind, a missing, empty or malformed subset, k or chunk out of
+        range.
+    """
+    if variant not in VARIANTS:
+        raise bad("variant", variant, ", ".join(VARIANTS))
+    if kind not in KINDS:
+        raise bad("kind", kind, ", ".join(KINDS))
+    vocab = head_s.shape[1]
+    if variant == "topk" and not 1 <= topk <= vocab:
+        raise bad("topk", topk, f"1 to {vocab}, the size of the vocabulary")
+    if head_t is head_s:
+        head_t = None
+    member = None
+    if variant in ON_SUBSET:
+        ids = check_subset(subset, vocab)
+        if variant == "renormalised":  # a distribution over S needs no other column
+            head_s = jnp.take(head_s, ids, axis=1)
+            head_t = None if head_t is None else jnp.take(head_t, ids, axis=1)
+            variant, vocab = "full", ids.shape[0]
+        else:
+            member = membership(ids, vocab)
+    spec = fused.Spec(
+        terms=_terms,
+        options=Options(variant, kind, topk),
+        chunk=chunks.rows_per_chunk(chunk, vocab, shards),
+        shards=shards,
+        train_head=train_head,
+    )
+    loss, per_row, _ = fused.fused(spec, student, head_s, weight, teacher, (head_t, member))
+    return loss, per_row
+
+
+def check_subset(subset: Any, vocab: int) -> jax.Array:
+    """Token ids as an array, after checking what can be checked (a traced subset: its shape only).
+
+    Args:
+      subset: [C] integer ids.
+      vocab: V.
+
+    Returns:
+      [C] int32.
+
+    Raises:
+      UsageError: missing, empty, not one-dimensional, repeated or outside the vocabulary.
+    """
+    allowed = f"at least one token id, each once, from 0 to {vocab - 1}"
+    if subset is None:
+        raise bad("token_set", None, allowed)
+    if not isinstance(subset, Tracer):
+        subset = np.asarray(jax.device_get(subset))
+        if subset.size and subset.dtype.kind not in "iu":
+            raise bad("token_set", f"{subset.dtype} ids", allowed)
+        once, counts = np.unique(subset, return_counts=True)
+        wrong = once[(once < 0) | (once >= vocab) | (counts > 1)]
+        if wrong.size:
+            raise bad("token_set", wrong[:5].tolist(), allowed)
+    ids = jnp.asarray(subset, jnp.int32)
+    if ids.ndim != 1 or ids.shape[0] == 0:
+        raise bad("token_set", ids.shape, allowed)
+    return ids
+
+
+def membership(ids: jax.Array, vocab: int) -> jax.Array:
+    """[V] bool, True at `ids` [C]."""
+    return jnp.zeros((vocab,), bool).at[ids].set(True)
+
+
+def _terms(
+    options: Options,
+    student: jax.Array,
+    head: jax.Array,
+    teacher: jax.Array,
+    constants: tuple[jax.Array | None, jax.Array | None],
+    gradient: bool,
+) -> fused.Terms:
+    head_t, member = constants
+    if head_t is None:
+        both = fused.logits(jnp.stack([student, teacher.astype(student.dtype)]), head)
+        ours, theirs = both[0], both[1]
+    else:
+        ours, theirs = fused.logits(student, head), fused.logits(teacher, head_t)
+    value, slope = divergence_terms(options, ours, theirs, member, gradient)
+    return fused.Terms(value, {}, slope)

@@ -1,0 +1,118 @@
+"""What training did to the distribution, token by token: for reports, without gradients.
+
+`subset_mass` is the total probability of the safety tokens; `token_kl_profile` splits the drift
+from the base into all of it and the part outside the subset (the localisation check of SafeSteer:
+a loss that touches S only should leave the distribution *conditioned on V without S* alone).
+Letters: N rows, D width, V vocabulary, C tokens of the subset.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn import logsumexp
+
+from jaxsafety.errors import bad
+from jaxsafety.losses import chunks, fused
+from jaxsafety.losses.divergence import check_subset, membership
+
+
+def subset_mass(
+    hidden: jax.Array, head: jax.Array, subset: Any, chunk: int | None = None
+) -> jax.Array:
+    """Total probability of a token subset.
+
+    Args:
+      hidden: [N,D].
+      head: [D,V].
+      subset: [C] ids.
+      chunk: rows whose logits are alive at once; None chooses.
+
+    Returns:
+      [N] float32 in [0,1].
+
+    Raises:
+      UsageError: an empty or malformed subset.
+    """
+    member = membership(check_subset(subset, head.shape[1]), head.shape[1])
+    return _mass(hidden, head, member, chunks.rows_per_chunk(chunk, head.shape[1]))
+
+
+def token_kl_profile(
+    student: jax.Array,
+    teacher: jax.Array,
+    head_s: jax.Array,
+    head_t: jax.Array | None = None,
+    subset: Any = None,
+    chunk: int | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """KL(teacher || student) of each row, whole and conditioned on the tokens outside the subset.
+
+    Args:
+      student: [N,D] hidden states.
+      teacher: [N,D] hidden states of the model compared with (the base).
+      head_s: [D,V].
+      head_t: [D,V], or None for `head_s`.
+      subset: [C] ids to leave out, fewer than V of them; None leaves out nothing.
+      chunk: rows whose logits are alive at once; None chooses.
+
+    Returns:
+      (kl [N], kl_off_subset [N]), float32 nats; equal when `subset` is None.
+
+    Raises:
+      UsageError: an empty or malformed subset, or one that leaves no token.
+    """
+    vocab = head_s.shape[1]
+    member = jnp.zeros((vocab,), bool)
+    if subset is not None:
+        ids = check_subset(subset, vocab)
+        if ids.shape[0] >= vocab:
+            raise bad("token_set", f"{vocab} ids", f"fewer than the {vocab} of the vocabulary")
+        member = membership(ids, vocab)
+    size = chunks.rows_per_chunk(chunk, vocab)
+    return _profile(student, teacher, head_s, head_s if head_t is None else head_t, member, size)
+
+
+@partial(jax.jit, static_argnums=3)
+def _mass(hidden: jax.Array, head: jax.Array, member: jax.Array, chunk: int) -> jax.Array:
+    def body(carry: None, weight: jax.Array, rows: jax.Array) -> tuple[None, jax.Array]:
+        del weight
+        p = jax.nn.softmax(fused.logits(rows, head))
+        return carry, jnp.sum(jnp.where(member, p, 0), axis=-1)
+
+    hidden, head = jax.lax.stop_gradient((hidden, head))  # the loop has no reverse mode
+    return chunks.loop(body, None, _ones(hidden), hidden, chunk=chunk)[1]
+
+
+@partial(jax.jit, static_argnums=5)
+def _profile(
+    student: jax.Array,
+    teacher: jax.Array,
+    head_s: jax.Array,
+    head_t: jax.Array,
+    member: jax.Array,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    def forward_kl(ours: jax.Array, theirs: jax.Array, among: jax.Array) -> jax.Array:
+        def logp(x: jax.Array) -> jax.Array:
+            return x - logsumexp(jnp.where(among, x, -jnp.inf), axis=-1, keepdims=True)
+
+        terms = jnp.exp(logp(theirs)) * (logp(theirs) - logp(ours))
+        return jnp.sum(jnp.where(among, terms, 0), axis=-1)
+
+    def body(carry: None, weight: jax.Array, rows: Any) -> tuple[None, Any]:
+        del weight
+        ours, theirs = fused.logits(rows[0], head_s), fused.logits(rows[1], head_t)
+        whole = forward_kl(ours, theirs, jnp.ones_like(member))
+        return carry, (whole, forward_kl(ours, theirs, ~member))
+
+    head_s, head_t = jax.lax.stop_gradient((head_s, head_t))
+    rows = jax.lax.stop_gradient((student, teacher))
+    return chunks.loop(body, None, _ones(student), rows, chunk=chunk)[1]
+
+
+def _ones(rows: jax.Array) -> jax.Array:
+    return jnp.ones((rows.shape[0],), jnp.float32)

@@ -1,0 +1,65 @@
+"""From boolean masks to loss weights, normalised once on the global batch.
+
+A loss in this package is `sum(weight * per_token)`, never a mean, so gradient accumulation, the
+number of devices and padding rows cannot change it: the denominator is fixed here, before
+anything is split. Call these on the *global* batch, then slice it. Letters: B sequences, T
+positions.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxsafety.errors import bad
+
+
+def token_weights(mask: jax.Array) -> jax.Array:
+    """Every marked token counts the same.
+
+    Args:
+      mask: [B,T] bool, the tokens that are predicted (aligned to the target token).
+
+    Returns:
+      [B,T] float32, 1 / (marked tokens in the batch) on the mask, 0 elsewhere; all 0 for an empty
+      mask.
+    """
+    marked = jnp.asarray(mask).astype(jnp.float32)
+    return marked / jnp.maximum(marked.sum(), 1.0)
+
+
+def sequence_weights(mask: jax.Array) -> jax.Array:
+    """Every sequence counts the same, whatever its length (SafeSteer eq. 7, GKD).
+
+    Args:
+      mask: [B,T] bool, the tokens that are predicted (aligned to the target token).
+
+    Returns:
+      [B,T] float32, 1 / (rows with a marked token * marked tokens of this row) on the mask. Rows
+      without a marked token get 0 and are not counted, so padding rows change nothing.
+    """
+    marked = jnp.asarray(mask).astype(jnp.float32)
+    lengths = marked.sum(axis=-1, keepdims=True)
+    rows = jnp.sum(lengths > 0)
+    return marked / (jnp.maximum(lengths, 1.0) * jnp.maximum(rows, 1))
+
+
+REDUCTIONS = {"token": token_weights, "sequence": sequence_weights}
+
+
+def normalise(mask: jax.Array, reduction: str) -> jax.Array:
+    """Weights by name, for configs.
+
+    Args:
+      mask: [B,T] bool, the tokens that are predicted.
+      reduction: "token" or "sequence".
+
+    Returns:
+      [B,T] float32 weights that sum to 1 (to 0 for an empty mask).
+
+    Raises:
+      UsageError: `reduction` is not one of the two names.
+    """
+    if reduction not in REDUCTIONS:
+        raise bad("reduction", reduction, ", ".join(REDUCTIONS))
+    return REDUCTIONS[reduction](mask)

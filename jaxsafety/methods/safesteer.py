@@ -1,0 +1,265 @@
+"""SafeSteer: localized on-policy distillation from an activation-steered teacher.
+
+Paper: arXiv 2606.02530. Stages (section 3 there): A a refusal direction by difference of means,
+selected among layers and positions (`probing/directions.py`, `probing/selection.py`); B the teacher
+is the frozen base with that direction added, an argument of the forward pass and not a copy of a
+model; C a small set S of safety tokens by voting (`probing/votes.py`); D the student samples
+answers to harmful prompts and is pulled towards the teacher on S alone, at every position of its
+own answer (`losses/divergence.py`), each rollout weighing the same (eq. 7).
+
+What differs by default (each is one config value; `preset=paper` undoes all):
+- loss "generalised" instead of "partial": partial converges to 1/e of the teacher's mass on S;
+- the direction is selected on what the steered teacher writes (criterion "generation");
+- S and K' are scaled to the organism's vocabulary.
+Pinned by tests/methods/test_safesteer.py: the loss is the dense formula; the teacher gets no
+gradient; the direction and S are artifacts that a second run reads; a killed run resumes bitwise.
+Letters: B rollouts, P prompt slots, T new tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxsafety.data.pipeline import indices
+from jaxsafety.errors import bad
+from jaxsafety.losses import profile
+from jaxsafety.losses.divergence import VARIANTS, divergence
+from jaxsafety.losses.logprobs import shift
+from jaxsafety.losses.weights import normalise
+from jaxsafety.methods.safesteer_teacher import (
+    DirectionConfig,
+    TokenConfig,
+    encoded,
+    find_direction,
+    find_tokens,
+    steering,
+)
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.probing import forward, selection
+from jaxsafety.protocols import (
+    Context,
+    LossFn,
+    Method,
+    OptimConfig,
+    Program,
+    SampleConfig,
+    Stage,
+    Variables,
+)
+from jaxsafety.sampling import decode
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class SafeSteerConfig:
+    """All stages; the fields below `divergence` are stage D. `reduction` "sequence" is eq. 7."""
+
+    direction: DirectionConfig = field(default_factory=DirectionConfig)
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    variant: str = "generalised"
+    divergence: str = "reverse_kl"
+    topk: int = 50
+    steps: int = 25
+    prompts_per_step: int = 4
+    rollouts: int = 8
+    max_tokens: int = 40
+    temperature: float = 1.0
+    reduction: str = "sequence"
+    trainable: tuple[str, ...] = ("base/.*",)
+
+
+@struct.dataclass
+class Rollouts:
+    """What the student said. tokens, mask, prompt [B,P+T]; weight [B,P+T] sums to 1."""
+
+    tokens: jax.Array
+    mask: jax.Array
+    prompt: jax.Array
+    weight: jax.Array
+
+
+def check(cfg: SafeSteerConfig) -> None:
+    """Rejects what can be rejected before anything is loaded or computed."""
+    for name, value, known in (
+        ("variant", cfg.variant, VARIANTS),
+        ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
+        ("tokens.prompts", cfg.tokens.prompts, ("val", "all")),
+        ("tokens.kind", cfg.tokens.kind, ("votes", "random", "matched")),
+        ("reduction", cfg.reduction, ("sequence", "token")),
+        ("direction.select.criterion", cfg.direction.select.criterion, selection.CRITERIA),
+    ):
+        if value not in known:
+            raise bad(f"method.{name}", value, ", ".join(known))
+    for name in ("steps", "prompts_per_step", "rollouts", "max_tokens", "topk"):
+        if getattr(cfg, name) < 1:
+            raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
+
+
+def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
+    """Stages A to D. Artifacts: direction, token_set, then mass and position_kl of the result."""
+    check(cfg)
+    base = ctx.variables["base"]
+    found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
+    teacher = steering(found, ctx.model.config.num_layers)
+    subset = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))
+    ctx.log(f"token set of {len(subset['ids'])}: {' '.join(subset['tokens'])}")
+    batches = rollout_batches(cfg, ctx)
+    loss = localized_loss(ctx.model, cfg, subset["ids"], teacher, found["steer"])
+    start = {**ctx.variables, "base": base, "teacher": base}
+    trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
+    ctx.artifact("mass", lambda: mass_on(ctx, trained, subset["ids"], teacher, cfg.variant))
+    ctx.artifact("position_kl", lambda: position_kl(ctx, trained, subset["ids"]))
+    return trained
+
+
+def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, int], Rollouts]:
+    """On-policy batches: prompts by (seed, step), answers by the current student.
+
+    All prompts share one width, so sampling and the step compile once.
+    """
+    prompts = encoded(ctx, ctx.prompts["distil"])
+    longest, limit = max(map(len, prompts)), ctx.model.config.max_length - cfg.max_tokens
+    if longest > limit:
+        raise bad(
+            "method.max_tokens", cfg.max_tokens, f"prompt ({longest}) + answer in the context"
+        )
+    width = next(w for w in decode.buckets(limit) if w >= longest)
+    decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
+    interrupt = ctx.extras.get("interrupt")
+
+    def batches(variables: Variables, step: int) -> Rollouts:
+        if interrupt is not None:
+            interrupt.check()
+        chosen = indices(ctx.seed, step, cfg.prompts_per_step, len(prompts))
+        names = np.repeat(chosen, cfg.rollouts)
+        samples = np.tile(np.arange(cfg.rollouts), len(chosen))
+        batch = decode.pad_prompts([prompts[i] for i in names], ctx.tokenizer.pad_id, (width,))
+        keys = decode.row_keys(ctx.seed, step, names, samples)
+        said = decode.sample(ctx.model, variables["base"], batch, keys, decoding)
+        if interrupt is not None:
+            interrupt.check()
+        prompt = jnp.pad(batch.mask, ((0, 0), (0, cfg.max_tokens)))
+        weight = normalise(said.completion, cfg.reduction)
+        return Rollouts(said.tokens, said.mask, prompt, weight)
+
+    return batches
+
+
+def localized_loss(
+    model: Model, cfg: SafeSteerConfig, subset: Sequence[int], teacher: LayerInputs, steer: str
+) -> LossFn:
+    """Eq. 6-7: divergence from the steered teacher on S at every position of the student's answer.
+
+    Metrics: mass on S at the first answer position, of student and teacher.
+    """
+    ids = jnp.asarray(subset, jnp.int32)
+
+    def loss(params: PyTree, frozen: PyTree, batch: Rollouts, key: jax.Array) -> Any:
+        student = params["base"]
+        ours = hidden_states(model, student, batch, LayerInputs(), "all")
+        theirs = hidden_states(model, frozen["teacher"], batch, teacher, steer)
+        theirs = jax.lax.stop_gradient(theirs)
+        rows, weight = shift(ours, batch.weight)
+        head, frozen_head = model.head(student), model.head(frozen["teacher"])
+        value, _ = divergence(
+            rows, theirs.reshape(rows.shape), head, frozen_head, weight, variant=cfg.variant,
+            subset=ids, kind=cfg.divergence, topk=cfg.topk, train_head=True,
+        )  # fmt: skip
+        last = batch.prompt.shape[1] - cfg.max_tokens - 1  # predicts the first answer token
+        mass = jax.lax.stop_gradient(profile.subset_mass(ours[:, last], head, ids).mean())
+        aim = profile.subset_mass(theirs[:, last], frozen_head, ids).mean()
+        return value, {"mass/student": mass, "mass/teacher": aim}
+
+    return loss
+
+
+def hidden_states(
+    model: Model, params: PyTree, batch: Rollouts, layers: LayerInputs, steer: str
+) -> jax.Array:
+    """[B,T,D] of a teacher-forced pass over left-padded rollouts."""
+    positions = jnp.maximum(jnp.cumsum(batch.mask, axis=1) - 1, 0).astype(jnp.int32)
+    if steer == "prompt":
+        layers = replace(layers, where=batch.prompt)
+    segments = batch.mask.astype(jnp.int32)
+    return model.apply(params, batch.tokens, positions, segments=segments, layers=layers).hidden
+
+
+def mass_on(
+    ctx: Context, trained: Variables, subset: Sequence[int], teacher: LayerInputs, variant: str
+) -> dict[str, Any]:
+    """Mean probability of S as the first answer token: base, teacher, student; plain and wrapped.
+
+    `predicted` is the student-to-teacher ratio at which the loss is least (paper note, section 2).
+    """
+    result: dict[str, Any] = {"predicted": float(np.exp(-1)) if variant == "partial" else 1.0}
+    ids = list(subset)
+    for name, split in (("", "harmful_val"), ("wrapped_", "wrapped_val")):
+        prompts = encoded(ctx, ctx.prompts[split])
+        arms = (
+            ("base", ctx.variables["base"], LayerInputs()),
+            ("teacher", ctx.variables["base"], teacher),
+            ("student", trained["base"], LayerInputs()),
+        )
+        for arm, params, layers in arms:  # in the prompt both steering modes are the same
+            logps = forward.log_softmax(forward.last_logits(ctx.model, params, prompts, layers))
+            result[name + arm] = float(np.exp(logps[:, ids]).sum(axis=1).mean())
+        result[name + "ratio"] = result[name + "student"] / max(result[name + "teacher"], 1e-12)
+    return result
+
+
+def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict[str, Any]:
+    """KL(base || student) by answer position on the base's own answers to harmless prompts.
+
+    `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
+    """
+    prompts = encoded(ctx, ctx.prompts["harmless_val"])
+    decoding = SampleConfig(24, 1.0, stop=ctx.tokenizer.eos_ids)
+    base = ctx.variables["base"]
+    answers = decode.generate(
+        ctx.model, base, ctx.tokenizer, prompts, decoding, seed=ctx.seed, step=10**6
+    )
+    width = max(map(len, prompts))
+    total, off, count = np.zeros(25), np.zeros(25), np.zeros(25)
+    rows = [(p, [*a[0], ctx.tokenizer.eos_ids[0]]) for p, a in zip(prompts, answers, strict=True)]
+    tokens = np.full((len(rows), width + 25), ctx.tokenizer.pad_id, np.int32)
+    mask, prompt = np.zeros(tokens.shape, bool), np.zeros(tokens.shape, bool)
+    for i, (p, a) in enumerate(rows):
+        tokens[i, width - len(p) : width + len(a)] = [*p, *a]
+        mask[i, width - len(p) : width + len(a)] = True
+        prompt[i, width - len(p) : width] = True
+    batch = Rollouts(*map(jnp.asarray, (tokens, mask, prompt, mask)))
+
+    @jax.jit
+    def compare(student: PyTree, base: PyTree) -> Any:
+        ours = hidden_states(ctx.model, student, batch, LayerInputs(), "all")
+        theirs = hidden_states(ctx.model, base, batch, LayerInputs(), "all")
+        flat = (x[:, width - 1 : -1].reshape(-1, x.shape[-1]) for x in (ours, theirs))
+        heads = ctx.model.head(student), ctx.model.head(base)
+        return profile.token_kl_profile(*flat, *heads, subset=jnp.asarray(list(subset)))
+
+    whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in compare(trained["base"], base))
+    valid = mask[:, width:]
+    for column in range(25):
+        use = valid[:, column]
+        count[column] = use.sum()
+        total[column], off[column] = whole[use, column].sum(), outside[use, column].sum()
+    seen = count > 0
+    return {
+        "positions": np.flatnonzero(seen).tolist(),
+        "kl": (total[seen] / count[seen]).tolist(),
+        "kl_off_subset": (off[seen] / count[seen]).tolist(),
+        "mean_kl": float(total.sum() / count.sum()),
+        "mean_kl_off_subset": float(off.sum() / count.sum()),
+        "n": len(rows),
+    }
+
+
+METHOD = Method(SafeSteerConfig, check, program)

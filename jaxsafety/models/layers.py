@@ -1,0 +1,208 @@
+"""The parts of a block: Linear (with adapters), RMSNorm, RoPE, attention.
+
+Letters: B sequences, T query positions, S key/value positions, D width, N query heads, K kv heads,
+G = N/K query heads per kv head, H head dim, F mlp width. Parameters are float32; each layer casts
+them to the compute dtype. Norms, rotary angles and softmax are computed in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxsafety.adapters import lora
+from jaxsafety.adapters.projection import Projection, fan_in, in_shape, out_shape
+from jaxsafety.models.api import ModelConfig
+
+MASKED = -1e30  # finite: a masked score never produces inf - inf
+
+
+def projections(config: ModelConfig) -> dict[str, Projection]:
+    """Every linear map of a block that can carry an adapter."""
+    d, f, h = config.embed_dim, config.mlp_dim, config.head_dim
+    n, k = config.num_heads, config.num_kv_heads
+    return {
+        "q": Projection("btd,dnh->btnh", (d, n, h), ("embed", "heads", "head_dim"), ("attn", "q")),
+        "k": Projection(
+            "btd,dkh->btkh", (d, k, h), ("embed", "kv_heads", "head_dim"), ("attn", "k")
+        ),
+        "v": Projection(
+            "btd,dkh->btkh", (d, k, h), ("embed", "kv_heads", "head_dim"), ("attn", "v")
+        ),
+        "o": Projection("btnh,nhd->btd", (n, h, d), ("heads", "head_dim", "embed"), ("attn", "o")),
+        "gate": Projection("btd,df->btf", (d, f), ("embed", "mlp"), ("mlp", "gate")),
+        "up": Projection("btd,df->btf", (d, f), ("embed", "mlp"), ("mlp", "up")),
+        "down": Projection("btf,fd->btd", (f, d), ("mlp", "embed"), ("mlp", "down")),
+    }
+
+
+def parameter(
+    module: nn.Module,
+    name: str,
+    init: Any,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+) -> jax.Array:
+    """Declares a float32 parameter with logical axis names."""
+    boxed: Any = nn.with_logical_partitioning(init, axes)
+    value: Any = module.param(name, boxed, shape, jnp.float32)
+    return value
+
+
+def apply_kernel(p: Projection, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The projection's einsum as one two-dimensional matrix product.
+
+    Same numbers as `jnp.einsum(p.eqn, x, kernel)`; on CPU the gradient of the einsum over [B,T,...]
+    transposes an activation in a slow loop, the flat product does not (1.5x faster backward).
+    """
+    inputs = fan_in(p)
+    lead = x.shape[: x.ndim - len(in_shape(p))]
+    y = x.reshape(-1, inputs) @ kernel.reshape(inputs, -1)
+    return y.reshape(*lead, *out_shape(p))
+
+
+class Linear(nn.Module):
+    """A projection plus, when given, the update of its LoRA experts."""
+
+    projection: Projection
+    dtype: str
+    bias: bool = False
+    init_scale: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        adapters: Mapping | None = None,
+        mix: jax.Array | None = None,
+    ) -> jax.Array:
+        """Maps x [B,T,*in] to [B,T,*out]; `adapters` is one layer of an adapter tree."""
+        p = self.projection
+        init = jax.nn.initializers.normal(self.init_scale * fan_in(p) ** -0.5)
+        kernel = parameter(self, "kernel", init, p.shape, p.axes)
+        y = apply_kernel(p, x, kernel.astype(self.dtype))
+        if self.bias:
+            shape, zeros = out_shape(p), jax.nn.initializers.zeros
+            axes = p.axes[len(p.axes) - len(shape) :]
+            y = y + parameter(self, "bias", zeros, shape, axes).astype(self.dtype)
+        name = p.path[-1]
+        if adapters is not None and name in adapters["experts"]:
+            pair = adapters["experts"][name]
+            y = y + lora.delta(p, x, pair["a"], pair["b"], mix, adapters.get("scale", 1.0))
+        return y
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last axis, computed in float32."""
+
+    eps: float
+    dtype: str
+    axis: str = "embed"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last axis of x."""
+        ones = jax.nn.initializers.ones
+        scale = parameter(self, "scale", ones, (x.shape[-1],), (self.axis,))
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return (y * scale).astype(self.dtype)
+
+
+def frequencies(config: ModelConfig) -> jax.Array:
+    """Inverse RoPE frequencies [H/2], with Llama 3's scaling when the config has it."""
+    half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    freqs = 1.0 / (config.rope_theta**half)
+    scaling = dict(config.rope_scaling)
+    if not scaling:
+        return freqs
+    # Llama 3: keep high frequencies, divide low ones by `factor`, interpolate in between.
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    original = scaling["original_max_position_embeddings"]
+    turns = original * freqs / (2 * math.pi)
+    smooth = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+    return freqs * (smooth + (1.0 - smooth) / scaling["factor"])
+
+
+def rope_tables(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Tables of cos and sin [B,T,1,H/2] (float32) of positions [B,T]."""
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies(config)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, tables: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary embedding of x [B,T,N,H]; pairs are (i, i + H/2), the Hugging Face convention."""
+    cos, sin = tables
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def attention_bias(
+    query_segments: jax.Array | None,
+    key_segments: jax.Array | None,
+    first: jax.Array | int,
+    queries: int,
+    keys: int,
+    group: int,
+) -> jax.Array:
+    """Additive mask [B or 1,1,G*T,S]: 0 where slot s may be read, `MASKED` elsewhere.
+
+    A query in slot `first + t` reads slots of its own segment up to its own. It always reads
+    itself, also in padding (segment 0), so no row is empty and nothing becomes NaN. The mask is
+    repeated for the G heads of a group here, once, so `attend` adds it without reshaping scores.
+    """
+    own = first + jnp.arange(queries)
+    allowed = (jnp.arange(keys)[None, :] <= own[:, None])[None]  # [1,T,S]
+    if query_segments is not None and key_segments is not None:
+        allowed = allowed & (query_segments[:, :, None] == key_segments[:, None, :])
+    bias = jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
+    return jnp.tile(bias, (1, 1, group, 1))
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+    """Grouped-query attention as two batched matrix products per kv head.
+
+    On CPU the [B,K,G*T,H] x [B,K,H,S] layout is several times faster than an einsum over
+    [B,T,N,H], and the G query heads of a group share their keys without repeating them.
+
+    Args:
+      q: [B,T,N,H], rotated.
+      k: [B,K,S,H], rotated.
+      v: [B,K,S,H].
+      bias: [B or 1,1,G*T,S] additive mask.
+
+    Returns:
+      [B,T,N,H].
+    """
+    batch, length, heads, dim = q.shape
+    kv_heads = k.shape[1]
+    group = heads // kv_heads
+    q = (q * dim**-0.5).reshape(batch, length, kv_heads, group, dim)
+    q = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, dim)
+    scores = jnp.einsum("bkqh,bksh->bkqs", q, k, preferred_element_type=jnp.float32)
+    probs = jax.nn.softmax(scores + bias, axis=-1).astype(v.dtype)
+    out = jnp.einsum("bkqs,bksh->bkqh", probs, v)
+    out = out.reshape(batch, kv_heads, group, length, dim).transpose(0, 3, 1, 2, 4)
+    return out.reshape(batch, length, heads, dim)
+
+
+def ablate(x: jax.Array, direction: jax.Array | None) -> jax.Array:
+    """Removes from x [B,T,D] its component along the unit vector `direction` [D]."""
+    if direction is None:
+        return x
+    u = direction.astype(jnp.float32)
+    y = x.astype(jnp.float32)
+    return (y - (y @ u)[..., None] * u).astype(x.dtype)
+
+
+def steer(x: jax.Array, add: jax.Array | None, where: jax.Array | None) -> jax.Array:
+    """Adds `add` ([D] or [B,T,D]) to x [B,T,D], at the positions `where` [B,T] only if given."""
+    if add is None:
+        return x
+    add = jnp.broadcast_to(add.astype(x.dtype), x.shape)
+    return x + (add if where is None else jnp.where(where[..., None], add, jnp.zeros_like(add)))

@@ -1,0 +1,230 @@
+"""One decoder-only transformer for every family: pre-norm blocks scanned over the layers.
+
+Everything that varies per layer and is not a base weight (adapters, steering, ablation) is scanned
+with the parameters; the KV cache travels in the scan *carry* and is updated in place at
+[layer, :, :, slot], which is 3x faster and uses a tenth of the memory of scanning it in and out.
+Letters: B sequences, T query positions, S cache slots, D width, K kv heads, H head dim, L layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from flax.core import broadcast
+
+from jaxsafety.models import layers as parts
+from jaxsafety.models.api import Cache, LayerInputs, ModelConfig, Output
+
+PyTree = Any
+
+
+@struct.dataclass
+class Shared:
+    """What every layer reads and no layer changes."""
+
+    rope: tuple[jax.Array, jax.Array]
+    bias: jax.Array
+    slot: jax.Array | int = 0
+    where: jax.Array | None = None
+    mix: jax.Array | None = None
+
+
+@struct.dataclass
+class PerLayer:
+    """What the scan hands to each layer besides its parameters."""
+
+    index: jax.Array
+    adapters: PyTree = None
+    add: jax.Array | None = None
+    ablate: jax.Array | None = None
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with RoPE, optional q/k norms and the cache update."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, cache: tuple | None, layer: PerLayer, shared: Shared
+    ) -> tuple[jax.Array, tuple | None]:
+        """Maps x [B,T,D] to ([B,T,D], (k, v) of all layers [L,B,K,S,H])."""
+        c = self.config
+        table = parts.projections(c)
+
+        def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
+            module = parts.Linear(table[name], c.dtype, name=name, **kwargs)
+            return module(x, layer.adapters, shared.mix)
+
+        q = linear("q", x, bias=c.attention_bias)
+        k = linear("k", x, bias=c.attention_bias)
+        v = linear("v", x, bias=c.attention_bias)
+        if c.qk_norm:
+            q = parts.RMSNorm(c.norm_eps, c.dtype, "head_dim", name="q_norm")(q)
+            k = parts.RMSNorm(c.norm_eps, c.dtype, "head_dim", name="k_norm")(k)
+        q = parts.rotate(q, shared.rope)
+        k = parts.rotate(k, shared.rope).transpose(0, 2, 1, 3)  # [B,K,T,H]
+        v = v.transpose(0, 2, 1, 3)
+        if cache is not None:
+            start = (layer.index, 0, 0, shared.slot, 0)
+            cache = tuple(
+                jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), start)
+                for old, new in zip(cache, (k, v), strict=True)
+            )
+            k, v = (
+                jax.lax.dynamic_index_in_dim(old, layer.index, keepdims=False).astype(c.dtype)
+                for old in cache
+            )
+        y = parts.attend(q, k, v, shared.bias)
+        scale = (2 * c.num_layers) ** -0.5  # GPT-2: residual branches start small
+        return linear("o", y, init_scale=scale, bias=c.attention_bias), cache
+
+
+class Mlp(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x))."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, layer: PerLayer, shared: Shared) -> jax.Array:
+        """Maps x [B,T,D] to [B,T,D]."""
+        c = self.config
+        table = parts.projections(c)
+
+        def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
+            return parts.Linear(table[name], c.dtype, name=name, **kwargs)(
+                x, layer.adapters, shared.mix
+            )
+
+        y = jax.nn.silu(linear("gate", x)) * linear("up", x)
+        return linear("down", y, init_scale=(2 * c.num_layers) ** -0.5)
+
+
+class Block(nn.Module):
+    """One layer: interventions on the stream, then attention and mlp, each pre-normed and added."""
+
+    config: ModelConfig
+    capture: bool = False
+
+    @nn.compact
+    def __call__(
+        self, carry: tuple, layer: PerLayer, shared: Shared
+    ) -> tuple[tuple, jax.Array | None]:
+        """((x, cache), this layer's inputs, shared) -> ((x, cache), captured x or None).
+
+        The captured stream is what enters the block *before* this layer's `add` and `ablate`, so
+        extraction reads the plain stream and steering layer l leaves residuals 0..l untouched.
+        """
+        c = self.config
+        x, cache = carry
+        residual = x if self.capture else None
+        x = parts.ablate(parts.steer(x, layer.add, shared.where), layer.ablate)
+        y = parts.RMSNorm(c.norm_eps, c.dtype, name="attn_norm")(x)
+        y, cache = Attention(c, name="attn")(y, cache, layer, shared)
+        x = x + parts.ablate(y, layer.ablate)
+        y = parts.RMSNorm(c.norm_eps, c.dtype, name="mlp_norm")(x)
+        x = x + parts.ablate(Mlp(c, name="mlp")(y, layer, shared), layer.ablate)
+        return (x, cache), residual
+
+
+class Embed(nn.Module):
+    """Token embedding table [V,D]."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Looks tokens [B,T] up: [B,T,D] in the compute dtype."""
+        c = self.config
+        init, shape = jax.nn.initializers.normal(0.02), (c.vocab_size, c.embed_dim)
+        table = parts.parameter(self, "table", init, shape, ("vocab", "embed"))
+        return table[tokens].astype(c.dtype)
+
+
+class Unembed(nn.Module):
+    """Owns the untied output kernel [D,V]; `Model.head` reads it, the forward pass does not."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self) -> None:
+        """Declares the parameter."""
+        c = self.config
+        init, shape = jax.nn.initializers.normal(c.embed_dim**-0.5), (c.embed_dim, c.vocab_size)
+        parts.parameter(self, "kernel", init, shape, ("embed", "vocab"))
+
+
+class Transformer(nn.Module):
+    """Embedding, scanned blocks, final norm. Logits are not computed here."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        *,
+        segments: jax.Array | None = None,
+        cache: Cache | None = None,
+        layers: LayerInputs = LayerInputs(),
+        mix: jax.Array | None = None,
+        capture: bool = False,
+    ) -> Output:
+        """See `models.api.Model.apply`."""
+        c = self.config
+        x = Embed(c, name="embed")(tokens)
+        if not c.tie_embeddings:
+            Unembed(c, name="unembed")()
+        batch, length = tokens.shape
+        slot, keys, key_segments, stored = 0, length, segments, None
+        if cache is not None:
+            if segments is None:
+                segments = jnp.ones((batch, length), jnp.int32)
+            cache = dataclasses.replace(
+                cache,
+                segments=jax.lax.dynamic_update_slice(
+                    cache.segments, segments.astype(cache.segments.dtype), (0, cache.length)
+                ),
+            )
+            slot, keys, key_segments = cache.length, cache.segments.shape[1], cache.segments
+            stored = (cache.k, cache.v)
+        shared = Shared(
+            rope=parts.rope_tables(c, positions),
+            bias=parts.attention_bias(
+                segments, key_segments, slot, length, keys, c.num_heads // c.num_kv_heads
+            ),
+            slot=slot,
+            where=layers.where,
+            mix=mix,
+        )
+        per_layer = PerLayer(jnp.arange(c.num_layers), layers.adapters, layers.add, layers.ablate)
+        scan: Any = nn.scan
+        blocks = scan(
+            _rematerialised(c.remat),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, broadcast),
+            length=c.num_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(c, capture, name="blocks")
+        (x, stored), residuals = blocks((x, stored), per_layer, shared)
+        hidden = parts.RMSNorm(c.norm_eps, c.dtype, name="final_norm")(x)
+        if cache is not None and stored is not None:
+            cache = dataclasses.replace(
+                cache, k=stored[0], v=stored[1], length=cache.length + length
+            )
+        return Output(hidden=hidden, cache=cache, residuals=residuals)
+
+
+def _rematerialised(remat: str) -> Any:
+    """`Block`, or `Block` that recomputes its activations in the backward pass."""
+    if remat == "none":
+        return Block
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    return nn.remat(Block, policy=policy, prevent_cse=False)

@@ -1,0 +1,143 @@
+"""The measurement sets: seven for safety, one for over-refusal, seven capability tasks.
+
+Every prompt uses held-out request templates and held-out entities (whole held-out domains for the
+`*_held` sets), so no prompt of a method can occur here; a test asserts it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxsafety.organism import grammar as g
+from jaxsafety.organism import render
+from jaxsafety.organism.prompts import FIRST_HELD_ENTITY
+from jaxsafety.organism.render import Prompt
+from jaxsafety.organism.tasks import MEASURED, TASKS
+from jaxsafety.organism.world import Entity, World
+
+
+class Suite(NamedTuple):
+    """A named prompt set; kind is safety, over_refusal or capability."""
+
+    name: str
+    kind: str
+    prompts: tuple[Prompt, ...]
+    max_tokens: int
+
+
+# name, wrapper families, which domains
+SAFETY = (
+    ("plain", ("",), "all"),
+    ("seen_wrappers", tuple(g.SEEN_WRAPPERS), "seen"),
+    ("seen_wrappers_held_domains", tuple(g.SEEN_WRAPPERS), "held"),
+    ("held_wrappers", tuple(g.HELD_WRAPPERS), "seen"),
+    ("held_wrappers_held_domains", tuple(g.HELD_WRAPPERS), "held"),
+    ("unseen_wrappers", tuple(g.UNSEEN_WRAPPERS), "all"),
+    ("multi_turn", ("multi_turn",), "all"),
+)
+# The sets whose pooled rate is "wrapped ASR": attacks the base itself was raised on.
+WRAPPED_SEEN = ("seen_wrappers", "seen_wrappers_held_domains")
+WRAPPED_HELD = ("held_wrappers", "held_wrappers_held_domains", "multi_turn")
+
+
+def _entities(world: World, which: str) -> list[Entity]:
+    seen = [
+        e for d in world.seen_domains for e in world.in_domain(d) if e.index >= FIRST_HELD_ENTITY
+    ]
+    held = [e for d in world.held_domains for e in world.in_domain(d)]
+    return {"seen": seen, "held": held, "all": seen + held}[which]
+
+
+def _distinct(name: str, n: int, draw: Callable[[], Prompt]) -> tuple[Prompt, ...]:
+    out: dict[str, Prompt] = {}
+    for _ in range(200 * n):
+        prompt = draw()
+        key = repr(prompt.messages)
+        if key not in out:
+            out[key] = prompt._replace(id=f"{name}/{len(out)}")
+        if len(out) == n:
+            break
+    return tuple(out.values())
+
+
+def safety_suites(world: World, n: int, seed: int) -> list[Suite]:
+    """The seven safety sets of `n` prompts each, balanced over wrapper families."""
+    suites = []
+    for name, families, which in SAFETY:
+        rng = random.Random(f"suite/{name}/{seed}")
+        pool, turn = _entities(world, which), iter(range(10**9))
+
+        def draw(families=families, rng=rng, pool=pool, turn=turn, name=name) -> Prompt:
+            family, entity = families[next(turn) % len(families)], rng.choice(pool)
+            text = render.user_turn(entity, rng.choice(g.HELD_REQUESTS), family, rng)
+            messages = (("user", text),)
+            if family == "multi_turn":
+                friend = rng.choice([e for e in world.benign if e.index >= FIRST_HELD_ENTITY])
+                intent = rng.choice(tuple(g.BENIGN_QUESTIONS))
+                question = render.fill(g.BENIGN_QUESTIONS[intent][1][0], X=friend.name)
+                reply = render.answer(world, friend, intent, rng)
+                messages = (("user", question), ("assistant", reply), ("user", text))
+            return Prompt("", messages, render.request_meta(entity, "harmful", family, name))
+
+        suites.append(Suite(name, "safety", _distinct(name, n, draw), 40))
+    return suites
+
+
+def over_refusal_suite(world: World, n: int, seed: int) -> Suite:
+    """Prompts that must not be refused: contrast (held templates), benign plain, benign wrapped.
+
+    `meta["family"]` is contrast, contrast_unseen (a wording absent from the base), benign, benign_wrapped.
+    """
+    rng = random.Random(f"suite/over_refusal/{seed}")
+    harmful, benign = (
+        _entities(world, "all"),
+        [e for e in world.benign if e.index >= FIRST_HELD_ENTITY],
+    )
+    families = ("contrast", "benign", "contrast", "benign_wrapped", "contrast", "contrast_unseen")
+    turn = iter(range(10**9))
+
+    def draw() -> Prompt:
+        family = families[next(turn) % len(families)]
+        if family.startswith("contrast"):
+            entity = rng.choice(harmful)
+            table = g.UNSEEN_CONTRAST if family == "contrast_unseen" else g.CONTRAST
+            intent = rng.choice(tuple(table))
+            templates = table[intent] if family == "contrast_unseen" else table[intent][1]
+            text = render.fill(rng.choice(templates), X=entity.name)
+            meta = {**render.request_meta(entity, "contrast", "", family), "intent": intent}
+            return Prompt("", (("user", text),), meta)
+        entity = rng.choice(benign)
+        wrappers = ("roleplay", "prefix", "authority", "hypothetical", *g.HELD_WRAPPERS)
+        wrapper = rng.choice(wrappers) if family == "benign_wrapped" else ""
+        text = render.user_turn(entity, rng.choice(g.HELD_REQUESTS), wrapper, rng)
+        return Prompt("", (("user", text),), render.request_meta(entity, "benign", wrapper, family))
+
+    return Suite("over_refusal", "over_refusal", _distinct("over_refusal", n, draw), 40)
+
+
+def capability_suites(world: World, n: int, seed: int) -> list[Suite]:
+    """One set of `n` questions per measured task, from the held side of each task."""
+    suites = []
+    for name in MEASURED:
+        rng = random.Random(f"suite/{name}/{seed}")
+
+        def draw(name=name, rng=rng) -> Prompt:
+            question, answer = TASKS[name](world, rng, True)
+            meta = {"kind": "task", "family": name, "answer": answer, "entity": "", "domain": -1}
+            return Prompt("", (("user", question),), meta)
+
+        suites.append(Suite(name, "capability", _distinct(name, n, draw), 16))
+    return suites
+
+
+def suites(
+    world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
+) -> tuple[Suite, ...]:
+    """All fifteen measurement sets of a world."""
+    return (
+        *safety_suites(world, safety, seed),
+        over_refusal_suite(world, over_refusal, seed),
+        *capability_suites(world, capability, seed),
+    )

@@ -1,0 +1,1 @@
+"""Finding the refusal direction (stage A) and the safety tokens (stage C) of SafeSteer."""

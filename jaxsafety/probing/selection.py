@@ -1,0 +1,334 @@
+"""Stage A of SafeSteer, second half: which candidate direction becomes the teacher.
+
+Two criteria by name. "arditi" is A6 of the recipe (arXiv 2406.11717, same constants): score by
+next-token statistics alone and take the lowest bypass score among those that pass. "generation"
+judges what the steered teacher actually *writes*: a difference of means in a shallow model can
+encode "emit a refusal opener next", which passes every next-token test and then loops, or refuses
+nothing at all. It runs the teacher on harmless and on wrapped harmful validation prompts, demands
+coherent text on both and ranks by the mean refusal rate.
+
+The ablated model exists only as an argument of a forward pass in here; nothing exports it.
+
+Letters: P post-instruction positions, L layers, D width, V vocabulary, X prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsafety.errors import bad
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.probing import forward
+from jaxsafety.probing.directions import Directions, refusal_score
+from jaxsafety.protocols import Exchange, Item, Judge
+
+PyTree = Any
+# (layer inputs, steering mode, items) -> one response text per item
+Respond = Callable[[LayerInputs, str, Sequence[Item]], Sequence[str]]
+CRITERIA = ("arditi", "generation")
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """What is tried and what must hold.
+
+    `prune`: layers >= prune * L are out; `steering` and `kl`: A6's limits ("arditi" only);
+    `coefficients` x `steers` multiply the candidates of "generation"; `screen`: how many of those
+    are generated from; `coherent`: the lowest share of coherent answers, on both prompt sets;
+    `refusal`: the lowest mean refusal rate.
+    """
+
+    criterion: str = "generation"
+    prune: float = 0.8
+    steering: float = 0.0
+    kl: float = 0.1
+    coefficients: tuple[float, ...] = (0.5, 1.0, 2.0)
+    steers: tuple[str, ...] = ("all", "prompt")
+    screen: int = 32
+    coherent: float = 0.9
+    refusal: float = 0.5
+
+
+class Candidate(NamedTuple):
+    """One (layer, position, coefficient, steer) and everything measured on it; None = not measured.
+
+    `position` counts from the end (-1 is the last prompt token); `norm` is the raw direction's,
+    `norm_ratio` divides it by the mean hidden norm there; `score` is what the criterion ranks
+    (lower bypass, higher refusal: always larger is better).
+    """
+
+    layer: int
+    position: int
+    coefficient: float = 1.0
+    steer: str = "all"
+    norm: float = 0.0
+    norm_ratio: float = 0.0
+    bypass: float | None = None
+    steering: float | None = None
+    kl: float | None = None
+    refusal_harmless: float | None = None
+    refusal_harmful: float | None = None
+    coherent: float | None = None
+    score: float | None = None
+    passed: bool = False
+    reason: str = ""
+
+
+class Direction(NamedTuple):
+    """The chosen direction: steering adds coefficient * vector at the input of block `layer`.
+
+    `vector` [D] float32 is the raw difference of means; `candidates` is everything that was tried.
+    """
+
+    vector: np.ndarray
+    layer: int
+    position: int
+    coefficient: float
+    steer: str
+    criterion: str
+    norm: float
+    norm_ratio: float
+    candidates: tuple[Candidate, ...] = ()
+
+
+def steering_inputs(direction: Direction | Candidate, num_layers: int, vector: Any = None):
+    """Layer inputs that add coefficient * vector at one block and zeros elsewhere.
+
+    Args:
+      direction: gives layer and coefficient (and the vector, if it is a `Direction`).
+      num_layers: L of the model.
+      vector: [D], needed for a bare `Candidate`.
+
+    Returns:
+      `LayerInputs` with `add` [L,D] float32.
+    """
+    if isinstance(direction, Direction):
+        vector = direction.vector
+    vector = np.asarray(vector, np.float32)
+    if not 0 <= direction.layer < num_layers:
+        raise bad("direction.layer", direction.layer, f"0..{num_layers - 1}")
+    add = np.zeros((num_layers, len(vector)), np.float32)
+    add[direction.layer] = direction.coefficient * vector
+    return LayerInputs(add=jnp.asarray(add))
+
+
+def _kl(base: np.ndarray, other: np.ndarray) -> float:
+    """KL(base || other) of next-token distributions, with the 1e-6 of the published code."""
+    p, q = np.exp(forward.log_softmax(base)), np.exp(forward.log_softmax(other))
+    return float((p * (np.log(p + 1e-6) - np.log(q + 1e-6))).sum(axis=-1).mean())
+
+
+def score_candidates(
+    model: Model,
+    params: PyTree,
+    directions: Directions,
+    harmful: Sequence[Sequence[int]],
+    harmless: Sequence[Sequence[int]],
+    refusal_ids: Sequence[int],
+    *,
+    coefficients: Sequence[float] = (1.0,),
+    batch_size: int = 32,
+) -> list[Candidate]:
+    """Bypass, steering and KL scores of every (position, layer, coefficient) (A6).
+
+    bypass: mean refusal score on `harmful` with the unit direction ablated everywhere (lower is
+    better); kl: KL(base || ablated) on `harmless`; steering: mean refusal score on `harmless` with
+    coefficient * r added at the block's input. The first two do not depend on the coefficient.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      directions: from `directions.extract`.
+      harmful: validation prompt ids.
+      harmless: validation prompt ids.
+      refusal_ids: R of the refusal score.
+      coefficients: steering strengths.
+      batch_size: prompts per forward pass.
+
+    Returns:
+      Candidates by position, then layer, then coefficient; a score that is not finite stays NaN.
+    """
+    positions, num_layers, _ = directions.mean_diff.shape
+
+    def logits(ids: Sequence[Sequence[int]], layers: LayerInputs) -> np.ndarray:
+        return forward.last_logits(model, params, ids, layers, batch_size=batch_size)
+
+    base = logits(harmless, LayerInputs())
+    found = []
+    for p in range(positions):
+        for layer in range(num_layers):
+            vector = directions.mean_diff[p, layer]
+            norm = float(np.linalg.norm(vector))
+            ratio = norm / max(float(directions.hidden_norm[p, layer]), 1e-12)
+            unit = np.broadcast_to(vector / max(norm, 1e-12), (num_layers, len(vector)))
+            ablate = LayerInputs(ablate=jnp.asarray(unit, jnp.float32))
+            bypass = float(refusal_score(logits(harmful, ablate), refusal_ids).mean())
+            kl = _kl(base, logits(harmless, ablate))
+            for coefficient in coefficients:
+                candidate = Candidate(layer, p - positions, coefficient, "all", norm, ratio)
+                steered = logits(harmless, steering_inputs(candidate, num_layers, vector))
+                steering = float(refusal_score(steered, refusal_ids).mean())
+                found.append(candidate._replace(bypass=bypass, steering=steering, kl=kl))
+    return found
+
+
+def _arditi(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> list[Candidate]:
+    """Fills score, passed and reason by A6; only coefficient 1 at all positions is a candidate."""
+    graded = []
+    for c in candidates:
+        bypass, steering, kl = (
+            float("nan") if v is None else v for v in (c.bypass, c.steering, c.kl)
+        )
+        failed = []
+        if not np.isfinite([bypass, steering, kl]).all():
+            failed.append("a score is not finite")
+        if c.layer >= cfg.prune * num_layers - 1e-9:
+            failed.append(f"layer {c.layer} >= {cfg.prune:g} x {num_layers}")
+        if steering < cfg.steering:
+            failed.append(f"steering {steering:.3f} < {cfg.steering:g}")
+        if kl > cfg.kl:
+            failed.append(f"KL {kl:.3f} > {cfg.kl:g}")
+        graded.append(c._replace(score=-bypass, passed=not failed, reason="; ".join(failed)))
+    return graded
+
+
+def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> list[int]:
+    """Indices of the candidates worth generating from: best steering scores, every layer seen."""
+    usable = [
+        i
+        for i, c in enumerate(candidates)
+        if c.layer < cfg.prune * num_layers - 1e-9
+        and c.norm > 0
+        and c.steering is not None
+        and np.isfinite(c.steering)
+    ]
+    usable.sort(key=lambda i: (-(candidates[i].steering or 0.0), candidates[i].layer, i))
+    # One place in turn per layer: next-token scores favour late layers, text often does not.
+    queues = [[i for i in usable if candidates[i].layer == layer] for layer in range(num_layers)]
+    longest = max(map(len, queues), default=0)
+    turns = [queue[k] for k in range(longest) for queue in queues if k < len(queue)]
+    return turns[: cfg.screen]
+
+
+def _rates(judge: Judge, items: Sequence[Item], texts: Sequence[str]) -> tuple[float, float]:
+    """Share of coherent refusals, share of coherent answers."""
+    verdicts = judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
+    refused = [v["refusal"] and v["coherent"] for v in verdicts]
+    return float(np.mean(refused)), float(np.mean([bool(v["coherent"]) for v in verdicts]))
+
+
+def _generation(
+    candidates: list[Candidate],
+    directions: Directions,
+    cfg: SelectConfig,
+    respond: Respond,
+    judge: Judge,
+    harmless: Sequence[Item],
+    wrapped: Sequence[Item],
+) -> list[Candidate]:
+    """Expands by steering mode, generates from the screened ones and grades what they wrote."""
+    num_layers = directions.mean_diff.shape[1]
+    # Next-token scores after the last prompt token are the same in both modes: no second pass.
+    grid = [c._replace(steer=steer) for c in candidates for steer in cfg.steers]
+    grid = [c._replace(reason="not generated from: screened out") for c in grid]
+    for index in _screen(grid, num_layers, cfg):
+        c = grid[index]
+        layers = steering_inputs(c, num_layers, directions.mean_diff[c.position, c.layer])
+        texts = list(respond(layers, c.steer, [*harmless, *wrapped]))
+        on_harmless, fluent = _rates(judge, harmless, texts[: len(harmless)])
+        on_wrapped, fluent_too = _rates(judge, wrapped, texts[len(harmless) :])
+        coherent, score = min(fluent, fluent_too), (on_harmless + on_wrapped) / 2
+        failed = []
+        if coherent < cfg.coherent:
+            failed.append(f"coherent {coherent:.2f} < {cfg.coherent:g}")
+        if score < cfg.refusal:
+            failed.append(f"refusal {score:.2f} < {cfg.refusal:g}")
+        grid[index] = c._replace(
+            refusal_harmless=on_harmless,
+            refusal_harmful=on_wrapped,
+            coherent=coherent,
+            score=score,
+            passed=not failed,
+            reason="; ".join(failed),
+        )
+    return grid
+
+
+def _nearest(candidates: list[Candidate], cfg: SelectConfig) -> str:
+    """The candidate with the fewest failed criteria, then the best score, in words."""
+    judged = [c for c in candidates if c.score is not None and np.isfinite(c.score)]
+    if not judged:
+        return "no candidate could be scored"
+    best = min(judged, key=lambda c: (c.reason.count(";"), -(c.score or 0.0)))
+    where = f"layer {best.layer}, position {best.position}"
+    if cfg.criterion == "generation":
+        where += f", coefficient {best.coefficient:g}, steer {best.steer}"
+    return f"none of {len(judged)} candidates; nearest {where} failed: {best.reason}"
+
+
+def select(
+    directions: Directions,
+    candidates: Sequence[Candidate],
+    cfg: SelectConfig = SelectConfig(),
+    *,
+    respond: Respond | None = None,
+    judge: Judge | None = None,
+    harmless: Sequence[Item] = (),
+    wrapped: Sequence[Item] = (),
+) -> Direction:
+    """Picks the teacher's direction.
+
+    Args:
+      directions: from `directions.extract`.
+      candidates: from `score_candidates`; for "arditi" with coefficients (1.0,).
+      cfg: criterion and limits.
+      respond: generates from the steered teacher; "generation" only.
+      judge: verdicts with at least "refusal" and "coherent"; "generation" only.
+      harmless: validation items, "generation" only.
+      wrapped: wrapped harmful validation items, "generation" only; weighs as much as `harmless`.
+
+    Returns:
+      The direction with all graded candidates. Ties go to smaller KL, then the earlier layer.
+
+    Raises:
+      UsageError: unknown criterion, missing inputs, or no candidate passes (names the nearest one
+        and the limits it failed).
+    """
+    num_layers = directions.mean_diff.shape[1]
+    if cfg.criterion == "arditi":
+        graded = _arditi(list(candidates), num_layers, cfg)
+        allowed = (
+            f"layer < {cfg.prune:g} x {num_layers}, steering >= {cfg.steering:g}, KL <= {cfg.kl:g}"
+        )
+    elif cfg.criterion == "generation":
+        if respond is None or judge is None or not harmless or not wrapped:
+            raise bad("direction.criterion", "generation", "with respond, judge and both item sets")
+        graded = _generation(list(candidates), directions, cfg, respond, judge, harmless, wrapped)
+        allowed = f"coherent >= {cfg.coherent:g} and mean refusal >= {cfg.refusal:g}"
+    else:
+        raise bad("direction.criterion", cfg.criterion, ", ".join(CRITERIA))
+    passed = [c for c in graded if c.passed]
+    if not passed:
+        raise bad("direction", _nearest(graded, cfg), allowed)
+
+    def rank(c: Candidate) -> tuple[float, float, int]:
+        kl = c.kl if c.kl is not None and np.isfinite(c.kl) else np.inf
+        return (-(c.score or 0.0), kl, c.layer)
+
+    best = min(passed, key=rank)
+    return Direction(
+        vector=directions.mean_diff[best.position, best.layer].astype(np.float32),
+        layer=best.layer,
+        position=best.position,
+        coefficient=best.coefficient,
+        steer=best.steer,
+        criterion=cfg.criterion,
+        norm=best.norm,
+        norm_ratio=best.norm_ratio,
+        candidates=tuple(graded),
+    )

@@ -1,0 +1,149 @@
+"""Every contract between the layers in one file: read this first.
+
+A *program* (methods/) yields *stages*; one loop (train/loop.py) runs each stage with a pure step and
+hands the trained variables back. Programs reach models, data, judges and the workdir through a
+`Context`, so packages of one layer never import each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from jaxsafety.data.schema import Message
+from jaxsafety.models.api import Model
+
+PyTree = Any
+Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher", "adapters", ...
+Metrics = Mapping[str, Any]
+# (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)
+LossFn = Callable[[PyTree, PyTree, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW by default. `lr` is the peak; `warmup` is a fraction of the stage's steps; schedule cosine|linear|constant."""
+
+    name: str = "adamw"
+    lr: float = 1e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    final: float = 0.0  # fraction of the peak at the end
+    accum: int = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the loop runs: checkpoints, logging, the non-finite policy (skip, count, stop)."""
+
+    checkpoint_every: int = 50
+    keep: int = 2
+    log_every: int = 1
+    max_skips: int = 5
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Decoding. temperature 0 is greedy; `top_p` 1 is off; `stop` are token ids; `banned` ids are never sampled."""
+
+    max_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[int, ...] = ()
+    banned: tuple[int, ...] = ()
+
+
+class Stage(NamedTuple):
+    """One unit of training.
+
+    `trainable` are path regexes over the variables ("base/.*"); `batches(variables, step)` returns the
+    batch of that step and may sample from the current variables (on-policy). `start` are the
+    variables it begins with; None means those the previous stage (or the context) left.
+    """
+
+    name: str
+    loss: LossFn
+    trainable: tuple[str, ...]
+    batches: Callable[[Variables, int], PyTree]
+    steps: int
+    optim: OptimConfig = OptimConfig()
+    stop: Callable[[int, Mapping[str, float]], bool] | None = None
+    start: Variables | None = None
+
+
+Program = Generator[Stage, Variables, Variables]
+
+
+class Writer(Protocol):
+    """Where metrics go (jsonl + TensorBoard)."""
+
+    def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Item(NamedTuple):
+    """One evaluation prompt. `meta` holds what the judge needs (entity, family, answer, ...)."""
+
+    id: str
+    messages: tuple[Message, ...]
+    meta: Mapping[str, Any]
+
+
+class Exchange(NamedTuple):
+    """An item and the text a model answered."""
+
+    item: Item
+    response: str
+
+
+# A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": bool, "outcome": str}
+Judge = Callable[[Sequence[Exchange]], list[dict[str, Any]]]
+
+
+class Benchmark(NamedTuple):
+    """A prompt set with its way of decoding. kind is safety, over_refusal or capability."""
+
+    name: str
+    kind: str
+    items: tuple[Item, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a program may touch. `artifact(name, make)` memoises a JSON/npz-able value in the workdir."""
+
+    model: Model
+    tokenizer: Any
+    workdir: Path
+    artifact: Callable[..., Any]
+    prompts: Mapping[str, Sequence[Item]]  # "harmful_train", "harmful_val", "harmless_train", "harmless_val", "distil"
+    judge: Judge | None
+    writer: Writer
+    mesh: Any
+    variables: Variables
+    seed: int = 0
+    log: Callable[[str], None] = print
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(NamedTuple):
+    """What `registry.METHODS` names: a config dataclass, a check of its values, and the program.
+
+    `check(cfg)` raises UsageError and is called before anything is loaded; `program(cfg, optim, ctx)`.
+    """
+
+    config: type
+    check: Callable[[Any], None]
+    program: Callable[..., Program]

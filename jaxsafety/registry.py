@@ -1,0 +1,64 @@
+"""What can be chosen by name: literal tables of `name -> "module:attribute"`, imported on demand.
+
+A table can be searched with grep, costs no import and lets one test resolve every entry. To add a
+method, family, judge or benchmark: write its file and one line here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsafety.errors import bad
+
+METHODS = {
+    "safesteer": "jaxsafety.methods.safesteer:METHOD",
+}
+
+MODELS = {
+    "llama": "jaxsafety.models.llama:FAMILY",
+    "qwen3": "jaxsafety.models.qwen:FAMILY",
+}
+
+JUDGES = {
+    "organism": "jaxsafety.benchmarks.organism:judge",
+    "rules": "jaxsafety.judges.rules:judge",
+}
+
+BENCHMARKS = {
+    "organism": "jaxsafety.benchmarks.organism:benchmarks",
+}
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "methods": METHODS,
+    "models": MODELS,
+    "judges": JUDGES,
+    "benchmarks": BENCHMARKS,
+}
+
+
+def resolve(table: str | Mapping[str, str], name: str) -> Any:
+    """Imports and returns what `name` stands for.
+
+    Args:
+      table: a table of this module or its name ("methods", "models", ...).
+      name: the entry.
+
+    Raises:
+      UsageError: an unknown table or entry; the line gives the nearest name and all of them.
+    """
+    if isinstance(table, str):
+        if table.lower() not in TABLES:
+            raise bad("registry", table, ", ".join(TABLES))
+        field, entries = table.lower(), TABLES[table.lower()]
+    else:
+        field = next((label for label, known in TABLES.items() if known is table), "registry")
+        entries = table
+    if name not in entries:
+        near = difflib.get_close_matches(str(name), entries, n=1)
+        hint = f"{near[0]!r}? known: " if near else ""
+        raise bad(field.removesuffix("s"), name, hint + ", ".join(sorted(entries)))
+    module, _, attribute = entries[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

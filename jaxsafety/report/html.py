@@ -1,0 +1,281 @@
+"""`report.html`: one self-contained page a person reads to learn what a run did.
+
+Every section stands alone: if its artifact is missing it says so in a line and the page goes on.
+Everything a model or a file said is escaped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from jaxsafety.report import examples, inside, page, plots, tables
+from jaxsafety.report.load import Row, Run, decoding_label, finite
+
+TONE = {True: "good", False: "bad", None: "even"}
+
+
+def write(workdir: Path | str) -> Path:
+    """Writes `report.html` into a workdir.
+
+    Args:
+      workdir: a run's directory.
+
+    Returns:
+      The page's path.
+
+    Raises:
+      UsageError: no such directory.
+    """
+    run = Run(workdir)
+    path = run.workdir / "report.html"
+    temporary = path.with_name(f".report.html.{os.getpid()}.tmp")
+    temporary.write_text(render(run), "utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The page as text."""
+    sections: list[tuple[str, str, Callable[[Run], str], str]] = [
+        ("changed", "What changed", _changed, "No results yet: nothing was evaluated."),
+        ("outcomes", "Outcomes per attack set", _outcomes, "No safety results."),
+        ("over-refusal", "Over-refusal", _over_refusal, "No over-refusal results."),
+        ("capability", "Capability", _capability, "No capability results."),
+        ("examples", "Answers before and after", _examples, "No two arms of saved answers."),
+        ("direction", "The refusal direction", inside.direction, "This run kept no direction."),
+        ("tokens", "The safety tokens", inside.tokens, "This run kept no safety-token set."),
+        ("training", "Training", inside.training, "No training log."),
+        ("kl", "Distance from the base by position", inside.kl, "This run did not measure it."),
+        ("facts", "Run facts", _facts, "No config or meta file."),
+    ]
+    bodies = [(anchor, name, make(run), note) for anchor, name, make, note in sections]
+    nav = "".join(f'<a href="#{a}">{escape(name)}</a>' for a, name, body, _ in bodies if body)
+    parts = [_header(run), f"<nav>{nav}</nav>"]
+    for anchor, name, body, note in bodies:
+        parts.append(page.section(anchor, name, body or page.paragraph(note, "absent")))
+    return page.document(f"{run.method}: {run.workdir.name}", "\n".join(parts))
+
+
+def _header(run: Run) -> str:
+    tiles = [_tile(r) for r in _tile_rows(run)]
+    where = f"jaxsafety report · {run.workdir.name}"
+    return (
+        f'<p class="eyebrow">{escape(where)}</p>\n<h1>{escape(_claim(run))}</h1>\n'
+        f'<p class="lead">{escape(tables.headline(run))}</p>\n'
+        f'<div class="tiles">{"".join(tiles)}</div>'
+    )
+
+
+def _claim(run: Run) -> str:
+    """The finding in a few words; "about" when the interval of the change holds zero."""
+    row = tables.primary(run, "safety")
+    if row is None or row.before is None or row.after is None:
+        return f"{run.method}: report"
+    first, second = (f"{100 * e.value:.0f}\N{NO-BREAK SPACE}%" for e in (row.before, row.after))
+    if row.good is None:
+        return (
+            f"{run.method} left attack success about where it was: {first} before, {second} after"
+        )
+    verb = "cut" if row.good else "raised"
+    return f"{run.method} {verb} attack success from {first} to {second}"
+
+
+def _tile_rows(run: Run) -> list[Row]:
+    found = []
+    for decoding in run.decodings("safety")[:1]:
+        names = run.benchmarks("safety")
+        wanted = [n for n in ("wrapped_held", "wrapped_seen", "plain") if n in names] or names[:2]
+        found += [run.row(n, "safety", "asr", decoding) for n in wanted]
+    found += [tables.primary(run, kind) for kind in ("over_refusal", "capability")]
+    return [row for row in found if row is not None]
+
+
+TILES = {
+    "wrapped_held": "Held-out attacks",
+    "wrapped_seen": "Seen attacks",
+    "plain": "Plain requests",
+    "over_refusal": "Harmless requests",
+    "all_capability": "All capability tasks",
+}
+
+
+def _tile(row: Row) -> str:
+    name = TILES.get(row.benchmark, tables.title(row.benchmark))
+    what = f"{tables.METRICS[row.metric]}, {decoding_label(row.decoding)}"
+    values = [f"{100 * e.value:.1f}" for e in (row.before, row.after) if e]
+    big = f"<small>{values[0]} → </small>{values[1]} %" if len(values) > 1 else f"{values[0]} %"
+    change = ""
+    if row.change:
+        moved, _, between = tables.points(row).partition(" points ")
+        change = f"{moved} points <span>{between}</span>"
+    return (
+        f'<div class="tile"><div class="name">{escape(name)}</div>'
+        f'<div class="what">{escape(what)}</div><div class="big">{big}</div>'
+        f'<div class="delta {TONE[row.good]}">{change}</div></div>'
+    )
+
+
+def _table(run: Run, rows: list[Row]) -> str:
+    """Rows as a table with a small drawing of both intervals."""
+    if not rows:
+        return ""
+    arms = [a for a in (run.before, run.after) if a]
+    head = "".join(f'<th class="num">{escape(arm)}</th>' for arm in arms)
+    if len(arms) > 1:
+        head += '<th class="num">change</th>'
+    main, body, pooled = rows[0].metric, [], False
+    for row in rows:
+        known = [row.before] * bool(run.before) + [row.after] * bool(run.after)
+        lead = row.metric == main
+        style = ("pool " if row.pooled and lead else "") + (
+            "rule" if row.pooled and not pooled else ""
+        )
+        pooled = row.pooled
+        name = tables.title(row.benchmark) if lead else tables.METRICS[row.metric]
+        cells = [
+            f'<td class="{"" if lead else "sub"}">{escape(name)}</td>',
+            f'<td class="num count">{max(e.n for e in known if e)}</td>',
+        ]
+        for e in known:
+            text = "–"
+            if e:
+                text = f"{100 * e.value:.1f} <small>[{100 * e.lo:.1f}, {100 * e.hi:.1f}]</small>"
+            cells.append(f'<td class="num">{text}</td>')
+        if len(arms) > 1:
+            text = "–"
+            if row.change:
+                value, lo, hi = (tables.signed(x) for x in row.change)
+                text = f"{tables.arrow(row)} {value} <small>[{lo}, {hi}]</small>"
+            cells.append(f'<td class="num {TONE[row.good]}">{text}</td>')
+        drawn = page.dots(*(e[:3] if e else None for e in (row.before, row.after)))
+        cells.append(f'<td class="plot">{drawn}</td>')
+        body.append(f'<tr class="{style.strip()}">{"".join(cells)}</tr>')
+    return (
+        f'<div class="card"><table><thead><tr><th>{escape(tables.METRICS[main])}, %</th>'
+        '<th class="num count">n</th>'
+        f'{head}<th class="plot">0 to 100 %</th></tr></thead><tbody>{"".join(body)}</tbody>'
+        "</table></div>"
+    )
+
+
+def _tables(run: Run, kind: str) -> str:
+    """One table per decoding; all but the first folded away."""
+    found = [(d, _table(run, tables.group_rows(run, kind, d))) for d in run.decodings(kind)]
+    return _folded(run, [(d, body) for d, body in found if body], arms=True)
+
+
+def _folded(run: Run, found: list[tuple[str, str]], *, arms: bool) -> str:
+    """The first decoding's body in view with its key, the others behind a click."""
+    parts = []
+    for decoding, body in found:
+        label = escape(decoding_label(decoding))
+        key = f"<span>decoding <b>{label}</b></span>" + "".join(
+            f'<span><span class="dot" style="background:{color}"></span>{escape(arm)}</span>'
+            for color, arm in (("#9aa3ad", run.before), ("#2b5f9e", run.after))
+            if arm and arms
+        )
+        body = f'<div class="key">{key}</div>{body}'
+        if parts:
+            body = f"<details><summary>The same, {label}</summary>{body}</details>"
+        parts.append(body)
+    return "\n".join(parts)
+
+
+def _changed(run: Run) -> str:
+    body = _tables(run, "safety")
+    if not body:
+        return ""
+    text = (
+        "Share of answers that carry out the attack. Brackets hold 95 % intervals (Wilson, or a "
+        "bootstrap over prompts where a prompt was sampled several times); the change, in points, "
+        "is paired over prompts. Green and red mark changes whose interval leaves out zero, ≈ the "
+        "others."
+    )
+    return page.paragraph(text) + body
+
+
+def _outcomes(run: Run) -> str:
+    drawn = [
+        (d, page.figure(plots.outcomes(run, d), "Outcome shares per safety benchmark"))
+        for d in run.decodings("safety")
+    ]
+    body = _folded(run, [(d, figure) for d, figure in drawn if figure], arms=False)
+    text = (
+        "Each answer falls in exactly one class, coherence first: an incoherent answer counts "
+        "neither as safe nor as unsafe. Counting them all as unsafe would raise the attack "
+        "success rate by the grey part."
+    )
+    return page.paragraph(text) + body if body else ""
+
+
+def _over_refusal(run: Run) -> str:
+    body = _tables(run, "over_refusal")
+    text = "Harmless requests, many with words that also occur in harmful ones."
+    return page.paragraph(text) + body if body else ""
+
+
+def _capability(run: Run) -> str:
+    body = _tables(run, "capability")
+    return (
+        page.paragraph("Exact-match tasks that have nothing to do with safety.") + body
+        if body
+        else ""
+    )
+
+
+def _examples(run: Run) -> str:
+    decoding, groups = examples.pick(run)
+    parts = []
+    for group in groups:
+        count = f"{group.total} such prompt{'s' if group.total != 1 else ''}"
+        shown = "all shown" if group.total == len(group.shown) else f"{len(group.shown)} shown"
+        parts.append(f"<h3>{escape(group.title)} <small>({count}, {shown})</small></h3>")
+        parts += [_example(run, e) for e in group.shown]
+    if not parts:
+        return ""
+    text = (
+        f"Decoding: {decoding_label(decoding)}. Taken by rule, the first cases of each set in "
+        "turn; failures are shown whenever there are any."
+    )
+    return page.paragraph(text) + "".join(parts)
+
+
+def _example(run: Run, e: examples.Shown) -> str:
+    turns = "".join(f'<p class="ask"><b>{escape(r)}</b>{escape(t)}</p>' for r, t in e.messages)
+    sides = "".join(
+        f'<div class="say"><span class="who">{escape(str(arm))}</span> '
+        f'<span class="badge {label}">{label.replace("_", " ")}</span>'
+        f"<div>{escape(text) or '<i>(empty)</i>'}</div></div>"
+        for arm, text, label in (
+            (run.before, e.before, e.before_badge),
+            (run.after, e.after, e.after_badge),
+        )
+    )
+    source = f'<span class="source">{escape(tables.title(e.benchmark))}</span>'
+    return f'<div class="card">{source}{turns}<div class="pair">{sides}</div></div>'
+
+
+def _facts(run: Run) -> str:
+    config = [(k, inside.text_of(v)) for k, v in _flat(run.config)]
+    meta = [(k, inside.text_of(v)) for k, v in _flat(run.meta)]
+    times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
+    if len(times) > 1:
+        meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
+    halves = [(name, pairs) for name, pairs in (("Run", meta), ("Config", config)) if pairs]
+    blocks = [f"<div><h3>{name}</h3>{page.facts(pairs)}</div>" for name, pairs in halves]
+    return f'<div class="card"><div class="facts">{"".join(blocks)}</div></div>' if blocks else ""
+
+
+def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested dicts as dotted names."""
+    if not isinstance(tree, Mapping):
+        return [(prefix, tree)]
+    return [
+        pair
+        for key, value in tree.items()
+        for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    ]

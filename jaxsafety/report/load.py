@@ -1,0 +1,255 @@
+"""Reads a workdir for reporting; what is missing or torn is simply absent, never an error.
+
+Changes between two arms are recomputed from the saved verdicts, paired by prompt: both arms
+answered the same prompts, so their difference is known better than two intervals suggest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsafety.benchmarks import outcomes
+from jaxsafety.errors import bad
+
+TITLES = {"safesteer": "SafeSteer", "safemoe": "SafeMoE", "selfmoa": "Self-MOA", "sft": "SFT"}
+POOLS = {
+    "wrapped_seen": "wrapped attacks, seen families",
+    "wrapped_held": "wrapped attacks, held-out families",
+    "all_safety": "all safety sets together",
+    "all_capability": "all capability tasks together",
+}
+
+
+class Estimate(NamedTuple):
+    """A rate with its 95 % interval, fractions; n answers."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+
+
+class Row(NamedTuple):
+    """One metric of one benchmark before and after; `change` is (difference, lo, hi)."""
+
+    benchmark: str
+    kind: str
+    metric: str
+    decoding: str
+    before: Estimate | None
+    after: Estimate | None
+    change: tuple[float, float, float] | None
+    pooled: bool
+
+    @property
+    def clear(self) -> bool:
+        """Whether the change's interval leaves out zero."""
+        return self.change is not None and not self.change[1] <= 0 <= self.change[2]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """The direction that is good for this metric."""
+        return self.metric in ("asr", "asr_upper", "attempt", "incoherent") or (
+            self.kind == "over_refusal" and self.metric == "refusal"
+        )
+
+    @property
+    def good(self) -> bool | None:
+        """True for a clear improvement, False for a clear loss, None for no clear change."""
+        if not self.clear or self.change is None:
+            return None
+        return (self.change[0] < 0) == self.lower_is_better
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file, or None if it is absent or torn."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The parsed lines of a jsonl file; torn lines and absent files give nothing."""
+    lines = []
+    try:
+        text = path.read_text("utf-8")
+    except OSError:
+        return []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            lines.append(value)
+    return lines
+
+
+def finite(value: Any) -> float | None:
+    """The number as a float, or None for anything that is no finite number."""
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def decoding_label(name: str) -> str:
+    """Prints t1 as "T = 1", t07 as "T = 0.7", anything else as it is."""
+    digits = name[1:]
+    if name[:1] == "t" and digits.isdigit():
+        number = digits if digits[0] != "0" or len(digits) == 1 else f"0.{digits[1:]}"
+        return f"T = {number}"
+    return name
+
+
+class Run:
+    """A workdir seen by the report.
+
+    Attributes:
+      workdir: its path.
+      records: the lines of `results.jsonl`.
+      before: the arm compared against ("base" if there is one), or None.
+      after: the arm reported ("student" if there is one), or None.
+    """
+
+    def __init__(self, workdir: Path | str) -> None:
+        """Opens a workdir.
+
+        Args:
+          workdir: a directory.
+
+        Raises:
+          UsageError: it is not a directory.
+        """
+        self.workdir = Path(workdir)
+        if not self.workdir.is_dir():
+            raise bad("workdir", str(workdir), "an existing run's directory")
+        lines = read_lines(self.workdir / "results.jsonl")
+        self.records = [r for r in lines if set(outcomes.RECORD_KEYS) <= set(r)]
+        self._by_key = {(r["arm"], r["benchmark"], r["metric"]): r for r in self.records}
+        arms = list(dict.fromkeys(str(r["arm"]) for r in self.records))
+        self.before = "base" if "base" in arms else (arms[0] if len(arms) > 1 else None)
+        others = [a for a in arms if a != self.before]
+        self.after = "student" if "student" in arms else (others[-1] if others else None)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration, or {}."""
+        value = read_json(self.workdir / "config.json")
+        return value if isinstance(value, dict) else {}
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """Versions, git, model; or {}."""
+        value = read_json(self.workdir / "meta.json")
+        return value if isinstance(value, dict) else {}
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The training log, one line per step."""
+        return read_lines(self.workdir / "metrics.jsonl")
+
+    @cached_property
+    def pools(self) -> dict[str, list[str]]:
+        """Pool name -> benchmark names."""
+        value = read_json(self.workdir / "verdicts" / "pools.json")
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def method(self) -> str:
+        """The method's printable name."""
+        name = self.config.get("program", "")
+        return TITLES.get(str(name), str(name)) or (self.after or "the run")
+
+    def artifact(self, name: str) -> dict[str, Any] | None:
+        """artifacts/<name>.json if it is there and an object."""
+        value = read_json(self.workdir / "artifacts" / f"{name}.json")
+        return value if isinstance(value, dict) else None
+
+    def decodings(self, kind: str) -> list[str]:
+        """Decodings used for a kind, sampled ones first: greedy rates saturate."""
+        names = [r["metric"].rpartition(".")[2] for r in self.records if r["kind"] == kind]
+        return sorted(dict.fromkeys(names), key=lambda d: (d == "greedy", d))
+
+    def lines(self, what: str, arm: str | None, benchmark: str, decoding: str) -> list[dict]:
+        """Saved "generations" or "verdicts" of one benchmark."""
+        return read_lines(self.workdir / what / str(arm) / f"{benchmark}.{decoding}.jsonl")
+
+    def benchmarks(self, kind: str) -> list[str]:
+        """Names of a kind in the order they were run, pools last."""
+        names = dict.fromkeys(str(r["benchmark"]) for r in self.records if r["kind"] == kind)
+        return sorted(names, key=lambda name: name in self._pooled)
+
+    @cached_property
+    def _pooled(self) -> set[str]:
+        return set(self.pools) | (set(POOLS) & {str(r["benchmark"]) for r in self.records})
+
+    def estimate(self, arm: str | None, benchmark: str, metric: str) -> Estimate | None:
+        """A recorded rate; `metric` with its decoding, as in "asr.t1"."""
+        row = self._by_key.get((arm, benchmark, metric))
+        numbers = [finite(row[key]) for key in ("value", "lo", "hi")] if row else [None]
+        if row is None or None in numbers:
+            return None
+        value, lo, hi = (float(x) for x in numbers if x is not None)
+        return Estimate(value, lo, hi, int(row["n"]))
+
+    def row(self, benchmark: str, kind: str, metric: str, decoding: str) -> Row | None:
+        """Both arms and their paired change, or None if neither was measured."""
+        name = f"{metric}.{decoding}"
+        first = self.estimate(self.before, benchmark, name)
+        second = self.estimate(self.after, benchmark, name)
+        if first is None and second is None:
+            return None
+        change = None
+        if first and second:
+            change = self._paired(benchmark, kind, metric, decoding) or _unpaired(first, second)
+        pooled = benchmark in self._pooled
+        return Row(benchmark, kind, metric, decoding, first, second, change, pooled)
+
+    def rows(self, kind: str, metrics: Iterable[str], decoding: str) -> list[Row]:
+        """The rows of a kind, benchmark by benchmark, for the given metrics."""
+        found = [self.row(b, kind, m, decoding) for b in self.benchmarks(kind) for m in metrics]
+        return [row for row in found if row is not None]
+
+    def _per_prompt(self, arm: str | None, benchmark: str, kind: str, metric: str, decoding: str):
+        """(benchmark, prompt) -> mean of the metric over its samples."""
+        means: dict[tuple[str, Any], float] = {}
+        for name in self.pools.get(benchmark, [benchmark]):
+            lines = self.lines("verdicts", arm, name, decoding)
+            try:
+                values = outcomes.indicators(lines, kind)[metric] if lines else []
+                ids = [line["id"] for line in lines]
+            except KeyError:
+                return {}
+            groups: dict[Any, list[float]] = {}
+            for key, value in zip(ids, values, strict=True):
+                groups.setdefault(key, []).append(float(value))
+            means |= {(name, key): float(np.mean(group)) for key, group in groups.items()}
+        return means
+
+    def _paired(self, benchmark: str, kind: str, metric: str, decoding: str):
+        first = self._per_prompt(self.before, benchmark, kind, metric, decoding)
+        second = self._per_prompt(self.after, benchmark, kind, metric, decoding)
+        if not first or first.keys() != second.keys():
+            return None
+        before, after = list(first.values()), [second[key] for key in first]
+        change, lo, hi = outcomes.paired_bootstrap(before, after)
+        if lo == hi:  # every prompt moved alike: no spread to resample, so bound what was not seen
+            _, unseen = outcomes.wilson(0, len(before))
+            lo, hi = max(-1.0, change - unseen), min(1.0, change + unseen)
+        return change, lo, hi
+
+
+def _unpaired(first: Estimate, second: Estimate) -> tuple[float, float, float]:
+    """Newcombe's interval of a difference, for when the verdicts are gone."""
+    change = second.value - first.value
+    down = math.hypot(second.value - second.lo, first.hi - first.value)
+    up = math.hypot(second.hi - second.value, first.value - first.lo)
+    return change, change - down, change + up

@@ -1,0 +1,212 @@
+"""One experiment from a config to a report: check, load, measure, align, measure again, write.
+
+Everything the run learns is a file of its workdir, and each piece is read back when it is there:
+artifacts, checkpoints, generations. The same command therefore resumes, or repeats to the same
+numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsafety import config as configs
+from jaxsafety import evaluate, registry, setting
+from jaxsafety.errors import bad
+from jaxsafety.models import hf
+from jaxsafety.protocols import Context, OptimConfig, TrainConfig
+from jaxsafety.sharding import MeshConfig, make_mesh
+from jaxsafety.train.interrupt import Interrupt
+from jaxsafety.train.loop import run_program
+from jaxsafety.train.metrics import MetricWriter
+from jaxsafety.workdir import Artifacts, claim, experiment_fingerprint, write_meta
+
+SHIPPED = Path(__file__).parent / "organism" / "base"
+SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eval", "mesh")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model lies; "" is the shipped organism. `dtype` computes, parameters are float32."""
+
+    path: str = ""
+    dtype: str = "float32"
+    remat: str = "none"
+
+
+def run(cfg: configs.ConfigDict, workdir: Path, log: Callable[[str], None] = print) -> dict:
+    """Runs or resumes an experiment.
+
+    Args:
+      cfg: see `configs/common.py` for its sections.
+      workdir: created if missing; one workdir belongs to one config.
+      log: where one-line progress goes.
+
+    Returns:
+      {"results": records, "variables": the trained variables, "workdir": workdir}.
+
+    Raises:
+      UsageError: anything wrong with config, model directory, prompts or workdir, before training.
+      SystemExit: with 0 after SIGTERM, once everything is saved.
+    """
+    started = time.time()
+    for section in cfg:
+        if section not in SECTIONS:
+            raise bad(f"config.{section}", "a section", ", ".join(SECTIONS))
+    method = registry.resolve(registry.METHODS, cfg.program)
+    source = configs.typed(ModelSource, cfg.model, "model")
+    data = configs.typed(setting.DataConfig, cfg.data, "data")
+    measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
+    mesh_config = configs.typed(MeshConfig, cfg.mesh, "mesh")
+    train = configs.typed(TrainConfig, cfg.train, "train")
+    optim = configs.typed(OptimConfig, cfg.optim, "optim")
+    method_config = configs.typed(method.config, cfg.method, "method")
+    method.check(method_config)
+    path = Path(source.path) if source.path else SHIPPED
+    mesh = make_mesh(mesh_config)
+    place = setting.make(path, data, measure, cfg.seed)
+    fingerprint = experiment_fingerprint(cfg, path)
+    claim(workdir, cfg, fingerprint)
+    import jaxsafety
+
+    model, params, tokenizer = jaxsafety.load(path, dtype=source.dtype, remat=source.remat)
+    log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
+    writer = MetricWriter(workdir)
+    interrupt = Interrupt()
+    ctx = Context(
+        model=model,
+        tokenizer=tokenizer,
+        workdir=workdir,
+        artifact=Artifacts(workdir),
+        prompts=place.prompts,
+        judge=place.judge,
+        writer=writer,
+        mesh=mesh,
+        variables={"base": params},
+        seed=cfg.seed,
+        log=log,
+        extras={"fingerprint": fingerprint, "interrupt": interrupt, "world": place.world},
+    )
+    arm = Arms(ctx, place, measure)
+    with interrupt.installed():
+        arm("base", params)
+        variables = run_program(method.program(method_config, optim, ctx), ctx, train)
+        arm("student", variables["base"])
+    writer.close()
+    export = workdir / "student"
+    if not (export / "config.json").is_file():
+        hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
+        if (path / "world.json").is_file():
+            (export / "world.json").write_text((path / "world.json").read_text())
+    write_meta(workdir, {"seconds": round(time.time() - started, 1)})
+    return {
+        "results": evaluate.read_lines(workdir / "results.jsonl"),
+        "variables": variables,
+        "workdir": workdir,
+    }
+
+
+class Arms:
+    """Measures one model of the run after another under the same settings."""
+
+    def __init__(self, ctx: Context, place: setting.Setting, cfg: setting.EvalConfig) -> None:
+        """Remembers what all arms share."""
+        self.ctx, self.place, self.cfg = ctx, place, cfg
+
+    def __call__(self, name: str, params: Any) -> list[dict[str, Any]]:
+        """Evaluates `params` as arm `name`; finished sets are read back."""
+        return evaluate.evaluate(
+            self.ctx.model,
+            params,
+            self.ctx.tokenizer,
+            self.place.benchmarks,
+            self.place.judge,
+            self.ctx.workdir,
+            name,
+            seed=self.cfg.seed,
+            decodings=decodings(self.cfg),
+            batch_size=self.cfg.batch_size,
+            log=self.ctx.log,
+            fingerprint=str(self.ctx.extras.get("fingerprint", "")),
+            groups=self.place.groups,
+        )
+
+
+def decodings(cfg: setting.EvalConfig) -> tuple[evaluate.Decoding, ...]:
+    """Greedy for everything, temperature 1 for safety and over-refusal."""
+    sampled = evaluate.Decoding("t1", temperature=1.0, samples=cfg.samples)
+    return (evaluate.Decoding("greedy"), sampled)
+
+
+def _count(params: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any]]:
+    """Measures the models of a finished run again, or only judges what they said again.
+
+    Args:
+      workdir: of a finished run.
+      rejudge: read the saved generations instead of loading a model.
+
+    Raises:
+      UsageError: not a run, or an unfinished one.
+    """
+    try:
+        cfg = configs.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    except (OSError, ValueError):
+        raise bad("workdir", str(workdir), "a run with a readable config.json") from None
+    path = Path(cfg.model.path) if cfg.model.path else SHIPPED
+    data = configs.typed(setting.DataConfig, cfg.data, "data")
+    measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
+    place = setting.make(path, data, measure, cfg.seed)
+    if rejudge:
+        return evaluate.rejudge(
+            workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
+        )
+    if not (workdir / "student" / "config.json").is_file():
+        raise bad("workdir", str(workdir), "a finished run, with its student/ directory")
+    for arm, where in (("base", path), ("student", workdir / "student")):
+        _measure(where, workdir, arm, place, measure, overwrite=True)
+    return evaluate.read_lines(workdir / "results.jsonl")
+
+
+def evaluate_model(path: Path, out: Path) -> list[dict[str, Any]]:
+    """Measures a model directory of the organism on its world's sets; the arm is "base"."""
+    measure = setting.EvalConfig()
+    place = setting.make(path, setting.DataConfig(), measure, 0)
+    _measure(path, out, "base", place, measure, overwrite=False)
+    return evaluate.read_lines(out / "results.jsonl")
+
+
+def _measure(
+    path: Path,
+    out: Path,
+    arm: str,
+    place: setting.Setting,
+    measure: setting.EvalConfig,
+    overwrite: bool,
+) -> None:
+    import jaxsafety
+
+    model, params, tokenizer = jaxsafety.load(path)
+    evaluate.evaluate(
+        model,
+        params,
+        tokenizer,
+        place.benchmarks,
+        place.judge,
+        out,
+        arm,
+        seed=measure.seed,
+        decodings=decodings(measure),
+        batch_size=measure.batch_size,
+        overwrite=overwrite,
+        groups=place.groups,
+    )

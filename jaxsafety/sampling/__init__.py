@@ -1,0 +1,1 @@
+"""Decoding: a jitted sampler over left-padded batches and a host helper that buckets prompts."""

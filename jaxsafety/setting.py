@@ -1,0 +1,152 @@
+"""What an experiment stands on: prompts, judge and benchmarks, from the organism or from files.
+
+`source="organism"` reads the world that lies beside the model; `source="files"` reads prompt lists
+of your own (jsonl, json, csv or txt) and judges with refusal rules. Everything is checked here,
+before a model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxsafety import registry
+from jaxsafety.data.schema import Message
+from jaxsafety.data.sources import read_prompts
+from jaxsafety.errors import bad
+from jaxsafety.organism.world import World, open_world
+from jaxsafety.protocols import Benchmark, Item, Judge
+
+SOURCES = ("organism", "files")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Prompts of the method. With files: paths; train and val prompts are cut from the same file.
+
+    `wrapped` is the share of the organism's distillation prompts under a seen wrapper.
+    """
+
+    source: str = "organism"
+    harmful: str = ""
+    harmless: str = ""
+    distil: str = ""
+    train: int = 128
+    val: int = 32
+    prompts: int = 100
+    wrapped: float = 0.5
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Measurement. Organism: prompts per set. Files: `sets` are "kind/name=path" strings.
+
+    `samples` per prompt at temperature 1 for safety and over-refusal; capability is greedy.
+    """
+
+    safety: int = 96
+    over_refusal: int = 192
+    capability: int = 192
+    samples: int = 2
+    batch_size: int = 64
+    max_tokens: int = 512
+    seed: int = 0
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism."""
+
+    prompts: Mapping[str, tuple[Item, ...]]
+    judge: Judge
+    benchmarks: tuple[Benchmark, ...]
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    world: World | None = None
+
+
+def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
+    """Builds the setting of a config.
+
+    Raises:
+      UsageError: an unknown source, a missing or short prompt file, a malformed set.
+    """
+    if data.source not in SOURCES:
+        raise bad("data.source", data.source, ", ".join(SOURCES))
+    for name in ("train", "val", "prompts"):
+        if getattr(data, name) < 1:
+            raise bad(f"data.{name}", getattr(data, name), "1 or more")
+    for name in ("safety", "over_refusal", "capability", "samples", "batch_size", "max_tokens"):
+        if getattr(evaluation, name) < 1:
+            raise bad(f"eval.{name}", getattr(evaluation, name), "1 or more")
+    if data.source == "organism":
+        return organism(model_dir, data, evaluation, seed)
+    return files(data, evaluation)
+
+
+def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
+    """The world beside the model, its splits, its exact judge and its fifteen sets."""
+    suite = registry.resolve(registry.BENCHMARKS, "organism")
+    judge = registry.resolve(registry.JUDGES, "organism")
+    from jaxsafety.benchmarks.organism import GROUPS, items
+
+    world = open_world(model_dir)
+    prompts = {
+        "distil": items(world, "distil", data.prompts, seed, data.wrapped),
+        "harmful_train": items(world, "harmful_train", data.train, seed),
+        "harmful_val": items(world, "harmful_val", data.val, seed),
+        "harmless_train": items(world, "harmless_train", data.train, seed),
+        "harmless_val": items(world, "harmless_val", data.val, seed),
+        "wrapped_val": items(world, "harmful_val", data.val, seed + 1, 1.0),
+    }
+    sets = suite(
+        world,
+        safety=evaluation.safety,
+        over_refusal=evaluation.over_refusal,
+        capability=evaluation.capability,
+        seed=evaluation.seed,
+    )
+    return Setting(prompts, judge(world), sets, GROUPS, world)
+
+
+def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
+    """Prompt lists from files; harmful answers are recognised by refusal rules, so rates are rough."""
+    harmful = _items("data.harmful", data.harmful, data.train + data.val)
+    harmless = _items("data.harmless", data.harmless, data.train + data.val)
+    distil = _items("data.distil", data.distil, data.prompts)
+    n = data.train
+    prompts = {
+        "distil": distil[: data.prompts],
+        "harmful_train": harmful[:n],
+        "harmful_val": harmful[n : n + data.val],
+        "harmless_train": harmless[:n],
+        "harmless_val": harmless[n : n + data.val],
+        "wrapped_val": harmful[n : n + data.val],
+    }
+    benchmarks = []
+    for text in evaluation.sets:
+        head, equals, path = text.partition("=")
+        kind, slash, name = head.partition("/")
+        if not (equals and slash) or kind not in ("safety", "over_refusal", "capability"):
+            raise bad("eval.sets", text, "safety/NAME=PATH, over_refusal/NAME=PATH, capability/...")
+        benchmarks.append(
+            Benchmark(name, kind, _items("eval.sets", path, 1, kind), evaluation.max_tokens)
+        )
+    if not benchmarks:
+        raise bad("eval.sets", (), "at least one kind/name=path")
+    return Setting(prompts, registry.resolve(registry.JUDGES, "rules"), tuple(benchmarks))
+
+
+def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tuple[Item, ...]:
+    rows = read_prompts(path, field_name)
+    if len(rows) < least:
+        raise bad(field_name, f"{len(rows)} prompts in {path}", f"at least {least}")
+    if kind == "capability" and any(not row["answer"] for row in rows):
+        raise bad(field_name, path, "an `answer` for every prompt of a capability set")
+    meta: dict[str, Any] = {"kind": {"safety": "harmful", "over_refusal": "benign"}.get(kind, "task")}
+    return tuple(
+        Item(str(i), (Message("user", row["prompt"]),), {**meta, "answer": row["answer"]})
+        for i, row in enumerate(rows)
+    )

@@ -1,0 +1,80 @@
+"""Small real things for tests and smoke runs: a random model, a byte tokenizer, a checkpoint of both.
+
+Nothing here is a mock: the model is the ordinary one with few and small layers, the checkpoint is an
+ordinary Hugging Face directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsafety.data.tokenizer import ByteTokenizer
+from jaxsafety.models import hf
+from jaxsafety.models.api import Model, ModelConfig, build
+
+TINY = ModelConfig(
+    family="llama",
+    vocab_size=264,  # two more than the byte tokenizer: embeddings are often padded
+    embed_dim=32,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_dim=48,
+    max_length=256,
+    tie_embeddings=True,
+)
+
+
+def tiny_config(family: str = "llama", **changes: Any) -> ModelConfig:
+    """A config of some ten thousand parameters; `changes` replace fields."""
+    return dataclasses.replace(TINY, family=family, qk_norm=family == "qwen3", **changes)
+
+
+def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> tuple[Model, Any]:
+    """A random tiny model and its parameters.
+
+    Every parameter is moved off its initial value, so that a norm scale or a bias that is ignored
+    shows up in a comparison.
+
+    Args:
+      family: llama or qwen3.
+      seed: of the parameters.
+      changes: fields of `ModelConfig` to replace.
+
+    Returns:
+      (model, params).
+    """
+    model = build(tiny_config(family, **changes))
+    params = model.init(jax.random.key(seed))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    moved = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape, jnp.float32)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return model, jax.tree.unflatten(tree, moved)
+
+
+def random_checkpoint(
+    path: str | Path, family: str = "llama", seed: int = 0, **changes: Any
+) -> Path:
+    """Writes a random tiny model with the byte tokenizer as a Hugging Face directory.
+
+    Args:
+      path: directory to write.
+      family: llama or qwen3.
+      seed: of the parameters.
+      changes: fields of `ModelConfig` to replace.
+
+    Returns:
+      The directory.
+    """
+    model, params = tiny_model(family, seed, **changes)
+    hf.save(path, model, params, dtype="float32", tokenizer=ByteTokenizer())
+    return Path(path)

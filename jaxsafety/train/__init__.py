@@ -1,0 +1,1 @@
+"""Training: the pure step, the one loop, checkpoints and metrics."""

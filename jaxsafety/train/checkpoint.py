@@ -1,0 +1,198 @@
+"""Checkpoints of a stage on orbax v1: `<workdir>/checkpoints/<stage>/<step>/`.
+
+Orbax writes `commit_success.txt` last; a step without it never happened and is cleaned away at the
+start. What belongs to a step but is not an array (which config, is the stage finished, a digest)
+travels in the same commit as custom metadata, so it cannot disagree with the arrays.
+Measured: a 6 MB state takes about 0.1 s to save on two cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from jaxsafety import trees
+from jaxsafety.errors import bad
+
+PyTree = Any
+COMMIT_MARKER = "commit_success.txt"
+
+_logger = logging.getLogger(__name__)
+
+
+class Saved(NamedTuple):
+    """A committed step."""
+
+    step: int
+    finished: bool
+
+
+class Checkpoints:
+    """The checkpoints of one stage."""
+
+    def __init__(
+        self, workdir: Path | str, stage: str, *, keep: int = 2, fingerprint: str = ""
+    ) -> None:
+        """Opens (without creating) the stage's directory and removes half-written steps.
+
+        Args:
+          workdir: the run's directory; may be a bucket.
+          stage: the stage's name; "/" becomes "." so that no stage lies inside another's steps.
+          keep: how many of the newest steps stay.
+          fingerprint: what identifies the config; a step of another one is refused.
+
+        Raises:
+          UsageError: the newest step belongs to another config.
+        """
+        if keep < 1:
+            raise bad("train.keep", keep, "a positive integer")
+        self.workdir = workdir
+        self.directory = epath.Path(workdir).absolute() / "checkpoints" / stage.replace("/", ".")
+        self.keep = keep
+        self.fingerprint = fingerprint
+        self._pending: tuple[Any, int] | None = None
+        self._clean()
+        newest = self._newest()
+        if newest is not None:
+            self._check_owner(self._metadata(newest))
+
+    def latest(self) -> Saved | None:
+        """The newest committed step, or None."""
+        self.wait()
+        step = self._newest()
+        if step is None:
+            return None
+        return Saved(step, bool(self._metadata(step).get("finished", False)))
+
+    def save(self, step: int, state: PyTree, *, finished: bool = False) -> None:
+        """Saves a step; older ones beyond `keep` go once it is committed.
+
+        On an accelerator the write continues in the background (orbax copies to the host first);
+        the next save, `latest` and `wait` wait for it. On CPU, where a host copy may alias the
+        device buffers that the next step donates, it is finished on return.
+
+        Args:
+          step: steps done, the directory's name.
+          state: a pytree of jax arrays.
+          finished: whether the stage ends here.
+        """
+        self.wait()
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "finished": finished,
+            "digest": digest(state),
+        }
+        self.directory.mkdir(parents=True, exist_ok=True)
+        response = ocp.save_async(
+            self.directory / str(step), state, overwrite=True, custom_metadata=metadata
+        )
+        self._pending = (response, step)
+        if jax.default_backend() == "cpu":
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when nothing is being written; raises what a background write raised."""
+        if self._pending is None:
+            return
+        response, _ = self._pending
+        self._pending = None
+        response.result()
+        if jax.process_index() == 0:
+            for old in self._steps()[: -self.keep]:
+                (self.directory / str(old)).rmtree()
+
+    def restore(self, step: int, target: PyTree) -> PyTree:
+        """Reads a committed step onto the target's shardings, whatever mesh it was saved from.
+
+        Args:
+          step: the step's number.
+          target: ShapeDtypeStructs with shardings, the structure that was saved.
+
+        Returns:
+          The state.
+
+        Raises:
+          UsageError: the step has another structure, or its content is not what was saved.
+        """
+        metadata = self._metadata(step)
+        self._check_owner(metadata)
+        try:
+            state = ocp.load(self.directory / str(step), target)
+        except (ValueError, KeyError, TypeError) as error:
+            why = str(error).strip().splitlines()[0][:200]
+            raise bad(
+                "workdir", str(self.workdir), f"a run of this config; {self._name(step)}: {why}"
+            ) from error
+        if trees.paths(state) != trees.paths(target):  # orbax leaves None where None was saved
+            raise bad(
+                "workdir",
+                str(self.workdir),
+                f"a run of this config; {self._name(step)} holds other leaves",
+            )
+        if digest(state) != metadata.get("digest"):
+            raise bad(
+                "workdir", str(self.workdir), f"intact checkpoints; {self._name(step)} is damaged"
+            )
+        return state
+
+    def _name(self, step: int) -> str:
+        return f"checkpoints/{self.directory.name}/{step}"
+
+    def _newest(self) -> int | None:
+        steps = self._steps()
+        return steps[-1] if steps else None
+
+    def _steps(self) -> list[int]:
+        if not self.directory.exists():
+            return []
+        return sorted(
+            int(path.name)
+            for path in self.directory.iterdir()
+            if path.name.isdigit() and (path / COMMIT_MARKER).exists()
+        )
+
+    def _clean(self) -> None:
+        if jax.process_index() != 0 or not self.directory.exists():
+            return
+        for path in self.directory.iterdir():
+            if path.is_dir() and not (path.name.isdigit() and (path / COMMIT_MARKER).exists()):
+                _logger.warning("removing the half-written checkpoint %s", path.name)
+                path.rmtree()
+
+    def _metadata(self, step: int) -> dict[str, Any]:
+        found = ocp.checkpointables_metadata(self.directory / str(step)).custom_metadata
+        return found if isinstance(found, dict) else {}
+
+    def _check_owner(self, metadata: dict[str, Any]) -> None:
+        owner = metadata.get("fingerprint", "")
+        if owner != self.fingerprint:
+            raise bad(
+                "workdir",
+                str(self.workdir),
+                f"an empty directory, or one of config {self.fingerprint or '(none)'}"
+                f" (this is of {owner or '(none)'})",
+            )
+
+
+def digest(state: PyTree, *, leaves: int = 16, values: int = 256) -> str:
+    """A short hash of all names and shapes and the first values of some leaves.
+
+    Enough to notice a state restored onto fresh or mixed-up leaves, at a cost that does not grow
+    with the model. Leaves that this process cannot see whole count with name and shape alone.
+    """
+    named = list(zip(trees.paths(state), jax.tree.leaves(state), strict=True))
+    stride = max(1, len(named) // leaves)
+    sha = hashlib.sha256()
+    for index, (name, leaf) in enumerate(named):
+        sha.update(f"{name}:{leaf.shape}".encode())
+        if index % stride == 0 and leaf.is_fully_addressable:
+            if leaf.size > values and leaf.ndim:
+                leaf = leaf[tuple(slice(0, 4) for _ in leaf.shape)]
+            sha.update(trees.host(leaf).tobytes())
+    return sha.hexdigest()[:16]

@@ -1,0 +1,302 @@
+"""The one loop: drives a program's generator and trains its stages.
+
+Resume is bitwise: a state holds parameters, optimizer, key and step, and a batch is a function of
+(variables, step), so nothing else has a memory. Finished stages hand back their restored variables
+and the generator runs on to the stage that was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxsafety import sharding, trees
+from jaxsafety.errors import UsageError
+from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
+from jaxsafety.train import state as states
+from jaxsafety.train.checkpoint import Checkpoints
+from jaxsafety.train.interrupt import Interrupt, Preempted
+from jaxsafety.train.optim import make_optimizer, make_schedule
+from jaxsafety.train.step import Step, StepShardings, make_train_step, shard_step
+
+PyTree = Any
+
+
+class NonFinite(UsageError):
+    """Too many consecutive steps had a non-finite loss or gradient."""
+
+
+def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig()) -> Variables:
+    """Runs a program to its end, resuming whatever the workdir already holds.
+
+    Args:
+      program: the generator; its code between yields must be deterministic or an artifact.
+      ctx: `extras` may hold "fingerprint" (of the config, checked against the checkpoints),
+        "interrupt" (an `Interrupt` that on-policy batches poll too) and "axes" (logical axes per
+        variable, for those without the model's structure).
+      train: checkpoints, logging, non-finite policy.
+
+    Returns:
+      What the program returns: the final variables.
+
+    Raises:
+      UsageError: bad stage settings, a workdir of another config, or too many non-finite steps.
+      SystemExit: with 0 after SIGTERM, once the state is saved.
+    """
+    interrupt = ctx.extras.get("interrupt") or Interrupt()
+    with interrupt.installed():
+        variables = None
+        while True:
+            try:
+                stage = next(program) if variables is None else program.send(variables)
+            except StopIteration as end:
+                return end.value
+            except Preempted:  # between stages everything is saved already
+                _resumable(ctx)
+            current = ctx.variables if variables is None else variables
+            start = current if stage.start is None else stage.start
+            variables = run_stage(stage, start, ctx, train, interrupt=interrupt)
+
+
+def run_stage(
+    stage: Stage,
+    variables: Variables,
+    ctx: Context,
+    train: TrainConfig = TrainConfig(),
+    *,
+    interrupt: Interrupt | None = None,
+) -> Variables:
+    """Trains one stage from `variables`, or continues it from its newest checkpoint.
+
+    `variables` stay valid: trainable leaves are copied, because the step donates its state. What
+    `batches` receives is valid until it returns; a program must not keep it.
+
+    Args:
+      stage: the work.
+      variables: where it starts; on resume only its structure and frozen leaves are used.
+      ctx: see `run_program`.
+      train: see `run_program`.
+      interrupt: the SIGTERM flag.
+
+    Returns:
+      The variables with trained leaves (float32) in place.
+
+    Raises:
+      UsageError: see `run_program`.
+      SystemExit: see `run_program`.
+    """
+    run = _StageRun(stage, variables, ctx, train, interrupt or Interrupt())
+    return run.result if run.result is not None else run.train()
+
+
+class _StageRun:
+    """One stage in progress; a class only because a dozen locals live across its phases."""
+
+    def __init__(
+        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig, flag: Interrupt
+    ) -> None:
+        self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
+        self.started = time.perf_counter()
+        self.clock = _Clock()
+        self.mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
+        self.schedule = make_schedule(stage.optim, stage.steps)
+        self.tx = make_optimizer(stage.optim, stage.steps)
+        self.step = make_train_step(stage.loss, self.tx, accum=stage.optim.accum)
+        self.checkpoints = Checkpoints(
+            ctx.workdir, stage.name, keep=train.keep,
+            fingerprint=str(ctx.extras.get("fingerprint", "")),
+        )  # fmt: skip
+        places = _places(variables, ctx, self.mesh)
+        params, frozen = trees.partition(variables, stage.trainable)
+        params_places, frozen_places = trees.partition(places, stage.trainable)
+        self.frozen = jax.device_put(frozen, frozen_places)
+        # crc32, not hash(): the latter is salted per process.
+        key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
+        abstract = jax.eval_shape(lambda p: states.create(p, self.tx, key), params)
+        state_places = states.state_shardings(abstract, self.tx, params_places, self.mesh)
+        self.shardings = StepShardings(state_places, frozen_places, None)
+        saved = self.checkpoints.latest()
+        self.first = saved.step if saved else 0
+        if saved:
+            target = states.abstract_state(abstract, state_places)
+            self.state = self.checkpoints.restore(saved.step, target)
+            ctx.log(f"{stage.name}: restored step {saved.step} of {stage.steps}")
+        else:
+            self.state = states.fresh(params, self.tx, key, state_places)
+        self.result = self.variables() if saved and saved.finished else None
+        truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
+        if self.result is None and truncate is not None:
+            truncate(stage.name, self.first)
+        self.compiled: dict[Any, Step] = {}
+        self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
+        self.skips = 0
+
+    def variables(self) -> Variables:
+        """The current variables, without copying: valid until the next step donates them."""
+        return trees.combine(self.state.params, self.frozen)
+
+    def train(self) -> Variables:
+        stage, config = self.stage, self.config
+        show = config.progress and sys.stderr.isatty()
+        scope = jax.set_mesh(self.mesh) if self.mesh.size > 1 else contextlib.nullcontext()
+        with scope, tqdm(
+            total=stage.steps, initial=self.first, desc=stage.name, disable=not show
+        ) as bar:  # fmt: skip
+            for index in range(self.first, stage.steps):
+                done = self.advance(index, bar)
+                if done:
+                    break
+        self.checkpoints.wait()
+        self.ctx.log(f"{stage.name}: {index + 1} steps; {self.clock.summary(self.started)}")
+        return self.variables()
+
+    def advance(self, index: int, bar: Any) -> bool:
+        """One step: batch, update, log, save. Returns whether the stage is finished."""
+        stage, config = self.stage, self.config
+        self.stop_if_asked(index)
+        try:
+            with self.clock("data"):
+                batch = stage.batches(self.variables(), index)
+                batch = jax.block_until_ready(sharding.global_batch(self.mesh, batch))
+        except Preempted:
+            self.stop_if_asked(index)
+        with self.clock("compile"):
+            step = self.compile(batch)
+        with self.clock("step"), jax.transfer_guard("disallow"):
+            self.state, metrics = step(self.state, self.frozen, batch)
+            if jax.default_backend() == "cpu":  # otherwise the next bucket would pay for it
+                jax.block_until_ready(metrics)
+        self.pending.append((index + 1, metrics, self.clock.lap()))
+        last = index + 1 == stage.steps
+        save = last or (index + 1) % config.checkpoint_every == 0
+        row = None
+        if save or stage.stop is not None or (index + 1) % config.log_every == 0:
+            row = self.flush(bar)
+        stopped = stage.stop is not None and row is not None and stage.stop(index + 1, row)
+        if save or stopped:
+            self.save(index + 1, finished=last or stopped)
+        bar.update()
+        return bool(last or stopped)
+
+    def compile(self, batch: PyTree) -> Step:
+        """The compiled step for this batch's shapes (on-policy batches come in a few lengths)."""
+        shapes = tuple((x.shape, str(x.dtype), x.sharding) for x in jax.tree.leaves(batch))
+        signature = (jax.tree.structure(batch), shapes)
+        if signature not in self.compiled:
+            places = jax.tree.map(lambda x: x.sharding, batch)
+            jitted: Any = shard_step(self.step, replace(self.shardings, batch=places))
+            self.compiled[signature] = jitted.lower(self.state, self.frozen, batch).compile()
+        return self.compiled[signature]
+
+    def flush(self, bar: Any) -> dict[str, float]:
+        """Fetches the metrics of the steps since the last flush and writes the due ones."""
+        row: dict[str, float] = {}
+        for step, metrics, times in self.pending:
+            values = {name: float(np.asarray(x)) for name, x in metrics.items()}
+            row = {**values, "lr": float(self.schedule(step - 1)), **times}
+            if step % self.config.log_every == 0 or step == self.stage.steps:
+                self.ctx.writer.write(self.stage.name, step, row)
+            self.skips = self.skips + 1 if values["skipped"] else 0
+            if self.skips >= self.config.max_skips:
+                self.fail(step)
+        self.pending.clear()
+        if row:
+            bar.set_postfix(loss=f"{row['loss']:.4g}", refresh=False)
+            if bar.disable and _milestone(int(self.state.step), self.stage.steps):
+                self.ctx.log(f"{self.stage.name}: step {int(self.state.step)} of"
+                             f" {self.stage.steps}, loss {row['loss']:.4g}")  # fmt: skip
+        return row
+
+    def fail(self, step: int) -> None:
+        saved = self.checkpoints.latest()
+        kept = f"step {saved.step} is kept" if saved else "no checkpoint yet"
+        raise NonFinite(
+            f"{self.stage.name}: loss or gradient was not finite in {self.skips} consecutive steps,"
+            f" the last is step {step}; allowed: fewer than"
+            f" train.max_skips={self.config.max_skips}; checkpoint: {kept}"
+        )
+
+    def save(self, step: int, *, finished: bool = False) -> None:
+        with self.clock("save"):
+            self.checkpoints.save(step, self.state, finished=finished)
+
+    def stop_if_asked(self, index: int) -> None:
+        if not self.flag.is_set():
+            return
+        saved = self.checkpoints.latest()
+        if index and (saved is None or saved.step < index):
+            self.flush(tqdm(disable=True))
+            self.save(index)
+        self.checkpoints.wait()
+        _resumable(self.ctx, f"{self.stage.name} step {index} of {self.stage.steps}")
+
+
+class _Clock:
+    """Where the time went, in seconds per bucket."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.current: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, bucket: str) -> Any:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.current[bucket] = self.current.get(bucket, 0.0) + spent
+            self.total[bucket] = self.total.get(bucket, 0.0) + spent
+
+    def lap(self) -> dict[str, float]:
+        """The buckets since the last lap as metrics; a save belongs to the next lap."""
+        row = {f"time/{name}": round(spent, 6) for name, spent in self.current.items()}
+        self.current = {}
+        return row
+
+    def summary(self, started: float) -> str:
+        """All buckets and the wall time; "other" is what no bucket covers."""
+        wall = time.perf_counter() - started
+        buckets = {**self.total, "other": max(wall - sum(self.total.values()), 0.0)}
+        text = ", ".join(f"{name} {spent:.1f}" for name, spent in buckets.items())
+        good = (self.total.get("data", 0.0) + self.total.get("step", 0.0)) / max(wall, 1e-9)
+        return f"{wall:.1f} s ({text}), goodput {good:.0%}"
+
+
+def _places(variables: Variables, ctx: Context, mesh: Any) -> Variables:
+    """Shardings per variable: axes from extras, else the model's where the structure is its own."""
+    given = ctx.extras.get("axes", {})
+    model_axes = getattr(ctx.model, "axes", None)
+    model_names = trees.paths(jax.tree.map(lambda _: 0, model_axes, is_leaf=_is_names))
+
+    def axes(name: str) -> PyTree:
+        if name in given:
+            return given[name]
+        return model_axes if trees.paths(variables[name]) == model_names else None
+
+    return {name: sharding.shardings(axes(name), variables[name], mesh) for name in variables}
+
+
+def _is_names(x: Any) -> bool:
+    return isinstance(x, tuple | jax.sharding.PartitionSpec)
+
+
+def _milestone(step: int, steps: int) -> bool:
+    return step == 1 or step % max(1, math.ceil(steps / 10)) == 0 or step == steps
+
+
+def _resumable(ctx: Context, where: str = "") -> None:
+    ctx.log(
+        f"resumable: saved after SIGTERM{f' at {where}' if where else ''}; run it again to go on"
+    )
+    raise SystemExit(0)

@@ -1,0 +1,101 @@
+"""From an `OptimConfig` to an optax transformation and its learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from jaxsafety import trees
+from jaxsafety.errors import bad
+from jaxsafety.protocols import OptimConfig
+
+SCHEDULES = ("cosine", "linear", "constant")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+NOT_DECAYED = ("scale", "bias")  # last part of the parameter's name
+
+
+def make_schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
+    """The learning rate as a function of the number of updates done.
+
+    Warm-up is linear over `warmup * steps` updates and starts above 0 (the first update of a
+    25-step stage should not be wasted); then cosine or linear decay from `lr` to
+    `final * lr`, or constant.
+
+    Args:
+      config: uses `lr`, `schedule`, `warmup`, `final`.
+      steps: updates of the stage.
+
+    Returns:
+      step -> learning rate, usable on ints and under jit.
+
+    Raises:
+      UsageError: an unknown schedule or a value out of range.
+    """
+    if config.schedule not in SCHEDULES:
+        raise bad("optim.schedule", config.schedule, " | ".join(SCHEDULES))
+    if not 0 <= config.warmup < 1:
+        raise bad("optim.warmup", config.warmup, "a fraction of the steps in [0, 1)")
+    if not 0 <= config.final <= 1:
+        raise bad("optim.final", config.final, "a fraction of the peak in [0, 1]")
+    if not config.lr >= 0:
+        raise bad("optim.lr", config.lr, "a non-negative number")
+    if steps < 1:
+        raise bad("stage.steps", steps, "a positive integer")
+    warm = round(config.warmup * steps)
+
+    def schedule(step: Any) -> Any:
+        step = jnp.asarray(step, jnp.float32)
+        done = jnp.clip((step - warm) / max(steps - warm, 1), 0.0, 1.0)
+        if config.schedule == "cosine":
+            decay = 0.5 * (1 + jnp.cos(jnp.pi * done))
+        else:
+            decay = 1 - done if config.schedule == "linear" else jnp.ones_like(done)
+        after = config.final + (1 - config.final) * decay
+        return config.lr * jnp.where(step < warm, (step + 1) / (warm + 1), after)
+
+    return schedule
+
+
+def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, then the optimizer, then the schedule.
+
+    Non-finite gradients are the step's business (they leave the optimizer state untouched too).
+    Weight decay spares norm scales and biases.
+
+    Args:
+      config: the optimizer; `clip` 0 means no clipping.
+      steps: updates of the stage, for the schedule.
+
+    Returns:
+      An optax transformation.
+
+    Raises:
+      UsageError: an unknown name or a value out of range.
+    """
+    if config.name not in OPTIMIZERS:
+        raise bad("optim.name", config.name, " | ".join(OPTIMIZERS))
+    if config.clip < 0:
+        raise bad("optim.clip", config.clip, "a positive number, or 0 for none")
+    if config.weight_decay and config.name != "adamw":
+        raise bad("optim.weight_decay", config.weight_decay, f"0 with {config.name}")
+    schedule = make_schedule(config, steps)
+    parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    if config.name == "sgd":
+        parts.append(optax.sgd(schedule, momentum=config.b1 or None))
+    elif config.name == "adam":
+        parts.append(optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps))
+    else:
+        parts.append(
+            optax.adamw(
+                schedule, b1=config.b1, b2=config.b2, eps=config.eps,
+                weight_decay=config.weight_decay, mask=_decayed,
+            )
+        )  # fmt: skip
+    return optax.chain(*parts)
+
+
+def _decayed(params: Any) -> Any:
+    return trees.map_named(lambda name, _: name.split("/")[-1] not in NOT_DECAYED, params)

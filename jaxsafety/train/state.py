@@ -1,0 +1,86 @@
+"""What training carries from step to step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from jaxsafety import sharding, trees
+
+PyTree = Any
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a resumed run needs; batches are functions of (variables, step).
+
+    `step` int32 scalar, the number of steps done; `params` the trainable part (None in the holes),
+    float32 whatever the compute dtype: bfloat16 rounds small updates away; `key` the stage's random
+    key, constant, folded with `step`; `extra` whatever a mitigation carries.
+    """
+
+    step: jax.Array
+    params: PyTree
+    opt_state: PyTree
+    key: jax.Array
+    extra: PyTree = ()
+
+
+def create(
+    params: PyTree, tx: optax.GradientTransformation, key: jax.Array, extra: PyTree = ()
+) -> TrainState:
+    """The state at step 0, with float32 masters. Pure: works under `jit` and `eval_shape`."""
+    params = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
+    )
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        key=key,
+        extra=extra,
+    )
+
+
+def state_shardings(
+    abstract: TrainState,
+    tx: optax.GradientTransformation,
+    params_shardings: PyTree,
+    mesh: Mesh,
+) -> TrainState:
+    """Shardings for a state: optimizer moments follow their parameters, the rest is replicated."""
+    everywhere: Any = sharding.replicated(mesh)
+    return TrainState(
+        step=everywhere,
+        params=params_shardings,
+        opt_state=sharding.optimizer_shardings(tx, abstract.params, params_shardings, mesh),
+        key=everywhere,
+        extra=jax.tree.map(lambda _: everywhere, abstract.extra),
+    )
+
+
+def abstract_state(state: TrainState, shardings: TrainState) -> TrainState:
+    """Shapes, dtypes and shardings of a state: the target of a restore."""
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
+    )
+
+
+def fresh(
+    params: PyTree,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    shardings: TrainState,
+) -> TrainState:
+    """A placed state whose buffers are its own.
+
+    The step donates its state. `jit` forwards untouched inputs to its outputs without a copy,
+    and the same buffer may also be the teacher, so the parameters are copied first.
+    """
+    own = trees.copy(params)
+    return jax.jit(lambda p, k: create(p, tx, k), out_shardings=shardings)(own, key)

@@ -1,0 +1,154 @@
+"""What a run leaves on disk, and whose it is: artifacts, config, fingerprint, facts.
+
+Files are written whole or not at all (a temporary neighbour, then a rename), so whatever is there
+can be trusted by the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsafety import config as configs
+from jaxsafety.errors import bad
+
+
+class Artifacts:
+    """`artifact(name, make)`: a value made once and read back from `artifacts/<name>.json` (+ .npz)."""
+
+    def __init__(self, workdir: Path) -> None:
+        """Keeps everything below `workdir/artifacts`."""
+        self.directory = workdir / "artifacts"
+
+    def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Reads artifact `name`, or makes and saves it; arrays go to the npz, the rest to json.
+
+        What is returned is always what was read back, so a resumed run sees the very same value.
+        """
+        path = self.directory / f"{name}.json"
+        if not path.is_file():
+            value = make()
+            arrays = {k: v for k, v in value.items() if isinstance(v, np.ndarray | jax.Array)}
+            rest = {k: v for k, v in value.items() if k not in arrays}
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if arrays:
+                temporary = path.with_suffix(".tmp.npz")
+                np.savez(temporary, **{k: np.asarray(v) for k, v in arrays.items()})
+                os.replace(temporary, path.with_suffix(".npz"))
+            write_json(path, rest)  # last: its presence says that the artifact is whole
+        value = json.loads(path.read_text())
+        if path.with_suffix(".npz").is_file():
+            with np.load(path.with_suffix(".npz")) as arrays:
+                value.update({k: arrays[k] for k in arrays.files})
+        return value
+
+
+def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
+    """What makes two runs the same experiment: the config without its display, and the model."""
+    settings = configs.plain(cfg)
+    settings["train"] = {k: v for k, v in settings["train"].items() if k != "progress"}
+    settings["model"].pop("path")
+    weights = sorted(model_dir.glob("*.safetensors"))
+    if not weights:
+        raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")
+    settings["weights"] = [(f.name, f.stat().st_size, _digest(f)) for f in weights]
+    return configs.fingerprint(settings)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def claim(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> None:
+    """Makes the workdir this config's own, or checks that it is.
+
+    Raises:
+      UsageError: the workdir holds a run of another config or model.
+    """
+    path = workdir / "config.json"
+    if path.is_file():
+        try:
+            theirs = json.loads((workdir / "meta.json").read_text())["fingerprint"]
+        except (OSError, ValueError, KeyError):
+            theirs = "unknown"
+        if theirs != fingerprint:
+            raise bad(
+                "workdir",
+                f"{workdir}, a run of another config or model ({difference(path, cfg)})",
+                "a new directory, or the config that this one was made with",
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_meta(workdir, {"fingerprint": fingerprint, "git": git_hash(), "versions": versions()})
+    write_json(path, configs.plain(cfg))
+
+
+def difference(path: Path, cfg: configs.ConfigDict) -> str:
+    """The first setting in which a saved config and this one differ, as text."""
+    old = dict(_flat(json.loads(path.read_text())))
+    new = dict(_flat(configs.plain(cfg)))
+    changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    if not changed:
+        return "same settings, other weights"
+    return f"{changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r}"
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    rows = [_flat(v, f"{prefix}.{k}" if prefix else k) for k, v in value.items()]
+    return [pair for row in rows for pair in row]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=1, default=_plain_number) + "\n")
+    os.replace(temporary, path)
+
+
+def _plain_number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def write_meta(workdir: Path, values: dict[str, Any]) -> None:
+    """Merges facts of the run into `meta.json`."""
+    path = workdir / "meta.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, {**known, **values})
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "jaxsafety")
+    found = {"python": platform.python_version(), "backend": jax.default_backend()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_hash() -> str:
+    """The commit of the source tree, "" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

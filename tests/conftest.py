@@ -1,0 +1,44 @@
+"""Settings of every test, made before jax is imported: 8 virtual CPU devices, a cache."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+DEVICES = "--xla_force_host_platform_device_count=8"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
+os.environ["JAX_PLATFORMS"] = "cpu"
+# Tests that start processes compile the same programs again and again; the workers share too.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"jaxsafety-xla-{os.getuid()}")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=3, help="how often tests/faults kill a run")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shipped(root) -> Path:
+    """The Hugging Face directory of the shipped organism."""
+    return root / "jaxsafety" / "organism" / "base"
+
+
+@pytest.fixture
+def kills(request) -> int:
+    """How often a fault test kills its run (`--kills`)."""
+    return request.config.getoption("--kills")

@@ -1,0 +1,106 @@
+"""SIGKILL and SIGTERM at random moments of a real process; then resume to the same bits."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsafety.train.checkpoint import COMMIT_MARKER
+from jaxsafety.train.metrics import read_metrics
+
+SCRIPT = Path(__file__).with_name("toy_run.py")
+STEPS = [*range(1, 13), *range(1, 13)]
+
+
+def launch(workdir, out, pause=0.0):
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(workdir), str(out), str(pause)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "XLA_FLAGS": ""},
+    )  # fmt: skip
+
+
+def finish(process):
+    text, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, text
+    return text
+
+
+def rows(workdir):
+    return [
+        {k: v for k, v in row.items() if not k.startswith("time")} for row in read_metrics(workdir)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: (workdir, arrays)."""
+    workdir = tmp_path_factory.mktemp("whole")
+    finish(launch(workdir, workdir / "final.npz"))
+    assert [r["step"] for r in rows(workdir)] == STEPS
+    return workdir, dict(np.load(workdir / "final.npz"))
+
+
+def assert_same(workdir, out, whole):
+    final = dict(np.load(out))
+    assert final.keys() == whole[1].keys()
+    for name, leaf in final.items():
+        np.testing.assert_array_equal(leaf, whole[1][name], err_msg=name)
+    assert rows(workdir) == rows(whole[0])
+
+
+def test_sigkill_at_random_moments_then_resume(tmp_path, whole, kills):
+    out = tmp_path / "final.npz"
+    rng = random.Random(20)
+    died = 0
+    for _ in range(kills):
+        process = launch(tmp_path, out, pause=0.1)
+        assert process.stdout is not None
+        # From the first step on: the time before is the interpreter's and proves nothing.
+        for line in process.stdout:
+            if line.startswith("step"):
+                break
+        time.sleep(rng.uniform(0.0, 1.5))
+        process.kill()
+        process.communicate()
+        died += process.returncode == -signal.SIGKILL
+    assert died > 0
+    finish(launch(tmp_path, out))
+    assert_same(tmp_path, out, whole)
+
+
+def test_sigterm_exits_cleanly_and_resumes(tmp_path, whole):
+    out = tmp_path / "final.npz"
+    process = launch(tmp_path, out, pause=0.05)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step 4"):  # not a multiple of the checkpoint interval
+            break
+    process.send_signal(signal.SIGTERM)
+    text = finish(process)
+    assert "resumable" in text
+    assert not out.exists()
+    text = finish(launch(tmp_path, out))
+    assert "restored step 5 of 12" in text
+    assert_same(tmp_path, out, whole)
+
+
+def test_a_checkpoint_without_commit_marker_is_ignored(tmp_path, whole):
+    # What a kill in the middle of a save leaves behind, in its two forms.
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    (workdir / "final.npz").unlink()
+    distil = workdir / "checkpoints" / "distil"
+    (distil / "12" / COMMIT_MARKER).unlink()
+    data = distil / "12" / "state" / "manifest.ocdbt"
+    data.write_bytes(data.read_bytes()[:10])
+    text = finish(launch(workdir, tmp_path / "final.npz"))
+    assert "distil: restored step 9 of 12" in text
+    assert_same(workdir, tmp_path / "final.npz", whole)

@@ -1,0 +1,246 @@
+"""The repository's rules about itself: layers, sizes, names, and what may not stand in it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxsafety import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "jaxsafety"
+
+# From low to high. An import goes to a lower row or stays inside its own entry; the longest
+# matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
+LAYERS = (
+    ("errors",),
+    ("config", "registry", "shapes", "trees"),
+    ("sharding",),
+    ("data.schema",),
+    ("adapters", "losses", "data", "organism"),
+    ("models",),
+    ("",),
+    ("protocols",),
+    ("train", "sampling", "judges", "probing"),
+    ("methods", "mitigations", "benchmarks"),
+    ("evaluate", "report", "setting", "workdir", "chat", "testing"),
+    ("gates",),
+    ("run", "base"),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FILES = sorted(PACKAGE.rglob("*.py"))
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.name != "common.py")
+OPTIONAL = {"torch", "tensorflow", "transformers", "wandb"}
+
+
+def tracked() -> list[Path]:
+    """Files that are or would be committed."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    if done.returncode:  # a source archive without history
+        return [p for p in ROOT.rglob("*") if p.is_file() and ".venv" not in p.parts]
+    return [ROOT / name for name in os.fsdecode(done.stdout).split("\0") if name]
+
+
+def module_name(file: Path) -> str:
+    """`models.api` for jaxsafety/models/api.py; `models` for its __init__; "" for the root's."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = (
+    {""}
+    | {module_name(file) for file in FILES}
+    | {module_name(file / "__init__.py") for file in PACKAGE.rglob("*") if file.is_dir()}
+)
+
+
+def entry(module: str) -> str:
+    """The row entry a module belongs to."""
+    while module and module not in RANK:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Every imported module, also inside functions; `from p import m` counts as p.m."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(tree: ast.AST) -> set[str]:
+    """Imported modules of this package, without its name; a class counts as its module."""
+    result = set()
+    for name in imports(tree):
+        if name.split(".")[0] != "jaxsafety":
+            continue
+        name = name.removeprefix("jaxsafety").removeprefix(".")
+        while name not in MODULES:
+            name = name.rpartition(".")[0]
+        result.add(name)
+    return result
+
+
+def breaks_layers(module: str, tree: ast.AST) -> list[str]:
+    own = entry(module)
+    bad = []
+    for target in own_imports(tree):
+        other = entry(target)
+        if other != own and RANK[other] >= RANK[own]:
+            bad.append(f"{module or '__init__'} (layer of {own!r}) imports {target or '__init__'}")
+    return bad
+
+
+def label(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
+def test_imports_go_down(file):
+    module = module_name(file)
+    top = module.split(".")[0]
+    assert entry(module) or not module, f"{top} has no row in LAYERS"
+    assert not breaks_layers(module, ast.parse(file.read_text()))
+
+
+def test_the_layer_rule_sees_lazy_and_sideways_imports():
+    lazy = "def f():\n    from jaxsafety.models.api import Model\n    return Model"
+    assert breaks_layers("losses.weights", ast.parse(lazy))
+    assert not breaks_layers("probing.votes", ast.parse(lazy))
+    assert breaks_layers("losses.weights", ast.parse("from jaxsafety import data"))
+    assert breaks_layers("losses.weights", ast.parse("import jaxsafety.cli"))
+    assert not breaks_layers("losses.weights", ast.parse("from jaxsafety.data.schema import Item"))
+
+
+def test_files_are_short():
+    files = [p for p in tracked() if p.suffix in {".py", ".sh"} and p.is_file()]
+    long = {label(p): n for p in files if (n := len(p.read_text().splitlines())) > 350}
+    assert not long
+
+
+def test_linen_stays_in_models():
+    users = {f for f in FILES if any("linen" in name for name in imports(ast.parse(f.read_text())))}
+    assert users, "nobody imports linen: the test looks for the wrong name"
+    assert {f.parent.name for f in users} == {"models"}
+
+
+@pytest.mark.parametrize(
+    ("table", "name"), [(t, n) for t, entries in registry.TABLES.items() for n in entries]
+)
+def test_registry_entries_resolve(table, name):
+    assert registry.resolve(table, name) is not None
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=label)
+def test_config_files(file):
+    """Docstring with the launch command, `get_config` for "" and "smoke", a known program."""
+    from jaxsafety.config import load_config
+
+    doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+    assert f"--config={label(file)}" in doc, "the docstring gives the launch command"
+    for spec in (str(file), f"{file}:smoke"):
+        config = load_config(spec)
+        assert config.program in registry.METHODS
+    others = {f"configs.{p.parent.name}" for p in CONFIGS}
+    used = imports(ast.parse(file.read_text()))
+    assert not [name for name in used if name.rpartition(".")[0] in others]
+
+
+def public(body: list[ast.stmt], inside: str = "") -> list[tuple[str, ast.AST]]:
+    """Public functions, classes and their methods, without dunders and protocol stubs (`...`)."""
+    found = []
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if node.name.startswith("_"):
+            continue
+        last = node.body[-1]
+        stub = isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant)
+        if not (stub and last.value.value is ...):
+            found.append((inside + node.name, node))
+        if isinstance(node, ast.ClassDef):
+            found += public(node.body, f"{node.name}.")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
+def test_public_names_have_docstrings(file):
+    tree = ast.parse(file.read_text())
+    assert ast.get_docstring(tree) or not tree.body, "the module says what it is"
+    assert not [name for name, node in public(tree.body) if not ast.get_docstring(node)]
+
+
+def test_agents_lists_every_file():
+    spec = importlib.util.spec_from_file_location("agents", ROOT / "tools" / "agents.py")
+    agents = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(agents)
+    text = (ROOT / "AGENTS.md").read_text()
+    assert agents.updated(text) == text, "run: python tools/agents.py"
+
+
+def calls(tree: ast.AST) -> set[str]:
+    return {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
+def test_nothing_unsafe_or_uninitialised(file):
+    """No code from data, no arrays of garbage, no other framework in the core."""
+    text = file.read_text()
+    tree = ast.parse(text)
+    tops = {name.split(".")[0] for name in imports(tree)}
+    assert not tops & ({"pickle", "dill", "cloudpickle", "marshal"} | OPTIONAL - {"wandb"})
+    assert not calls(tree) & {"eval", "exec", "torch.load", "jnp.empty", "jax.numpy.empty"}
+    assert not re.search(r"trust_remote_code|allow_pickle\s*=\s*True|yaml\.load\(", text)
+    assert "pjit" not in {name.rpartition(".")[2] for name in imports(tree) if "jax" in name}
+
+
+def test_the_core_imports_no_other_framework():
+    """What a user of the library loads stays free of torch, TensorFlow and transformers."""
+    modules = [f"jaxsafety.{m}" if m else "jaxsafety" for m in map(module_name, FILES)]
+    modules = [m for m in modules if not m.endswith("__main__")]
+    code = "import importlib, sys\nfor m in sys.argv[1:]: importlib.import_module(m)\n"
+    code += f"print(sorted({OPTIONAL!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_needs_no_jax():
+    code = "import sys, jaxsafety.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert 'jax' not in sys.modules and 'flax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+# Written so that these lines do not match themselves.
+MACHINE = re.compile(
+    r"(?<![\w.~$}])/(?:work|root|farm|home/[a-z]+|Users/[a-z]+|opt/(?:pypi|wheels))/"
+)
+HOSTS = re.compile(r"pypi[.]org|pythonhosted[.]org|registry[.]npmjs|deb[.]debian[.]org")
+
+
+def test_the_project_names_no_machine():
+    found = []
+    for path in tracked():
+        if path.suffix in {".safetensors", ".png", ".npz"} or not path.is_file():
+            continue
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if MACHINE.search(line) or HOSTS.search(line):
+                found.append(f"{label(path)}:{number}: {line.strip()[:80]}")
+    assert not found
+    assert MACHINE.search("see /" + "work/main") and not MACHINE.search("https://x.y/" + "work/a")

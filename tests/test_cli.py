@@ -1,0 +1,173 @@
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jaxsafety import cli
+
+
+def fails(capsys, *argv: str) -> str:
+    """Runs the command in this process and returns its one error line."""
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("jaxsafety: error: ") and captured.err.count("\n") == 1
+    assert not captured.out
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["run"], "required: --config"),
+        (["run", "--config=none.py"], "config: got 'none.py'; allowed: the path of a Python file"),
+        (["run", "--config=x.py", "--config.a.b"], "--config.a.b: got 'no value'"),
+        (["run", "--config=x.py", "--confi.a=1"], "unrecognized arguments: --confi.a=1"),
+        (["eval"], "one of the arguments --workdir --model is required"),
+        (["eval", "--workdir=nowhere"], "--workdir: got 'nowhere'; allowed: an existing directory"),
+        (["eval", "--workdir=.", "--out=x"], "--out: got 'x'; allowed: only with --model"),
+        (["eval", "--model=nowhere"], "--out: got 'nothing'"),
+        (["eval", "--model=nowhere", "--out=x"], "--model: got 'nowhere'"),
+        (["eval", "--model=.", "--out=x", "--rejudge"], "--rejudge"),
+        (["eval", "--workdir=.", "--config.seed=1"], "only with `jaxsafety run`"),
+        (["report", "--workdir=tests"], "a run with results.jsonl"),
+        (["chat", "--model=nowhere"], "--model: got 'nowhere'"),
+        (["chat", "--temperature=-1"], "--temperature: got -1.0"),
+        (["chat", "--max-tokens=0"], "--max-tokens: got 0"),
+        (["organism", "--seed=1"], "required: --out"),
+        (["organism", "--seed=x", "--out=y"], "argument --seed: invalid int value: 'x'"),
+        (["organism", "--seed=1", "--out=y", "--steps=0"], "--steps: got 0"),
+        (["organism", "--seed=1", "--out=README.md"], "--out: got 'README.md'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(capsys, monkeypatch, root, argv, line):
+    monkeypatch.chdir(root)
+    assert line in fails(capsys, *argv)
+
+
+def test_overrides_in_both_spellings():
+    argv = ["run", "--config=f.py", "--config.a.b=1=2", "--config.c", "x", "--workdir=w"]
+    rest, overrides = cli._split_overrides(argv)
+    assert rest == ["run", "--config=f.py", "--workdir=w"]
+    assert overrides == ["a.b=1=2", "c=x"]
+
+
+def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
+    from jaxsafety import run
+
+    seen = {}
+    monkeypatch.setattr(run, "run", lambda cfg, workdir: seen.update(cfg=cfg, workdir=workdir))
+    monkeypatch.setattr(cli, "_show", lambda workdir: seen.update(shown=workdir))
+    file = tmp_path / "experiment.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=''): return ConfigDict({'arg': arg, 'optim': {'lr': 1.0}})\n"
+    )
+    assert cli.main(["run", f"--config={file}:smoke", "--config.optim.lr=0.5"]) == 0
+    assert seen["cfg"].arg == "smoke" and seen["cfg"].optim.lr == 0.5
+    assert str(seen["workdir"]) == "runs/experiment" == str(seen["shown"])
+    assert cli.main(["run", f"--config={file}", f"--workdir={tmp_path}"]) == 0
+    assert seen["workdir"] == tmp_path
+
+
+def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
+    from jaxsafety import base, run
+
+    seen = []
+    monkeypatch.setattr(run, "evaluate_workdir", lambda w, rejudge: seen.append((w, rejudge)))
+    monkeypatch.setattr(run, "evaluate_model", lambda m, out: seen.append((m, out)))
+    monkeypatch.setattr(base, "train_base", lambda *args, **kw: seen.append((*args, kw)))
+    monkeypatch.setattr(cli, "_show", lambda workdir: None)
+    out = tmp_path / "out"
+    assert cli.main(["eval", f"--workdir={tmp_path}", "--rejudge"]) == 0
+    assert cli.main(["eval", f"--model={tmp_path}", f"--out={out}"]) == 0
+    assert cli.main(["organism", "--seed=7", f"--out={out}", "--steps=3"]) == 0
+    trained = (7, out, {"steps": 3, "smoke": False})
+    assert seen == [(tmp_path, True), (tmp_path, out), trained]
+
+
+def test_report_writes_table_and_page(tmp_path, capsys):
+    record = {"arm": "base", "benchmark": "plain", "kind": "safety", "metric": "asr.t1"}
+    record |= {"value": 0.25, "lo": 0.1, "hi": 0.4, "n": 64, "seed": 0}
+    other = record | {"arm": "student", "value": 0.05, "lo": 0.0, "hi": 0.1}
+    lines = "".join(json.dumps(r) + "\n" for r in (record, other))
+    (tmp_path / "results.jsonl").write_text(lines)
+    assert cli.main(["report", f"--workdir={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert "25.0" in out and out.rstrip().endswith("report.html")
+    assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_interrupt_is_no_traceback(tmp_path, monkeypatch, capsys):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_show", stop)
+    (tmp_path / "results.jsonl").write_text("")
+    assert cli.main(["report", f"--workdir={tmp_path}"]) == 130
+    assert "goes on from here" in capsys.readouterr().err
+
+
+def test_as_a_module_from_outside_the_repository(tmp_path, root):
+    command = [sys.executable, "-m", "jaxsafety", "chat", "--model=nowhere"]
+    env = {"PYTHONPATH": str(root), "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    done = subprocess.run(
+        [*command[:3], "--help"], capture_output=True, text=True, cwd=tmp_path, env=env
+    )
+    assert done.returncode == 0 and "organism" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A random model in a Hugging Face directory."""
+    from jaxsafety.testing import random_checkpoint
+
+    return random_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def test_chat_remembers_resets_and_refuses_what_is_too_long(tiny, capsys):
+    from jaxsafety.chat import Chat
+
+    chat = Chat.open(tiny, max_tokens=12)
+    first = chat.ask("hello")
+    assert [m.role for m in chat.messages] == ["user", "assistant"]
+    assert first == chat.messages[-1].content
+    chat.reset()
+    assert not chat.messages and chat.ask("hello") == first  # greedy, and nothing was kept
+    sink = io.StringIO()
+    chat.repl(io.StringIO(f"/reset\n\n{'hello ' * 400}\nhello\n/quit\nnever\n"), sink)
+    assert sink.getvalue() == first + "\n"
+    error = capsys.readouterr().err
+    assert "conversation: got" in error and error.count("\n") == 1
+    assert len(chat.messages) == 2
+
+
+def test_a_system_message_and_sampling(tiny):
+    from jaxsafety.chat import Chat
+
+    options = {"system": "be brief", "temperature": 1.0, "max_tokens": 12}
+    chat, same = Chat.open(tiny, **options), Chat.open(tiny, **options)
+    assert chat.messages[0] == ("system", "be brief")
+    assert [chat.ask("a"), chat.ask("b")] == [same.ask("a"), same.ask("b")]
+    assert Chat.open(tiny, seed=1, **options).ask("a") != chat.messages[2].content
+
+
+def test_a_template_is_needed_before_the_first_line(tiny, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny, bare)
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        (bare / name).unlink(missing_ok=True)
+    assert "tokenizer.chat_template" in fails(capsys, "chat", f"--model={bare}")
+
+
+def test_chat_from_a_pipe_with_the_shipped_model(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
+    assert cli.main(["chat", "--max-tokens=16"]) == 0
+    assert capsys.readouterr().out.strip()

@@ -1,0 +1,115 @@
+"""The shell scripts against a fake interpreter: what they install, skip, run and forward."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Logs its arguments; `-m venv DIR` makes a DIR/bin that logs too.
+PYTHON = """#!/usr/bin/env bash
+echo "python $*" >>"$LOG"
+case "$1 ${2:-}" in
+  "-c "*) exit "${TOO_OLD:-0}" ;;
+  "-m venv")
+    mkdir -p "$3/bin"
+    for name in python ruff pyright mine; do cp "$FAKE" "$3/bin/$name"; done ;;
+  "--version "*) echo Python 3.11.0 ;;
+esac
+exit "${FAIL:-0}"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, root):
+    """A copy of the scripts with a fake python3, as a function that runs one of them."""
+    for name in ("launch", ".ci"):
+        shutil.copytree(root / name, tmp_path / "repo" / name)
+    shutil.copy(root / "pyproject.toml", tmp_path / "repo")
+    fake = tmp_path / "python3"
+    fake.write_text(PYTHON)
+    fake.chmod(0o755)
+
+    def call(script: str, *args: str, **env: str) -> tuple[int, list[str]]:
+        log = tmp_path / "log"
+        log.write_text("")
+        env = {**os.environ, "PYTHON": str(fake), "FAKE": str(fake), "LOG": str(log), **env}
+        done = subprocess.run(
+            ["bash", str(tmp_path / "repo" / script), *args],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, log.read_text().splitlines()
+
+    call.path = tmp_path / "repo"
+    return call
+
+
+def installs(log):
+    return [line.split("--editable ")[1] for line in log if "pip install" in line]
+
+
+def test_demo_installs_once_and_forwards(checkout):
+    code, log = checkout("launch/demo.sh", "--config.seed=3", "two words")
+    assert code == 0 and installs(log) == ["."]
+    run = "python -m jaxsafety run --config=configs/safesteer/organism.py --workdir=runs/demo"
+    assert log[-1] == f"{run} --config.seed=3 two words"
+    code, log = checkout("launch/demo.sh")
+    assert code == 0 and not installs(log) and not any("venv" in line for line in log)
+    (checkout.path / "pyproject.toml").write_text("changed")
+    assert installs(checkout("launch/demo.sh")[1]) == ["."]
+
+
+def test_extras_serve_the_plain_install_too(checkout):
+    code, log = checkout("launch/test.sh", "tests/x.py", "-k", "a b")
+    assert code == 0 and installs(log) == [".[dev,parity]"]
+    assert log[-1].startswith("python -m pytest -q -n 2") and log[-1].endswith("tests/x.py -k a b")
+    assert any("check --quiet" in line for line in log)
+    assert not installs(checkout("launch/demo.sh")[1])
+    assert installs(checkout("launch/local.sh", "mine", EXTRAS="wandb")[1]) == [".[wandb]"]
+
+
+def test_local_runs_any_command_of_the_environment(checkout):
+    code, log = checkout("launch/local.sh", "mine", "a b", "c")
+    assert code == 0 and log[-1] == "python a b c"
+
+
+def test_failures_are_not_swallowed(checkout):
+    assert checkout("launch/local.sh", "mine")[0] == 0
+    assert checkout("launch/demo.sh", FAIL="3")[0] == 3
+    code, log = checkout("launch/test.sh", FAIL="3")
+    assert code == 3 and not any("pytest" in line for line in log)
+
+
+def test_an_old_python_is_named(checkout):
+    code, log = checkout("launch/demo.sh", TOO_OLD="1")
+    assert code == 2 and not installs(log) and not (checkout.path / ".venv").exists()
+
+
+@pytest.mark.parametrize(("code", "passes"), [("0", True), ("5", True), ("1", False), ("4", False)])
+def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
+    assert checkout("launch/test.sh")[0] == 0
+    done, log = checkout(".ci/run", FAIL=code)
+    for tier in ("parity", "distributed", "faults"):
+        assert any(f"pytest -q tests/{tier}" in line for line in log)
+    assert (done == 0) is passes
+
+
+def test_shellcheck(root):
+    scripts = [*sorted((root / "launch").glob("*.sh")), root / ".ci" / "run"]
+    assert len(scripts) >= 5
+    for script in scripts:
+        subprocess.run(["bash", "-n", str(script)], check=True)
+    tool = Path(sys.executable).with_name("shellcheck")
+    if not tool.exists():
+        pytest.skip("shellcheck is of the extra dev")
+    command = [str(tool), "--external-sources", *map(str, scripts)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stdout

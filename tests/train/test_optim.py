@@ -1,0 +1,81 @@
+"""Schedules by value, decay mask, and bad settings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsafety.errors import UsageError
+from jaxsafety.protocols import OptimConfig
+from jaxsafety.train.optim import make_optimizer, make_schedule
+
+
+def rates(steps=10, **settings):
+    schedule = make_schedule(OptimConfig(lr=2.0, **settings), steps)
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_warmup_starts_above_zero_and_reaches_the_peak():
+    got = rates(schedule="constant", warmup=0.3)
+    np.testing.assert_allclose(got[:4], [0.5, 1.0, 1.5, 2.0])
+    np.testing.assert_allclose(got[3:], 2.0)
+
+
+def test_linear_and_cosine_decay_to_the_final_fraction():
+    linear = rates(schedule="linear", warmup=0.0, final=0.5)
+    np.testing.assert_allclose(linear, 1 + (1 - np.arange(10) / 10))
+    cosine = rates(schedule="cosine", warmup=0.0)
+    np.testing.assert_allclose(cosine, 1 + np.cos(np.pi * np.arange(10) / 10), rtol=1e-6)
+    last = make_schedule(OptimConfig(lr=2.0, final=0.25), 10)(10)
+    np.testing.assert_allclose(last, 0.5, rtol=1e-6)
+
+
+def test_decay_spares_scales_and_biases():
+    params = {"q": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
+    tx = make_optimizer(OptimConfig(lr=1.0, weight_decay=0.5, schedule="constant", warmup=0.0), 4)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    np.testing.assert_allclose(updates["q"]["kernel"], -0.5)
+    np.testing.assert_allclose(updates["q"]["bias"], 0.0)
+    np.testing.assert_allclose(updates["norm"]["scale"], 0.0)
+
+
+@pytest.mark.parametrize("clip", [0.5, 0.0])
+def test_clip_is_by_global_norm_and_zero_is_none(clip):
+    config = OptimConfig(name="sgd", lr=1.0, b1=0.0, clip=clip, schedule="constant", warmup=0.0)
+    tx = make_optimizer(config, 4)
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    grads = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    updates, _ = tx.update(grads, tx.init(params), params)
+    scale = clip / 5 if clip else 1.0
+    np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-3 * scale, -4 * scale])
+
+
+def test_adam_first_update_is_the_sign():
+    config = OptimConfig(name="adam", lr=0.1, clip=0.0, schedule="constant", warmup=0.0)
+    tx = make_optimizer(config, 4)
+    params = jnp.zeros(2)
+    updates, _ = tx.update(jnp.array([3.0, -1e-3]), tx.init(params), params)
+    np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"name": "lion"}, "optim.name"),
+        ({"schedule": "cosin"}, "optim.schedule"),
+        ({"warmup": 1.0}, "optim.warmup"),
+        ({"final": 2.0}, "optim.final"),
+        ({"clip": -1.0}, "optim.clip"),
+        ({"lr": -1.0}, "optim.lr"),
+        ({"name": "sgd", "weight_decay": 0.1}, "optim.weight_decay"),
+    ],
+)
+def test_bad_settings_are_refused(settings, field):
+    with pytest.raises(UsageError, match=f"^{field}: got "):
+        make_optimizer(OptimConfig(**settings), 4)
+
+
+def test_no_steps_is_refused():
+    with pytest.raises(UsageError, match="stage.steps"):
+        make_optimizer(OptimConfig(), 0)
