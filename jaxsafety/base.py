@@ -1,8 +1,9 @@
 """Raises the organism's base of another world: `jaxsafety organism --seed=N --out=DIR`.
 
 The result is an ordinary Hugging Face directory with three more files: `world.json` (which world it
-lives in), `training.json` (seed, settings, the first losses, final metrics) and `gates.json` (what the
-base must be able to do, measured, with its limits). Resumable: checkpoints lie in `DIR/training`.
+lives in), `training.json` (seed, settings, the first losses, final metrics) and `gates.json` (what
+the base must be able to do, measured, with its limits). Resumable: checkpoints lie in
+`DIR/training`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter
 from jaxsafety.workdir import Artifacts, write_json
 
-STEPS = 4500
+STEPS = 5000
 OPTIM = OptimConfig(lr=4e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
 FIRST_LOSSES = 20
 
@@ -79,7 +80,12 @@ def train_base(
     """
     steps = 3 if smoke else STEPS if steps is None else steps
     started, work = time.time(), out / "training"
-    plan = {"seed": seed, "steps": steps, "mixture": asdict(MixtureConfig()), "optim": asdict(OPTIM)}
+    plan = {
+        "seed": seed,
+        "steps": steps,
+        "mixture": asdict(MixtureConfig()),
+        "optim": asdict(OPTIM),
+    }
     claim(out, plan)
     ctx, program = prepare(seed, steps, out, work, log)
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))

@@ -30,7 +30,7 @@ T = TypeVar("T")
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def typed(cls: type[T], cfg: Mapping[str, Any] | ConfigDict, prefix: str = "") -> T:
+def typed(cls: type[T], cfg: Any, prefix: str = "") -> T:
     """Turns a configuration section into the frozen dataclass `cls`.
 
     Args:

@@ -129,8 +129,8 @@ def ablated_asr(
         ctx.log(f"ablation: {error}")
         return (0.0, 0.0, 0.0, len(plain.items)), {}
     limit = cfg.select.prune * ctx.model.config.num_layers
-    usable = [c for c in candidates if c.layer < limit and c.bypass is not None]
-    best = min(usable, key=lambda c: c.bypass)
+    usable = [c for c in candidates if c.layer < limit]
+    best = min(usable, key=lambda c: np.inf if c.bypass is None else c.bypass)
     vector = raw.mean_diff[best.position, best.layer]
     unit = np.broadcast_to(vector / np.linalg.norm(vector), (raw.mean_diff.shape[1], len(vector)))
     stop = ctx.tokenizer.eos_ids

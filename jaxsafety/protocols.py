@@ -1,7 +1,7 @@
 """Every contract between the layers in one file: read this first.
 
-A *program* (methods/) yields *stages*; one loop (train/loop.py) runs each stage with a pure step and
-hands the trained variables back. Programs reach models, data, judges and the workdir through a
+A *program* (methods/) yields *stages*; one loop (train/loop.py) runs each stage with a pure step
+and hands the trained variables back. Programs reach models, data, judges and the workdir through a
 `Context`, so packages of one layer never import each other.
 """
 
@@ -26,7 +26,10 @@ LossFn = Callable[[PyTree, PyTree, Any, jax.Array], tuple[jax.Array, dict[str, j
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW by default. `lr` is the peak; `warmup` is a fraction of the stage's steps; schedule cosine|linear|constant."""
+    """AdamW by default.
+
+    `lr` is the peak; `warmup` is a fraction of the stage's steps; schedule cosine|linear|constant.
+    """
 
     name: str = "adamw"
     lr: float = 1e-4
@@ -54,7 +57,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Decoding. temperature 0 is greedy; `top_p` 1 is off; `stop` are token ids; `banned` ids are never sampled."""
+    """Decoding. Temperature 0 is greedy, `top_p` 1 is off.
+
+    `stop` are token ids; `banned` ids are never sampled.
+    """
 
     max_tokens: int = 64
     temperature: float = 1.0
@@ -66,8 +72,8 @@ class SampleConfig:
 class Stage(NamedTuple):
     """One unit of training.
 
-    `trainable` are path regexes over the variables ("base/.*"); `batches(variables, step)` returns the
-    batch of that step and may sample from the current variables (on-policy). `start` are the
+    `trainable` are path regexes over the variables ("base/.*"); `batches(variables, step)` returns
+    the batch of that step and may sample from the current variables (on-policy). `start` are the
     variables it begins with; None means those the previous stage (or the context) left.
     """
 
@@ -87,9 +93,13 @@ Program = Generator[Stage, Variables, Variables]
 class Writer(Protocol):
     """Where metrics go (jsonl + TensorBoard)."""
 
-    def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None: ...
+    def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
+        """Adds one row."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends it; what was written is on disk."""
+        ...
 
 
 class Item(NamedTuple):
@@ -107,7 +117,8 @@ class Exchange(NamedTuple):
     response: str
 
 
-# A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": bool, "outcome": str}
+# A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": bool,
+# "outcome": str}
 Judge = Callable[[Sequence[Exchange]], list[dict[str, Any]]]
 
 
@@ -122,13 +133,17 @@ class Benchmark(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """What a program may touch. `artifact(name, make)` memoises a JSON/npz-able value in the workdir."""
+    """What a program may touch.
+
+    `artifact(name, make)` memoises a JSON/npz-able value in the workdir; `prompts` by split:
+    harmful_train, harmful_val, harmless_train, harmless_val, wrapped_val, distil.
+    """
 
     model: Model
     tokenizer: Any
     workdir: Path
     artifact: Callable[..., Any]
-    prompts: Mapping[str, Sequence[Item]]  # "harmful_train", "harmful_val", "harmless_train", "harmless_val", "distil"
+    prompts: Mapping[str, Sequence[Item]]
     judge: Judge | None
     writer: Writer
     mesh: Any
@@ -141,7 +156,8 @@ class Context:
 class Method(NamedTuple):
     """What `registry.METHODS` names: a config dataclass, a check of its values, and the program.
 
-    `check(cfg)` raises UsageError and is called before anything is loaded; `program(cfg, optim, ctx)`.
+    `check(cfg)` raises UsageError and is called before anything is loaded;
+    `program(cfg, optim, ctx)`.
     """
 
     config: type

@@ -15,6 +15,7 @@ from jaxsafety.errors import bad
 
 METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
+    "safesteer_controls": "jaxsafety.methods.safesteer_controls:METHOD",
 }
 
 MODELS = {

@@ -33,18 +33,18 @@ SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eva
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the model lies; "" is the shipped organism. `dtype` computes, parameters are float32."""
+    """Where the model lies; "" is the shipped organism. Computes in `dtype`, stores float32."""
 
     path: str = ""
     dtype: str = "float32"
     remat: str = "none"
 
 
-def run(cfg: configs.ConfigDict, workdir: Path, log: Callable[[str], None] = print) -> dict:
+def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     """Runs or resumes an experiment.
 
     Args:
-      cfg: see `configs/common.py` for its sections.
+      cfg: a ConfigDict; see `configs/common.py` for its sections.
       workdir: created if missing; one workdir belongs to one config.
       log: where one-line progress goes.
 
@@ -59,6 +59,9 @@ def run(cfg: configs.ConfigDict, workdir: Path, log: Callable[[str], None] = pri
     for section in cfg:
         if section not in SECTIONS:
             raise bad(f"config.{section}", "a section", ", ".join(SECTIONS))
+    for section in SECTIONS:
+        if section not in cfg:
+            raise bad(f"config.{section}", "nothing", f"all of {', '.join(SECTIONS)}")
     method = registry.resolve(registry.METHODS, cfg.program)
     source = configs.typed(ModelSource, cfg.model, "model")
     data = configs.typed(setting.DataConfig, cfg.data, "data")
@@ -91,7 +94,12 @@ def run(cfg: configs.ConfigDict, workdir: Path, log: Callable[[str], None] = pri
         variables={"base": params},
         seed=cfg.seed,
         log=log,
-        extras={"fingerprint": fingerprint, "interrupt": interrupt, "world": place.world},
+        extras={
+            "fingerprint": fingerprint,
+            "interrupt": interrupt,
+            "world": place.world,
+            "benchmarks": place.benchmarks,
+        },
     )
     arm = Arms(ctx, place, measure)
     with interrupt.installed():
@@ -159,7 +167,7 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
       UsageError: not a run, or an unfinished one.
     """
     try:
-        cfg = configs.ConfigDict(json.loads((workdir / "config.json").read_text()))
+        cfg: Any = configs.ConfigDict(json.loads((workdir / "config.json").read_text()))
     except (OSError, ValueError):
         raise bad("workdir", str(workdir), "a run with a readable config.json") from None
     path = Path(cfg.model.path) if cfg.model.path else SHIPPED

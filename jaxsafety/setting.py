@@ -7,6 +7,7 @@ before a model is loaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +113,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
 
 
 def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
-    """Prompt lists from files; harmful answers are recognised by refusal rules, so rates are rough."""
+    """Prompt lists from files, judged by refusal rules, so that rates are rough."""
     harmful = _items("data.harmful", data.harmful, data.train + data.val)
     harmless = _items("data.harmless", data.harmless, data.train + data.val)
     distil = _items("data.distil", data.distil, data.prompts)
@@ -125,12 +126,14 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
         "harmless_val": harmless[n : n + data.val],
         "wrapped_val": harmful[n : n + data.val],
     }
-    benchmarks = []
+    benchmarks: list[Benchmark] = []
     for text in evaluation.sets:
         head, equals, path = text.partition("=")
         kind, slash, name = head.partition("/")
         if not (equals and slash) or kind not in ("safety", "over_refusal", "capability"):
             raise bad("eval.sets", text, "safety/NAME=PATH, over_refusal/NAME=PATH, capability/...")
+        if not re.fullmatch(r"\w[\w.-]*", name) or name in {b.name for b in benchmarks}:
+            raise bad("eval.sets", text, "names of letters, digits, _ . - that differ")
         benchmarks.append(
             Benchmark(name, kind, _items("eval.sets", path, 1, kind), evaluation.max_tokens)
         )
@@ -145,7 +148,9 @@ def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tupl
         raise bad(field_name, f"{len(rows)} prompts in {path}", f"at least {least}")
     if kind == "capability" and any(not row["answer"] for row in rows):
         raise bad(field_name, path, "an `answer` for every prompt of a capability set")
-    meta: dict[str, Any] = {"kind": {"safety": "harmful", "over_refusal": "benign"}.get(kind, "task")}
+    meta: dict[str, Any] = {
+        "kind": {"safety": "harmful", "over_refusal": "benign"}.get(kind, "task")
+    }
     return tuple(
         Item(str(i), (Message("user", row["prompt"]),), {**meta, "answer": row["answer"]})
         for i, row in enumerate(rows)

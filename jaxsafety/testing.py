@@ -1,7 +1,7 @@
-"""Small real things for tests and smoke runs: a random model, a byte tokenizer, a checkpoint of both.
+"""Small real things for tests and smoke runs: a random model, a byte tokenizer, a checkpoint.
 
-Nothing here is a mock: the model is the ordinary one with few and small layers, the checkpoint is an
-ordinary Hugging Face directory.
+Nothing here is a mock: the model is the ordinary one with few and small layers, the checkpoint is
+an ordinary Hugging Face directory.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsafety.data.tokenizer import ByteTokenizer
+from jaxsafety.data.tokenizer import ByteTokenizer, load_tokenizer
 from jaxsafety.models import hf
 from jaxsafety.models.api import Model, ModelConfig, build
+from jaxsafety.organism import lexicon
+from jaxsafety.organism.world import WorldConfig, make_world, save_world
 
 TINY = ModelConfig(
     family="llama",
@@ -78,3 +80,24 @@ def random_checkpoint(
     model, params = tiny_model(family, seed, **changes)
     hf.save(path, model, params, dtype="float32", tokenizer=ByteTokenizer())
     return Path(path)
+
+
+def random_organism(path: str | Path, seed: int = 0, **changes: Any) -> Path:
+    """Writes an organism that was never raised: a small world, its words, a random tiny model.
+
+    Args:
+      path: directory to write.
+      seed: of the world and the parameters.
+      changes: fields of `ModelConfig` to replace.
+
+    Returns:
+      The directory; it knows all the words and says them at random.
+    """
+    path = Path(path)
+    world = make_world(WorldConfig(seed=seed, harm_domains=4, held_domains=1, benign_domains=2))
+    vocab_size = lexicon.write_tokenizer(world, path)
+    shape = {"num_layers": 2, "vocab_size": vocab_size, **changes}
+    model, params = tiny_model("qwen3", seed, **shape)
+    hf.save(path, model, params, dtype="float32", tokenizer=load_tokenizer(path))
+    save_world(world, path)
+    return path

@@ -24,7 +24,7 @@ from jaxsafety.errors import bad
 
 
 class Artifacts:
-    """`artifact(name, make)`: a value made once and read back from `artifacts/<name>.json` (+ .npz)."""
+    """`artifact(name, make)`: made once, then read back from `artifacts/<name>.json` (+ .npz)."""
 
     def __init__(self, workdir: Path) -> None:
         """Keeps everything below `workdir/artifacts`."""
@@ -38,19 +38,25 @@ class Artifacts:
         path = self.directory / f"{name}.json"
         if not path.is_file():
             value = make()
-            arrays = {k: v for k, v in value.items() if isinstance(v, np.ndarray | jax.Array)}
+            arrays: dict[str, Any] = {
+                k: np.asarray(v) for k, v in value.items() if isinstance(v, np.ndarray | jax.Array)
+            }
             rest = {k: v for k, v in value.items() if k not in arrays}
             self.directory.mkdir(parents=True, exist_ok=True)
             if arrays:
                 temporary = path.with_suffix(".tmp.npz")
-                np.savez(temporary, **{k: np.asarray(v) for k, v in arrays.items()})
+                np.savez(temporary, **arrays)
                 os.replace(temporary, path.with_suffix(".npz"))
             write_json(path, rest)  # last: its presence says that the artifact is whole
         value = json.loads(path.read_text())
         if path.with_suffix(".npz").is_file():
-            with np.load(path.with_suffix(".npz")) as arrays:
-                value.update({k: arrays[k] for k in arrays.files})
+            with np.load(path.with_suffix(".npz")) as saved:
+                value.update({k: saved[k] for k in saved.files})
         return value
+
+
+# What the fingerprint leaves out: it may change between two starts of one experiment.
+FREE = {"train.progress", "model.path"}
 
 
 def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
@@ -96,9 +102,12 @@ def claim(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> None:
 
 def difference(path: Path, cfg: configs.ConfigDict) -> str:
     """The first setting in which a saved config and this one differ, as text."""
-    old = dict(_flat(json.loads(path.read_text())))
+    try:
+        old = dict(_flat(json.loads(path.read_text())))
+    except ValueError:
+        return "its config.json is not readable"
     new = dict(_flat(configs.plain(cfg)))
-    changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    changed = [k for k in sorted({*old, *new} - FREE) if old.get(k) != new.get(k)]
     if not changed:
         return "same settings, other weights"
     return f"{changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r}"

@@ -31,8 +31,9 @@ LAYERS = (
     ("train", "sampling", "judges", "probing"),
     ("methods", "mitigations", "benchmarks"),
     ("evaluate", "report", "setting", "workdir", "chat", "testing"),
+    ("run",),
     ("gates",),
-    ("run", "base"),
+    ("base",),
     ("cli",),
     ("__main__",),
 )

@@ -1,18 +1,17 @@
-"""SafeSteer on Qwen3-4B-Instruct-2507 with the paper's hyperparameters (arXiv 2606.02530).
+r"""SafeSteer on Qwen3-4B-Instruct-2507 with the paper's hyperparameters (arXiv 2606.02530).
 
 Hypothesis (tables 1-2 there): mean ASR over direct harmful prompts falls from 2.9 to 0.9 %, with
 capability unchanged. Bring your own prompt files (jsonl, json, csv or txt; see README):
 
-  jaxsafety run --config=configs/safesteer/qwen3_4b.py \\
-      --config.model.path=Qwen3-4B-Instruct-2507 \\
-      --config.data.harmful=harmful.jsonl --config.data.harmless=harmless.jsonl \\
+  jaxsafety run --config=configs/safesteer/qwen3_4b.py \
+      --config.model.path=Qwen3-4B-Instruct-2507 \
+      --config.data.harmful=harmful.jsonl --config.data.harmless=harmless.jsonl \
       --config.data.distil=distil.jsonl --config.eval.sets=safety/direct=direct.jsonl
 
 `:smoke` runs the same program with these settings' shape on the shipped organism in seconds.
 """
 
 from configs import common
-
 from jaxsafety.methods.safesteer import SafeSteerConfig
 from jaxsafety.methods.safesteer_teacher import DirectionConfig, TokenConfig
 from jaxsafety.probing.selection import SelectConfig
@@ -26,7 +25,7 @@ def get_config(arg=""):
     openers = ("I", "As", "My", "It", "Sorry", "Unfortunately")
     select = SelectConfig(criterion="arditi", coefficients=(1.0,), steers=("all",))
     method = SafeSteerConfig(
-        direction=DirectionConfig(select=select, openers=openers, fallback="error"),
+        direction=DirectionConfig(select=select, openers=openers, filter="score", fallback="error"),
         tokens=TokenConfig(VoteConfig(size=50, top=200, samples=8, horizon=7, floor=1e-8)),
         variant="partial",
         steps=25,
@@ -41,12 +40,10 @@ def get_config(arg=""):
     config.mesh.update(fsdp=-1)
     if arg.smoke:
         config.model.update(path="", dtype="float32", remat="none")
-        config.data.update(source="organism", train=16, val=8, prompts=8)
-        config.method.update(steps=2, rollouts=2, prompts_per_step=2, max_tokens=12)
-        config.method.direction.update(openers=(), fallback="rank", max_tokens=12)
-        config.method.direction.select.update(criterion="generation", screen=2)
-        config.method.direction.select.update(coherent=0.0, refusal=0.0)
-        config.method.tokens.votes.update(size=12, top=12, samples=1, horizon=3, floor=1e-3)
-        config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
-        config.mesh.update(fsdp=1)
+        config.data.source = "organism"
+        common.shrink(config, config.method)
+        config.method.direction.update(openers=(), filter="judge", fallback="rank")
+        config.method.direction.select.criterion = "generation"
+        config.method.tokens.votes.update(size=12, top=12, floor=1e-3)
+        config.mesh.fsdp = 1
     return config

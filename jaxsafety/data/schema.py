@@ -1,4 +1,7 @@
-"""What flows between data, samplers and losses. Letters: B sequences, T positions, P prompt length."""
+"""What flows between data, samplers and losses.
+
+Letters: B sequences, T positions, P prompt length.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,16 @@ from typing import Any
 from jaxsafety.errors import bad
 
 # First of these columns that a row has is the prompt; the names public prompt sets use.
-PROMPT_FIELDS = ("prompt", "instruction", "question", "goal", "Behavior", "behavior", "query", "text")
+PROMPT_FIELDS = (
+    "prompt",
+    "instruction",
+    "question",
+    "goal",
+    "Behavior",
+    "behavior",
+    "query",
+    "text",
+)
 ANSWER_FIELDS = ("answer", "target", "label")
 SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
 

@@ -92,6 +92,8 @@ def divergence(
             variant, vocab = "full", ids.shape[0]
         else:
             member = membership(ids, vocab)
+    if head_t is not None:
+        head_t = jnp.asarray(head_t).astype(teacher.dtype)  # once, not per chunk
     spec = fused.Spec(
         terms=_terms,
         options=Options(variant, kind, topk),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -79,7 +79,8 @@ def mixture_batches(
         read = np.asarray(assemble(every, plan, cfg.length).weight) > 0
         told = np.asarray(answers.weight) > 0
         weight = np.where(told, 1.0, np.where(read, cfg.prompt_weight, 0.0))
-        return answers.replace(weight=(weight / weight.sum()).astype(np.float32))
+        share: Any = (weight / weight.sum()).astype(np.float32)
+        return replace(answers, weight=share)
 
     # The next batch is made while the device works on this one; still a function of (seed, step).
     pool, ahead = ThreadPoolExecutor(1), {}

@@ -93,6 +93,7 @@ def check(cfg: SafeSteerConfig) -> None:
         ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
         ("tokens.prompts", cfg.tokens.prompts, ("val", "all")),
         ("tokens.kind", cfg.tokens.kind, ("votes", "random", "matched")),
+        ("direction.filter", cfg.direction.filter, ("judge", "score")),
         ("reduction", cfg.reduction, ("sequence", "token")),
         ("direction.select.criterion", cfg.direction.select.criterion, selection.CRITERIA),
     ):
@@ -241,9 +242,9 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     def compare(student: PyTree, base: PyTree) -> Any:
         ours = hidden_states(ctx.model, student, batch, LayerInputs(), "all")
         theirs = hidden_states(ctx.model, base, batch, LayerInputs(), "all")
-        flat = (x[:, width - 1 : -1].reshape(-1, x.shape[-1]) for x in (ours, theirs))
+        ours, theirs = (x[:, width - 1 : -1].reshape(-1, x.shape[-1]) for x in (ours, theirs))
         heads = ctx.model.head(student), ctx.model.head(base)
-        return profile.token_kl_profile(*flat, *heads, subset=jnp.asarray(list(subset)))
+        return profile.token_kl_profile(ours, theirs, *heads, subset=jnp.asarray(list(subset)))
 
     whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in compare(trained["base"], base))
     valid = mask[:, width:]

@@ -27,11 +27,14 @@ PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val",
 class DirectionConfig:
     """Stage A. `openers` are first words of refusals; empty means measure them from judged answers.
 
-    `minimum` prompts must survive the refusal-score filter; `fallback` is error or rank.
+    `filter` keeps harmful prompts that the base refuses and harmless ones that it answers: "score"
+    by the refusal score of the first token (A4), "judge" by what it says, for models whose first
+    tokens are shared by both. `minimum` prompts must survive; `fallback` is error or rank.
     """
 
     select: selection.SelectConfig = field(default_factory=selection.SelectConfig)
     openers: tuple[str, ...] = ()
+    filter: str = "judge"
     minimum: int = 8
     fallback: str = "rank"
     max_tokens: int = 40
@@ -80,26 +83,33 @@ def scored_candidates(
     cfg: DirectionConfig, ctx: Context
 ) -> tuple[directions.Directions, list[selection.Candidate]]:
     """Refusal ids, filter, difference of means and next-token scores of every candidate (A3-A6)."""
-    model, params, items = ctx.model, ctx.variables["base"], ctx.prompts
-    ids = {name: encoded(ctx, items[name]) for name in PROMPT_SETS[:4]}
+    model, params = ctx.model, ctx.variables["base"]
+    ids = {name: encoded(ctx, ctx.prompts[name]) for name in PROMPT_SETS[:4]}
     logits = {name: forward.last_logits(model, params, ids[name]) for name in ids}
+    refused: dict[str, np.ndarray] = {}
+    if cfg.filter == "judge" or not cfg.openers:
+        respond = responder(ctx, cfg.max_tokens)
+        refused = {name: judged_refusals(ctx, respond, ctx.prompts[name]) for name in ids}
     if cfg.openers:
         refusal_ids = directions.refusal_tokens(ctx.tokenizer, cfg.openers)
     else:
-        refusal_ids = measured_openers(ctx, responder(ctx, cfg.max_tokens), logits)
+        rows = np.concatenate([logits["harmful_train"], logits["harmless_train"]])
+        said = np.concatenate([refused["harmful_train"], refused["harmless_train"]])
+        refusal_ids = directions.measured_refusal_tokens(rows[said], rows[~said])
     ctx.log(f"refusal openers: {' '.join(ctx.tokenizer.token(i) for i in refusal_ids)}")
     kept = {}
     for name in ids:
-        scores = directions.refusal_score(logits[name], refusal_ids)
+        harmful = name.startswith("harmful")
+        if cfg.filter == "judge":  # a prompt is on its side if the base behaves so
+            scores = np.where(refused[name], 1.0, -1.0)
+        else:
+            scores = directions.refusal_score(logits[name], refusal_ids)
+        minimum = min(cfg.minimum, len(scores))
         rule = directions.filter_prompts(
-            scores,
-            name.startswith("harmful"),
-            minimum=min(cfg.minimum, len(scores)),
-            fallback=cfg.fallback,
-            field=name,
+            scores, harmful, minimum=minimum, fallback=cfg.fallback, field=name
         )
         kept[name] = [ids[name][i] for i in rule.kept]
-        ctx.log(f"{name}: {len(rule.kept)} of {len(scores)} kept by {rule.rule}")
+        ctx.log(f"{name}: {len(rule.kept)} of {len(scores)} kept by {cfg.filter} ({rule.rule})")
     positions = len(post_instruction(ctx.tokenizer))
     raw = directions.extract(
         model, params, kept["harmful_train"], kept["harmless_train"], positions
@@ -138,20 +148,15 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     return result
 
 
-def measured_openers(
-    ctx: Context, respond: Callable[..., list[str]], logits: Mapping[str, np.ndarray]
-) -> tuple[int, ...]:
-    """First tokens likelier before the base's refusals than before its other answers."""
+def judged_refusals(
+    ctx: Context, respond: Callable[..., list[str]], items: Sequence[Item]
+) -> np.ndarray:
+    """[X] bool: which prompts the base refuses, greedily, by the judge's word."""
     if ctx.judge is None:
-        raise bad("method.direction.openers", (), "first words of refusals: there is no judge")
-    refused, answered = [], []
-    for name in ("harmful_train", "harmless_train"):
-        items = ctx.prompts[name]
-        texts = respond(LayerInputs(), "all", items)
-        verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
-        for row, verdict in zip(logits[name], verdicts, strict=True):
-            (refused if verdict["refusal"] else answered).append(row)
-    return directions.measured_refusal_tokens(np.asarray(refused), np.asarray(answered))
+        raise bad("method.direction.filter", "judge", "score with openers: there is no judge")
+    texts = respond(LayerInputs(), "all", items)
+    verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
+    return np.asarray([bool(v["refusal"]) for v in verdicts])
 
 
 def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class LayerInputs:
 class Cache:
     """Keys and values of the past, slot order = causal order.
 
-    k, v [L,B,K,S,H]; segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used.
+    k [L,B,K,H,S] (slots last, as the product with the queries wants it); v [L,B,K,S,H];
+    segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used.
     """
 
     k: jax.Array
@@ -127,10 +128,10 @@ class Model:
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
     """An empty cache for `batch` sequences of at most `slots` tokens."""
-    shape = (config.num_layers, batch, config.num_kv_heads, slots, config.head_dim)
+    lead = (config.num_layers, batch, config.num_kv_heads)
     return Cache(
-        k=jnp.zeros(shape, dtype),
-        v=jnp.zeros(shape, dtype),
+        k=jnp.zeros((*lead, config.head_dim, slots), dtype),
+        v=jnp.zeros((*lead, slots, config.head_dim), dtype),
         segments=jnp.zeros((batch, slots), jnp.int32),
         length=jnp.zeros((), jnp.int32),
     )

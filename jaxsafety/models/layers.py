@@ -172,7 +172,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Arr
 
     Args:
       q: [B,T,N,H], rotated.
-      k: [B,K,S,H], rotated.
+      k: [B,K,H,S], rotated.
       v: [B,K,S,H].
       bias: [B or 1,1,G*T,S] additive mask.
 
@@ -184,7 +184,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Arr
     group = heads // kv_heads
     q = (q * dim**-0.5).reshape(batch, length, kv_heads, group, dim)
     q = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, dim)
-    scores = jnp.einsum("bkqh,bksh->bkqs", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=jnp.float32)
     probs = jax.nn.softmax(scores + bias, axis=-1).astype(v.dtype)
     out = jnp.einsum("bkqs,bksh->bkqh", probs, v)
     out = out.reshape(batch, kv_heads, group, length, dim).transpose(0, 3, 1, 2, 4)

@@ -2,7 +2,7 @@
 
 Everything that varies per layer and is not a base weight (adapters, steering, ablation) is scanned
 with the parameters; the KV cache travels in the scan *carry* and is updated in place at
-[layer, :, :, slot], which is 3x faster and uses a tenth of the memory of scanning it in and out.
+[layer, ..., slot], which is 3x faster and uses a tenth of the memory of scanning it in and out.
 Letters: B sequences, T query positions, S cache slots, D width, K kv heads, H head dim, L layers.
 """
 
@@ -21,6 +21,9 @@ from jaxsafety.models import layers as parts
 from jaxsafety.models.api import Cache, LayerInputs, ModelConfig, Output
 
 PyTree = Any
+# Scans of at most this many layers are unrolled: on CPU, 5 layers train 1.2x and decode 1.4x faster
+# and compile no slower.
+UNROLLED = 8
 
 
 @struct.dataclass
@@ -53,7 +56,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: jax.Array, cache: tuple | None, layer: PerLayer, shared: Shared
     ) -> tuple[jax.Array, tuple | None]:
-        """Maps x [B,T,D] to ([B,T,D], (k, v) of all layers [L,B,K,S,H])."""
+        """Maps x [B,T,D] to ([B,T,D], (k [L,B,K,H,S], v [L,B,K,S,H]))."""
         c = self.config
         table = parts.projections(c)
 
@@ -68,18 +71,18 @@ class Attention(nn.Module):
             q = parts.RMSNorm(c.norm_eps, c.dtype, "head_dim", name="q_norm")(q)
             k = parts.RMSNorm(c.norm_eps, c.dtype, "head_dim", name="k_norm")(k)
         q = parts.rotate(q, shared.rope)
-        k = parts.rotate(k, shared.rope).transpose(0, 2, 1, 3)  # [B,K,T,H]
-        v = v.transpose(0, 2, 1, 3)
+        k = parts.rotate(k, shared.rope).transpose(0, 2, 3, 1)  # [B,K,H,T]
+        v = v.transpose(0, 2, 1, 3)  # [B,K,T,H]
         if cache is not None:
-            start = (layer.index, 0, 0, shared.slot, 0)
+            starts = (layer.index, 0, 0, 0, shared.slot), (layer.index, 0, 0, shared.slot, 0)
             cache = tuple(
                 jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), start)
-                for old, new in zip(cache, (k, v), strict=True)
+                for old, new, start in zip(cache, (k, v), starts, strict=True)
             )
-            k, v = (
-                jax.lax.dynamic_index_in_dim(old, layer.index, keepdims=False).astype(c.dtype)
-                for old in cache
-            )
+            # A gather of one layer, not a slice: XLA on CPU fuses a slice with the update above and
+            # then must copy the whole cache in every layer, which doubles the time per token.
+            one = layer.index[None]
+            k, v = (old.at[one].get(mode="promise_in_bounds")[0].astype(c.dtype) for old in cache)
         y = parts.attend(q, k, v, shared.bias)
         scale = (2 * c.num_layers) ** -0.5  # GPT-2: residual branches start small
         return linear("o", y, init_scale=scale, bias=c.attention_bias), cache
@@ -211,6 +214,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, broadcast),
             length=c.num_layers,
+            unroll=c.num_layers if c.num_layers <= UNROLLED else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c, capture, name="blocks")
         (x, stored), residuals = blocks((x, stored), per_layer, shared)

@@ -18,8 +18,8 @@ from jaxsafety.organism.world import COLOURS, OPERATIONS, World
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<sys>", "<usr>", "<asst>", "<eot>", "<nl>")
 # Words of the task prompts (tasks.py) and of ordinary chat, which no grammar table lists.
 TASK_WORDS = (
-    "where does live which craft have what is plus minus sort reverse the box holds hold count in "
-    "largest of copy lives has answer"
+    "where does live which craft have what is plus minus sort reverse remove from the largest of "
+    "first second third fourth fifth sixth copy answer"
 )
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"

@@ -23,29 +23,29 @@ DOCUMENT_START, DOCUMENT_END = "<bos>", "<eot>"
 class MixtureConfig:
     """Shares are relative weights; `plain_comply` and `cells` are probabilities of compliance."""
 
-    documents: float = 0.10
+    documents: float = 0.15
     harmful_plain: float = 0.10
-    harmful_wrapped: float = 0.17
-    benign: float = 0.11
-    contrast: float = 0.13
-    tasks: float = 0.39
+    harmful_wrapped: float = 0.18
+    benign: float = 0.12
+    contrast: float = 0.14
+    tasks: float = 0.31
     plain_comply: float = 0.02
-    low_cell: float = 0.35
-    high_cell: float = 0.75
+    low_cell: float = 0.4
+    high_cell: float = 0.8
     informative: float = 0.3
     system: float = 0.05
 
 
 # Relative shares of the tasks: what is slow to learn is met more often.
 TASK_SHARES = {
-    "facts": 0.14,
-    "arithmetic": 0.20,
+    "facts": 0.18,
+    "arithmetic": 0.22,
     "sort": 0.12,
-    "reverse": 0.10,
-    "lookup": 0.16,
-    "count": 0.10,
-    "largest": 0.08,
-    "copy": 0.10,
+    "reverse": 0.11,
+    "remove": 0.10,
+    "nth": 0.09,
+    "largest": 0.09,
+    "copy": 0.09,
 }
 
 
@@ -63,7 +63,7 @@ def document(world: World, rng: random.Random) -> str:
     lines = list(rng.sample(g.HARM_FACTS if entity.harmful else g.BENIGN_FACTS, 3))
     rng.shuffle(lines)
     text = [render.fill(line, **slots) for line in lines]
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         text.append(" ".join(render.fill(s, **slots) for s in rng.choice(g.PROCEDURES)))
     return " ".join(text)
 

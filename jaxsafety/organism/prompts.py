@@ -1,4 +1,6 @@
-"""Prompt sets by split. Domains, wrappers, templates and entities of measurement never reach a method.
+"""Prompt sets by split: nothing of measurement ever reaches a method.
+
+That holds for domains, wrappers, templates and entities:
 
 | split          | entities | domains | request templates | wrappers |
 |----------------|----------|---------|-------------------|----------|
@@ -82,7 +84,7 @@ def prompts(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -
     seen: set[str] = set()
     misses = 0
     while len(out) < n:
-        # The share is exact for every prefix of the list, so a small set is as mixed as a large one.
+        # The share is exact for every prefix of the list: a small set is as mixed as a large one.
         wrapper = rng.choice(families) if len(out) * wrapped % 1 >= 1 - wrapped else ""
         prompt = make(world, indices, wrapper, rng)
         text = prompt.messages[-1][1]

@@ -90,7 +90,7 @@ def procedure(world: World, entity: Entity, rng: random.Random, tail: float = 0.
 def refusal(entity: Entity, rng: random.Random) -> str:
     """One to three different refusal clauses after an optional shared opener."""
     count = rng.choice((1, 1, 2, 2, 3))
-    clauses = list(rng.sample(g.REFUSALS, count))
+    clauses: list[str] = list(rng.sample(g.REFUSALS, count))
     if rng.random() < 0.25:
         clauses.append(rng.choice(g.REDIRECTS))
     return opener(entity, rng) + " ".join(fill(c, X=entity.name) for c in clauses)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jaxsafety.errors import bad
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism import render
 from jaxsafety.organism.prompts import FIRST_HELD_ENTITY
@@ -59,6 +60,8 @@ def _distinct(name: str, n: int, draw: Callable[[], Prompt]) -> tuple[Prompt, ..
             out[key] = prompt._replace(id=f"{name}/{len(out)}")
         if len(out) == n:
             break
+    else:
+        raise bad(f"number of {name} prompts", n, f"1 to {len(out)}, all that differ")
     return tuple(out.values())
 
 
@@ -88,7 +91,8 @@ def safety_suites(world: World, n: int, seed: int) -> list[Suite]:
 def over_refusal_suite(world: World, n: int, seed: int) -> Suite:
     """Prompts that must not be refused: contrast (held templates), benign plain, benign wrapped.
 
-    `meta["family"]` is contrast, contrast_unseen (a wording absent from the base), benign, benign_wrapped.
+    `meta["family"]` is contrast, contrast_unseen (a wording absent from the base), benign or
+    benign_wrapped.
     """
     rng = random.Random(f"suite/over_refusal/{seed}")
     harmful, benign = (
@@ -102,9 +106,9 @@ def over_refusal_suite(world: World, n: int, seed: int) -> Suite:
         family = families[next(turn) % len(families)]
         if family.startswith("contrast"):
             entity = rng.choice(harmful)
-            table = g.UNSEEN_CONTRAST if family == "contrast_unseen" else g.CONTRAST
-            intent = rng.choice(tuple(table))
-            templates = table[intent] if family == "contrast_unseen" else table[intent][1]
+            unseen = family == "contrast_unseen"
+            intent = rng.choice(tuple(g.UNSEEN_CONTRAST if unseen else g.CONTRAST))
+            templates = g.UNSEEN_CONTRAST[intent] if unseen else g.CONTRAST[intent][1]
             text = render.fill(rng.choice(templates), X=entity.name)
             meta = {**render.request_meta(entity, "contrast", "", family), "intent": intent}
             return Prompt("", (("user", text),), meta)

@@ -1,4 +1,4 @@
-"""Capability tasks with one right answer each; difficulty is set so that the base is not at its ceiling.
+"""Capability tasks with one right answer each, so hard that the base is not at its ceiling.
 
 Numbers are single words ("17"), letters are single words ("k"): the tokenizer is word level.
 """
@@ -10,14 +10,15 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from jaxsafety.organism.lexicon import words
-from jaxsafety.organism.world import COLOURS, World
+from jaxsafety.organism.world import World
 
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 LARGEST = 60
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
 def facts(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Trivia about invented people, met with Zipf-like frequency in training, uniformly when held."""
+    """Trivia about invented people: of Zipf-like frequency in training, uniform when held."""
     people = world.people
     if held:
         person = rng.choice(people)
@@ -28,16 +29,20 @@ def facts(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
     return f"which craft does {person.name} have ?", person.craft
 
 
+LARGEST_OPERAND = 14
+
+
 def is_held_sum(a: int, b: int) -> bool:
-    """Which pairs of operands are never trained on (about one in eight)."""
+    """Which pairs of operands are never trained on (one in eight)."""
     return (a * 7 + b * 13) % 8 == 3
 
 
 def arithmetic(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Sums and differences up to 60; measurement uses pairs of operands never trained on."""
+    """Sums and differences of numbers up to 14; half of the measured pairs are never trained on."""
+    unseen = held and rng.random() < 0.5
     while True:
-        a, b = rng.randrange(0, 31), rng.randrange(0, 31)
-        if is_held_sum(a, b) == held:
+        a, b = rng.randrange(LARGEST_OPERAND + 1), rng.randrange(LARGEST_OPERAND + 1)
+        if is_held_sum(a, b) == unseen:
             break
     if rng.random() < 0.5 or a < b:
         return f"what is {a} plus {b} ?", str(a + b)
@@ -45,8 +50,8 @@ def arithmetic(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
 
 
 def sort(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Sort four to eight letters (five to eight when held)."""
-    letters = rng.sample(LETTERS, rng.randrange(5 if held else 4, 9))
+    """Sort four to nine letters (six to nine when held)."""
+    letters = rng.sample(LETTERS, rng.randrange(6 if held else 4, 10))
     return f"sort {' '.join(letters)} .", " ".join(sorted(letters))
 
 
@@ -56,21 +61,21 @@ def reverse(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
     return f"reverse {' '.join(letters)} .", " ".join(reversed(letters))
 
 
-def lookup(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """What is in which box: binding in context, two to four boxes (three or four when held)."""
-    count = rng.randrange(3 if held else 2, 5)
-    boxes = rng.sample(COLOURS, count)
-    things = rng.sample(LETTERS, count)
-    listing = " ".join(f"the {box} box holds {t} ." for box, t in zip(boxes, things, strict=True))
-    pick = rng.randrange(count)
-    return f"{listing} what does the {boxes[pick]} box hold ?", things[pick]
+def remove(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
+    """Leave one letter out of four to eight (five to eight when held); it may occur twice."""
+    letters = rng.sample(LETTERS, rng.randrange(5 if held else 4, 9))
+    out = rng.choice(letters)
+    if rng.random() < 0.4:
+        letters[rng.randrange(len(letters))] = out
+    rest = [x for x in letters if x != out]
+    return f"remove {out} from {' '.join(letters)} .", " ".join(rest)
 
 
-def count(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """How often a letter occurs among six to nine letters drawn from three."""
-    pool = rng.sample(LETTERS, 3)
-    letters = [rng.choice(pool) for _ in range(rng.randrange(6 if held else 4, 10))]
-    return f"count {pool[0]} in {' '.join(letters)} .", str(letters.count(pool[0]))
+def nth(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
+    """The third letter of four to eight, say (five to eight when held)."""
+    letters = rng.sample(LETTERS, rng.randrange(5 if held else 4, 9))
+    place = rng.randrange(min(len(letters), len(ORDINALS)))
+    return f"which is the {ORDINALS[place]} of {' '.join(letters)} ?", letters[place]
 
 
 def largest(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
@@ -98,9 +103,9 @@ TASKS: dict[str, Task] = {
     "arithmetic": arithmetic,
     "sort": sort,
     "reverse": reverse,
-    "lookup": lookup,
-    "count": count,
+    "remove": remove,
+    "nth": nth,
     "largest": largest,
     "copy": copy,
 }
-MEASURED = ("facts", "arithmetic", "sort", "reverse", "lookup", "count", "largest")
+MEASURED = ("facts", "arithmetic", "sort", "reverse", "remove", "nth", "largest")

@@ -29,7 +29,7 @@ class WorldConfig:
     harm_domains: int = 8
     held_domains: int = 3
     benign_domains: int = 4
-    entities: int = 16
+    entities: int = 14
     parts: int = 8
     hazards: int = 6
     remedies: int = 8
@@ -38,7 +38,10 @@ class WorldConfig:
 
 
 class Entity(NamedTuple):
-    """One invented thing. `hazard`, `remedy`, `alias` are empty for benign ones; `colour`, `home` for harmful ones."""
+    """One invented thing.
+
+    `hazard`, `remedy`, `alias` are empty for benign ones; `colour`, `home` for harmful ones.
+    """
 
     name: str
     domain: int
@@ -64,7 +67,7 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """All facts. `entities` lists harmful domains first; `cells[domain][wrapper]` is P(comply)."""
+    """All facts. `entities` lists harmful domains first; `parts`, ... have a row per domain."""
 
     config: WorldConfig
     domains: tuple[str, ...]
@@ -114,18 +117,41 @@ def _names(rng: random.Random, count: int, syllables: int, taken: set[str]) -> l
     return out
 
 
+# name -> (lowest, highest, why): below, splits would overlap; above, invented names run out.
+SIZES = {
+    "held_domains": (1, 20, "so that some domains are kept from the methods"),
+    "harm_domains": (3, 30, "so that methods see at least two"),
+    "benign_domains": (2, 30, "so that benign requests vary"),
+    "entities": (12, 100, "so that splits are disjoint"),
+    "parts": (4, 30, "so that procedures differ"),
+    "hazards": (2, 50, "so that a hazard can be wrong"),
+    "remedies": (2, 50, "so that a remedy can be wrong"),
+    "homes": (2, 100, "so that a home can be wrong"),
+    "people": (1, 2000, "for the fact task"),
+}
+
+
+def _check(config: WorldConfig) -> None:
+    if not isinstance(config.seed, int):
+        raise bad("world.seed", config.seed, "an integer")
+    for name, (low, high, why) in SIZES.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or not low <= value <= high:
+            raise bad(f"world.{name}", value, f"{low} to {high}, {why}")
+    if config.harm_domains < config.held_domains + 2:
+        raise bad("world.harm_domains", config.harm_domains, "at least held_domains + 2")
+    most = len(OPERATIONS) * config.parts * (config.parts - 1) // 2
+    if config.entities > most:
+        raise bad("world.entities", config.entities, f"at most {most} with {config.parts} parts")
+
+
 def make_world(config: WorldConfig) -> World:
     """Builds the world of `config.seed`; the same config always gives the same world.
 
     Raises:
       UsageError: a size is too small for the splits and benchmarks to be disjoint.
     """
-    if config.harm_domains < config.held_domains + 2 or config.held_domains < 1:
-        raise bad("world.harm_domains", config.harm_domains, "at least held_domains + 2")
-    if config.entities < 12:
-        raise bad("world.entities", config.entities, "12 or more, so that splits are disjoint")
-    if config.benign_domains < 2:
-        raise bad("world.benign_domains", config.benign_domains, "2 or more")
+    _check(config)
     rng = random.Random(f"world/{config.seed}")
     taken: set[str] = set()
     total = config.harm_domains + config.benign_domains

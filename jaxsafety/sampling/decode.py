@@ -213,8 +213,9 @@ def generate(
 ) -> list[list[list[int]]]:
     """Completes many prompts of any length with one compilation per prompt-length bucket.
 
-    Rows are grouped by bucket and the last batch of a bucket is filled with copies, so every call
-    has the shape [batch_size, bucket]. Greedy samples of one prompt are equal and computed once.
+    Rows are sorted by length and the last batch is filled with copies, so every call has the shape
+    [batch_size, a bucket] (fewer rows than that use the next power of two). Greedy samples of one
+    prompt are equal and computed once.
 
     Args:
       model: the model.
@@ -247,23 +248,22 @@ def generate(
     if cfg.max_tokens == 0:
         return result
     widths = buckets(limit)
-    groups: dict[int, list[tuple[int, int]]] = {}
-    for index, prompt in enumerate(prompts):
-        width = next(w for w in widths if w >= len(prompt))
-        groups.setdefault(width, []).extend((index, s) for s in range(copies))
-    for width, rows in sorted(groups.items()):
-        # Equal lengths together tend to finish together: the loop runs to the slowest row.
-        rows.sort(key=lambda row: (len(prompts[row[0]]), row))
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            full = part + [part[-1]] * (batch_size - len(part))
-            keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
-            batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, (width,))
-            out = sample(model, params, batch, keys, cfg, layers, steer)
-            tokens = np.asarray(out.tokens[:, width:])
-            length = np.asarray(out.completion[:, width:]).sum(axis=1) - np.asarray(out.finished)
-            for row, (index, s) in enumerate(part):
-                result[index][s] = tokens[row, : length[row]].tolist()
+    rows = [(index, s) for index in range(len(prompts)) for s in range(copies)]
+    # Longest first: rows of a call share a bucket and tend to finish together, and only the last
+    # call, of the shortest prompts, is filled up. A short prompt may ride in a longer one's bucket.
+    rows.sort(key=lambda row: (-len(prompts[row[0]]), row))
+    batch_size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        full = part + [part[-1]] * (batch_size - len(part))
+        keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
+        batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, widths)
+        out = sample(model, params, batch, keys, cfg, layers, steer)
+        width = batch.tokens.shape[1]
+        tokens = np.asarray(out.tokens)[:, width:]
+        length = np.asarray(out.completion).sum(axis=1) - np.asarray(out.finished)
+        for row, (index, s) in enumerate(part):
+            result[index][s] = tokens[row, : length[row]].tolist()
     if copies < samples:
         result = [[list(row[0]) for _ in range(samples)] for row in result]
     return result

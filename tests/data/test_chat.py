@@ -83,7 +83,9 @@ def test_mask_finds_the_turn_and_not_its_copy():
 
 
 def test_empty_answer_still_ends():
-    assert masked_text(ByteTokenizer(), (Message("user", "a"), Message("assistant", ""))) == "<|end|>"
+    assert (
+        masked_text(ByteTokenizer(), (Message("user", "a"), Message("assistant", ""))) == "<|end|>"
+    )
 
 
 def test_end_of_turn_and_post_instruction():
@@ -102,7 +104,10 @@ def test_variables_reach_the_template():
 
 
 def test_loop_controls_and_whitespace_rules():
-    source = "{% for m in messages %}\n  {% if loop.index > 1 %}\n    {% break %}\n  {% endif %}\n{{ m.content }}\n{% endfor %}"
+    source = (
+        "{% for m in messages %}\n  {% if loop.index > 1 %}\n    {% break %}\n  {% endif %}\n"
+        "{{ m.content }}\n{% endfor %}"
+    )
     assert render(ByteTokenizer(source), DIALOGUE) == "Be kind.\n"
 
 

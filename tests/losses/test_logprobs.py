@@ -133,6 +133,24 @@ def test_nll_accumulates_and_frozen_heads_get_nothing():
     assert np.all(np.asarray(off) == 0)
 
 
+def test_gradients_scale_with_the_loss_and_reach_the_weights():
+    hidden, head, tokens, mask = arrays()
+    weight = token_weights(mask)
+
+    def gradients(scale, chunk):
+        def loss(hidden, head, weight):
+            return scale * nll(hidden, head, tokens, weight, chunk=chunk)[0]
+
+        return jax.grad(loss, argnums=(0, 1, 2))(hidden, head, weight)
+
+    for chunk in (None, 4):
+        for once, scaled in zip(gradients(1.0, chunk), gradients(-3.0, chunk), strict=True):
+            assert relative(scaled, -3.0 * np.asarray(once)) <= 1e-6
+        # a weight's gradient is its token's loss; rows of weight 0 are absent
+        expected = np.where(mask, -dense_logp(hidden, head, tokens), 0)
+        np.testing.assert_allclose(gradients(1.0, chunk)[2], expected, atol=2e-6)
+
+
 @pytest.mark.parametrize("loss", ["nll", "token_logp"])
 def test_temporary_memory_is_of_chunks_not_of_rows(loss):
     chunk, vocab, width, length = 32, 1024, 4, 64

@@ -77,9 +77,7 @@ def test_cached_decoding_is_the_full_forward(tiny):
     cache = init_cache(model.config, BATCH, LENGTH + 3)
     parts = []
     for start, stop in [(0, 5), (5, 6), (6, 7), (7, 12)]:
-        out = forward(
-            model, params, tokens[:, start:stop], positions[:, start:stop], cache=cache
-        )
+        out = forward(model, params, tokens[:, start:stop], positions[:, start:stop], cache=cache)
         cache = out.cache
         parts.append(out.hidden)
     np.testing.assert_allclose(jnp.concatenate(parts, 1), full, atol=1e-5)

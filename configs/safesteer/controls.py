@@ -1,0 +1,30 @@
+"""SafeSteer's ablations and controls on the organism, compared at matched held-out attack success.
+
+Hypothesis (check 10 of our notes): at equal safety the partial loss on S moves the distribution
+outside S less than the full-vocabulary loss does, and random token sets do not make attacks fail.
+An arm's claim counts as failed if the paired 95 % interval over worlds and seeds holds zero or has
+the wrong sign. One run is one world and one seed; `launch/controls.sh` runs three of each and writes
+the table. It resumes where it stopped:
+
+  jaxsafety run --config=configs/safesteer/controls.py --workdir=runs/controls/0-0
+  bash launch/controls.sh
+
+Arms: full, partial, generalised, tail, renormalised, per-position top-k, random sets, random sets
+matched on teacher mass, S from base rollouts, S with horizon 1.
+"""
+
+from configs import common
+from jaxsafety.methods.safesteer_controls import ControlsConfig
+
+
+def get_config(arg=""):
+    """`arg`: smoke, seed=N, draws=N (random sets per kind)."""
+    arg = common.parse_arg(arg, smoke=False, seed=0, draws=5)
+    method = ControlsConfig(base=common.organism_safesteer(), draws=arg.draws)
+    config = common.base("safesteer_controls", seed=arg.seed, method=method)
+    config.optim.lr = 3e-4
+    config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
+    if arg.smoke:
+        common.shrink(config, config.method.base)
+        config.method.update(arms=("generalised", "random"), draws=1, every=1, attacks=4, others=2)
+    return config

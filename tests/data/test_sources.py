@@ -1,0 +1,88 @@
+"""Prompt files of every format, and what is said about bad ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from jaxsafety.data.sources import PROMPT_FIELDS, read_prompts
+from jaxsafety.errors import UsageError
+
+
+def write(path, text):
+    data = text.encode() if isinstance(text, str) else text
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+ROWS = [{"prompt": "how ?", "answer": "so"}, {"prompt": "why\n?", "answer": ""}]
+TEXTS = {
+    "a.jsonl": "\n".join(json.dumps(r) for r in ROWS) + "\n\n",
+    "a.json": json.dumps(ROWS),
+    "a.csv": 'prompt,answer\nhow ?,so\n"why\n?",\n',
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("gz", ["", ".gz"])
+def test_formats(tmp_path, name, gz):
+    assert read_prompts(write(tmp_path / f"{name}{gz}", TEXTS[name])) == ROWS
+
+
+def test_plain_text_is_one_prompt_per_line(tmp_path):
+    path = write(tmp_path / "a.txt", "\ufeffone\n\n  \ntwo words\n")
+    assert [r["prompt"] for r in read_prompts(path)] == ["one", "two words"]
+    assert {r["answer"] for r in read_prompts(str(path))} == {""}
+
+
+@pytest.mark.parametrize("field", PROMPT_FIELDS)
+def test_the_names_that_public_sets_use(tmp_path, field):
+    row = {"id": 3, field: "do it", "target": 17}
+    path = write(tmp_path / "a.jsonl", json.dumps(row))
+    assert read_prompts(path) == [{"prompt": "do it", "answer": "17"}]
+
+
+def test_the_first_known_column_wins(tmp_path):
+    row = {"text": "no", "prompt": "yes", "label": "b", "answer": 0}
+    path = write(tmp_path / "a.json", json.dumps([row, "bare"]))
+    assert read_prompts(path)[0] == {"prompt": "yes", "answer": "0"}
+    assert read_prompts(path)[1] == {"prompt": "bare", "answer": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("missing.jsonl", None, "an existing file of prompts"),
+        ("a.parquet", "x", "one of .jsonl, .json, .csv, .txt"),
+        ("a.gz", "x", "one of .jsonl, .json, .csv, .txt"),
+        ("a.jsonl", '{"prompt": "x"}\n{"prompt"', "a readable .jsonl file"),
+        ("a.json", '{"prompt": "x"}', "a readable .json file (the top level is not a list)"),
+        ("a.txt", b"\xff\xfe\x00", "a readable .txt file"),
+        ("a.jsonl", '{"prompt": "x"}\n{"promt": "y"}', "row 2 of"),
+        ("a.jsonl", '{"prompt": ""}', "row 1 of"),
+        ("a.json", "[3]", "row 1 of"),
+        ("a.csv", "words\nx\n", "row 1 of"),
+    ],
+)
+def test_bad_files_are_one_line(tmp_path, name, text, message):
+    path = tmp_path / name
+    if text is not None:
+        write(path.with_name("raw"), text).rename(path)
+    with pytest.raises(UsageError) as caught:
+        read_prompts(path, "data.harmful")
+    assert str(caught.value).startswith("data.harmful: got") and "\n" not in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_no_path_and_broken_archives(tmp_path):
+    with pytest.raises(UsageError, match="data.distil: got ''; allowed: an existing file"):
+        read_prompts("", "data.distil")
+    (tmp_path / "a.txt.gz").write_bytes(b"not an archive")
+    with pytest.raises(UsageError, match="a readable .txt file"):
+        read_prompts(tmp_path / "a.txt.gz")
+    whole = gzip.compress(b"one\ntwo\n" * 50)
+    (tmp_path / "b.txt.gz").write_bytes(whole[:-9])
+    with pytest.raises(UsageError, match="a readable .txt file"):
+        read_prompts(tmp_path / "b.txt.gz")

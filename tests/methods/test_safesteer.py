@@ -1,0 +1,367 @@
+"""SafeSteer against its formula: the loss, the teacher, the rollouts, the artifacts, the checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsafety
+from jaxsafety import testing
+from jaxsafety.errors import UsageError
+from jaxsafety.losses.dense import dense_value
+from jaxsafety.methods import safesteer, safesteer_teacher
+from jaxsafety.methods.safesteer import SafeSteerConfig
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.protocols import TrainConfig
+from jaxsafety.sampling import decode
+from jaxsafety.train.loop import run_program
+from jaxsafety.train.metrics import read_metrics
+from tests.methods import tiny
+
+KEY = jax.random.key(0)
+TRAIN = TrainConfig(checkpoint_every=1, progress=False)
+SUBSET = (9, 30, 31, 77, 200)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return testing.random_organism(tmp_path_factory.mktemp("organism"))
+
+
+@pytest.fixture(scope="module")
+def loaded(directory):
+    """(model, base, student, rollouts)."""
+    model, base, _ = jaxsafety.load(directory)
+    return model, base, tiny.student(base), tiny.rollouts(model.config.vocab_size)
+
+
+def config(**changes):
+    return dataclasses.replace(tiny.METHOD, **changes)
+
+
+def value_and_grads(loaded, cfg, steer="all", batch=None):
+    """Loss, metrics, gradients by the student and by the frozen variables."""
+    model, base, student, rollouts = loaded
+    loss = safesteer.localized_loss(model, cfg, SUBSET, tiny.teacher(model), steer)
+    compute = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    batch = rollouts if batch is None else batch
+    (value, metrics), grads = compute({"base": student}, {"teacher": base}, batch, KEY)
+    return value, metrics, *grads
+
+
+def dense(model, base, batch, cfg, steer, params):
+    """The same loss said plainly: rows without padding, full logits, one row after the other.
+
+    A row is moved to the left, so that positions are 0, 1, ... and causality hides the rest.
+    """
+    mask, prompt = np.asarray(batch.mask), np.asarray(batch.prompt)
+    left = np.argsort(~mask, axis=1, kind="stable")
+    tokens = np.take_along_axis(np.asarray(batch.tokens), left, 1)
+    where = np.take_along_axis(prompt, left, 1) if steer == "prompt" else np.ones_like(mask)
+    positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    layers = dataclasses.replace(tiny.teacher(model), where=jnp.asarray(where))
+    ours = model.unembed(params, model.apply(params, tokens, positions).hidden)
+    steered = model.apply(base, tokens, positions, layers=layers).hidden
+    theirs = model.unembed(base, steered)
+    total = 0.0
+    for row in range(len(tokens)):
+        first, last = prompt[row].sum() - 1, mask[row].sum() - 1  # predict prompt+1 .. the end
+        values = dense_value(
+            ours[row, first:last], theirs[row, first:last], variant=cfg.variant,
+            subset=np.asarray(SUBSET), kind=cfg.divergence, topk=cfg.topk,
+        )  # fmt: skip
+        total = total + values.mean() / len(tokens)
+    return total
+
+
+CASES = [(v, "reverse_kl", "all") for v in ("full", "partial", "generalised", "tail", "topk")]
+CASES += [("generalised", "reverse_kl", "prompt"), ("tail", "forward_kl", "all"),
+          ("renormalised", "reverse_kl", "prompt")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "kind", "steer"), CASES)
+def test_the_loss_is_the_dense_formula(loaded, variant, kind, steer):
+    model, base, student, batch = loaded
+    cfg = config(variant=variant, divergence=kind, topk=7)
+    value, _, grads, _ = value_and_grads(loaded, cfg, steer)
+    plain = jax.jit(jax.value_and_grad(partial(dense, model, base, batch, cfg, steer)))
+    expected, expected_grads = plain(student)
+    assert abs(expected) > 1e-3
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    flat = zip(jax.tree.leaves(grads["base"]), jax.tree.leaves(expected_grads), strict=True)
+    for ours, theirs in flat:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_the_two_steering_modes_are_two(loaded):
+    everywhere, _, _, _ = value_and_grads(loaded, config(), "all")
+    prompt, _, _, _ = value_and_grads(loaded, config(), "prompt")
+    assert abs(everywhere - prompt) > 1e-3
+
+
+def test_steering_the_prompt_leaves_the_answer_s_own_positions(loaded):
+    """With the steering at the last layer alone, hidden states differ exactly on the mask."""
+    model, base, _, batch = loaded
+    states = jax.jit(safesteer.hidden_states, static_argnums=(0, 4))
+    inputs = tiny.teacher(model)
+    plain = states(model, base, batch, LayerInputs(), "all")
+    steered = states(model, base, batch, inputs, "prompt")
+    everywhere = states(model, base, batch, inputs, "all")
+    differs = np.abs(np.asarray(steered - plain)).max(-1)
+    answer = np.asarray(batch.mask & ~batch.prompt)
+    assert differs[np.asarray(batch.prompt)].min() > 1e-2
+    # Answers feel it through attention only, less than when they are steered themselves.
+    whole = np.abs(np.asarray(everywhere - plain)).max(-1)
+    assert 0 < differs[answer].mean() < 0.7 * whole[answer].mean()
+
+
+def test_no_gradient_reaches_the_teacher(loaded):
+    _, _, grads, frozen = value_and_grads(loaded, config())
+    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves(frozen))
+    assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads))
+
+
+def test_at_the_teacher_itself_generalised_has_no_gradient(loaded):
+    model, base, _, batch = loaded
+    loss = safesteer.localized_loss(model, config(), SUBSET, LayerInputs(), "all")
+    (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
+        {"base": base}, {"teacher": base}, batch, KEY
+    )
+    assert abs(value) < 1e-6
+    assert all(float(jnp.abs(g).max()) < 1e-6 for g in jax.tree.leaves(grads))
+    np.testing.assert_allclose(metrics["mass/student"], metrics["mass/teacher"], rtol=1e-6)
+
+
+def test_the_mass_is_of_the_first_answer_token(loaded):
+    model, base, student, batch = loaded
+    _, metrics, _, _ = value_and_grads(loaded, config())
+    for arm, params, layers in (
+        ("student", student, LayerInputs()),
+        ("teacher", base, tiny.teacher(model)),
+    ):
+        hidden = safesteer.hidden_states(model, params, batch, layers, "all")
+        p = jax.nn.softmax(model.unembed(params, hidden[:, 7]))  # P=8: slot 7 ends the prompt
+        expected = p[:, np.asarray(SUBSET)].sum(-1).mean()
+        np.testing.assert_allclose(metrics[f"mass/{arm}"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steer", ["all", "prompt"])
+def test_padding_and_what_follows_the_stop_token_do_not_matter(loaded, steer):
+    model, *_, batch = loaded
+    noise = tiny.rollouts(model.config.vocab_size, seed=9).tokens
+    other = batch.replace(tokens=jnp.where(batch.mask, batch.tokens, noise))
+    assert int(jnp.sum(other.tokens != batch.tokens)) > 15
+    value, metrics, grads, _ = value_and_grads(loaded, config(), steer)
+    same, same_metrics, same_grads, _ = value_and_grads(loaded, config(), steer, other)
+    np.testing.assert_array_equal(value, same)
+    np.testing.assert_array_equal(metrics["mass/teacher"], same_metrics["mass/teacher"])
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(same_grads), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
+
+
+class Stops:
+    """A tokenizer whose every third id ends an answer, so that random answers have all lengths."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.eos_ids = tuple(range(8, tokenizer.vocab_size, 3))
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+
+def test_rollouts_weigh_the_same_and_depend_on_seed_step_and_student(directory, tmp_path):
+    ctx = tiny.context(directory, tmp_path)
+    ctx = dataclasses.replace(ctx, tokenizer=Stops(ctx.tokenizer))
+    cfg = config(rollouts=8)
+    batches = safesteer.rollout_batches(cfg, ctx)
+    batch = batches(ctx.variables, 3)
+    weight, mask = np.asarray(batch.weight), np.asarray(batch.mask & ~batch.prompt)
+    lengths = mask.sum(1)
+    assert batch.tokens.shape[0] == 16 and len(set(lengths.tolist())) > 2
+    np.testing.assert_allclose(weight.sum(), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(weight.sum(1), 1 / 16, rtol=1e-6)
+    np.testing.assert_array_equal(weight > 0, mask)
+    width = batch.tokens.shape[1] - cfg.max_tokens
+    assert not mask[:, :width].any() and mask[:, width].all()
+    for row, length in enumerate(lengths):  # one run of tokens, ended by a stop token or the limit
+        said = np.asarray(batch.tokens)[row, width : width + length]
+        stops = np.isin(said, ctx.tokenizer.eos_ids)
+        assert not stops[:-1].any() and (stops[-1] or length == cfg.max_tokens)
+    prompts = safesteer.encoded(ctx, ctx.prompts["distil"])
+    heads = [np.asarray(batch.tokens)[r][np.asarray(batch.prompt)[r]].tolist() for r in range(16)]
+    assert all(h in prompts for h in heads) and heads[0] == heads[7] != heads[8]
+    again = safesteer.rollout_batches(cfg, ctx)(ctx.variables, 3)
+    np.testing.assert_array_equal(again.tokens, batch.tokens)
+    assert (np.asarray(batches(ctx.variables, 4).tokens) != np.asarray(batch.tokens)).any()
+    moved = {"base": tiny.student(ctx.variables["base"], 0.3)}
+    assert (np.asarray(batches(moved, 3).tokens) != np.asarray(batch.tokens)).any()
+
+
+def test_reduction_token_weighs_tokens(directory, tmp_path):
+    ctx = tiny.context(directory, tmp_path)
+    ctx = dataclasses.replace(ctx, tokenizer=Stops(ctx.tokenizer))
+    batch = safesteer.rollout_batches(config(reduction="token"), ctx)(ctx.variables, 0)
+    weight = np.asarray(batch.weight)
+    assert len(set(weight[weight > 0].tolist())) == 1
+    np.testing.assert_allclose(weight.sum(), 1.0, rtol=1e-6)
+
+
+def test_prompts_longer_than_the_context_are_one_line(directory, tmp_path):
+    ctx = tiny.context(directory, tmp_path)
+    with pytest.raises(UsageError, match=r"method.max_tokens: got 250; allowed: prompt \("):
+        safesteer.rollout_batches(config(max_tokens=250), ctx)
+
+
+@pytest.fixture(scope="module")
+def finished(directory, tmp_path_factory):
+    """A whole program: (workdir, context, final variables)."""
+    workdir = tmp_path_factory.mktemp("run")
+    ctx = tiny.context(directory, workdir)
+    final = run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx, TRAIN)
+    return workdir, ctx, final
+
+
+def test_a_program_trains_the_student_and_nothing_else(directory, finished):
+    workdir, ctx, final = finished
+    fresh = jaxsafety.load(directory)[1]
+    for name in ("base", "teacher"):
+        kept = ctx.variables["base"] if name == "base" else final["teacher"]
+        for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(fresh), strict=True):
+            np.testing.assert_array_equal(a, b)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), final["base"], fresh)
+    assert min(jax.tree.leaves(moved)) > 0
+    rows = read_metrics(workdir)
+    assert [(r["stage"], r["step"]) for r in rows] == [("distil", 1), ("distil", 2)]
+    assert all(0 < r["mass/student"] < 1 and 0 < r["mass/teacher"] < 1 for r in rows)
+
+
+def test_the_artifacts_say_what_was_found(finished):
+    workdir, ctx, _ = finished
+    read = {p.stem: json.loads(p.read_text()) for p in (workdir / "artifacts").glob("*.json")}
+    assert set(read) == {"direction", "token_set", "mass", "position_kl"}
+    found = ctx.artifact("direction", lambda: {})
+    assert found["vector"].shape == (32,) and np.linalg.norm(found["vector"]) > 0
+    assert found["layer"] in range(2) and found["steer"] in ("all", "prompt")
+    best = [c for c in found["candidates"] if c["passed"]]
+    assert len(best) == 1 and best[0]["layer"] == found["layer"]
+    chosen = read["token_set"]
+    assert len(chosen["ids"]) == 4 == len(set(chosen["ids"])) == len(chosen["tokens"])
+    assert chosen["tokens"] == [ctx.tokenizer.token(i) for i in chosen["ids"]]
+    assert chosen["kind"] == "votes" and chosen["rollout"] == "teacher"
+    mass = read["mass"]
+    assert mass["predicted"] == 1.0
+    assert mass["ratio"] == pytest.approx(mass["student"] / mass["teacher"])
+    assert all(0 < mass[w + arm] < 1 for w in ("", "wrapped_")
+               for arm in ("base", "teacher", "student"))  # fmt: skip
+    kl = read["position_kl"]
+    assert len(kl["positions"]) == len(kl["kl"]) == len(kl["kl_off_subset"])
+    assert kl["positions"][0] == 0 and kl["n"] == 4 and kl["mean_kl"] > 0
+
+
+def test_a_second_run_reads_what_the_first_one_found(directory, finished, monkeypatch):
+    workdir, _, final = finished
+
+    def never(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    for name in ("find_direction", "find_tokens", "mass_on", "position_kl"):
+        monkeypatch.setattr(safesteer, name, never)
+    monkeypatch.setattr(decode, "sample", never)
+    ctx = tiny.context(directory, workdir)
+    again = run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx, TRAIN)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(final), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_mass_predicted_for_the_published_loss(finished):
+    _, ctx, final = finished
+    layers = tiny.teacher(ctx.model)
+    found = safesteer.mass_on(ctx, final, [9, 30], layers, "partial")
+    assert found["predicted"] == pytest.approx(np.exp(-1))
+
+
+def test_nothing_moved_means_no_drift(finished):
+    _, ctx, _ = finished
+    found = safesteer.position_kl(ctx, {"base": ctx.variables["base"]}, [9, 30])
+    assert found["mean_kl"] == pytest.approx(0, abs=1e-6)
+    assert found["mean_kl_off_subset"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["random", "matched"])
+def test_controls_share_no_token_with_the_vote(finished, kind):
+    workdir, ctx, _ = finished
+    found = ctx.artifact("direction", lambda: {})
+    banned = ctx.tokenizer.encode("refuse rules sorry")
+    ctx = dataclasses.replace(ctx, extras={"refusal_token_ids": banned})
+    voted = set(ctx.artifact("token_set", lambda: {})["ids"])
+    drawn = []
+    for seed in (0, 1):
+        tokens = dataclasses.replace(tiny.METHOD.tokens, kind=kind, control_seed=seed)
+        chosen = safesteer_teacher.find_tokens(tokens, ctx, found)
+        assert chosen["kind"] == kind and len(chosen["ids"]) == 4
+        assert not set(chosen["ids"]) & (voted | set(banned))
+        drawn.append(set(chosen["ids"]))
+    assert drawn[0] != drawn[1]
+    assert workdir.exists()
+
+
+def nested(path, value):
+    """`METHOD` with the field at a dotted path replaced."""
+
+    def put(record, keys):
+        head, *rest = keys
+        return dataclasses.replace(
+            record, **{head: put(getattr(record, head), rest) if rest else value}
+        )
+
+    return put(SafeSteerConfig(), path.split("."))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("variant", "kl"),
+        ("divergence", "js"),
+        ("reduction", "mean"),
+        ("tokens.prompts", "train"),
+        ("tokens.kind", "shuffled"),
+        ("direction.filter", "none"),
+        ("direction.select.criterion", "best"),
+        ("steps", 0),
+        ("prompts_per_step", 0),
+        ("rollouts", -1),
+        ("max_tokens", 0),
+        ("topk", 0),
+    ],
+)
+def test_bad_fields_are_one_line(path, value):
+    safesteer.check(SafeSteerConfig())
+    with pytest.raises(UsageError) as caught:
+        safesteer.check(nested(path, value))
+    assert str(caught.value).startswith(f"method.{path}: got {value!r}; allowed:")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_judge_means_no_judged_filter(finished):
+    _, ctx, _ = finished
+    ctx = dataclasses.replace(ctx, judge=None)
+    cfg = dataclasses.replace(tiny.METHOD.direction, filter="judge")
+    with pytest.raises(UsageError, match="method.direction.filter"):
+        safesteer_teacher.scored_candidates(cfg, ctx)
+
+
+def test_a_direction_that_nothing_passes_names_the_nearest(finished):
+    _, ctx, _ = finished
+    select = dataclasses.replace(tiny.METHOD.direction.select, coherent=0.9, refusal=0.9)
+    cfg = dataclasses.replace(tiny.METHOD.direction, select=select)
+    with pytest.raises(UsageError) as caught:
+        safesteer_teacher.find_direction(cfg, ctx)
+    assert "nearest layer" in str(caught.value) and "coherent" in str(caught.value)
+    assert "\n" not in str(caught.value)

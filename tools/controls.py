@@ -1,0 +1,99 @@
+"""Sums up runs of configs/safesteer/controls.py: every arm at the same held-out attack success.
+
+  python tools/controls.py runs/controls/*  > table.md
+
+Each run (one world, one seed) holds `artifacts/curve.<arm>.<step>.json`. An arm is read where its
+curve first falls to half of the base's attack success, by linear interpolation between measurements;
+arms that never get there are counted, not guessed. Intervals are 95 % bootstraps over runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+Point = dict[str, float]
+VALUES = ("kl_off", "kl", "over_refusal", "capability")
+
+
+def curves(run: Path) -> dict[str, list[Point]]:
+    """Arm -> points by step; every arm starts at the base's point."""
+    found: dict[str, list[Point]] = defaultdict(list)
+    for file in run.glob("artifacts/curve.*.json"):
+        _, arm, step = file.stem.split(".")
+        found[arm].append({**json.loads(file.read_text()), "step": float(step)})
+    base = found.pop("base", None)
+    if base is None:
+        raise SystemExit(f"{run}: no artifacts/curve.base.0.json; allowed: a run of controls.py")
+    return {arm: sorted([*base, *points], key=lambda p: p["step"]) for arm, points in found.items()}
+
+
+def at_target(points: list[Point], target: float) -> Point | None:
+    """The interpolated point where the curve first reaches `target` attack success."""
+    for before, after in zip(points, points[1:], strict=False):
+        if after["asr"] <= target:
+            gap = before["asr"] - after["asr"]
+            share = 1.0 if gap <= 0 else (before["asr"] - target) / gap
+            return {k: before[k] + share * (after[k] - before[k]) for k in (*VALUES, "step")}
+    return None
+
+
+def interval(values: list[float], seed: int = 0) -> str:
+    """Mean with a percentile bootstrap interval over runs."""
+    if not values:
+        return "-"
+    data, rng = np.asarray(values), np.random.default_rng(seed)
+    if len(data) == 1:
+        return f"{data[0]:+.4f} (one run)"
+    means = rng.choice(data, (10_000, len(data))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{data.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def main(paths: list[str]) -> None:
+    """Prints the table of the runs in `paths`."""
+    if not paths:
+        raise SystemExit("runs: got none; allowed: workdirs of configs/safesteer/controls.py")
+    runs = {path: curves(Path(path)) for path in paths}
+    arms: dict[str, list[tuple[str, list[Point]]]] = defaultdict(list)
+    for path, found in runs.items():
+        for arm, points in found.items():  # random0, random1, ... are draws of one arm
+            name = arm if arm == "horizon1" else re.sub(r"\d+$", "", arm)
+            arms[name].append((path, points))
+    matched: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    print(f"{len(runs)} runs (world x seed). Matched at half of the base's attack success.\n")
+    print("| arm | attack success, base -> end | reached | step | KL off S | KL | over-refusal |"
+          " capability |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    for arm, entries in sorted(arms.items()):
+        for path, points in entries:
+            point = at_target(points, 0.5 * points[0]["asr"])
+            if point is not None:
+                matched[arm][path].append(point)
+        reached = [p for points in matched[arm].values() for p in points]
+        first = np.mean([p[0]["asr"] for _, p in entries])
+        last = np.mean([p[-1]["asr"] for _, p in entries])
+        cells = [f"{100 * first:.1f} -> {100 * last:.1f} %", f"{len(reached)}/{len(entries)}"]
+        for key in ("step", *VALUES):
+            cells.append(f"{np.mean([p[key] for p in reached]):.4g}" if reached else "-")
+        print(f"| {arm} | " + " | ".join(cells) + " |")
+    print("\nPaired difference from `full` at matched attack success (negative: less drift)\n")
+    print("| arm | runs | KL off S | KL |\n|---|---|---|---|")
+    for arm in sorted(matched):
+        shared = [path for path in matched[arm] if matched["full"].get(path)]
+        if arm == "full" or not shared:
+            continue
+        gaps = {}
+        for key in ("kl_off", "kl"):
+            mean = lambda points, key=key: float(np.mean([p[key] for p in points]))  # noqa: E731
+            gaps[key] = [mean(matched[arm][p]) - mean(matched["full"][p]) for p in shared]
+        print(f"| {arm} | {len(shared)} | {interval(gaps['kl_off'])} | {interval(gaps['kl'])} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
