@@ -154,8 +154,9 @@ def _show(workdir: Path) -> None:
     """Writes the report and ends with the table and its path."""
     from jaxsafety.report import html, tables
 
-    path = html.write(workdir)
-    print(tables.table(workdir))
+    path, table = html.write(workdir), tables.table(workdir)
+    (workdir / "table.txt").write_text(table + "\n")
+    print(table)
     print(f"report: {path}")
 
 

@@ -3,12 +3,13 @@
   python tools/controls.py runs/controls/*  > table.md
 
 Each run (one world, one seed) holds `artifacts/curve.<arm>.<step>.json`. An arm is read where its
-curve first falls to half of the base's attack success, by linear interpolation between measurements;
-arms that never get there are counted, not guessed. Intervals are 95 % bootstraps over runs.
+curve first falls to half of the base's attack success, interpolated between measurements; arms that
+never get there are counted, not guessed. Intervals are 95 % bootstraps over runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -35,7 +36,7 @@ def curves(run: Path) -> dict[str, list[Point]]:
 
 def at_target(points: list[Point], target: float) -> Point | None:
     """The interpolated point where the curve first reaches `target` attack success."""
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in itertools.pairwise(points):
         if after["asr"] <= target:
             gap = before["asr"] - after["asr"]
             share = 1.0 if gap <= 0 else (before["asr"] - target) / gap

@@ -4,8 +4,8 @@ The missing experiment of arXiv 2606.02530 (check 10 of our notes on it): every 
 same base on the same prompts with the same teacher, and is measured along the way; arms are then
 compared where they reach the same attack success on held-out attacks, not at the same step.
 Arms: the losses (generalised, partial, tail, renormalised, full, per-position topk) on the voted S;
-generalised on S from base rollouts, on S with horizon 1, and on random sets (uniform, and matched on
-the teacher's mass) that hold no voted and no refusal token.
+generalised on S from base rollouts, on S with horizon 1, and on random sets (uniform, and matched
+on the teacher's mass) that hold no voted and no refusal token.
 Pinned by tests/methods/test_safesteer_controls.py.
 """
 
@@ -42,7 +42,9 @@ ATTACKS = ("held_wrappers", "held_wrappers_held_domains")
 
 @dataclass(frozen=True)
 class ControlsConfig:
-    """`base`: the settings all arms share; `draws`: random sets per kind; `every`: steps between
+    """What is compared and how closely it is watched.
+
+    `base`: the settings all arms share; `draws`: random sets per kind; `every`: steps between
     measurements, each on `attacks` prompts per attack set and `others` per other set.
     """
 
