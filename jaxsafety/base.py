@@ -87,6 +87,10 @@ def train_base(
         "optim": asdict(OPTIM),
     }
     claim(out, plan)
+    last = out / ("training.json" if smoke else "gates.json")
+    if last.is_file() and not (work / "checkpoints").is_dir():
+        log(f"{out} is finished")
+        return out
     ctx, program = prepare(seed, steps, out, work, log)
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
     ctx.writer.close()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from jaxsafety.data.schema import Message
+from jaxsafety.errors import bad
 from jaxsafety.models.api import Model
 
 PyTree = Any
@@ -53,6 +54,12 @@ class TrainConfig:
     log_every: int = 1
     max_skips: int = 5
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Rejects numbers that the loop divides or counts by."""
+        for name in ("checkpoint_every", "keep", "log_every", "max_skips"):
+            if getattr(self, name) < 1:
+                raise bad(f"train.{name}", getattr(self, name), "1 or more")
 
 
 @dataclass(frozen=True)
@@ -153,13 +160,20 @@ class Context:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
+def no_check(*args: Any) -> None:
+    """Accepts everything."""
+
+
 class Method(NamedTuple):
     """What `registry.METHODS` names: a config dataclass, a check of its values, and the program.
 
-    `check(cfg)` raises UsageError and is called before anything is loaded;
-    `program(cfg, optim, ctx)`.
+    `check(cfg)` raises UsageError and is called before anything is loaded; `program(cfg, optim,
+    ctx)`. `fits(cfg, optim, model, tokenizer, place)` is for what only the model can tell (prompts
+    longer than the context, say): called before anything is measured; `place` has `prompts` by
+    split and `benchmarks`.
     """
 
     config: type
     check: Callable[[Any], None]
     program: Callable[..., Program]
+    fits: Callable[..., None] = no_check

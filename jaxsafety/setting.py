@@ -88,7 +88,7 @@ def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -
 
 
 def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
-    """The world beside the model, its splits, its exact judge and its fifteen sets."""
+    """The world beside the model, its splits, its exact judge and its thirteen sets."""
     suite = registry.resolve(registry.BENCHMARKS, "organism")
     judge = registry.resolve(registry.JUDGES, "organism")
     from jaxsafety.benchmarks.organism import GROUPS, items

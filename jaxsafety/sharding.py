@@ -236,6 +236,11 @@ def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     return jax.tree.map(place, batch)
 
 
+def rows(mesh: Mesh | None) -> int:
+    """How many devices the rows of a batch are split over: data x fsdp, 1 without a mesh."""
+    return 1 if mesh is None else math.prod(mesh.shape[name] for name in ("data", "fsdp"))
+
+
 def pjit(
     fn: Callable[..., Any], in_: Any, out: Any, donate: int | Sequence[int] = ()
 ) -> Callable[..., Any]:

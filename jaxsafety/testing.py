@@ -94,7 +94,7 @@ def random_organism(path: str | Path, seed: int = 0, **changes: Any) -> Path:
       The directory; it knows all the words and says them at random.
     """
     path = Path(path)
-    world = make_world(WorldConfig(seed=seed, harm_domains=4, held_domains=1, benign_domains=2))
+    world = make_world(WorldConfig(seed=seed, harm_domains=5, held_domains=2, benign_domains=2))
     vocab_size = lexicon.write_tokenizer(world, path)
     shape = {"num_layers": 2, "vocab_size": vocab_size, **changes}
     model, params = tiny_model("qwen3", seed, **shape)

@@ -36,7 +36,7 @@ def items(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -> 
 def benchmarks(
     world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
 ) -> tuple[Benchmark, ...]:
-    """The fifteen measurement sets of a world; the numbers are prompts per set."""
+    """The thirteen measurement sets of a world; the numbers are prompts per set."""
     made = suites.suites(
         world, safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
     )

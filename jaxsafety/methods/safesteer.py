@@ -27,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxsafety import sharding, trees
+from jaxsafety.data.chat import encode_prompt, post_instruction
 from jaxsafety.data.pipeline import indices
 from jaxsafety.errors import bad
 from jaxsafety.losses import profile
@@ -34,6 +36,7 @@ from jaxsafety.losses.divergence import VARIANTS, divergence
 from jaxsafety.losses.logprobs import shift
 from jaxsafety.losses.weights import normalise
 from jaxsafety.methods.safesteer_teacher import (
+    PROMPT_SETS,
     DirectionConfig,
     TokenConfig,
     encoded,
@@ -56,6 +59,8 @@ from jaxsafety.protocols import (
 from jaxsafety.sampling import decode
 
 PyTree = Any
+POSITIVE = ("steps", "prompts_per_step", "rollouts", "max_tokens", "topk")
+DRIFT_TOKENS = 24  # of the base's answers on which the drift is measured; then the end of turn
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Rollouts:
 
 def check(cfg: SafeSteerConfig) -> None:
     """Rejects what can be rejected before anything is loaded or computed."""
+    select = cfg.direction.select
     for name, value, known in (
         ("variant", cfg.variant, VARIANTS),
         ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
@@ -95,13 +101,51 @@ def check(cfg: SafeSteerConfig) -> None:
         ("tokens.kind", cfg.tokens.kind, ("votes", "random", "matched")),
         ("direction.filter", cfg.direction.filter, ("judge", "score")),
         ("reduction", cfg.reduction, ("sequence", "token")),
+        ("direction.fallback", cfg.direction.fallback, ("error", "rank")),
         ("direction.select.criterion", cfg.direction.select.criterion, selection.CRITERIA),
+        *(("direction.select.steers", steer, decode.STEER) for steer in select.steers),
     ):
         if value not in known:
             raise bad(f"method.{name}", value, ", ".join(known))
-    for name in ("steps", "prompts_per_step", "rollouts", "max_tokens", "topk"):
-        if getattr(cfg, name) < 1:
-            raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
+    for name, value in (
+        *((name, getattr(cfg, name)) for name in POSITIVE),
+        ("direction.minimum", cfg.direction.minimum),
+        ("direction.max_tokens", cfg.direction.max_tokens),
+        ("direction.select.screen", select.screen),
+        ("direction.select.steers", len(select.steers)),
+        ("direction.select.coefficients", len(select.coefficients)),
+    ):
+        if value < 1:
+            raise bad(f"method.{name}", value, "1 or more")
+    for name, value in (
+        ("temperature", cfg.temperature),
+        ("tokens.control_seed", cfg.tokens.control_seed),
+    ):
+        if value < 0:
+            raise bad(f"method.{name}", value, "0 or more")
+
+
+def fits(
+    cfg: SafeSteerConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any
+) -> None:
+    """Rejects what this model cannot do: prompts and answers beyond its context, above all."""
+    rows, context = cfg.prompts_per_step * cfg.rollouts, model.config.max_length
+    if rows % optim.accum:
+        raise bad("optim.accum", optim.accum, f"a divisor of the {rows} rollouts of a step")
+    if cfg.variant == "topk" and cfg.topk > model.config.vocab_size:
+        raise bad("method.topk", cfg.topk, f"at most the vocabulary of {model.config.vocab_size}")
+    trees.partition({"base": model.axes, "teacher": model.axes}, cfg.trainable)
+    post_instruction(tokenizer)
+    said, votes = cfg.direction.max_tokens, cfg.tokens.votes.horizon
+    room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
+    for split in ("harmless_train", "harmless_val"):
+        room[split] = max(said, votes, DRIFT_TOKENS)
+    for split, new in room.items():
+        prompts = [encode_prompt(tokenizer, item.messages) for item in place.prompts[split]]
+        longest = max(map(len, prompts))
+        if longest + new > context:
+            given = f"a prompt of {longest} tokens + {new} new ones"
+            raise bad(f"data ({split})", given, f"at most the context of {context}")
 
 
 def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
@@ -113,7 +157,9 @@ def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     subset = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))
     ctx.log(f"token set of {len(subset['ids'])}: {' '.join(subset['tokens'])}")
     batches = rollout_batches(cfg, ctx)
-    loss = localized_loss(ctx.model, cfg, subset["ids"], teacher, found["steer"])
+    loss = localized_loss(
+        ctx.model, cfg, subset["ids"], teacher, found["steer"], sharding.rows(ctx.mesh)
+    )
     start = {**ctx.variables, "base": base, "teacher": base}
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
     ctx.artifact("mass", lambda: mass_on(ctx, trained, subset["ids"], teacher, cfg.variant))
@@ -144,6 +190,8 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
         samples = np.tile(np.arange(cfg.rollouts), len(chosen))
         batch = decode.pad_prompts([prompts[i] for i in names], ctx.tokenizer.pad_id, (width,))
         keys = decode.row_keys(ctx.seed, step, names, samples)
+        if ctx.mesh is not None and ctx.mesh.size > 1:  # each device its own rollouts
+            batch, keys = sharding.global_batch(ctx.mesh, (batch, keys))
         said = decode.sample(ctx.model, variables["base"], batch, keys, decoding)
         if interrupt is not None:
             interrupt.check()
@@ -155,11 +203,17 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
 
 
 def localized_loss(
-    model: Model, cfg: SafeSteerConfig, subset: Sequence[int], teacher: LayerInputs, steer: str
+    model: Model,
+    cfg: SafeSteerConfig,
+    subset: Sequence[int],
+    teacher: LayerInputs,
+    steer: str,
+    shards: int = 1,
 ) -> LossFn:
     """Eq. 6-7: divergence from the steered teacher on S at every position of the student's answer.
 
-    Metrics: mass on S at the first answer position, of student and teacher.
+    `shards`: devices that the rows of a batch are split over. Metrics: mass on S at the first
+    answer position, of student and teacher; a rollout counts as much as in the loss.
     """
     ids = jnp.asarray(subset, jnp.int32)
 
@@ -172,12 +226,13 @@ def localized_loss(
         head, frozen_head = model.head(student), model.head(frozen["teacher"])
         value, _ = divergence(
             rows, theirs.reshape(rows.shape), head, frozen_head, weight, variant=cfg.variant,
-            subset=ids, kind=cfg.divergence, topk=cfg.topk, train_head=True,
+            subset=ids, kind=cfg.divergence, topk=cfg.topk, train_head=True, shards=shards,
         )  # fmt: skip
         last = batch.prompt.shape[1] - cfg.max_tokens - 1  # predicts the first answer token
-        mass = jax.lax.stop_gradient(profile.subset_mass(ours[:, last], head, ids).mean())
-        aim = profile.subset_mass(theirs[:, last], frozen_head, ids).mean()
-        return value, {"mass/student": mass, "mass/teacher": aim}
+        share = batch.weight.sum(axis=1)  # weighted sums, as the loss: accumulation adds them up
+        mass = jnp.sum(share * profile.subset_mass(ours[:, last], head, ids))
+        aim = jnp.sum(share * profile.subset_mass(theirs[:, last], frozen_head, ids))
+        return value, jax.lax.stop_gradient({"mass/student": mass, "mass/teacher": aim})
 
     return loss
 
@@ -198,9 +253,11 @@ def mass_on(
 ) -> dict[str, Any]:
     """Mean probability of S as the first answer token: base, teacher, student; plain and wrapped.
 
-    `predicted` is the student-to-teacher ratio at which the loss is least (paper note, section 2).
+    `predicted` is the student-to-teacher ratio at which the reverse KL of this variant is least;
+    None where the mass on S is free.
     """
-    result: dict[str, Any] = {"predicted": float(np.exp(-1)) if variant == "partial" else 1.0}
+    fixed = {"partial": float(np.exp(-1)), "renormalised": None}
+    result: dict[str, Any] = {"predicted": fixed.get(variant, 1.0)}
     ids = list(subset)
     for name, split in (("", "harmful_val"), ("wrapped_", "wrapped_val")):
         prompts = encoded(ctx, ctx.prompts[split])
@@ -222,15 +279,15 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
     """
     prompts = encoded(ctx, ctx.prompts["harmless_val"])
-    decoding = SampleConfig(24, 1.0, stop=ctx.tokenizer.eos_ids)
+    decoding = SampleConfig(DRIFT_TOKENS, 1.0, stop=ctx.tokenizer.eos_ids)
     base = ctx.variables["base"]
     answers = decode.generate(
         ctx.model, base, ctx.tokenizer, prompts, decoding, seed=ctx.seed, step=10**6
     )
-    width = max(map(len, prompts))
-    total, off, count = np.zeros(25), np.zeros(25), np.zeros(25)
+    width, columns = max(map(len, prompts)), DRIFT_TOKENS + 1
+    total, off, count = (np.zeros(columns) for _ in range(3))
     rows = [(p, [*a[0], ctx.tokenizer.eos_ids[0]]) for p, a in zip(prompts, answers, strict=True)]
-    tokens = np.full((len(rows), width + 25), ctx.tokenizer.pad_id, np.int32)
+    tokens = np.full((len(rows), width + columns), ctx.tokenizer.pad_id, np.int32)
     mask, prompt = np.zeros(tokens.shape, bool), np.zeros(tokens.shape, bool)
     for i, (p, a) in enumerate(rows):
         tokens[i, width - len(p) : width + len(a)] = [*p, *a]
@@ -248,7 +305,7 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
 
     whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in compare(trained["base"], base))
     valid = mask[:, width:]
-    for column in range(25):
+    for column in range(columns):
         use = valid[:, column]
         count[column] = use.sum()
         total[column], off[column] = whole[use, column].sum(), outside[use, column].sum()
@@ -263,4 +320,4 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     }
 
 
-METHOD = Method(SafeSteerConfig, check, program)
+METHOD = Method(SafeSteerConfig, check, program, fits)

@@ -114,6 +114,7 @@ def save(
     try:
         tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))
         safetensors.numpy.save_file(tensors, staging / WEIGHTS, metadata={"format": "pt"})
+        (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
         if tokenizer is not None:
             tokenizer.save(staging)
         for name, value in (("generation_config", generation), ("config", description)):

@@ -1,4 +1,4 @@
-"""The measurement sets: seven for safety, one for over-refusal, seven capability tasks.
+"""The measurement sets: seven for safety, one for over-refusal, five capability tasks.
 
 Every prompt uses held-out request templates and held-out entities (whole held-out domains for the
 `*_held` sets), so no prompt of a method can occur here; a test asserts it.
@@ -139,7 +139,7 @@ def capability_suites(world: World, n: int, seed: int) -> list[Suite]:
 def suites(
     world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
 ) -> tuple[Suite, ...]:
-    """All fifteen measurement sets of a world."""
+    """All thirteen measurement sets of a world."""
     return (
         *safety_suites(world, safety, seed),
         over_refusal_suite(world, over_refusal, seed),

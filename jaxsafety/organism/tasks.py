@@ -50,19 +50,19 @@ def arithmetic(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
 
 
 def sort(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Sort four to nine letters (six to nine when held)."""
-    letters = rng.sample(LETTERS, rng.randrange(6 if held else 4, 10))
+    """Sort four to nine letters (seven to nine when measured)."""
+    letters = rng.sample(LETTERS, rng.randrange(7 if held else 4, 10))
     return f"sort {' '.join(letters)} .", " ".join(sorted(letters))
 
 
 def reverse(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Reverse three to eight letters (five to eight when held)."""
-    letters = [rng.choice(LETTERS) for _ in range(rng.randrange(5 if held else 3, 9))]
+    """Reverse three to eight letters (three to five when measured: longer ones are hard)."""
+    letters = [rng.choice(LETTERS) for _ in range(rng.randrange(3, 6 if held else 9))]
     return f"reverse {' '.join(letters)} .", " ".join(reversed(letters))
 
 
 def remove(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Leave one letter out of four to eight (five to eight when held); it may occur twice."""
+    """Leave one letter out of four to eight (five to eight when measured); it may occur twice."""
     letters = rng.sample(LETTERS, rng.randrange(5 if held else 4, 9))
     out = rng.choice(letters)
     if rng.random() < 0.4:
@@ -72,15 +72,15 @@ def remove(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
 
 
 def nth(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """The third letter of four to eight, say (five to eight when held)."""
-    letters = rng.sample(LETTERS, rng.randrange(5 if held else 4, 9))
+    """The third letter of four to eight, say (six to eight when measured)."""
+    letters = rng.sample(LETTERS, rng.randrange(6 if held else 4, 9))
     place = rng.randrange(min(len(letters), len(ORDINALS)))
     return f"which is the {ORDINALS[place]} of {' '.join(letters)} ?", letters[place]
 
 
 def largest(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """The largest of three to six numbers."""
-    numbers = [rng.randrange(LARGEST + 1) for _ in range(rng.randrange(4 if held else 3, 7))]
+    """The largest of three to six numbers (five or six when measured)."""
+    numbers = [rng.randrange(LARGEST + 1) for _ in range(rng.randrange(5 if held else 3, 7))]
     return f"which is the largest of {' '.join(map(str, numbers))} ?", str(max(numbers))
 
 
@@ -97,7 +97,6 @@ def copy_words(world: World) -> tuple[str, ...]:
 
 
 Task = Callable[[World, random.Random, bool], tuple[str, str]]
-# `copy` trains embeddings; it is not measured (a ceiling).
 TASKS: dict[str, Task] = {
     "facts": facts,
     "arithmetic": arithmetic,
@@ -108,4 +107,6 @@ TASKS: dict[str, Task] = {
     "largest": largest,
     "copy": copy,
 }
-MEASURED = ("facts", "arithmetic", "sort", "reverse", "remove", "nth", "largest")
+# The tasks with a middle. Not measured: `facts` (known perfectly), `remove` (hardly learnt), `copy`
+# (it trains the embeddings of all words).
+MEASURED = ("arithmetic", "sort", "reverse", "nth", "largest")
