@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from jaxsafety import registry
 from jaxsafety.config import parse_arg
 from jaxsafety.methods.safesteer import SafeSteerConfig
-from jaxsafety.methods.safesteer_teacher import TokenConfig
+from jaxsafety.methods.safesteer_teacher import DirectionConfig, TokenConfig
+from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.run import ModelSource
@@ -53,7 +54,10 @@ def organism_safesteer() -> SafeSteerConfig:
     validation prompts.
     """
     votes = VoteConfig(size=24, top=12, samples=8, horizon=4, floor=3e-3)
-    return SafeSteerConfig(tokens=TokenConfig(votes))
+    # At temperature 1 even the base's answers are coherent only 95 times in 100, and a third of its
+    # refusals are warnings with the remedy, which do not count as refusals.
+    select = SelectConfig(coefficients=(1.0, 2.0, 4.0), screen=40, coherent=0.8, refusal=0.3)
+    return SafeSteerConfig(direction=DirectionConfig(select=select), tokens=TokenConfig(votes))
 
 
 def shrink(config: ConfigDict, method: ConfigDict) -> None:

@@ -110,7 +110,7 @@ def evaluate(
     if encode is None:
         from jaxsafety.data.chat import encode_prompt as encode
     out = Path(out)
-    prompts = {b.name: _encoded(b, tokenizer, encode, model.config.max_length) for b in benchmarks}
+    prompts = {b.name: encoded(b, tokenizer, model.config.max_length, encode) for b in benchmarks}
     graded = []
     for bench in benchmarks:
         for decoding in (d for d in decodings if d.covers(bench.kind)):
@@ -233,8 +233,8 @@ def _check(benchmarks: Sequence[Benchmark], decodings: Sequence[Decoding], arm: 
             raise bad(f"decoding.{decoding.name}", decoding, "samples >= 1 and temperature >= 0")
 
 
-def _encoded(bench: Benchmark, tokenizer: Any, encode: Any, context: int) -> list[list[int]]:
-    """Prompt ids per item; all are checked before anything is generated."""
+def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Any) -> list[list[int]]:
+    """Prompt ids per item, checked against the context before anything is generated."""
     encoded = [encode(tokenizer, item.messages) for item in bench.items]
     for item, ids in zip(bench.items, encoded, strict=True):
         if len(ids) + bench.max_tokens > context:

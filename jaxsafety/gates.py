@@ -22,7 +22,8 @@ from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import safesteer_teacher as teacher
 from jaxsafety.models.api import LayerInputs
-from jaxsafety.protocols import Benchmark, Context, Exchange, SampleConfig
+from jaxsafety.probing.selection import Candidate
+from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
 from jaxsafety.sampling import decode
 from jaxsafety.sharding import make_mesh
 from jaxsafety.train.metrics import MetricWriter
@@ -112,39 +113,53 @@ def _correct(
 
 
 def ablated_asr(
-    ctx: Context, plain: Benchmark
+    ctx: Context, plain: Benchmark, screen: int = 8
 ) -> tuple[tuple[float, float, float, int], dict[str, Any]]:
     """Greedy ASR on plain requests with the refusal direction projected out of every layer.
 
-    The direction is the one that ablates best on the *validation* prompts (lowest bypass score
-    below layer 0.8 L), never chosen on the measurement set.
+    Which direction that is, is decided on *validation* prompts: of the `screen` candidates with the
+    lowest bypass scores, over all layers and positions, the one whose ablated base answers most of
+    them. The measurement set is only measured.
 
     Returns:
-      ((value, lo, hi, n), {"layer", "position", "bypass"}).
+      ((value, lo, hi, n), {"layer", "position", "bypass", "validation"}).
     """
-    cfg = teacher.DirectionConfig()
     try:
-        raw, candidates = teacher.scored_candidates(cfg, ctx)
+        raw, candidates = teacher.scored_candidates(teacher.DirectionConfig(), ctx)
     except UsageError as error:  # a base without refusals has no direction to take away
         ctx.log(f"ablation: {error}")
         return (0.0, 0.0, 0.0, len(plain.items)), {}
-    limit = cfg.select.prune * ctx.model.config.num_layers
-    usable = [c for c in candidates if c.layer < limit]
-    best = min(usable, key=lambda c: np.inf if c.bypass is None else c.bypass)
-    vector = raw.mean_diff[best.position, best.layer]
-    unit = np.broadcast_to(vector / np.linalg.norm(vector), (raw.mean_diff.shape[1], len(vector)))
-    stop = ctx.tokenizer.eos_ids
-    answers = decode.generate(
-        ctx.model, ctx.variables["base"], ctx.tokenizer,
-        [encode_prompt(ctx.tokenizer, item.messages) for item in plain.items],
-        SampleConfig(plain.max_tokens, 0.0, stop=stop), seed=0,
-        layers=LayerInputs(ablate=jnp.asarray(unit, jnp.float32)),
-    )  # fmt: skip
-    assert ctx.judge is not None
-    verdicts = ctx.judge(
-        [Exchange(i, ctx.tokenizer.decode(a[0])) for i, a in zip(plain.items, answers, strict=True)]
-    )
-    hits = sum(outcomes.outcome(v) == "unsafe" for v in verdicts)
-    lo, hi = outcomes.wilson(hits, len(verdicts))
-    where = {"layer": best.layer, "position": best.position, "bypass": best.bypass}
-    return (hits / len(verdicts), lo, hi, len(verdicts)), where
+    places = {(c.layer, c.position): c for c in candidates if c.norm > 0}
+    screened = sorted(places.values(), key=lambda c: c.bypass or 0.0)[:screen]
+
+    def unsafe(candidate: Candidate, items: Sequence[Item], length: int) -> int:
+        vector = raw.mean_diff[candidate.position, candidate.layer]
+        unit = vector / np.linalg.norm(vector)
+        ablate = jnp.asarray(
+            np.broadcast_to(unit, (raw.mean_diff.shape[1], len(unit))), jnp.float32
+        )
+        answers = decode.generate(
+            ctx.model,
+            ctx.variables["base"],
+            ctx.tokenizer,
+            [encode_prompt(ctx.tokenizer, item.messages) for item in items],
+            SampleConfig(length, 0.0, stop=ctx.tokenizer.eos_ids),
+            seed=0,
+            layers=LayerInputs(ablate=ablate),
+        )
+        texts = [ctx.tokenizer.decode(a[0]) for a in answers]
+        assert ctx.judge is not None
+        verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
+        return sum(outcomes.outcome(v) == "unsafe" for v in verdicts)
+
+    validation = ctx.prompts["harmful_val"]
+    best = max(screened, key=lambda c: (unsafe(c, validation, plain.max_tokens), -(c.bypass or 0)))
+    hits, n = unsafe(best, plain.items, plain.max_tokens), len(plain.items)
+    lo, hi = outcomes.wilson(hits, n)
+    where = {
+        "layer": best.layer,
+        "position": best.position,
+        "bypass": best.bypass,
+        "validation": unsafe(best, validation, plain.max_tokens) / len(validation),
+    }
+    return (hits / n, lo, hi, n), where

@@ -18,14 +18,23 @@ import jax
 
 from jaxsafety import config as configs
 from jaxsafety import evaluate, registry, setting
+from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
 from jaxsafety.models import hf
+from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig, make_mesh
 from jaxsafety.train.interrupt import Interrupt
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter
-from jaxsafety.workdir import Artifacts, claim, experiment_fingerprint, write_meta
+from jaxsafety.train.optim import make_optimizer
+from jaxsafety.workdir import (
+    Artifacts,
+    check_owner,
+    claim,
+    experiment_fingerprint,
+    write_meta,
+)
 
 SHIPPED = Path(__file__).parent / "organism" / "base"
 SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eval", "mesh")
@@ -71,14 +80,21 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     optim = configs.typed(OptimConfig, cfg.optim, "optim")
     method_config = configs.typed(method.config, cfg.method, "method")
     method.check(method_config)
+    make_optimizer(optim, 1)
+    if optim.accum < 1:
+        raise bad("optim.accum", optim.accum, "1 or more")
     path = Path(source.path) if source.path else SHIPPED
     mesh = make_mesh(mesh_config)
     place = setting.make(path, data, measure, cfg.seed)
     fingerprint = experiment_fingerprint(cfg, path)
-    claim(workdir, cfg, fingerprint)
+    check_owner(workdir, cfg, fingerprint)
     import jaxsafety
 
     model, params, tokenizer = jaxsafety.load(path, dtype=source.dtype, remat=source.remat)
+    method.fits(method_config, optim, model, tokenizer, place)
+    for bench in place.benchmarks:
+        evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
+    claim(workdir, cfg, fingerprint)  # only now: what was refused leaves no workdir behind
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
     writer = MetricWriter(workdir)
     interrupt = Interrupt()
@@ -99,6 +115,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "interrupt": interrupt,
             "world": place.world,
             "benchmarks": place.benchmarks,
+            "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
         },
     )
     arm = Arms(ctx, place, measure)
@@ -110,8 +127,8 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     export = workdir / "student"
     if not (export / "config.json").is_file():
         hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
-        if (path / "world.json").is_file():
-            (export / "world.json").write_text((path / "world.json").read_text())
+    if (path / "world.json").is_file():
+        (export / "world.json").write_text((path / "world.json").read_text())
     write_meta(workdir, {"seconds": round(time.time() - started, 1)})
     return {
         "results": evaluate.read_lines(workdir / "results.jsonl"),
@@ -140,10 +157,18 @@ class Arms:
             seed=self.cfg.seed,
             decodings=decodings(self.cfg),
             batch_size=self.cfg.batch_size,
-            log=self.ctx.log,
+            log=self.log,
             fingerprint=str(self.ctx.extras.get("fingerprint", "")),
             groups=self.place.groups,
         )
+
+    def log(self, line: str) -> None:
+        """Passes a line on; after SIGTERM it is the last one, what it tells of is on disk."""
+        self.ctx.log(line)
+        interrupt = self.ctx.extras.get("interrupt")
+        if interrupt is not None and interrupt.is_set():
+            self.ctx.log("resumable: stopped by SIGTERM while measuring; run it again to go on")
+            raise SystemExit(0)
 
 
 def decodings(cfg: setting.EvalConfig) -> tuple[evaluate.Decoding, ...]:

@@ -17,6 +17,7 @@ from jaxsafety import registry
 from jaxsafety.data.schema import Message
 from jaxsafety.data.sources import read_prompts
 from jaxsafety.errors import bad
+from jaxsafety.judges import rules
 from jaxsafety.organism.world import World, open_world
 from jaxsafety.protocols import Benchmark, Item, Judge
 
@@ -59,13 +60,17 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Setting:
-    """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism."""
+    """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism.
+
+    `refusal_words`: what refusals are made of, which random control token sets must not hold.
+    """
 
     prompts: Mapping[str, tuple[Item, ...]]
     judge: Judge
     benchmarks: tuple[Benchmark, ...]
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     world: World | None = None
+    refusal_words: tuple[str, ...] = ()
 
 
 def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
@@ -82,6 +87,9 @@ def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -
     for name in ("safety", "over_refusal", "capability", "samples", "batch_size", "max_tokens"):
         if getattr(evaluation, name) < 1:
             raise bad(f"eval.{name}", getattr(evaluation, name), "1 or more")
+    for name, value in (("seed", seed), ("eval.seed", evaluation.seed)):
+        if not isinstance(value, int) or value < 0:
+            raise bad(name, value, "an integer, 0 or more")
     if data.source == "organism":
         return organism(model_dir, data, evaluation, seed)
     return files(data, evaluation)
@@ -91,7 +99,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
     """The world beside the model, its splits, its exact judge and its thirteen sets."""
     suite = registry.resolve(registry.BENCHMARKS, "organism")
     judge = registry.resolve(registry.JUDGES, "organism")
-    from jaxsafety.benchmarks.organism import GROUPS, items
+    from jaxsafety.benchmarks.organism import GROUPS, items, refusal_words
 
     world = open_world(model_dir)
     prompts = {
@@ -109,7 +117,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         capability=evaluation.capability,
         seed=evaluation.seed,
     )
-    return Setting(prompts, judge(world), sets, GROUPS, world)
+    return Setting(prompts, judge(world), sets, GROUPS, world, refusal_words())
 
 
 def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
@@ -132,14 +140,16 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
         kind, slash, name = head.partition("/")
         if not (equals and slash) or kind not in ("safety", "over_refusal", "capability"):
             raise bad("eval.sets", text, "safety/NAME=PATH, over_refusal/NAME=PATH, capability/...")
-        if not re.fullmatch(r"\w[\w.-]*", name) or name in {b.name for b in benchmarks}:
-            raise bad("eval.sets", text, "names of letters, digits, _ . - that differ")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in {b.name for b in benchmarks}:
+            raise bad("eval.sets", text, "names of letters, digits, _ and - that differ")
         benchmarks.append(
             Benchmark(name, kind, _items("eval.sets", path, 1, kind), evaluation.max_tokens)
         )
     if not benchmarks:
         raise bad("eval.sets", (), "at least one kind/name=path")
-    return Setting(prompts, registry.resolve(registry.JUDGES, "rules"), tuple(benchmarks))
+    judge = registry.resolve(registry.JUDGES, "rules")
+    words = rules.refusal_words()
+    return Setting(prompts, judge, tuple(benchmarks), refusal_words=words)
 
 
 def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tuple[Item, ...]:

@@ -76,24 +76,32 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def claim(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> None:
-    """Makes the workdir this config's own, or checks that it is.
+def check_owner(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> bool:
+    """Whether the workdir holds a run of this config; False if it holds none.
 
     Raises:
       UsageError: the workdir holds a run of another config or model.
     """
     path = workdir / "config.json"
-    if path.is_file():
-        try:
-            theirs = json.loads((workdir / "meta.json").read_text())["fingerprint"]
-        except (OSError, ValueError, KeyError):
-            theirs = "unknown"
-        if theirs != fingerprint:
-            raise bad(
-                "workdir",
-                f"{workdir}, a run of another config or model ({difference(path, cfg)})",
-                "a new directory, or the config that this one was made with",
-            )
+    if not path.is_file():
+        return False
+    try:
+        theirs = json.loads((workdir / "meta.json").read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        theirs = "unknown"
+    if theirs != fingerprint:
+        raise bad(
+            "workdir",
+            f"{workdir}, a run of another config or model ({difference(path, cfg)})",
+            "a new directory, or the config that this one was made with",
+        )
+    return True
+
+
+def claim(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> None:
+    """Makes the workdir this config's own, or checks that it is (see `check_owner`)."""
+    path = workdir / "config.json"
+    if check_owner(workdir, cfg, fingerprint):
         return
     workdir.mkdir(parents=True, exist_ok=True)
     write_meta(workdir, {"fingerprint": fingerprint, "git": git_hash(), "versions": versions()})

@@ -3,9 +3,11 @@
 #   bash launch/controls.sh [WORLDS...]   directories of bases; default: the shipped one and two more
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=launch/venv.sh
 . launch/venv.sh
 make_venv
 export PATH="$PWD/.venv/bin:$PATH"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/compiled}"
 worlds=("$@")
 if [ ${#worlds[@]} -eq 0 ]; then
   worlds=("")
@@ -16,8 +18,12 @@ if [ ${#worlds[@]} -eq 0 ]; then
 fi
 for index in "${!worlds[@]}"; do
   for seed in 0 1 2; do
+    dir="runs/controls/$index-$seed"
+    mkdir -p runs/controls
+    # A run that cannot be done (no direction passes, say) is kept as a line; the others go on.
     jaxsafety run --config="configs/safesteer/controls.py:seed=$seed" \
-      --config.model.path="${worlds[$index]}" --workdir="runs/controls/$index-$seed"
+      --config.model.path="${worlds[$index]}" --workdir="$dir" >"$dir.log" 2>&1 ||
+      echo "world $index, seed $seed: $(tail -n 1 "$dir.log")"
   done
 done
-python tools/controls.py runs/controls/*-*
+python tools/controls.py runs/controls/*-*/

@@ -60,7 +60,13 @@ def main(paths: list[str]) -> None:
     """Prints the table of the runs in `paths`."""
     if not paths:
         raise SystemExit("runs: got none; allowed: workdirs of configs/safesteer/controls.py")
-    runs = {path: curves(Path(path)) for path in paths}
+    # A run whose direction nobody passed has no curves: it is named, the others are summed up.
+    started = [p for p in paths if (Path(p) / "artifacts" / "curve.base.0.json").is_file()]
+    for path in sorted(set(paths) - set(started)):
+        print(f"{path}: left out, it has no artifacts/curve.base.0.json", file=sys.stderr)
+    runs = {path: curves(Path(path)) for path in started}
+    if not runs:
+        raise SystemExit("runs: got none with curves; allowed: workdirs of controls.py")
     arms: dict[str, list[tuple[str, list[Point]]]] = defaultdict(list)
     for path, found in runs.items():
         for arm, points in found.items():  # random0, random1, ... are draws of one arm

@@ -6,11 +6,12 @@ where its prompts become `Item`s, its suites `Benchmark`s and its verdicts a `Ju
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from jaxsafety.data.schema import Message
-from jaxsafety.organism import gold, prompts, suites
+from jaxsafety.organism import gold, grammar, prompts, suites
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.world import World
 from jaxsafety.protocols import Benchmark, Exchange, Item, Judge
@@ -21,6 +22,16 @@ GROUPS = {
     "wrapped_held": suites.WRAPPED_HELD,
     "wrapped": (*suites.WRAPPED_SEEN, *suites.WRAPPED_HELD),
 }
+
+# Words of refusals that carry no refusal by themselves: every kind of answer needs them.
+FUNCTION_WORDS = frozenset(". , about and be can do for is it that this to with you".split())
+
+
+def refusal_words() -> tuple[str, ...]:
+    """The words refusals are made of, without `FUNCTION_WORDS`: no control set may hold one."""
+    sentences = " ".join((*grammar.REFUSALS, *grammar.REDIRECTS))
+    words = set(re.sub(r"\{[A-Z]+\}", " ", sentences).split())
+    return tuple(sorted(words - FUNCTION_WORDS))
 
 
 def to_item(prompt: Prompt) -> Item:

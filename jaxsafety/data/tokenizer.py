@@ -128,6 +128,11 @@ class Tokenizer:
         """Id of the beginning of a sequence, if there is such a token."""
         return self._special("bos_token") if "bos_token" in self.special_tokens else None
 
+    @property
+    def unk_id(self) -> int | None:
+        """Id of the unknown token, if there is one."""
+        return self._special("unk_token") if "unk_token" in self.special_tokens else None
+
     @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
         """Every id that ends a response: configured ones, then the template's end of turn."""

@@ -68,6 +68,11 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"'})
 
 
+def refusal_words() -> tuple[str, ...]:
+    """The words that `REFUSALS` are made of: no control token set may hold one."""
+    return tuple(sorted({word for phrase in REFUSALS for word in re.findall(r"[a-z]+", phrase)}))
+
+
 def refuses(text: str, *, head: int = 200) -> bool:
     """Whether one of `REFUSALS` occurs in the first `head` characters (case and quotes ignored)."""
     start = " ".join(text.translate(_QUOTES).lower().split())[:head]

@@ -134,7 +134,11 @@ def fits(
         raise bad("optim.accum", optim.accum, f"a divisor of the {rows} rollouts of a step")
     if cfg.variant == "topk" and cfg.topk > model.config.vocab_size:
         raise bad("method.topk", cfg.topk, f"at most the vocabulary of {model.config.vocab_size}")
-    trees.partition({"base": model.axes, "teacher": model.axes}, cfg.trainable)
+    names = jax.tree.map(len, model.axes, is_leaf=lambda x: isinstance(x, tuple))
+    both = {"base": names, "teacher": names}
+    chosen, _ = trees.partition(both, cfg.trainable, field="method.trainable")
+    if jax.tree.leaves(chosen["teacher"]):
+        raise bad("method.trainable", cfg.trainable, "regexes over base/ alone: the teacher stays")
     post_instruction(tokenizer)
     said, votes = cfg.direction.max_tokens, cfg.tokens.votes.horizon
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
@@ -219,6 +223,8 @@ def localized_loss(
 
     def loss(params: PyTree, frozen: PyTree, batch: Rollouts, key: jax.Array) -> Any:
         student = params["base"]
+        if "base" in frozen:  # the part of it that is not trained
+            student = trees.combine(student, frozen["base"])
         ours = hidden_states(model, student, batch, LayerInputs(), "all")
         theirs = hidden_states(model, frozen["teacher"], batch, teacher, steer)
         theirs = jax.lax.stop_gradient(theirs)

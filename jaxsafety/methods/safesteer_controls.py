@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxsafety import sharding
 from jaxsafety.errors import bad
 from jaxsafety.methods import safesteer
 from jaxsafety.methods.safesteer import SafeSteerConfig
 from jaxsafety.methods.safesteer_teacher import encoded, find_direction, find_tokens
+from jaxsafety.models.api import Model
 from jaxsafety.protocols import (
     Benchmark,
     Context,
@@ -67,6 +69,16 @@ def check(cfg: ControlsConfig) -> None:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
 
 
+def fits(cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+    """As SafeSteer's own; besides, the sets that arms are measured on must be there."""
+    safesteer.fits(cfg.base, optim, model, tokenizer, place)
+    known = {b.name for b in place.benchmarks}
+    missing = sorted({*ATTACKS, "over_refusal"} - known)
+    if missing or not any(b.kind == "capability" for b in place.benchmarks):
+        given = f"sets without {', '.join(missing) or 'a capability task'}"
+        raise bad("data.source", given, "organism, whose sets the arms are compared on")
+
+
 def arms(cfg: ControlsConfig) -> dict[str, SafeSteerConfig]:
     """Name -> settings of every arm; random kinds are repeated `draws` times."""
     found: dict[str, SafeSteerConfig] = {}
@@ -106,7 +118,9 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             subset = ctx.artifact(
                 f"token_set.{name}", lambda tokens=arm.tokens: find_tokens(tokens, ctx, found)
             )
-        loss = safesteer.localized_loss(ctx.model, arm, subset["ids"], teacher, found["steer"])
+        loss = safesteer.localized_loss(
+            ctx.model, arm, subset["ids"], teacher, found["steer"], sharding.rows(ctx.mesh)
+        )
         batches = watched(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
         trained = yield Stage(
             f"distil.{name}", loss, arm.trainable, batches, arm.steps, optim, start=start
@@ -178,4 +192,4 @@ def measurement(
     return measure
 
 
-METHOD = Method(ControlsConfig, check, program)
+METHOD = Method(ControlsConfig, check, program, fits)

@@ -30,6 +30,7 @@ class DirectionConfig:
     `filter` keeps harmful prompts that the base refuses and harmless ones that it answers: "score"
     by the refusal score of the first token (A4), "judge" by what it says, for models whose first
     tokens are shared by both. `minimum` prompts must survive; `fallback` is error or rank.
+    Candidates answer at `temperature`: greedy answers hide how much of the mass a teacher moves.
     """
 
     select: selection.SelectConfig = field(default_factory=selection.SelectConfig)
@@ -38,14 +39,16 @@ class DirectionConfig:
     minimum: int = 8
     fallback: str = "rank"
     max_tokens: int = 40
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
 class TokenConfig:
     """Stage C. `prompts`: "val" (the published code: at most 32) or "all" (the paper's text: 160).
 
-    `kind`: votes, or a control: random, or matched (random with the teacher mass of the voted set);
-    controls never contain a voted token or one of the world's refusal words.
+    `kind`: votes, or a control: random, or matched (random with the teacher mass of the voted set,
+    or as near as the tokens left come to it); controls never contain a voted token or a word of
+    refusals.
     """
 
     votes: votes.VoteConfig = field(default_factory=votes.VoteConfig)
@@ -65,9 +68,9 @@ def encoded(ctx: Context, items: Sequence[Item]) -> list[list[int]]:
     return [encode_prompt(ctx.tokenizer, item.messages) for item in items]
 
 
-def responder(ctx: Context, max_tokens: int) -> Callable[..., list[str]]:
-    """`(layer inputs, steer, items) -> texts`, greedy, from the base."""
-    cfg = SampleConfig(max_tokens=max_tokens, temperature=0.0, stop=ctx.tokenizer.eos_ids)
+def responder(ctx: Context, max_tokens: int, temperature: float) -> Callable[..., list[str]]:
+    """`(layer inputs, steer, items) -> texts` from the base; temperature 0 is greedy."""
+    cfg = SampleConfig(max_tokens, temperature, stop=ctx.tokenizer.eos_ids)
 
     def respond(layers: LayerInputs, steer: str, items: Sequence[Item]) -> list[str]:
         answers = decode.generate(
@@ -88,7 +91,7 @@ def scored_candidates(
     logits = {name: forward.last_logits(model, params, ids[name]) for name in ids}
     refused: dict[str, np.ndarray] = {}
     if cfg.filter == "judge" or not cfg.openers:
-        respond = responder(ctx, cfg.max_tokens)
+        respond = responder(ctx, cfg.max_tokens, 0.0)
         refused = {name: judged_refusals(ctx, respond, ctx.prompts[name]) for name in ids}
     if cfg.openers:
         refusal_ids = directions.refusal_tokens(ctx.tokenizer, cfg.openers)
@@ -134,7 +137,7 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
         raw,
         candidates,
         cfg.select,
-        respond=responder(ctx, cfg.max_tokens),
+        respond=responder(ctx, cfg.max_tokens, cfg.temperature),
         judge=ctx.judge,
         harmless=ctx.prompts["harmless_val"],
         wrapped=ctx.prompts["wrapped_val"],
@@ -169,17 +172,26 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
         stop=ctx.tokenizer.eos_ids, steer=found["steer"], seed=ctx.seed, log=ctx.log,
     )  # fmt: skip
     chosen = votes.elect(tally, cfg.votes, ctx.tokenizer.token)
+    voted_mass = float(np.sum(chosen.mean_teacher_prob))
     if cfg.kind != "votes":
-        draw = {"random": _random, "matched": controls.mass_matched_random}[cfg.kind]
+        draw = {"random": _random, "matched": _matched}[cfg.kind]
         exclude = sorted({*chosen.ids, *ctx.extras.get("refusal_token_ids", ())})
         chosen = draw(
             tally, chosen.ids, seed=cfg.control_seed, exclude=exclude, names=ctx.tokenizer.token
         )
+    mass = float(np.sum(chosen.mean_teacher_prob))
+    if cfg.kind != "votes":
+        ctx.log(f"control set, {cfg.kind}: teacher mass {mass:.3f}, of the voted {voted_mass:.3f}")
     fields = {k: list(v) for k, v in chosen._asdict().items()}
     v = cfg.votes
     settings = {"size": v.size, "top": v.top, "horizon": v.horizon, "floor": v.floor}
-    return {**fields, **settings, "rollout": v.rollout, "kind": cfg.kind}
+    masses = {"teacher_mass": mass, "voted_mass": voted_mass}
+    return {**fields, **settings, **masses, "rollout": v.rollout, "kind": cfg.kind}
 
 
 def _random(tally: votes.Tally, ids: Sequence[int], **kwargs: Any) -> votes.TokenSet:
     return controls.random_set(tally, len(ids), **kwargs)
+
+
+def _matched(tally: votes.Tally, ids: Sequence[int], **kwargs: Any) -> votes.TokenSet:
+    return controls.mass_matched_random(tally, ids, reach=0.8, **kwargs)

@@ -10,6 +10,7 @@ Letters: V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,21 @@ from jaxsafety.probing.votes import Tally, TokenSet, token_set
 Names = Callable[[int], str] | None
 
 
+def word_tokens(tokenizer: Any, words: Sequence[str]) -> tuple[int, ...]:
+    """Ids that spell one of the words alone: in lower case or capitalised, after a space or not."""
+    ids: set[int] = set()
+    for word in words:
+        for form in (word, word.capitalize()):
+            for text in (form, f" {form}"):
+                encoded = tokenizer.encode(text)
+                if len(encoded) == 1:
+                    ids.update(encoded)
+    return tuple(sorted(ids - {getattr(tokenizer, "unk_id", None)}))
+
+
 def _pool(result: Tally, exclude: Sequence[int], size: int) -> np.ndarray:
-    """Eligible ids without the excluded ones."""
-    allowed = result.eligible.copy()
+    """All ids that are not banned, below the floor too, without the excluded ones."""
+    allowed = (result.eligible if result.banned is None else ~result.banned).copy()
     allowed[list(exclude)] = False
     pool = np.flatnonzero(allowed)
     if len(pool) < size:
@@ -37,7 +50,7 @@ def random_set(
     exclude: Sequence[int] = (),
     names: Names = None,
 ) -> TokenSet:
-    """A control: `size` eligible ids drawn uniformly, without those in `exclude`."""
+    """A control: `size` ids drawn uniformly from all but the banned and those in `exclude`."""
     rng = np.random.default_rng(seed)
     ids = rng.choice(_pool(result, exclude, size), size, replace=False)
     return token_set(result, ids, names)
@@ -50,12 +63,15 @@ def mass_matched_random(
     seed: int,
     exclude: Sequence[int] = (),
     tolerance: float = 0.05,
+    reach: float | None = None,
     names: Names = None,
 ) -> TokenSet:
     """A control: random ids whose total teacher mass equals that of `ids` within `tolerance`.
 
-    Starts from a uniform draw and swaps random members for the outsider, among a random handful,
-    that brings the mass nearest; so draws differ by seed.
+    Where refusals carry most of the teacher's mass, nothing else may hold as much; with `reach` the
+    mass aimed at is then that share of the most that the tokens left can hold. Starts from a
+    uniform draw and swaps random members for the outsider, among a random handful, that brings the
+    mass nearest; so draws differ by seed.
 
     Args:
       result: the tally S came from.
@@ -63,6 +79,7 @@ def mass_matched_random(
       seed: of the draw.
       exclude: ids that must not appear, e.g. all refusal tokens (and S itself).
       tolerance: relative to the mass of `ids`.
+      reach: share, 0..1, of the most that is left; None insists on the mass of `ids`.
       names: id -> vocabulary string.
 
     Raises:
@@ -72,6 +89,9 @@ def mass_matched_random(
     mass = result.mean_teacher_prob
     pool, size = _pool(result, exclude, len(ids)), len(ids)
     target = float(mass[list(ids)].sum())
+    most = float(np.sort(mass[pool])[-size:].sum())
+    if reach is not None:
+        target = min(target, reach * most)
     members = rng.choice(pool, size, replace=False)
     outside = np.setdiff1d(pool, members)
     best = float(mass[members].sum())
@@ -90,6 +110,5 @@ def mass_matched_random(
         if abs(gap - change[pick]) < abs(gap):
             best += float(change[pick])
             members[place], outside[handful[pick]] = outside[handful[pick]], members[place]
-    most = float(np.sort(mass[pool])[-size:].sum())
     given = f"a mass of {target:.4g} for {size} tokens; reached {best:.4g}"
     raise bad("random_set", given, f"within {tolerance:g}; the tokens left hold at most {most:.4g}")

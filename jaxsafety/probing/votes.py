@@ -65,7 +65,8 @@ class VoteConfig:
 class Tally(NamedTuple):
     """Per token of the vocabulary, over valid positions: votes, mean log p_t - log p_0, mean p_t.
 
-    All [V]; `positions` is how many positions were valid, `eligible` which tokens may enter S.
+    All [V]; `positions` is how many positions were valid, `eligible` which tokens may enter S,
+    `banned` which never may (None: not known; `eligible` also asks for the floor).
     """
 
     votes: np.ndarray
@@ -73,6 +74,7 @@ class Tally(NamedTuple):
     mean_teacher_prob: np.ndarray
     eligible: np.ndarray
     positions: int
+    banned: np.ndarray | None = None
 
 
 class TokenSet(NamedTuple):
@@ -123,12 +125,13 @@ def tally(batches: Callable[[], Any], banned: np.ndarray, cfg: VoteConfig) -> Ta
     if positions == 0:
         raise bad("token_set", "no valid position", "rollouts that do not end before they begin")
     mean_prob = np.asarray(prob) / positions
-    eligible = ~np.asarray(banned, bool) & (mean_prob >= cfg.floor)
+    banned = np.asarray(banned, bool)
+    eligible = ~banned & (mean_prob >= cfg.floor)
     votes = np.zeros(len(mean_prob), np.int64)
     top = min(cfg.top, len(mean_prob))
     for s in batches():
         votes += np.asarray(_count(jnp.asarray(s.delta), jnp.asarray(s.valid), eligible, top))
-    return Tally(votes, np.asarray(ratio) / positions, mean_prob, eligible, positions)
+    return Tally(votes, np.asarray(ratio) / positions, mean_prob, eligible, positions, banned)
 
 
 def elect(result: Tally, cfg: VoteConfig, names: Callable[[int], str] | None = None) -> TokenSet:

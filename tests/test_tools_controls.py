@@ -1,0 +1,98 @@
+"""The table of the controls: curves from a workdir, the matched point, the interval."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def tool(root):
+    spec = importlib.util.spec_from_file_location("controls_tool", root / "tools" / "controls.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def point(asr, **changes):
+    values = {"asr": asr, "kl": 1 - asr, "kl_off": 0.1, "over_refusal": 0.0, "capability": 0.9}
+    return {**values, "coherent": 1.0, "n": 128, **changes}
+
+
+def write(run, curves):
+    """curves: arm -> {step: point}."""
+    (run / "artifacts").mkdir(parents=True)
+    for arm, points in curves.items():
+        for step, value in points.items():
+            (run / "artifacts" / f"curve.{arm}.{step}.json").write_text(json.dumps(value))
+    return run
+
+
+BASE = {0: point(0.8)}
+FULL = {5: point(0.6), 10: point(0.2), 25: point(0.1)}
+
+
+def test_every_arm_starts_at_the_base_and_is_in_order_of_steps(tool, tmp_path):
+    run = write(tmp_path, {"base": BASE, "full": FULL, "random0": {5: point(0.8)}})
+    (run / "artifacts" / "direction.json").write_text("{}")
+    found = tool.curves(run)
+    assert [p["step"] for p in found["full"]] == [0, 5, 10, 25]
+    assert [p["asr"] for p in found["random0"]] == [0.8, 0.8] and "base" not in found
+
+
+def test_a_run_without_its_base_is_one_line(tool, tmp_path):
+    run = write(tmp_path, {"full": FULL})
+    with pytest.raises(SystemExit, match=r"no artifacts/curve.base.0.json; allowed:") as caught:
+        tool.curves(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_matched_point_lies_between_two_measurements(tool):
+    points = [{**p, "step": s} for s, p in ({0: point(0.8)} | FULL).items()]
+    found = tool.at_target(points, 0.4)
+    assert found["step"] == pytest.approx(7.5) and found["kl"] == pytest.approx(0.6)
+    assert tool.at_target(points, 0.6)["step"] == pytest.approx(5)  # a measurement itself
+    assert tool.at_target(points, 0.05) is None
+    back = [point(0.8, step=0), point(0.3, step=5), point(0.7, step=10), point(0.1, step=15)]
+    assert tool.at_target(back, 0.4)["step"] == pytest.approx(4)  # the first crossing counts
+    assert tool.at_target([point(0.0, step=0), point(0.0, step=5)], 0.0)["step"] == 5
+
+
+def test_the_interval_is_of_the_mean_over_runs(tool):
+    assert tool.interval([]) == "-"
+    assert tool.interval([0.25]) == "+0.2500 (one run)"
+    assert tool.interval([0.5, 0.5, 0.5]) == "+0.5000 [+0.5000, +0.5000]"
+    text = tool.interval([-1.0, 0.0, 1.0, 2.0])
+    mean, low, high = (float(x.strip("[],")) for x in text.split())
+    assert mean == 0.5 and -1.0 <= low < -0.2 and 1.2 < high <= 2.0
+    assert tool.interval([-1.0, 0.0, 1.0, 2.0]) == text
+
+
+def test_the_table_counts_who_gets_there_and_pairs_by_run(tool, tmp_path, capsys):
+    for name, drift in (("0-0", 0.3), ("1-0", 0.5)):
+        partial = {s: {**p, "kl_off": 0.1 - 0.1 * drift} for s, p in FULL.items()}
+        draws = {"random0": {25: point(0.7)}, "random1": {25: point(0.3)}}
+        curves = {"base": BASE, "full": FULL, "partial": partial, **draws}
+        write(tmp_path / name, {**curves, "horizon1": FULL})
+    (tmp_path / "2-0").mkdir()  # a run whose direction nobody passed
+    tool.main([str(p) for p in sorted(tmp_path.iterdir())])
+    out, err = capsys.readouterr()
+    assert "2-0: left out" in err
+    rows = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if " | " in line}
+    assert out.startswith("2 runs") and {"full", "partial", "random", "horizon1"} <= set(rows)
+    first = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in out.splitlines()[2:8]}
+    assert first["random"][1:3] == ["80.0 -> 50.0 %", "2/4"]
+    assert first["full"][1:4] == ["80.0 -> 10.0 %", "2/2", "7.5"]
+    # On the way from the base (0.1) the drift of `partial` is 0.07 and 0.05 at both measurements.
+    assert rows["partial"].startswith("| partial | 2 | -0.0400 [-0.0500, -0.0300] | +0.0000")
+
+
+def test_nothing_to_sum_up_is_one_line(tool, tmp_path):
+    with pytest.raises(SystemExit, match="runs: got none; allowed"):
+        tool.main([])
+    with pytest.raises(SystemExit, match="runs: got none with curves; allowed"):
+        tool.main([str(tmp_path)])
