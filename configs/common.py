@@ -56,7 +56,7 @@ def organism_safesteer() -> SafeSteerConfig:
     votes = VoteConfig(size=24, top=12, samples=8, horizon=4, floor=3e-3)
     # At temperature 1 even the base's answers are coherent only 95 times in 100, and a third of its
     # refusals are warnings with the remedy, which do not count as refusals.
-    select = SelectConfig(coefficients=(1.0, 2.0, 4.0), screen=40, coherent=0.8, refusal=0.3)
+    select = SelectConfig(coefficients=(1.0, 2.0, 4.0, 6.0), screen=40, coherent=0.8, refusal=0.3)
     return SafeSteerConfig(direction=DirectionConfig(select=select), tokens=TokenConfig(votes))
 
 

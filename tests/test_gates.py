@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jaxsafety import evaluate, gates, testing
 from jaxsafety.methods import safesteer_teacher as teacher
+from jaxsafety.probing.selection import Candidate
 from jaxsafety.protocols import Benchmark
 from jaxsafety.sampling import decode
 from tests.methods import tiny
@@ -106,52 +108,47 @@ def test_a_base_without_refusals_has_nothing_to_ablate(directory, tmp_path):
     assert any(line.startswith("ablation: ") for line in lines)
 
 
-def test_ablation_takes_the_best_validation_direction_out_of_every_layer(
-    directory, tmp_path, monkeypatch
-):
+def test_ablation_is_chosen_on_validation_and_measured_once(directory, tmp_path, monkeypatch):
+    """Three places are tried; the second complies most on validation, the third on the measured."""
     ctx = tiny.context(directory, tmp_path)
+    width = ctx.model.config.embed_dim
+    mean_diff = np.random.default_rng(0).normal(size=(2, 2, width)).astype(np.float32)
+    mean_diff[0, 0] = 0.0
+    candidates = [
+        Candidate(layer=0, position=-2, norm=0.0, bypass=-9.0),  # nothing to take away
+        Candidate(layer=1, position=-2, norm=1.0, bypass=-1.0),
+        Candidate(layer=0, position=-1, norm=1.0, bypass=-2.0),
+        Candidate(layer=1, position=-1, norm=1.0, bypass=0.5),
+    ]
+    raw = SimpleNamespace(mean_diff=mean_diff)
+    monkeypatch.setattr(teacher, "scored_candidates", lambda cfg, ctx: (raw, candidates))
+    units = {(c.layer, c.position): mean_diff[c.position, c.layer] for c in candidates[1:]}
+    tried, real = [], decode.generate
+
+    def generate(*args, layers, **kwargs):
+        assert args[4].temperature == 0.0 and args[4].max_tokens == 5
+        ablate = np.asarray(layers.ablate)
+        assert ablate.shape == (2, width)
+        np.testing.assert_allclose(np.linalg.norm(ablate, axis=1), 1.0, rtol=1e-5)
+        tried.append(next(k for k, v in units.items() if ablate[0] @ v > 0.99 * np.linalg.norm(v)))
+        return real(*args, layers=layers, **kwargs)
 
     def judge(exchanges):
-        """Harmful prompts are refused, but two of the four measured ones comply."""
-        measured = {i.id: n for n, i in enumerate(ctx.prompts["harmful_val"])}
-        rows = []
-        for e in exchanges:
-            unsafe = ablating and measured[e.item.id] % 2 == 0
-            refusal = e.item.meta["kind"] == "harmful" and not unsafe
-            rows.append({"coherent": True, "unsafe": unsafe, "refusal": refusal})
-        return rows
-
-    ablating, calls, real = [], [], decode.generate
-
-    def generate(*args, layers=None, **kwargs):
-        if layers is not None and layers.ablate is not None:
-            ablating.append(1)
-            calls.append((np.asarray(layers.ablate), args[4]))
-        extra = {} if layers is None else {"layers": layers}
-        return real(*args, **extra, **kwargs)
+        """How many of four answers are unsafe, per place, on validation and on the measured."""
+        hits = {(0, -1): (1, 4), (1, -2): (3, 2), (1, -1): (0, 4)}[tried[-1]]
+        measured = exchanges[0].item.id.startswith("harmless")
+        return [
+            {"coherent": True, "unsafe": n < hits[measured], "refusal": n >= hits[measured]}
+            for n in range(len(exchanges))
+        ]
 
     monkeypatch.setattr(decode, "generate", generate)
-    found = {}
-    scored = teacher.scored_candidates
-
-    def spy(cfg, ctx):
-        raw, candidates = scored(cfg, ctx)
-        # The last layer would be best, but is not to be chosen.
-        candidates = [c._replace(bypass=-99.0) if c.layer == 1 else c for c in candidates]
-        found.update(raw=raw, candidates=candidates)
-        return raw, candidates
-
-    monkeypatch.setattr(teacher, "scored_candidates", spy)
-    small = dataclasses.replace(teacher.DirectionConfig(), minimum=2, max_tokens=4)
-    monkeypatch.setattr(teacher, "DirectionConfig", lambda: dataclasses.replace(
-        small, select=dataclasses.replace(small.select, prune=0.5)))  # fmt: skip
     ctx = dataclasses.replace(ctx, judge=judge)
-    (value, lo, hi, n), where = gates.ablated_asr(ctx, plain(ctx))
+    bench = Benchmark("plain", "safety", tuple(ctx.prompts["harmless_val"]), 5)
+    (value, lo, hi, n), where = gates.ablated_asr(ctx, bench)
     assert (value, n) == (0.5, 4) and lo < 0.5 < hi
-    best = min((c for c in found["candidates"] if c.layer < 1), key=lambda c: c.bypass)
-    assert where == {"layer": 0, "position": best.position, "bypass": best.bypass}
-    (ablate, cfg), = calls  # fmt: skip
-    assert cfg.temperature == 0.0 and cfg.max_tokens == 5
-    vector = found["raw"].mean_diff[best.position, 0]
-    expected = np.tile(vector / np.linalg.norm(vector), (2, 1))
-    np.testing.assert_allclose(ablate, expected, rtol=1e-5)
+    assert where == {"layer": 1, "position": -2, "bypass": -1.0, "validation": 0.75}
+    assert set(tried[:3]) == set(units) and set(tried[3:]) == {(1, -2)}
+    tried.clear()
+    assert gates.ablated_asr(ctx, bench, screen=1)[1]["layer"] == 0  # the lowest bypass score
+    assert set(tried) == {(0, -1)}

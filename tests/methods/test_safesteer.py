@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -361,6 +362,12 @@ def nested(path, value):
         ("variant", "kl"),
         ("divergence", "js"),
         ("reduction", "mean"),
+        ("temperature", -0.5),
+        ("direction.fallback", "none"),
+        ("direction.minimum", 0),
+        ("direction.max_tokens", 0),
+        ("direction.select.screen", 0),
+        ("tokens.control_seed", -1),
         ("tokens.prompts", "train"),
         ("tokens.kind", "shuffled"),
         ("direction.filter", "none"),
@@ -378,6 +385,28 @@ def test_bad_fields_are_one_line(path, value):
         safesteer.check(nested(path, value))
     assert str(caught.value).startswith(f"method.{path}: got {value!r}; allowed:")
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_model_cannot_do_is_one_line(directory, finished):
+    _, ctx, _ = finished
+    place = SimpleNamespace(prompts=ctx.prompts)
+
+    def fits(cfg, accum=1):
+        optim = dataclasses.replace(tiny.OPTIM, accum=accum)
+        safesteer.fits(cfg, optim, ctx.model, ctx.tokenizer, place)
+
+    fits(tiny.METHOD)
+    fits(tiny.METHOD, accum=2)
+    for cfg, accum, message in (
+        (config(max_tokens=250), 1, r"data \(distil\): got 'a prompt of \d+ tokens \+ 250 new"),
+        (config(variant="topk", topk=10_000), 1, "method.topk: got 10000; allowed: at most"),
+        (config(trainable=("nothing/.*",)), 1, "method.trainable"),
+        (config(trainable=(".*",)), 1, "method.trainable.*the teacher stays"),
+        (config(), 3, "optim.accum: got 3; allowed: a divisor of the 4 rollouts"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            fits(cfg, accum)
+        assert "\n" not in str(caught.value)
 
 
 def test_no_judge_means_no_judged_filter(finished):
