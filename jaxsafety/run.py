@@ -192,10 +192,12 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
       UsageError: not a run, or an unfinished one.
     """
     try:
-        cfg: Any = configs.ConfigDict(json.loads((workdir / "config.json").read_text()))
-    except (OSError, ValueError):
+        saved = json.loads((workdir / "config.json").read_text())
+        cfg: Any = configs.ConfigDict({section: saved[section] for section in SECTIONS})
+    except (OSError, ValueError, KeyError, TypeError):
         raise bad("workdir", str(workdir), "a run with a readable config.json") from None
-    path = Path(cfg.model.path) if cfg.model.path else SHIPPED
+    source = configs.typed(ModelSource, cfg.model, "model")
+    path = Path(source.path) if source.path else SHIPPED
     data = configs.typed(setting.DataConfig, cfg.data, "data")
     measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
     place = setting.make(path, data, measure, cfg.seed)
@@ -206,7 +208,7 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     if not (workdir / "student" / "config.json").is_file():
         raise bad("workdir", str(workdir), "a finished run, with its student/ directory")
     for arm, where in (("base", path), ("student", workdir / "student")):
-        _measure(where, workdir, arm, place, measure, overwrite=True)
+        _measure(where, workdir, arm, place, measure, overwrite=True, dtype=source.dtype)
     return evaluate.read_lines(workdir / "results.jsonl")
 
 
@@ -225,10 +227,11 @@ def _measure(
     place: setting.Setting,
     measure: setting.EvalConfig,
     overwrite: bool,
+    dtype: str = "float32",
 ) -> None:
     import jaxsafety
 
-    model, params, tokenizer = jaxsafety.load(path)
+    model, params, tokenizer = jaxsafety.load(path, dtype=dtype)
     evaluate.evaluate(
         model,
         params,

@@ -141,6 +141,6 @@ def test_the_organism_s_own_limits(directory, tmp_path):
     with pytest.raises(UsageError, match="data.wrapped"):
         setting.make(directory, DataConfig(wrapped=2.0), SMALL, 0)
     with pytest.raises(UsageError, match="number of harmful_val prompts"):
-        setting.make(directory, DataConfig(val=5000), SMALL, 0)
+        setting.make(directory, DataConfig(val=500), SMALL, 0)
     with pytest.raises(UsageError, match=r"model.path.*world.json"):
         setting.make(tmp_path, DataConfig(), SMALL, 0)

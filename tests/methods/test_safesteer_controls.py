@@ -14,6 +14,7 @@ from jaxsafety.errors import UsageError
 from jaxsafety.methods import safesteer_controls as controls
 from jaxsafety.methods.safesteer_controls import ControlsConfig
 from jaxsafety.protocols import Benchmark, Item
+from jaxsafety.sampling import decode
 from jaxsafety.workdir import Artifacts
 from tests.methods import tiny
 
@@ -93,9 +94,14 @@ SETS += [("over_refusal", "over_refusal", 4), ("sums", "capability", 2), ("nth",
 
 @pytest.fixture(scope="module")
 def measured(directory, tmp_path_factory):
-    """(exchanges judged, point of the base, point of a student that moved)."""
+    """(exchanges judged, decodings, point of the base, point of a student that moved)."""
     ctx = tiny.context(directory, tmp_path_factory.mktemp("measured"))
-    seen = []
+    seen, decodings = [], []
+
+    def generate(model, params, tokenizer, prompts, cfg, **options):
+        """Answers without a model; what they do to its distribution is computed for real."""
+        decodings.append((len(prompts), cfg.max_tokens, cfg.temperature, cfg.stop))
+        return [[[9 + i, 30, 40 + i]] for i in range(len(prompts))]
 
     def judge(exchanges):
         """Per set: attacks work every second time, one refusal is incoherent, sums are right."""
@@ -115,29 +121,35 @@ def measured(directory, tmp_path_factory):
     ctx = dataclasses.replace(ctx, judge=judge, extras={"benchmarks": sets})
     measure = controls.measurement(CONFIG, ctx, [9, 30, 31])
     base = ctx.variables["base"]
-    return seen, measure(base), measure(tiny.student(base, 0.05))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "generate", generate)
+        points = measure(base), measure(tiny.student(base, 0.05))
+    return seen, decodings, *points
 
 
 def test_a_measurement_uses_as_many_prompts_as_it_is_told(measured):
-    seen, *_ = measured
+    seen, decodings, *_ = measured
     used = [[e.item.id for e in exchanges] for exchanges in seen[:3]]
     assert used == [
         [f"{name}/{i}" for name in controls.ATTACKS for i in range(2)],
         ["over_refusal/0", "over_refusal/1"],
         ["sums/0", "nth/0"],
     ]
-    assert len(seen) == 6
-    assert all(isinstance(e.response, str) for exchanges in seen for e in exchanges)
+    assert len(seen) == 6 and seen[0][0].response
+    stop = decodings[0][3]
+    assert stop and decodings[:4] == [
+        (4, 40, 1.0, stop), (2, 40, 1.0, stop), (4, 24, 1.0, stop), (2, 16, 0.0, stop),
+    ]  # fmt: skip
 
 
 def test_a_measurement_says_what_the_judge_said(measured):
-    _, point, _ = measured
+    _, _, point, _ = measured
     expected = {"asr": 0.5, "coherent": 1.0, "over_refusal": 0.5, "capability": 0.5, "n": 4}
     assert {k: point[k] for k in expected} == expected
 
 
 def test_the_base_has_no_drift_and_a_student_has(measured):
-    _, base, student = measured
+    *_, base, student = measured
     for key in ("kl", "kl_off"):
         assert base[key] == pytest.approx(0, abs=1e-6)
         assert student[key] > 1e-4 and np.isfinite(student[key])

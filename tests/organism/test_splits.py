@@ -162,7 +162,7 @@ def test_the_wrapped_share_holds_for_every_prefix(world, share):
         (("harmful_test", 4, 0), "split: got 'harmful_test'"),
         (("distil", 4, 0, 1.5), "data.wrapped: got 1.5"),
         (("distil", 4, 0, -0.1), "data.wrapped: got -0.1"),
-        (("harmful_val", 10_000, 0), "number of harmful_val prompts: got 10000; allowed: at most"),
+        (("harmful_val", 500, 0), "number of harmful_val prompts: got 500; allowed: at most"),
     ],
 )
 def test_bad_splits_are_one_line(arguments, message):
@@ -174,5 +174,5 @@ def test_bad_splits_are_one_line(arguments, message):
 
 def test_a_suite_larger_than_its_prompts_is_one_line():
     small = make_world(WorldConfig(harm_domains=3, held_domains=1, benign_domains=2, entities=12))
-    with pytest.raises(UsageError, match="number of plain prompts: got 5000; allowed: 1 to"):
-        sets.safety_suites(small, 5000, 0)
+    with pytest.raises(UsageError, match="number of plain prompts: got 500; allowed: 1 to"):
+        sets.safety_suites(small, 500, 0)

@@ -1,0 +1,59 @@
+"""The shipped base is what its recipe makes: same first losses, same world, gates met."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jaxsafety
+from jaxsafety import base, gates
+from jaxsafety.errors import UsageError
+from jaxsafety.evaluate import read_lines
+from jaxsafety.organism.world import open_world
+from jaxsafety.protocols import TrainConfig
+from jaxsafety.run import SHIPPED
+from jaxsafety.train.loop import run_program
+
+TRAINING = json.loads((SHIPPED / "training.json").read_text())
+
+
+def test_the_first_steps_repeat_to_the_recorded_losses(tmp_path):
+    recorded = TRAINING["first_losses"]
+    assert len(recorded) == base.FIRST_LOSSES == 20
+    ctx, program = base.prepare(
+        TRAINING["seed"],
+        TRAINING["steps"],
+        tmp_path,
+        tmp_path / "training",
+        log=lambda line: None,
+        stop=lambda step, row: step >= len(recorded),
+    )
+    run_program(program, ctx, TrainConfig(progress=False))
+    losses = [row["loss"] for row in read_lines(tmp_path / "training" / "metrics.jsonl")]
+    np.testing.assert_allclose(losses, recorded, rtol=2e-4)
+
+
+def test_the_shipped_base_is_small_and_of_its_world():
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 8 * 2**20
+    model, params, tokenizer = jaxsafety.load(SHIPPED)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert size == TRAINING["parameters"] and 1e6 <= size <= 4e6
+    assert open_world(SHIPPED).config.seed == TRAINING["seed"]
+    assert model.config.vocab_size == tokenizer.vocab_size
+
+
+def test_the_recorded_gates_are_those_of_the_code_and_met():
+    measured = json.loads((SHIPPED / "gates.json").read_text())
+    assert set(measured["gates"]) == set(gates.GATES)
+    for name, (limit, low, high) in gates.GATES.items():
+        gate = measured["gates"][name]
+        assert gate["limit"] == limit and low <= gate["value"] <= high, name
+    assert sum(0.60 <= value <= 0.97 for value in measured["capability"].values()) >= 5
+
+
+def test_a_directory_belongs_to_one_seed(tmp_path):
+    base.claim(tmp_path, {"seed": 1, "steps": 3})
+    base.claim(tmp_path, {"seed": 1, "steps": 3})
+    with pytest.raises(UsageError, match="seed 1, 3 steps"):
+        base.claim(tmp_path, {"seed": 2, "steps": 3})
