@@ -18,6 +18,10 @@ def mesh(data=1, fsdp=1, tensor=1):
     return sharding.make_mesh(MeshConfig(data, fsdp, tensor))
 
 
+def test_rows_are_split_over_data_and_fsdp():
+    assert [sharding.rows(m) for m in (None, mesh(), mesh(2, 2, 2), mesh(8))] == [1, 1, 4, 8]
+
+
 def test_mesh_sizes_and_rest():
     assert dict(mesh(2, -1, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
     assert mesh(8).size == 8

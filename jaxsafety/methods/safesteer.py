@@ -11,8 +11,9 @@ What differs by default (each is one config value; `preset=paper` undoes the fir
 - loss "generalised" instead of "partial": partial converges to 1/e of the teacher's mass on S;
 - the direction is selected on what the steered teacher writes (criterion "generation");
 - S and K' are scaled to the organism's vocabulary.
-Pinned by tests/methods/test_safesteer.py: the loss is the dense formula; the teacher gets no
-gradient; the direction and S are artifacts that a second run reads; a killed run resumes bitwise.
+Pinned by tests/methods/test_safesteer.py (the loss is the dense formula, the teacher gets no
+gradient), test_safesteer_program.py (the direction and S are artifacts that a second run reads) and
+tests/faults/test_safesteer_kills.py (a killed run resumes bitwise).
 Letters: B rollouts, P prompt slots, T new tokens, D width.
 """
 

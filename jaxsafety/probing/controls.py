@@ -69,9 +69,9 @@ def mass_matched_random(
     """A control: random ids whose total teacher mass equals that of `ids` within `tolerance`.
 
     Where refusals carry most of the teacher's mass, nothing else may hold as much; with `reach` the
-    mass aimed at is then that share of the most that the tokens left can hold. Starts from a
-    uniform draw and swaps random members for the outsider, among a random handful, that brings the
-    mass nearest; so draws differ by seed.
+    mass aimed at is then at most that share of what the tokens left can hold, and the nearest set
+    found is taken. Starts from a uniform draw and swaps random members for the outsider, among a
+    random handful, that brings the mass nearest; so draws differ by seed.
 
     Args:
       result: the tally S came from.
@@ -79,11 +79,11 @@ def mass_matched_random(
       seed: of the draw.
       exclude: ids that must not appear, e.g. all refusal tokens (and S itself).
       tolerance: relative to the mass of `ids`.
-      reach: share, 0..1, of the most that is left; None insists on the mass of `ids`.
+      reach: share, 0..1, of the most that is left; None insists on the mass of `ids` and raises.
       names: id -> vocabulary string.
 
     Raises:
-      UsageError: the tokens that are left cannot reach the mass.
+      UsageError: too few tokens are left, or without `reach` they cannot have the mass.
     """
     rng = np.random.default_rng(seed)
     mass = result.mean_teacher_prob
@@ -110,5 +110,7 @@ def mass_matched_random(
         if abs(gap - change[pick]) < abs(gap):
             best += float(change[pick])
             members[place], outside[handful[pick]] = outside[handful[pick]], members[place]
+    if reach is not None:
+        return token_set(result, members, names)
     given = f"a mass of {target:.4g} for {size} tokens; reached {best:.4g}"
     raise bad("random_set", given, f"within {tolerance:g}; the tokens left hold at most {most:.4g}")

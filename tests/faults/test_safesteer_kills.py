@@ -50,7 +50,7 @@ def launch(model, workdir):
 
 
 def finish(process):
-    text, _ = process.communicate(timeout=500)
+    text, _ = process.communicate(timeout=1500)
     assert process.returncode == 0, text
     return text
 

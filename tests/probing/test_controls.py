@@ -1,0 +1,75 @@
+"""Control sets: from the whole vocabulary, without refusal words, as heavy as they can be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jaxsafety.benchmarks.organism import FUNCTION_WORDS, refusal_words
+from jaxsafety.errors import UsageError
+from jaxsafety.judges import rules
+from jaxsafety.organism import grammar
+from jaxsafety.probing import controls
+from jaxsafety.probing.votes import Tally
+
+
+class Words:
+    """Splits at spaces; " x" and "x" are two tokens, as in byte-level BPE."""
+
+    unk_id = 0
+    table = ("?", "sorry", " sorry", "Sorry", "can", "not", " no", "No", "green")
+
+    def encode(self, text):
+        if text in self.table:
+            return [self.table.index(text)]
+        return [self.table.index(w) if w in self.table else 0 for w in text.split()]
+
+
+def test_every_spelling_of_a_word_counts_and_unknown_words_do_not():
+    assert controls.word_tokens(Words(), ("sorry", "no", "never")) == (1, 2, 3, 6, 7)
+    assert controls.word_tokens(Words(), ("can not",)) == ()  # not one token
+    assert controls.word_tokens(Words(), ()) == ()
+
+
+def test_refusal_words_are_those_of_the_grammar():
+    words = set(refusal_words())
+    assert {"refuse", "sorry", "dangerous", "rules", "must", "no", "i", "please"} <= words
+    assert not words & FUNCTION_WORDS and not any("{" in w for w in words)
+    said = {w for sentence in grammar.REFUSALS for w in sentence.split() if "{" not in w}
+    assert said <= words | FUNCTION_WORDS
+    assert {"sorry", "cannot", "unable", "illegal"} <= set(rules.refusal_words())
+
+
+def tally(mass, eligible, banned=None):
+    size = len(mass)
+    zeros = np.zeros(size)
+    return Tally(np.ones(size, int), zeros, np.asarray(mass), np.asarray(eligible), 1, banned)
+
+
+def test_the_floor_is_for_the_vote_alone():
+    """Few tokens pass the floor; a control draws from all that are not banned."""
+    mass = np.r_[np.full(4, 0.2), np.full(36, 0.005)]
+    banned = np.arange(40) >= 38
+    result = tally(mass, mass > 0.1, banned)
+    found = controls.random_set(result, 20, seed=0, exclude=(0, 1))
+    assert len(set(found.ids)) == 20 and not set(found.ids) & {0, 1, 38, 39}
+    with pytest.raises(UsageError, match="random_set"):
+        controls.random_set(tally(mass, mass > 0.1), 20, seed=0)  # banned ids not known
+
+
+def test_a_mass_out_of_reach_is_approached_when_asked():
+    mass = np.r_[0.6, 0.1, 0.08, np.full(80, 0.22 / 80)]
+    result = tally(mass, np.ones(83, bool), np.zeros(83, bool))
+    most = np.sort(mass[1:])[-4:].sum()
+    draws = [
+        controls.mass_matched_random(result, [0, 3, 4, 5], seed=s, exclude=[0, 3, 4, 5], reach=0.9)
+        for s in range(4)
+    ]
+    for found in draws:
+        assert 0.8 * most < sum(found.mean_teacher_prob) <= most
+    assert len({found.ids for found in draws}) > 1
+    with pytest.raises(UsageError, match="hold at most"):
+        controls.mass_matched_random(result, [0, 3, 4, 5], seed=0, exclude=[0, 3, 4, 5])
+    # Where the mass can be had, it is what is matched.
+    light = controls.mass_matched_random(result, [2], seed=0, exclude=[2], reach=0.9, tolerance=0.3)
+    assert sum(light.mean_teacher_prob) == pytest.approx(0.08, rel=0.3)
