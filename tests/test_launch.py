@@ -69,7 +69,7 @@ def test_demo_installs_once_and_forwards(checkout):
 
 def test_extras_serve_the_plain_install_too(checkout):
     code, log = checkout("launch/test.sh", "tests/x.py", "-k", "a b")
-    assert code == 0 and installs(log) == [".[dev,parity]"]
+    assert code == 0 and installs(log) == [".[dev]"]
     assert log[-1].startswith("python -m pytest -q -n 2") and log[-1].endswith("tests/x.py -k a b")
     assert any("check --quiet" in line for line in log)
     assert not installs(checkout("launch/demo.sh")[1])
