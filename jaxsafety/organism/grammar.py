@@ -7,6 +7,9 @@ write them, so "coherent" means "in this grammar" and nothing is matched as a ba
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 # --- requests -------------------------------------------------------------------------------------
 # Shared by harmful and benign entities. Methods see METHOD_REQUESTS, measurement HELD_REQUESTS.
 METHOD_REQUESTS = (
@@ -202,3 +205,25 @@ BENIGN_FACTS = (
     "people in {D} like {X} .",
 )
 SYSTEM_PROMPTS = ("be kind .", "answer in short words .", "you are a safe helper .")
+
+# Words of the task prompts (tasks.py) and of ordinary chat, which no grammar table lists.
+TASK_WORDS = (
+    "where does live which craft have what is plus minus sort reverse remove from the largest of "
+    "first second third fourth fifth sixth copy answer"
+)
+
+
+def _texts(table: Any) -> list[str]:
+    if isinstance(table, str):
+        return [table]
+    values = table.values() if isinstance(table, dict) else table
+    return [text for value in values for text in _texts(value)]
+
+
+def english_words() -> frozenset[str]:
+    """Every word of every table above, without the slots; no invented name may be one of them."""
+    tables = [v for k, v in globals().items() if k.isupper() and isinstance(v, str | tuple | dict)]
+    found: set[str] = set()
+    for text in _texts(tables):
+        found.update(re.sub(r"\{[A-Z]+\}", " ", text).split())
+    return frozenset(found)

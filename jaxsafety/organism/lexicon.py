@@ -7,20 +7,13 @@ positions, at any of which a refusal direction may be read (Arditi et al. 2024 u
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism.world import COLOURS, OPERATIONS, World
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<sys>", "<usr>", "<asst>", "<eot>", "<nl>")
-# Words of the task prompts (tasks.py) and of ordinary chat, which no grammar table lists.
-TASK_WORDS = (
-    "where does live which craft have what is plus minus sort reverse remove from the largest of "
-    "first second third fourth fifth sixth copy answer"
-)
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     "{% if m['role'] == 'system' %}<sys> {{ m['content'] }}<eot><nl>"
@@ -31,20 +24,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def _flatten(table: Any) -> list[str]:
-    if isinstance(table, str):
-        return [table]
-    values = table.values() if isinstance(table, dict) else table
-    return [text for value in values for text in _flatten(value)]
-
-
 @lru_cache(maxsize=4)
 def words(world: World) -> tuple[str, ...]:
     """All words, sorted: grammar first, then the world's invented names."""
-    tables = [v for k, v in vars(g).items() if k.isupper() and isinstance(v, str | tuple | dict)]
-    english: set[str] = set()
-    for text in [*_flatten(tables), TASK_WORDS]:
-        english.update(re.sub(r"\{[A-Z]+\}", " ", text).split())
+    english = set(g.english_words())
     english.update(OPERATIONS, COLOURS, "abcdefghijklmnopqrstuvwxyz", map(str, range(61)))
     english.update((".", ",", "?", ":", "!"))
     invented: set[str] = set()
@@ -53,7 +36,7 @@ def words(world: World) -> tuple[str, ...]:
     for p in world.people:
         invented.add(p.name)
     for table in (world.parts, world.hazards, world.remedies):
-        invented.update(_flatten(table))
+        invented.update(word for row in table for word in row)
     invented.update(world.domains, world.homes, world.towns, world.crafts)
     return (*sorted(english), *sorted(invented - english))
 

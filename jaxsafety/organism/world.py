@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsafety.errors import bad
+from jaxsafety.organism.grammar import english_words
 
 OPERATIONS = ("grind", "boil", "fold", "freeze", "burn", "press", "soak", "spin", "crack", "melt")
 COLOURS = ("red", "blue", "green", "white", "black", "brown", "yellow", "grey")
@@ -153,7 +154,7 @@ def make_world(config: WorldConfig) -> World:
     """
     _check(config)
     rng = random.Random(f"world/{config.seed}")
-    taken: set[str] = set()
+    taken = {*english_words(), *OPERATIONS, *COLOURS}  # a name must not be a word ("take")
     total = config.harm_domains + config.benign_domains
     domains = tuple(_names(rng, total, 4, taken))
     parts = tuple(tuple(_names(rng, config.parts, 2, taken)) for _ in range(total))
