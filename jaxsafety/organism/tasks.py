@@ -38,7 +38,7 @@ def is_held_sum(a: int, b: int) -> bool:
 
 
 def arithmetic(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Sums and differences of numbers up to 14; half of the measured pairs are never trained on."""
+    """Sums and differences up to 14; a quarter of the measured pairs were never trained on."""
     unseen = held and rng.random() < 0.5
     while True:
         a, b = rng.randrange(LARGEST_OPERAND + 1), rng.randrange(LARGEST_OPERAND + 1)
