@@ -5,17 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/venv.sh
 . launch/venv.sh
-make_venv
-export PATH="$PWD/.venv/bin:$PATH"
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/compiled}"
-worlds=("$@")
-if [ ${#worlds[@]} -eq 0 ]; then
-  worlds=("")
-  for seed in 1 2; do
-    [ -f "runs/worlds/$seed/gates.json" ] || jaxsafety organism --seed="$seed" --out="runs/worlds/$seed"
-    worlds+=("runs/worlds/$seed")
-  done
-fi
+# shellcheck source=launch/worlds.sh
+. launch/worlds.sh
+worlds=()
+prepare_worlds "$@"
 for index in "${!worlds[@]}"; do
   for seed in 0 1 2; do
     dir="runs/controls/$index-$seed"
