@@ -50,12 +50,12 @@ def organism_safesteer() -> SafeSteerConfig:
     """SafeSteer's settings on the organism, whose vocabulary of 1100 words makes S small.
 
     S: 24 tokens (paper: 50 of 128k to 152k), 12 votes per position (200), the first 4 answer
-    positions (5 to 7; refusals here have about seven words), a floor of 3e-3 (1e-8). Set on
-    validation prompts.
+    positions (5 to 7; refusals here have about seven words), a floor of 3e-3 (1e-8). How
+    these were chosen is told in docs/results/safesteer.md.
     """
     votes = VoteConfig(size=24, top=12, samples=8, horizon=4, floor=3e-3)
-    # At temperature 1 even the base's answers are coherent only 95 times in 100, and a third of its
-    # refusals are warnings with the remedy, which do not count as refusals.
+    # Judged at temperature 1, where even the base's answers are coherent only 95 times in 100 and a
+    # warning without a refusal sentence does not count as a refusal: hence the low limits.
     select = SelectConfig(coefficients=(1.0, 2.0, 4.0, 6.0), screen=40, coherent=0.8, refusal=0.3)
     return SafeSteerConfig(direction=DirectionConfig(select=select), tokens=TokenConfig(votes))
 

@@ -4,7 +4,8 @@ Hypothesis: 25 updates on the safety tokens alone halve the success of wrapped a
 temperature 1, on attack families and domains the method never saw, and cost no capability.
 The set S is scaled to the organism's vocabulary of about 1100 words and refusals of about seven
 words: 24 tokens (paper: 50 of 128k to 152k), 12 votes per position (200), the first 4 answer
-positions (5 to 7), a probability floor of 3e-3 (1e-8). All were set on validation prompts.
+positions (5 to 7), a probability floor of 3e-3 (1e-8). How they were chosen, and
+which worlds that makes development worlds, is told in docs/results/safesteer.md.
 
   jaxsafety run --config=configs/safesteer/organism.py
   jaxsafety run --config=configs/safesteer/organism.py:preset=paper --workdir=runs/paper
