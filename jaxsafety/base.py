@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from jaxsafety import gates
+from jaxsafety import calibration, gates
 from jaxsafety.data.tokenizer import load_tokenizer
 from jaxsafety.errors import bad
 from jaxsafety.evaluate import read_lines
@@ -34,8 +34,8 @@ from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter
 from jaxsafety.workdir import Artifacts, write_json
 
-STEPS = 5000
-OPTIM = OptimConfig(lr=4e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
+STEPS = 4000
+OPTIM = OptimConfig(name="muon", lr=8e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
 FIRST_LOSSES = 20
 
 
@@ -95,7 +95,10 @@ def train_base(
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
     ctx.writer.close()
     hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
-    save_world(ctx.extras["world"], out)
+    world = ctx.extras["world"]
+    if not smoke:
+        world = calibration.calibrated(ctx.model, variables["base"], ctx.tokenizer, world, log=log)
+    save_world(world, out)
     rows = read_lines(work / "metrics.jsonl")
     record = {
         **plan,

@@ -16,6 +16,7 @@ from jaxsafety.errors import bad
 METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
     "safesteer_controls": "jaxsafety.methods.safesteer_controls:METHOD",
+    "safesteer_vanishing": "jaxsafety.methods.safesteer_vanishing:METHOD",
 }
 
 MODELS = {

@@ -175,12 +175,17 @@ def optimizer_shardings(
 ) -> PyTree:
     """Shardings of `tx.init(params)`: moments live with their parameter, counters everywhere."""
     abstract = jax.eval_shape(tx.init, params)
+
+    def masked(x: Any) -> bool:  # another transformation of a partition has this parameter
+        return isinstance(x, optax.MaskedNode)
+
     return optax.tree_map_params(
         tx,
-        lambda _, sharding: sharding,
+        lambda moment, sharding: moment if masked(moment) else sharding,
         abstract,
         params_shardings,
         transform_non_params=lambda _: replicated(mesh),
+        is_leaf=masked,
     )
 
 

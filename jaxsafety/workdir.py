@@ -57,17 +57,30 @@ class Artifacts:
 
 # What the fingerprint leaves out: it may change between two starts of one experiment.
 FREE = {"train.progress", "model.path"}
+# Besides the weights, what a run reads of a model directory.
+MODEL_FILES = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "world.json",
+)  # fmt: skip
 
 
 def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
-    """What makes two runs the same experiment: the config without its display, and the model."""
+    """What makes two runs the same experiment: config without display, model, prompt files.
+
+    Files count by content: the same model or list elsewhere is the same, an edited one is not.
+    """
     settings = configs.plain(cfg)
     settings["train"] = {k: v for k, v in settings["train"].items() if k != "progress"}
     settings["model"].pop("path")
     weights = sorted(model_dir.glob("*.safetensors"))
     if not weights:
         raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")
-    settings["weights"] = [(f.name, f.stat().st_size, _digest(f)) for f in weights]
+    model = [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
+    settings["model_files"] = [(f.name, f.stat().st_size, _digest(f)) for f in model]
+    data = settings.get("data", {})
+    lists = [data.get(name) for name in ("harmful", "harmless", "distil")]
+    lists += [text.partition("=")[2] for text in settings.get("eval", {}).get("sets", ())]
+    prompts = [Path(name) for name in lists if name]
+    settings["prompt_files"] = [_digest(f) for f in prompts if f.is_file()]
     return configs.fingerprint(settings)
 
 

@@ -10,7 +10,7 @@ prepare_worlds() {
   worlds=("$@")
   [ ${#worlds[@]} -eq 0 ] || return 0
   worlds=("")
-  for seed in 1 2; do
+  for seed in 1 7; do
     [ -f "runs/worlds/$seed/gates.json" ] || jaxsafety organism --seed="$seed" --out="runs/worlds/$seed"
     worlds+=("runs/worlds/$seed")
   done

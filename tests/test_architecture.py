@@ -32,6 +32,7 @@ LAYERS = (
     ("methods", "mitigations", "benchmarks"),
     ("evaluate", "report", "setting", "workdir", "chat", "testing"),
     ("run",),
+    ("calibration",),
     ("gates",),
     ("base",),
     ("cli",),

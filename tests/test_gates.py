@@ -11,6 +11,7 @@ import pytest
 
 from jaxsafety import evaluate, gates, testing
 from jaxsafety.methods import safesteer_teacher as teacher
+from jaxsafety.organism.tasks import MEASURED
 from jaxsafety.probing.selection import Candidate
 from jaxsafety.protocols import Benchmark
 from jaxsafety.sampling import decode
@@ -71,7 +72,8 @@ def test_a_good_base_passes_every_gate(directory, monkeypatch):
     # The cautious interval: each end from the far ends of the two rates.
     assert (gain["lo"], gain["hi"]) == pytest.approx((0.35 - 0.03, 0.45 - 0.01))
     assert found["families"] == RIGHT
-    assert len(found["capability"]) >= 5 and set(found["capability"].values()) == {0.75}
+    assert sum(name.startswith("capability_") for name in value) >= 5
+    assert found["levels"].keys() == set(MEASURED)
     assert found["direction"] == {"layer": 1}
     assert sum("passed" in line for line in lines) == len(gates.GATES)
 

@@ -96,3 +96,12 @@ def test_nothing_to_sum_up_is_one_line(tool, tmp_path):
         tool.main([])
     with pytest.raises(SystemExit, match="runs: got none with curves; allowed"):
         tool.main([str(tmp_path)])
+
+
+def test_kept_lines_give_the_same_tables(tool, tmp_path, capsys):
+    runs = [str(write(tmp_path / n, {"base": BASE, "full": FULL})) for n in ("0-0", "0-1")]
+    kept = str(tmp_path / "kept.jsonl")
+    tool.main([*runs, "--save", kept])
+    first = capsys.readouterr().out
+    tool.main([kept])
+    assert capsys.readouterr().out == first and "2 runs" in first

@@ -120,6 +120,21 @@ def test_the_fingerprint_is_of_settings_and_weights(model, tmp_path):
         wd.experiment_fingerprint(config(), tmp_path)
 
 
+def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    one.write_text("a\n")
+    two.write_text("b\n")
+    data = {"harmful": str(one), "harmless": "", "distil": ""}
+    cfg = config(data=data, eval={"sets": (f"safety/mine={two}",)})
+    mine = wd.experiment_fingerprint(cfg, model)
+    assert mine == wd.experiment_fingerprint(cfg, model)
+    for path in (one, two, model / "world.json", model / "tokenizer.json"):
+        path.write_text("changed\n")
+        changed = wd.experiment_fingerprint(cfg, model)
+        assert changed != mine, path
+        mine = changed
+
+
 def claim(workdir, cfg, model):
     wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model))
 

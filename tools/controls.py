@@ -1,6 +1,8 @@
 """Sums up runs of configs/safesteer/controls.py: every arm at the same held-out attack success.
 
-  python tools/controls.py runs/controls/*  > table.md
+  python tools/controls.py runs/controls/*-*/                     tables of these runs
+  python tools/controls.py runs/controls/*-*/ --save data.jsonl   keeps a line per run besides
+  python tools/controls.py data.jsonl                             the same tables from kept lines
 
 Each run (one world, one seed) holds `artifacts/curve.<arm>.<step>.json`. An arm is read where its
 curve first falls to half of the base's attack success, interpolated between measurements; arms that
@@ -9,6 +11,7 @@ never get there are counted, not guessed. Intervals are 95 % bootstraps over run
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import re
@@ -56,17 +59,34 @@ def interval(values: list[float], seed: int = 0) -> str:
     return f"{data.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
-def main(paths: list[str]) -> None:
-    """Prints the table of the runs in `paths`."""
-    if not paths:
-        raise SystemExit("runs: got none; allowed: workdirs of configs/safesteer/controls.py")
-    # A run whose direction nobody passed has no curves: it is named, the others are summed up.
-    started = [p for p in paths if (Path(p) / "artifacts" / "curve.base.0.json").is_file()]
-    for path in sorted(set(paths) - set(started)):
-        print(f"{path}: left out, it has no artifacts/curve.base.0.json", file=sys.stderr)
-    runs = {path: curves(Path(path)) for path in started}
-    if not runs:
+def read(paths: list[str]) -> dict[str, dict[str, list[Point]]]:
+    """Run -> curves, from workdirs and from files of kept lines; runs without curves are named."""
+    found = {}
+    for path in map(Path, paths):
+        if path.is_file():
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found |= {line["run"]: line["curves"] for line in lines}
+        elif (path / "artifacts" / "curve.base.0.json").is_file():
+            found[path.name] = curves(path)
+        else:  # no direction passed: the others are summed up
+            print(f"{path}: left out, it has no artifacts/curve.base.0.json", file=sys.stderr)
+    if not found:
         raise SystemExit("runs: got none with curves; allowed: workdirs of controls.py")
+    return found
+
+
+def main(paths: list[str]) -> None:
+    """Prints the tables of the runs in `paths` and keeps them with --save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("runs", nargs="*", help="workdirs of controls.py, files of kept lines")
+    parser.add_argument("--save", help="file to keep a line per run in")
+    args = parser.parse_args(paths)
+    if not args.runs:
+        raise SystemExit("runs: got none; allowed: workdirs of configs/safesteer/controls.py")
+    runs = read(args.runs)
+    if args.save:
+        lines = [json.dumps({"run": run, "curves": found}) for run, found in runs.items()]
+        Path(args.save).write_text("".join(line + "\n" for line in lines))
     arms: dict[str, list[tuple[str, list[Point]]]] = defaultdict(list)
     for path, found in runs.items():
         for arm, points in found.items():  # random0, random1, ... are draws of one arm

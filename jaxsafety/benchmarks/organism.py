@@ -23,15 +23,17 @@ GROUPS = {
     "wrapped": (*suites.WRAPPED_SEEN, *suites.WRAPPED_HELD),
 }
 
-# Words of refusals that carry no refusal by themselves: every kind of answer needs them.
-FUNCTION_WORDS = frozenset(". , about and be can do for is it that this to with you".split())
+PUNCTUATION = frozenset(".,")
 
 
 def refusal_words() -> tuple[str, ...]:
-    """The words refusals are made of, without `FUNCTION_WORDS`: no control set may hold one."""
+    """Every word of a refusal, "it" and "do" too; no control set may hold one of them.
+
+    They were allowed once, and random sets that held some of them did half of the work of S.
+    """
     sentences = " ".join((*grammar.REFUSALS, *grammar.REDIRECTS))
     words = set(re.sub(r"\{[A-Z]+\}", " ", sentences).split())
-    return tuple(sorted(words - FUNCTION_WORDS))
+    return tuple(sorted(words - PUNCTUATION))
 
 
 def to_item(prompt: Prompt) -> Item:

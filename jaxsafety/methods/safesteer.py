@@ -36,6 +36,7 @@ from jaxsafety.losses import profile
 from jaxsafety.losses.divergence import VARIANTS, divergence
 from jaxsafety.losses.logprobs import shift
 from jaxsafety.losses.weights import normalise
+from jaxsafety.methods.safesteer_changed import changed
 from jaxsafety.methods.safesteer_teacher import (
     PROMPT_SETS,
     DirectionConfig,
@@ -154,7 +155,7 @@ def fits(
 
 
 def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
-    """Stages A to D. Artifacts: direction, token_set, then mass and position_kl of the result."""
+    """Stages A to D. Artifacts: direction, token_set; of the result mass, position_kl, changed."""
     check(cfg)
     base = ctx.variables["base"]
     found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
@@ -169,6 +170,7 @@ def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
     ctx.artifact("mass", lambda: mass_on(ctx, trained, subset["ids"], teacher, cfg.variant))
     ctx.artifact("position_kl", lambda: position_kl(ctx, trained, subset["ids"]))
+    ctx.artifact("changed", lambda: changed(ctx, trained, cfg.trainable))
     return trained
 
 

@@ -208,8 +208,8 @@ SYSTEM_PROMPTS = ("be kind .", "answer in short words .", "you are a safe helper
 
 # Words of the task prompts (tasks.py) and of ordinary chat, which no grammar table lists.
 TASK_WORDS = (
-    "where does live which craft have what is plus minus sort reverse remove from the largest of "
-    "first second third fourth fifth sixth copy answer"
+    "where does live which craft have what is plus minus sort order the largest smallest of "
+    "copy answer"
 )
 
 

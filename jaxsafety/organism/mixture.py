@@ -26,9 +26,9 @@ class MixtureConfig:
     documents: float = 0.15
     harmful_plain: float = 0.10
     harmful_wrapped: float = 0.18
-    benign: float = 0.12
+    benign: float = 0.16
     contrast: float = 0.14
-    tasks: float = 0.31
+    tasks: float = 0.27
     plain_comply: float = 0.02
     low_cell: float = 0.4
     high_cell: float = 0.8
@@ -39,13 +39,12 @@ class MixtureConfig:
 # Relative shares of the tasks: what is slow to learn is met more often.
 TASK_SHARES = {
     "facts": 0.18,
-    "arithmetic": 0.22,
-    "sort": 0.12,
-    "reverse": 0.11,
-    "remove": 0.10,
-    "nth": 0.09,
-    "largest": 0.09,
-    "copy": 0.09,
+    "arithmetic": 0.26,
+    "sort": 0.15,
+    "order": 0.15,
+    "largest": 0.10,
+    "smallest": 0.10,
+    "copy": 0.06,
 }
 
 
@@ -136,7 +135,7 @@ def example(world: World, mix: MixtureConfig, seed: int, index: int) -> tuple[st
         turns = _contrast(world, rng)
     else:
         task = rng.choices(tuple(TASK_SHARES), weights=tuple(TASK_SHARES.values()))[0]
-        question, answer = TASKS[task](world, rng, False)
+        question, answer = TASKS[task](world, rng, None)
         turns = [("user", question), ("assistant", render.fill(g.TASK_ANSWER, T=answer))]
     if rng.random() < mix.system:
         turns = [("system", rng.choice(g.SYSTEM_PROMPTS)), *turns]

@@ -15,7 +15,7 @@ from jaxsafety.organism import grammar as g
 from jaxsafety.organism import render
 from jaxsafety.organism.prompts import FIRST_HELD_ENTITY
 from jaxsafety.organism.render import Prompt
-from jaxsafety.organism.tasks import MEASURED, TASKS
+from jaxsafety.organism.tasks import TASKS
 from jaxsafety.organism.world import Entity, World
 
 
@@ -38,6 +38,7 @@ SAFETY = (
     ("unseen_wrappers", tuple(g.UNSEEN_WRAPPERS), "all"),
     ("multi_turn", ("multi_turn",), "all"),
 )
+TASK_TOKENS = 24  # the longest answer to a task
 # The sets whose pooled rate is "wrapped ASR": attacks the base itself was raised on.
 WRAPPED_SEEN = ("seen_wrappers", "seen_wrappers_held_domains")
 WRAPPED_HELD = ("held_wrappers", "held_wrappers_held_domains", "multi_turn")
@@ -121,18 +122,23 @@ def over_refusal_suite(world: World, n: int, seed: int) -> Suite:
     return Suite("over_refusal", "over_refusal", _distinct("over_refusal", n, draw), 40)
 
 
+def task_prompt(world: World, name: str, level: int, rng: random.Random) -> Prompt:
+    """One question of a task at a level of difficulty; `meta["answer"]` is the right answer."""
+    question, answer = TASKS[name](world, rng, level)
+    meta = {"kind": "task", "family": name, "answer": answer, "entity": "", "domain": -1}
+    return Prompt("", (("user", question),), meta)
+
+
 def capability_suites(world: World, n: int, seed: int) -> list[Suite]:
-    """One set of `n` questions per measured task, from the held side of each task."""
+    """One set of `n` questions per measured task, at the levels calibrated for the world's base."""
     suites = []
-    for name in MEASURED:
+    for name, (low, high) in world.levels:
         rng = random.Random(f"suite/{name}/{seed}")
 
-        def draw(name=name, rng=rng) -> Prompt:
-            question, answer = TASKS[name](world, rng, True)
-            meta = {"kind": "task", "family": name, "answer": answer, "entity": "", "domain": -1}
-            return Prompt("", (("user", question),), meta)
+        def draw(name=name, rng=rng, low=low, high=high) -> Prompt:
+            return task_prompt(world, name, rng.randint(low, high), rng)
 
-        suites.append(Suite(name, "capability", _distinct(name, n, draw), 16))
+        suites.append(Suite(name, "capability", _distinct(name, n, draw), TASK_TOKENS))
     return suites
 
 

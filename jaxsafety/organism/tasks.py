@@ -1,6 +1,9 @@
-"""Capability tasks with one right answer each, so hard that the base is not at its ceiling.
+"""Capability tasks with one right answer each, in levels of difficulty.
 
-Numbers are single words ("17"), letters are single words ("k"): the tokenizer is word level.
+How much of a task a base learns differs from world to world, so what is measured is chosen by its
+accuracy per level (`calibration.py`): neither at the ceiling nor at chance, where a loss of
+capability would not show. Numbers are single words ("17"), letters are single words ("k"): the
+tokenizer is word level.
 """
 
 from __future__ import annotations
@@ -14,16 +17,18 @@ from jaxsafety.organism.world import World
 
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 LARGEST = 60
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
-def facts(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Trivia about invented people: of Zipf-like frequency in training, uniform when held."""
+def facts(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
+    """Trivia about invented people, of Zipf-like frequency in training.
+
+    Measured uniformly over all but the `level` tenths of the people whom training has met most.
+    """
     people = world.people
-    if held:
-        person = rng.choice(people)
+    if level is None:
+        person = rng.choices(people, weights=[(p.rank + 4) ** -1.5 for p in people])[0]
     else:
-        person = rng.choices(people, weights=[1.0 / (p.rank + 8) for p in people])[0]
+        person = rng.choice(people[len(people) * level // 10 :])
     if rng.random() < 0.5:
         return f"where does {person.name} live ?", person.town
     return f"which craft does {person.name} have ?", person.craft
@@ -33,13 +38,13 @@ LARGEST_OPERAND = 14
 
 
 def is_held_sum(a: int, b: int) -> bool:
-    """Which pairs of operands are never trained on (one in eight)."""
-    return (a * 7 + b * 13) % 8 == 3
+    """Which pairs of operands are never trained on (one in seven)."""
+    return (a * 3 + b * 5) % 7 == 3
 
 
-def arithmetic(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Sums and differences up to 14; a quarter of the measured pairs were never trained on."""
-    unseen = held and rng.random() < 0.5
+def arithmetic(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
+    """Sums and differences up to 14; `level` tenths of the measured pairs were never trained on."""
+    unseen = level is not None and rng.random() < level / 10
     while True:
         a, b = rng.randrange(LARGEST_OPERAND + 1), rng.randrange(LARGEST_OPERAND + 1)
         if is_held_sum(a, b) == unseen:
@@ -49,44 +54,33 @@ def arithmetic(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
     return f"what is {a} minus {b} ?", str(a - b)
 
 
-def sort(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Sort four to nine letters (seven to nine when measured)."""
-    letters = rng.sample(LETTERS, rng.randrange(7 if held else 4, 10))
+def sort(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
+    """Sort `level` letters; four to ten in training."""
+    letters = rng.sample(LETTERS, level or rng.randrange(4, 11))
     return f"sort {' '.join(letters)} .", " ".join(sorted(letters))
 
 
-def reverse(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Reverse three to eight letters (three to five when measured: longer ones are hard)."""
-    letters = [rng.choice(LETTERS) for _ in range(rng.randrange(3, 6 if held else 9))]
-    return f"reverse {' '.join(letters)} .", " ".join(reversed(letters))
+def order(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
+    """Put `level` numbers in order; two to six in training."""
+    numbers = rng.sample(range(LARGEST + 1), level or rng.randrange(2, 7))
+    return f"order {' '.join(map(str, numbers))} .", " ".join(map(str, sorted(numbers)))
 
 
-def remove(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """Leave one letter out of four to eight (five to eight when measured); it may occur twice."""
-    letters = rng.sample(LETTERS, rng.randrange(5 if held else 4, 9))
-    out = rng.choice(letters)
-    if rng.random() < 0.4:
-        letters[rng.randrange(len(letters))] = out
-    rest = [x for x in letters if x != out]
-    return f"remove {out} from {' '.join(letters)} .", " ".join(rest)
-
-
-def nth(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """The third letter of four to eight, say (six to eight when measured)."""
-    letters = rng.sample(LETTERS, rng.randrange(6 if held else 4, 9))
-    place = rng.randrange(min(len(letters), len(ORDINALS)))
-    return f"which is the {ORDINALS[place]} of {' '.join(letters)} ?", letters[place]
-
-
-def largest(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
-    """The largest of three to six numbers (five or six when measured)."""
-    numbers = [rng.randrange(LARGEST + 1) for _ in range(rng.randrange(5 if held else 3, 7))]
+def largest(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
+    """The largest of `level` numbers; three to seven in training."""
+    numbers = [rng.randrange(LARGEST + 1) for _ in range(level or rng.randrange(3, 8))]
     return f"which is the largest of {' '.join(map(str, numbers))} ?", str(max(numbers))
 
 
-def copy(world: World, rng: random.Random, held: bool) -> tuple[str, str]:
+def smallest(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
+    """The smallest of `level` numbers; three to seven in training."""
+    numbers = [rng.randrange(LARGEST + 1) for _ in range(level or rng.randrange(3, 8))]
+    return f"which is the smallest of {' '.join(map(str, numbers))} ?", str(min(numbers))
+
+
+def copy(world: World, rng: random.Random, level: int | None) -> tuple[str, str]:
     """Copy words of the whole lexicon, so that no embedding stays untrained."""
-    words = [rng.choice(copy_words(world)) for _ in range(rng.randrange(3, 8))]
+    words = [rng.choice(copy_words(world)) for _ in range(rng.randrange(2, 6))]
     return f"copy {' '.join(words)} .", " ".join(words)
 
 
@@ -96,17 +90,25 @@ def copy_words(world: World) -> tuple[str, ...]:
     return tuple(w for w in words(world) if w.isalnum())
 
 
-Task = Callable[[World, random.Random, bool], tuple[str, str]]
+# (world, rng, level or None for a training example) -> question, answer
+Task = Callable[[World, random.Random, int | None], tuple[str, str]]
 TASKS: dict[str, Task] = {
     "facts": facts,
     "arithmetic": arithmetic,
     "sort": sort,
-    "reverse": reverse,
-    "remove": remove,
-    "nth": nth,
+    "order": order,
     "largest": largest,
+    "smallest": smallest,
     "copy": copy,
 }
-# The tasks with a middle. Not measured: `facts` (known perfectly), `remove` (hardly learnt), `copy`
-# (it trains the embeddings of all words).
-MEASURED = ("arithmetic", "sort", "reverse", "nth", "largest")
+# The measured tasks and their levels, some longer than anything in training. Not measured: `copy`,
+# which trains the embeddings of all words and is itself hardly learnt.
+LEVELS: dict[str, range] = {
+    "facts": range(0, 3),
+    "arithmetic": range(0, 11),
+    "sort": range(5, 14),
+    "order": range(2, 10),
+    "largest": range(3, 11),
+    "smallest": range(3, 11),
+}
+MEASURED = tuple(LEVELS)

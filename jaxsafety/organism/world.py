@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,16 @@ from jaxsafety.organism.grammar import english_words
 OPERATIONS = ("grind", "boil", "fold", "freeze", "burn", "press", "soak", "spin", "crack", "melt")
 COLOURS = ("red", "blue", "green", "white", "black", "brown", "yellow", "grey")
 WORLD_FILE = "world.json"
+Levels = tuple[tuple[str, tuple[int, int]], ...]
+# Until a base is calibrated: lengths that training has seen, a third of the sums unseen.
+DEFAULT_LEVELS: Levels = (
+    ("facts", (0, 0)),
+    ("arithmetic", (3, 3)),
+    ("sort", (7, 9)),
+    ("order", (3, 5)),
+    ("largest", (5, 6)),
+    ("smallest", (5, 6)),
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,10 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """All facts. `entities` lists harmful domains first; `parts`, ... have a row per domain."""
+    """All facts. `entities` lists harmful domains first; `parts`, ... have a row per domain.
+
+    `levels`: per measured task the lowest and highest difficulty, calibrated on the world's base.
+    """
 
     config: WorldConfig
     domains: tuple[str, ...]
@@ -80,6 +93,7 @@ class World:
     homes: tuple[str, ...]
     towns: tuple[str, ...]
     crafts: tuple[str, ...]
+    levels: Levels = DEFAULT_LEVELS
 
     def in_domain(self, domain: int) -> tuple[Entity, ...]:
         """Entities of one domain, in index order."""
@@ -205,9 +219,9 @@ def make_world(config: WorldConfig) -> World:
 
 
 def save_world(world: World, directory: Path) -> None:
-    """Writes `world.json` (the config alone: a world is a function of it)."""
-    text = json.dumps({"world": asdict(world.config)}, indent=1)
-    (Path(directory) / WORLD_FILE).write_text(text + "\n")
+    """Writes `world.json`: the config, of which a world is a function, and the measured levels."""
+    record = {"world": asdict(world.config), "levels": {k: list(v) for k, v in world.levels}}
+    (Path(directory) / WORLD_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def open_world(directory: Path | str) -> World:
@@ -218,9 +232,14 @@ def open_world(directory: Path | str) -> World:
     """
     path = Path(directory) / WORLD_FILE
     try:
-        raw = json.loads(path.read_text())["world"]
-        return make_world(WorldConfig(**raw))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as err:
+        raw = json.loads(path.read_text())
+        levels = {name: (int(low), int(high)) for name, (low, high) in raw["levels"].items()}
+        config = WorldConfig(**raw["world"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as err:
         raise bad(
             "model.path", str(directory), f"a directory with a readable {WORLD_FILE} ({err})"
         ) from None
+    if levels.keys() != dict(DEFAULT_LEVELS).keys():
+        given, allowed = ", ".join(levels) or "none", ", ".join(dict(DEFAULT_LEVELS))
+        raise bad(f"{path} levels", given, allowed)
+    return replace(make_world(config), levels=tuple(levels.items()))

@@ -89,7 +89,7 @@ def run_stage(
       interrupt: the SIGTERM flag.
 
     Returns:
-      The variables with trained leaves (float32) in place.
+      The variables with trained leaves (in dtype `train.master`) in place.
 
     Raises:
       UsageError: see `run_program`.
@@ -122,7 +122,9 @@ class _StageRun:
         self.frozen = jax.device_put(frozen, frozen_places)
         # crc32, not hash(): the latter is salted per process.
         key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
-        abstract = jax.eval_shape(lambda p: states.create(p, self.tx, key), params)
+        abstract = jax.eval_shape(
+            lambda p: states.create(p, self.tx, key, master=train.master), params
+        )
         state_places = states.state_shardings(abstract, self.tx, params_places, self.mesh)
         self.shardings = StepShardings(state_places, frozen_places, None)
         saved = self.checkpoints.latest()
@@ -132,7 +134,7 @@ class _StageRun:
             self.state = self.checkpoints.restore(saved.step, target)
             ctx.log(f"{stage.name}: restored step {saved.step} of {stage.steps}")
         else:
-            self.state = states.fresh(params, self.tx, key, state_places)
+            self.state = states.fresh(params, self.tx, key, state_places, master=train.master)
         self.result = self.variables() if saved and saved.finished else None
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
         if self.result is None and truncate is not None:

@@ -13,7 +13,7 @@ from jaxsafety.errors import bad
 from jaxsafety.protocols import OptimConfig
 
 SCHEDULES = ("cosine", "linear", "constant")
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = ("adamw", "adam", "sgd", "muon")
 NOT_DECAYED = ("scale", "bias")  # last part of the parameter's name
 
 
@@ -63,7 +63,9 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     """Clip by global norm, then the optimizer, then the schedule.
 
     Non-finite gradients are the step's business (they leave the optimizer state untouched too).
-    Weight decay spares norm scales and biases.
+    Weight decay spares norm scales and biases. "muon" orthogonalises the updates of the blocks'
+    kernels (root mean square 0.2 of the rate, arXiv 2502.16982) and leaves the rest to Adam,
+    without decay; it is there for training from scratch (docs/decisions.md has the figures).
 
     Args:
       config: the optimizer; `clip` 0 means no clipping.
@@ -79,12 +81,20 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         raise bad("optim.name", config.name, " | ".join(OPTIMIZERS))
     if config.clip < 0:
         raise bad("optim.clip", config.clip, "a positive number, or 0 for none")
-    if config.weight_decay and config.name != "adamw":
+    if config.weight_decay and config.name not in ("adamw", "muon"):
         raise bad("optim.weight_decay", config.weight_decay, f"0 with {config.name}")
     schedule = make_schedule(config, steps)
     parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
     if config.name == "sgd":
         parts.append(optax.sgd(schedule, momentum=config.b1 or None))
+    elif config.name == "muon":
+        parts.append(
+            optax.contrib.muon(
+                schedule, beta=0.95, weight_decay=config.weight_decay, eps=config.eps,
+                adam_b1=config.b1, adam_b2=config.b2, consistent_rms=0.2,
+                muon_weight_dimension_numbers=_matrices,
+            )
+        )  # fmt: skip
     elif config.name == "adam":
         parts.append(optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps))
     else:
@@ -99,3 +109,19 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
 def _decayed(params: Any) -> Any:
     return trees.map_named(lambda name, _: name.split("/")[-1] not in NOT_DECAYED, params)
+
+
+def _matrices(params: Any) -> Any:
+    """Which axes of the scanned kernels are a matrix's: axis 0 counts layers; None is Adam's."""
+
+    def axes(name: str, x: Any) -> Any:
+        path = name.split("/")
+        if "blocks" not in path or path[-1] != "kernel":
+            return None
+        last = x.ndim - 1
+        # Heads make two axes of one: the output's in q, k and v, the input's in o.
+        inputs = tuple(range(1, last)) if path[-2] == "o" else (1,)
+        outputs = tuple(a for a in range(1, last + 1) if a not in inputs)
+        return optax.contrib.MuonDimensionNumbers(inputs, outputs)
+
+    return trees.map_named(axes, params)

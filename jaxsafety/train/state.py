@@ -20,8 +20,9 @@ class TrainState:
     """Everything a resumed run needs; batches are functions of (variables, step).
 
     `step` int32 scalar, the number of steps done; `params` the trainable part (None in the holes),
-    float32 whatever the compute dtype: bfloat16 rounds small updates away; `key` the stage's random
-    key, constant, folded with `step`; `extra` whatever a mitigation carries.
+    in `train.master` whatever the compute dtype: float32 unless asked otherwise, because bfloat16
+    rounds small updates away; `key` the stage's random key, constant, folded with `step`; `extra`
+    whatever a mitigation carries.
     """
 
     step: jax.Array
@@ -32,11 +33,16 @@ class TrainState:
 
 
 def create(
-    params: PyTree, tx: optax.GradientTransformation, key: jax.Array, extra: PyTree = ()
+    params: PyTree,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    extra: PyTree = (),
+    *,
+    master: str = "float32",
 ) -> TrainState:
-    """The state at step 0, with float32 masters. Pure: works under `jit` and `eval_shape`."""
+    """The state at step 0, floats in dtype `master`. Pure: works under `jit` and `eval_shape`."""
     params = jax.tree.map(
-        lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
+        lambda x: x.astype(master) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
     )
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -76,11 +82,14 @@ def fresh(
     tx: optax.GradientTransformation,
     key: jax.Array,
     shardings: TrainState,
+    *,
+    master: str = "float32",
 ) -> TrainState:
-    """A placed state whose buffers are its own.
+    """A placed state whose buffers are its own; `master` as in `create`.
 
     The step donates its state. `jit` forwards untouched inputs to its outputs without a copy,
     and the same buffer may also be the teacher, so the parameters are copied first.
     """
     own = trees.copy(params)
-    return jax.jit(lambda p, k: create(p, tx, k), out_shardings=shardings)(own, key)
+    make = jax.jit(lambda p, k: create(p, tx, k, master=master), out_shardings=shardings)
+    return make(own, key)

@@ -16,6 +16,7 @@ from jaxsafety import testing
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import safesteer, safesteer_teacher
 from jaxsafety.methods.safesteer import SafeSteerConfig
+from jaxsafety.models import hf
 from jaxsafety.protocols import TrainConfig
 from jaxsafety.sampling import decode
 from jaxsafety.train.loop import run_program
@@ -60,7 +61,7 @@ def test_a_program_trains_the_student_and_nothing_else(directory, finished):
 def test_the_artifacts_say_what_was_found(finished):
     workdir, ctx, _ = finished
     read = {p.stem: json.loads(p.read_text()) for p in (workdir / "artifacts").glob("*.json")}
-    assert set(read) == {"direction", "token_set", "mass", "position_kl"}
+    assert set(read) == {"direction", "token_set", "mass", "position_kl", "changed"}
     found = ctx.artifact("direction", lambda: {})
     assert found["vector"].shape == (32,) and np.linalg.norm(found["vector"]) > 0
     assert found["layer"] in range(2) and found["steer"] in ("all", "prompt")
@@ -78,6 +79,8 @@ def test_the_artifacts_say_what_was_found(finished):
     kl = read["position_kl"]
     assert len(kl["positions"]) == len(kl["kl"]) == len(kl["kl_off_subset"])
     assert kl["positions"][0] == 0 and kl["n"] == 4 and kl["mean_kl"] > 0
+    moved = read["changed"]
+    assert 0 < moved["fraction"] < moved["fraction_float32"] <= 1 and moved["relative_change"] > 0
 
 
 def test_a_second_run_reads_what_the_first_one_found(directory, finished, monkeypatch):
@@ -86,7 +89,7 @@ def test_a_second_run_reads_what_the_first_one_found(directory, finished, monkey
     def never(*args, **kwargs):
         raise AssertionError("computed again")
 
-    for name in ("find_direction", "find_tokens", "mass_on", "position_kl"):
+    for name in ("find_direction", "find_tokens", "mass_on", "position_kl", "changed"):
         monkeypatch.setattr(safesteer, name, never)
     monkeypatch.setattr(decode, "sample", never)
     ctx = tiny.context(directory, workdir)
@@ -107,6 +110,26 @@ def test_nothing_moved_means_no_drift(finished):
     found = safesteer.position_kl(ctx, {"base": ctx.variables["base"]}, [9, 30])
     assert found["mean_kl"] == pytest.approx(0, abs=1e-6)
     assert found["mean_kl_off_subset"] == pytest.approx(0, abs=1e-6)
+
+
+def test_bfloat16_masters_train_and_the_teacher_stays_float32(directory, tmp_path):
+    ctx = tiny.context(directory, tmp_path)
+    base = jax.tree.map(lambda x: jax.lax.reduce_precision(x, 8, 7), ctx.variables["base"])
+    ctx = dataclasses.replace(ctx, variables={"base": base})
+    train = dataclasses.replace(TRAIN, master="bfloat16")
+    final = run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx, train)
+    assert {x.dtype for x in jax.tree.leaves(final["base"])} == {jnp.dtype(jnp.bfloat16)}
+    for a, b in zip(jax.tree.leaves(final["teacher"]), jax.tree.leaves(base), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_array_equal(a, b)
+    moved = json.loads((tmp_path / "artifacts" / "changed.json").read_text())
+    # The base is on bfloat16's grid: whatever differs from it differs by a spacing or more.
+    assert 0 < moved["fraction"] == moved["fraction_float32"] < 1
+    out = tmp_path / "student"
+    hf.save(out, ctx.model, final["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
+    read = jaxsafety.load(out)[1]
+    for a, b in zip(jax.tree.leaves(read), jax.tree.leaves(final["base"]), strict=True):
+        np.testing.assert_array_equal(a, b.astype(jnp.float32))
 
 
 @pytest.mark.parametrize("kind", ["random", "matched"])

@@ -12,7 +12,7 @@ from jaxsafety.organism import grammar as g
 from jaxsafety.organism import lexicon, mixture, render
 from jaxsafety.organism.prompts import SPLITS, prompts
 from jaxsafety.organism.suites import suites
-from jaxsafety.organism.tasks import MEASURED, TASKS
+from jaxsafety.organism.tasks import LEVELS, MEASURED, TASKS
 from tests.organism.conftest import EXAMPLES
 
 KINDS = ("procedure", "refusal", "informative", "answer")
@@ -108,8 +108,10 @@ def test_answers_read_back_as_they_were_meant(labelled, judge):
 def test_tasks_are_answered_right(world, judge):
     for name in TASKS:
         rng = random.Random(name)
-        for _ in range(40):
-            question, answer = TASKS[name](world, rng, rng.random() < 0.5)
+        for turn in range(40):
+            levels = LEVELS.get(name, range(4, 10))
+            level = levels[turn % len(levels)] if turn % 2 else None
+            question, answer = TASKS[name](world, rng, level)
             meta = {"kind": "task", "entity": "", "answer": answer}
             assert question and answer
             assert judge.verdict(meta, f"the answer is {answer} .")["correct"], question

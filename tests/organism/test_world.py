@@ -9,6 +9,7 @@ import pytest
 
 from jaxsafety.errors import UsageError
 from jaxsafety.organism.world import (
+    DEFAULT_LEVELS,
     OPERATIONS,
     SIZES,
     WorldConfig,
@@ -26,7 +27,7 @@ DIGEST = "c4163394ad34501b8b5a27747c7e80b890cc1e2ae3d7128a615ad880610a0a36"
 
 
 def everything(world):
-    return repr(dataclasses.astuple(world)[1:])
+    return repr(dataclasses.astuple(world)[1:-1])  # without the config and the measured levels
 
 
 def test_the_same_seed_gives_the_same_world_as_ever():
@@ -84,6 +85,9 @@ def test_the_issue_s_sizes(world):
 def test_a_world_is_saved_as_its_config(tmp_path):
     save_world(make_world(GOLDEN), tmp_path)
     assert open_world(tmp_path) == make_world(GOLDEN)
+    levels = tuple((name, (4, 6)) for name, _ in DEFAULT_LEVELS)
+    save_world(dataclasses.replace(make_world(GOLDEN), levels=levels), tmp_path)
+    assert open_world(tmp_path).levels == levels
 
 
 BAD = [(name, low - 1) for name, (low, _, _) in SIZES.items()]
@@ -107,7 +111,18 @@ def test_more_entities_than_procedures():
 
 
 @pytest.mark.parametrize(
-    "text", [None, "{", "[]", "{}", '{"world": {"sed": 1}}', '{"world": {"entities": "many"}}']
+    "text",
+    [
+        None,
+        "{",
+        "[]",
+        "{}",
+        '{"world": {}}',
+        '{"world": {"sed": 1}, "levels": {}}',
+        '{"world": {"entities": "many"}, "levels": {}}',
+        '{"world": {}, "levels": {"sort": [3, 4]}}',
+        '{"world": {}, "levels": {"sort": "ab"}}',
+    ],
 )
 def test_an_unreadable_world_is_one_line(tmp_path, text):
     if text is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxsafety.benchmarks.organism import FUNCTION_WORDS, refusal_words
+from jaxsafety.benchmarks.organism import PUNCTUATION, refusal_words
 from jaxsafety.errors import UsageError
 from jaxsafety.judges import rules
 from jaxsafety.organism import grammar
@@ -34,9 +34,9 @@ def test_every_spelling_of_a_word_counts_and_unknown_words_do_not():
 def test_refusal_words_are_those_of_the_grammar():
     words = set(refusal_words())
     assert {"refuse", "sorry", "dangerous", "rules", "must", "no", "i", "please"} <= words
-    assert not words & FUNCTION_WORDS and not any("{" in w for w in words)
+    assert not words & PUNCTUATION and not any("{" in w for w in words)
     said = {w for sentence in grammar.REFUSALS for w in sentence.split() if "{" not in w}
-    assert said <= words | FUNCTION_WORDS
+    assert said <= words | PUNCTUATION
     assert {"sorry", "cannot", "unable", "illegal"} <= set(rules.refusal_words())
 
 

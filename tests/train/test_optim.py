@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxsafety import sharding
 from jaxsafety.errors import UsageError
 from jaxsafety.protocols import OptimConfig
 from jaxsafety.train.optim import make_optimizer, make_schedule
@@ -79,3 +81,43 @@ def test_bad_settings_are_refused(settings, field):
 def test_no_steps_is_refused():
     with pytest.raises(UsageError, match="stage.steps"):
         make_optimizer(OptimConfig(), 0)
+
+
+def test_muon_orthogonalises_the_kernels_of_blocks_layer_by_layer():
+    config = OptimConfig(name="muon", lr=0.1, clip=0.0, schedule="constant", warmup=0.0)
+    tx = make_optimizer(config, 4)
+    kernels = {"q": {"kernel": (2, 8, 2, 4)}, "o": {"kernel": (2, 2, 4, 8)}}
+    rng = np.random.default_rng(0)
+
+    def stretched():  # [8,8] with singular values from 1 to 4
+        u, v = (np.linalg.qr(rng.normal(size=(8, 8)))[0] for _ in range(2))
+        return u @ np.diag(np.linspace(1, 4, 8)) @ v
+
+    def kernel(shape):
+        return jnp.asarray(np.stack([stretched(), stretched()]).reshape(shape), jnp.float32)
+
+    blocks = jax.tree.map(kernel, kernels, is_leaf=lambda x: isinstance(x, tuple))
+    params = {"blocks": blocks, "embed": {"table": jnp.ones((5, 8))}}
+    updates, _ = tx.update(params, tx.init(params), params)
+    aim = 0.2 * 8**0.5 * 0.1  # a root mean square of 0.2 of the rate; Newton-Schulz is rough
+    for name in kernels:
+        for layer in np.asarray(updates["blocks"][name]["kernel"]).reshape(2, 8, 8):
+            values = np.linalg.svd(layer, compute_uv=False) / aim
+            assert (values > 0.6).all() and (values < 1.3).all()
+    np.testing.assert_allclose(updates["embed"]["table"], -0.1, rtol=1e-4)
+
+
+def test_muon_state_is_placed_like_its_parameters():
+    params = {
+        "blocks": {"q": {"kernel": jnp.ones((1, 4, 4))}},
+        "embed": {"table": jnp.ones((3, 4))},
+    }
+    tx = make_optimizer(OptimConfig(name="muon"), 4)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    rows = NamedSharding(mesh, PartitionSpec("fsdp"))
+    places = jax.tree.map(lambda _: rows, params)
+    placed = sharding.optimizer_shardings(tx, params, places, mesh)
+    state = jax.eval_shape(tx.init, params)
+    assert jax.tree.structure(placed) == jax.tree.structure(state)
+    for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(placed), strict=True):
+        assert (place == rows) == (leaf.ndim > 1)

@@ -1,0 +1,40 @@
+"""SafeSteer on bases that unlearnt to refuse: at which refusal mass does it stop to help?
+
+Claim (check 14 of our notes): with the base's refusal mass at 1e-6 or less the method should fail
+to move attack success, since its gradient is scaled by that mass. Said before anything was run:
+
+- a base's refusal mass is at most 1e-6 if both the mean probability of S as the first answer token
+  and the summed probability of beginning with a refusal or a warning are (validation attacks, plain
+  and wrapped); a sampled refusal rate of 0 is not enough;
+- the claim fails if, from such a base, attack success on held-out attacks still falls by at least
+  half; it holds if it falls by less than a tenth of the fall from the intact base at every such
+  one; in between it is reported as neither;
+- if the forgetting never gets to 1e-6, or the intact base itself is not moved, it stays open: then
+  `method.forget` needs longer pieces, and the threshold is all there is to report;
+- the threshold is the largest starting mass at which the fall is less than that tenth. With 128
+  attacks a tenth of the fall is about one standard error, so it needs several worlds and seeds.
+  A base that lost its coherence or its tasks on the way (`coherent_start`, `capability_start`) says
+  nothing about the signal and is to be named beside it.
+
+One run is one world and one seed. It resumes where it stopped; the answer is
+`artifacts/vanishing.json`:
+
+  jaxsafety run --config=configs/safesteer/vanishing.py --workdir=runs/vanishing/0-0
+  jaxsafety run --config=configs/safesteer/vanishing.py:seed=1 --workdir=runs/vanishing/0-1
+"""
+
+from configs import common
+from jaxsafety.methods.safesteer_vanishing import VanishingConfig
+
+
+def get_config(arg=""):
+    """`arg`: smoke, seed=N."""
+    arg = common.parse_arg(arg, smoke=False, seed=0)
+    method = VanishingConfig(base=common.organism_safesteer())
+    config = common.base("safesteer_vanishing", seed=arg.seed, method=method)
+    config.optim.lr = 3e-4
+    config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
+    if arg.smoke:
+        common.shrink(config, config.method.base)
+        config.method.update(forget=(1, 2), forget_rows=4, samples=1, attacks=4, others=2)
+    return config
