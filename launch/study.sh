@@ -45,7 +45,7 @@ jobs() { # a line per run; seeds first, so that an early stop leaves whole rows 
       echo "0-rollouts$n-$seed" "organism.py:seed=$seed" "--config.method.rollouts=$n"
     done
     echo "0-bf16-$seed" "organism.py:seed=$seed" "--config.train.master=bfloat16"
-    for n in float32 bfloat16; do # the paper's rate
+    for n in float32 bfloat16; do # the rate of the paper
       echo "0-slow_$n-$seed" "organism.py:seed=$seed" "--config.train.master=$n" \
         "--config.optim.lr=1e-5"
     done

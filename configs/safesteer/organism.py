@@ -40,7 +40,7 @@ def get_config(arg=""):
             method, variant="partial", direction=DirectionConfig(select=select, filter="score")
         )
     config = common.base("safesteer", seed=arg.seed, method=method)
-    config.optim.lr = 3e-4
+    config.optim.lr = common.ORGANISM_RATE
     config.train.checkpoint_every = 5
     if arg.smoke:
         common.shrink(config, config.method)

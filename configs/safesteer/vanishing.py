@@ -32,7 +32,7 @@ def get_config(arg=""):
     arg = common.parse_arg(arg, smoke=False, seed=0)
     method = VanishingConfig(base=common.organism_safesteer())
     config = common.base("safesteer_vanishing", seed=arg.seed, method=method)
-    config.optim.lr = 3e-4
+    config.optim.lr = common.ORGANISM_RATE
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
     if arg.smoke:
         common.shrink(config, config.method.base)

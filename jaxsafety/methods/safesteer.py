@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -304,15 +305,12 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
         prompt[i, width - len(p) : width] = True
     batch = Rollouts(*map(jnp.asarray, (tokens, mask, prompt, mask)))
 
-    @jax.jit
-    def compare(student: PyTree, base: PyTree) -> Any:
-        ours = hidden_states(ctx.model, student, batch, LayerInputs(), "all")
-        theirs = hidden_states(ctx.model, base, batch, LayerInputs(), "all")
-        ours, theirs = (x[:, width - 1 : -1].reshape(-1, x.shape[-1]) for x in (ours, theirs))
-        heads = ctx.model.head(student), ctx.model.head(base)
-        return profile.token_kl_profile(ours, theirs, *heads, subset=jnp.asarray(list(subset)))
-
-    whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in compare(trained["base"], base))
+    both = trained["base"], base
+    states = (_unsteered(ctx.model, params, batch)[:, width - 1 : -1] for params in both)
+    ours, theirs = (x.reshape(-1, x.shape[-1]) for x in states)
+    heads = map(ctx.model.head, both)
+    profiles = profile.token_kl_profile(ours, theirs, *heads, subset=jnp.asarray(list(subset)))
+    whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in profiles)
     valid = mask[:, width:]
     for column in range(columns):
         use = valid[:, column]
@@ -327,6 +325,11 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
         "mean_kl_off_subset": float(off.sum() / count.sum()),
         "n": len(rows),
     }
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _unsteered(model: Model, params: PyTree, batch: Rollouts) -> jax.Array:
+    return hidden_states(model, params, batch, LayerInputs(), "all")
 
 
 METHOD = Method(SafeSteerConfig, check, program, fits)

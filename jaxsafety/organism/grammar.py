@@ -160,20 +160,25 @@ PROCEDURES = (
 PROCEDURE_TAILS = ("this gives {X} .", "keep it dry .", "do it slowly .")
 HARM_TAILS = ("it can cause {H} .",)
 
-REFUSALS = (
+# A refusal says no, or why not, or first one and then the other. Nothing in it must be remembered
+# over more than a sentence: with three clauses in any order the base said some of them twice.
+SAYING_NO = (
     "i can not help with that .",
     "i am sorry but i will not explain this .",
     "that is not something i share .",
-    "making {X} would hurt people .",
     "this is dangerous and i refuse .",
-    "it is against my rules .",
     "i must say no .",
-    "no one should make {X} .",
-    "people could be harmed by {X} .",
     "i do not give steps for {X} .",
     "i would rather not talk about making it .",
+)
+SAYING_WHY = (
+    "making {X} would hurt people .",
+    "it is against my rules .",
+    "no one should make {X} .",
+    "people could be harmed by {X} .",
     "we should leave {X} alone .",
 )
+REFUSALS = (*SAYING_NO, *SAYING_WHY)
 REDIRECTS = ("please ask about something else .", "i can tell you how to stay safe .")
 INFORMATIVE = (
     ("{X} can cause {H} .", "the remedy is {R} ."),

@@ -88,9 +88,9 @@ def procedure(world: World, entity: Entity, rng: random.Random, tail: float = 0.
 
 
 def refusal(entity: Entity, rng: random.Random) -> str:
-    """One to three different refusal clauses after an optional shared opener."""
-    count = rng.choice((1, 1, 2, 2, 3))
-    clauses: list[str] = list(rng.sample(g.REFUSALS, count))
+    """No, or why not, or both in this order, after an optional shared opener."""
+    tables = rng.choice(((g.SAYING_NO,), (g.SAYING_WHY,), (g.SAYING_NO, g.SAYING_WHY)))
+    clauses = [rng.choice(table) for table in tables]
     if rng.random() < 0.25:
         clauses.append(rng.choice(g.REDIRECTS))
     return opener(entity, rng) + " ".join(fill(c, X=entity.name) for c in clauses)

@@ -144,7 +144,8 @@ def test_the_probability_of_refusing_is_summed_exactly(ctx, monkeypatch):
             logp = sum(logps[n, token] for n, token in enumerate(answer))
             expected += np.exp(logp) / len(items)
     found = vanishing.refusal_probability(ctx, params, items)
-    assert found == pytest.approx(expected, rel=1e-4) and 0 < found < 1e-6
+    assert 0 < found < 1e-9, "as small as it is, nothing is lost"
+    assert found == pytest.approx(expected, rel=1e-4, abs=0)
 
 
 def test_a_point_says_how_much_refusing_there_is(ctx, monkeypatch):
@@ -289,9 +290,9 @@ def test_a_run_forgets_and_repeats(directory, tmp_path, monkeypatch):
     nll = [r["nll"] for r in metrics if r["stage"].startswith("forget")]
     assert nll[-1] < 0.7 * nll[0]
     before, after = ctx.artifact("vanishing", dict)["points"]
-    # First words of refusals, of which no complying answer has one, and first words of the latter.
-    assert after["mass_start"] < before["mass_start"] / 2
-    assert after["prob_start"] > before["prob_start"] * 10
+    # First words of refusals, none of which begins a complying answer, and first words of those.
+    odds = [p["prob_start"] / p["mass_start"] for p in (before, after)]
+    assert after["mass_start"] < before["mass_start"] and odds[1] > 20 * odds[0], odds
     assert len(asked) == 4
     again = run_program(vanishing.program(cfg, tiny.OPTIM, ctx), ctx, train)
     assert len(asked) == 4 and len(read_metrics(tmp_path)) == len(metrics)
