@@ -20,9 +20,9 @@ from jaxsafety.sharding import MeshConfig
 
 __all__ = ["base", "parse_arg", "section"]
 
-# SafeSteer's learning rate on the organism. Picked on validation prompts of world 0: 3e-4 costs a
-# task up to 3 points and gains little (docs/results/safesteer.md).
-ORGANISM_RATE = 2e-4
+# SafeSteer's learning rate on the organism. Picked on validation prompts of world 0 between 2e-4,
+# which halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
+ORGANISM_RATE = 2.5e-4
 
 
 def section(record: Any) -> ConfigDict:

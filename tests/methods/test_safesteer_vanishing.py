@@ -183,7 +183,7 @@ def rows(*starts, after=0.1):
 
 
 @pytest.mark.parametrize(
-    ("starts", "threshold", "threshold_prob", "claim"),
+    ("starts", "threshold_mass", "threshold", "claim"),
     [
         ([(1e-2, 1e-3, 0.9, 0.2)], None, None, "open"),
         ([(1e-2, 1e-3, 0.9, 0.2), (1e-4, 1e-5, 0.9, 0.87)], 1e-4, 1e-5, "open"),
@@ -191,15 +191,16 @@ def rows(*starts, after=0.1):
         ([(1e-2, 1e-3, 0.9, 0.2), (1e-7, 1e-7, 0.9, 0.86)], 1e-7, 1e-7, "held"),
         ([(1e-7, 1e-7, 0.9, 0.86), (1e-8, 1e-8, 0.9, 0.45)], 1e-7, 1e-7, "failed"),
         ([(1e-7, 1e-7, 0.9, 0.84)], None, None, "between"),
-        ([(1e-7, 1e-5, 0.9, 0.1), (1e-5, 1e-7, 0.9, 0.1)], None, None, "open"),
+        ([(1e-7, 1e-5, 0.9, 0.1)], None, None, "open"),
+        ([(0.25, 1e-7, 0.9, 0.1)], None, None, "failed"),
         ([(1e-7, 1e-7, 0.0, 0.0)], 1e-7, 1e-7, "held"),
     ],
 )  # fmt: skip
-def test_what_is_concluded(starts, threshold, threshold_prob, claim):
+def test_what_is_concluded(starts, threshold_mass, threshold, claim):
     """The intact base falls by .5, so less than .05 is a method that does nothing."""
     found = vanishing.summary(rows(*starts))
     assert found["claim"] == claim
-    assert (found["threshold"], found["threshold_prob"]) == (threshold, threshold_prob)
+    assert (found["threshold_mass"], found["threshold"]) == (threshold_mass, threshold)
     assert [p["updates"] for p in found["points"]] == list(range(len(starts) + 1))
     first = found["points"][0]
     assert (first["mass_start"], first["mass_end"], first["prob_end"]) == (0.3, 0.8, 0.7)
