@@ -1,8 +1,8 @@
 """SafeSteer on bases that unlearnt to refuse: at which refusal mass does it stop to help?
 
 Claim (check 14 of our notes): with the base's refusal mass at 1e-6 or less the method should fail
-to move attack success, since its gradient is scaled by that mass. Said before any
-but smoke runs, which showed what S holds and no attack success:
+to move attack success, since its gradient is scaled by that mass. Said before any run but a smoke
+test of two updates, which showed what S holds:
 
 - a base's refusal mass is the exactly summed probability that its answer begins with a refusal or a
   warning (`prob` in the artifact), mean over validation attacks, plain and wrapped. Not the mass on
@@ -38,5 +38,5 @@ def get_config(arg=""):
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
     if arg.smoke:
         common.shrink(config, config.method.base)
-        config.method.update(forget=(1, 2), forget_rows=4, samples=1, attacks=4, others=2)
+        config.method.update(forget=(1,), forget_rows=4, samples=1, attacks=4, others=2)
     return config
