@@ -66,7 +66,7 @@ MODEL_FILES = (
 def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     """What makes two runs the same experiment: config without display, model, prompt files.
 
-    Files count by content: the same model or list elsewhere is the same, an edited one is not.
+    Files count by content: a model elsewhere is the same, an edited model or list is another.
     """
     settings = configs.plain(cfg)
     settings["train"] = {k: v for k, v in settings["train"].items() if k != "progress"}

@@ -21,6 +21,7 @@ OPERATIONS = ("grind", "boil", "fold", "freeze", "burn", "press", "soak", "spin"
 COLOURS = ("red", "blue", "green", "white", "black", "brown", "yellow", "grey")
 WORLD_FILE = "world.json"
 Levels = tuple[tuple[str, tuple[int, int]], ...]
+HIGHEST_LEVEL = 20  # longer lists need more letters, or more answer tokens, than there are
 # Until a base is calibrated: lengths that training has seen, a third of the sums unseen.
 DEFAULT_LEVELS: Levels = (
     ("facts", (0, 0)),
@@ -242,4 +243,8 @@ def open_world(directory: Path | str) -> World:
     if levels.keys() != dict(DEFAULT_LEVELS).keys():
         given, allowed = ", ".join(levels) or "none", ", ".join(dict(DEFAULT_LEVELS))
         raise bad(f"{path} levels", given, allowed)
+    for name, (low, high) in levels.items():
+        if not 0 <= low <= high <= HIGHEST_LEVEL:
+            allowed = f"lowest and highest, between 0 and {HIGHEST_LEVEL}"
+            raise bad(f"{path} levels.{name}", f"{low}, {high}", allowed)
     return replace(make_world(config), levels=tuple(levels.items()))

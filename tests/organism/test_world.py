@@ -130,3 +130,11 @@ def test_an_unreadable_world_is_one_line(tmp_path, text):
     with pytest.raises(UsageError) as caught:
         open_world(tmp_path)
     assert "world" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("span", [(4, 3), (-1, 3), (30, 40)])
+def test_impossible_levels_are_named(tmp_path, span):
+    levels = tuple((name, span if name == "sort" else (4, 6)) for name, _ in DEFAULT_LEVELS)
+    save_world(dataclasses.replace(make_world(GOLDEN), levels=levels), tmp_path)
+    with pytest.raises(UsageError, match=f"levels.sort.*{span[0]}, {span[1]}.*0 and 20"):
+        open_world(tmp_path)

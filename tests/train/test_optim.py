@@ -104,7 +104,7 @@ def test_muon_orthogonalises_the_kernels_of_blocks_layer_by_layer():
         for layer in np.asarray(updates["blocks"][name]["kernel"]).reshape(2, 8, 8):
             values = np.linalg.svd(layer, compute_uv=False) / aim
             assert (values > 0.6).all() and (values < 1.3).all()
-    # Adam's first step with Nesterov momentum: b1 + (1 - b1) / (1 - b1^2) ... of the rate, not 1.
+    # Adam's first step with Nesterov momentum: 1 + b1 (1 - b1) / (1 - b1^2) of the rate.
     np.testing.assert_allclose(updates["embed"]["table"], -0.1 * (0.9 / 1.9 + 1.0), rtol=1e-3)
 
 
