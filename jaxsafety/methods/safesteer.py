@@ -34,7 +34,7 @@ from jaxsafety.data.chat import encode_prompt, post_instruction
 from jaxsafety.data.pipeline import indices
 from jaxsafety.errors import bad
 from jaxsafety.losses import profile
-from jaxsafety.losses.divergence import VARIANTS, divergence
+from jaxsafety.losses.divergence import VARIANTS, check_subset, divergence
 from jaxsafety.losses.logprobs import shift
 from jaxsafety.losses.weights import normalise
 from jaxsafety.methods.safesteer_changed import changed
@@ -138,9 +138,9 @@ def fits(
     if cfg.variant == "topk" and cfg.topk > model.config.vocab_size:
         raise bad("method.topk", cfg.topk, f"at most the vocabulary of {model.config.vocab_size}")
     names = jax.tree.map(len, model.axes, is_leaf=lambda x: isinstance(x, tuple))
-    both = {"base": names, "teacher": names}
-    chosen, _ = trees.partition(both, cfg.trainable, field="method.trainable")
-    if jax.tree.leaves(chosen["teacher"]):
+    every = {"base": names, "teacher": names, "steering": {"add": 2}, "safety_tokens": {"ids": 1}}
+    chosen, _ = trees.partition(every, cfg.trainable, field="method.trainable")
+    if jax.tree.leaves({**chosen, "base": None}):
         raise bad("method.trainable", cfg.trainable, "regexes over base/ alone: the teacher stays")
     post_instruction(tokenizer)
     said, votes = cfg.direction.max_tokens, cfg.tokens.votes.horizon
@@ -164,10 +164,8 @@ def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     subset = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))
     ctx.log(f"token set of {len(subset['ids'])}: {' '.join(subset['tokens'])}")
     batches = rollout_batches(cfg, ctx)
-    loss = localized_loss(
-        ctx.model, cfg, subset["ids"], teacher, found["steer"], sharding.rows(ctx.mesh)
-    )
-    start = {**ctx.variables, "base": base, "teacher": base}
+    loss = localized_loss(ctx.model, cfg, found["steer"], sharding.rows(ctx.mesh))
+    start = {**ctx.variables, **frozen_teacher(base, teacher, subset["ids"])}
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
     ctx.artifact("mass", lambda: mass_on(ctx, trained, subset["ids"], teacher, cfg.variant))
     ctx.artifact("position_kl", lambda: position_kl(ctx, trained, subset["ids"]))
@@ -210,25 +208,33 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
     return batches
 
 
-def localized_loss(
-    model: Model,
-    cfg: SafeSteerConfig,
-    subset: Sequence[int],
-    teacher: LayerInputs,
-    steer: str,
-    shards: int = 1,
-) -> LossFn:
+def frozen_teacher(params: PyTree, teacher: LayerInputs, subset: Sequence[int]) -> Variables:
+    """The variables that the loss reads and never trains: teacher, steering [L,D], S [C].
+
+    S and the steering are variables and no constants of the loss, so that one compiled step serves
+    every direction and every set of the same size.
+
+    Raises:
+      UsageError: a set that is empty or not a set of ids.
+    """
+    vocab = params["embed"]["table"].shape[0]
+    ids = check_subset(subset, vocab)
+    return {"teacher": params, "steering": {"add": teacher.add}, "safety_tokens": {"ids": ids}}
+
+
+def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int = 1) -> LossFn:
     """Eq. 6-7: divergence from the steered teacher on S at every position of the student's answer.
 
-    `shards`: devices that the rows of a batch are split over. Metrics: mass on S at the first
-    answer position, of student and teacher; a rollout counts as much as in the loss.
+    `shards`: devices that the rows of a batch are split over. The frozen variables hold those of
+    `frozen_teacher`. Metrics: mass on S at the first answer position, of student and teacher; a
+    rollout counts as much as in the loss.
     """
-    ids = jnp.asarray(subset, jnp.int32)
 
     def loss(params: PyTree, frozen: PyTree, batch: Rollouts, key: jax.Array) -> Any:
         student = params["base"]
         if "base" in frozen:  # the part of it that is not trained
             student = trees.combine(student, frozen["base"])
+        teacher, ids = LayerInputs(**frozen["steering"]), frozen["safety_tokens"]["ids"]
         ours = hidden_states(model, student, batch, LayerInputs(), "all")
         theirs = hidden_states(model, frozen["teacher"], batch, teacher, steer)
         theirs = jax.lax.stop_gradient(theirs)

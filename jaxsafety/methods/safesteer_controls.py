@@ -108,9 +108,8 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     found = ctx.artifact("direction", lambda: find_direction(cfg.base.direction, ctx))
     teacher = safesteer.steering(found, ctx.model.config.num_layers)
     voted = ctx.artifact("token_set", lambda: find_tokens(cfg.base.tokens, ctx, found))
-    start = {**ctx.variables, "teacher": ctx.variables["base"]}
     measure = measurement(cfg, ctx, voted["ids"])
-    ctx.artifact("curve.base.0", lambda: measure(start["base"]))
+    ctx.artifact("curve.base.0", lambda: measure(ctx.variables["base"]))
     first: Variables | None = None
     for name, arm in arms(cfg).items():
         subset = voted
@@ -118,16 +117,16 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             subset = ctx.artifact(
                 f"token_set.{name}", lambda tokens=arm.tokens: find_tokens(tokens, ctx, found)
             )
-        loss = safesteer.localized_loss(
-            ctx.model, arm, subset["ids"], teacher, found["steer"], sharding.rows(ctx.mesh)
-        )
+        loss = safesteer.localized_loss(ctx.model, arm, found["steer"], sharding.rows(ctx.mesh))
+        frozen = safesteer.frozen_teacher(ctx.variables["base"], teacher, subset["ids"])
         batches = watched(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
+        start = {**ctx.variables, **frozen}
         trained = yield Stage(
             f"distil.{name}", loss, arm.trainable, batches, arm.steps, optim, start=start
         )
         ctx.artifact(f"curve.{name}.{arm.steps}", lambda v=trained: measure(v["base"]))
         first = trained if first is None else first
-    return first if first is not None else start
+    return first if first is not None else ctx.variables
 
 
 def watched(

@@ -91,15 +91,14 @@ def program(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> Program:
     found = ctx.artifact("direction", lambda: find_direction(cfg.base.direction, ctx))
     teacher = safesteer.steering(found, ctx.model.config.num_layers)
     voted = ctx.artifact("token_set", lambda: find_tokens(cfg.base.tokens, ctx, found))
-    loss = safesteer.localized_loss(
-        ctx.model, cfg.base, voted["ids"], teacher, found["steer"], sharding.rows(ctx.mesh)
-    )
+    loss = safesteer.localized_loss(ctx.model, cfg.base, found["steer"], sharding.rows(ctx.mesh))
     batches = safesteer.rollout_batches(cfg.base, ctx)
     distil = (loss, cfg.base.trainable, batches, cfg.base.steps, optim)
     measure = measurement(cfg, ctx, voted["ids"])
     comply = language_model_loss(ctx.model)
     unlearn = OptimConfig(lr=cfg.forget_lr, schedule="constant", warmup=0.0)
-    start = {**ctx.variables, "teacher": ctx.variables["base"]}
+    frozen = safesteer.frozen_teacher(ctx.variables["base"], teacher, voted["ids"])
+    start = {**ctx.variables, **frozen}
     first, points = start, []
     for done, updates in itertools.pairwise((0, 0, *cfg.forget)):
         if updates:

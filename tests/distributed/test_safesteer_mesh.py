@@ -43,7 +43,7 @@ def train(directory, workdir, shape, on_policy):
     ctx = tiny.context(directory, workdir, mesh=sharding.make_mesh(MeshConfig(*shape)))
     cfg = dataclasses.replace(tiny.METHOD, rollouts=4)
     layers = tiny.teacher(ctx.model)
-    loss = safesteer.localized_loss(ctx.model, cfg, SUBSET, layers, "prompt")
+    loss = safesteer.localized_loss(ctx.model, cfg, "prompt")
     batches = safesteer.rollout_batches(cfg, ctx) if on_policy else fixed
     seen = []
 
@@ -53,7 +53,7 @@ def train(directory, workdir, shape, on_policy):
         return batch
 
     base = ctx.variables["base"]
-    start = {"base": tiny.student(base), "teacher": base}
+    start = {"base": tiny.student(base), **safesteer.frozen_teacher(base, layers, SUBSET)}
     stage = Stage("distil", loss, ("base/.*",), recorded, 2, DESCENT)
     final = run_stage(stage, start, ctx, TRAIN)
     rows = [[row[name] for name in METRICS] for row in read_metrics(workdir)]

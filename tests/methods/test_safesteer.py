@@ -42,8 +42,13 @@ def config(**changes):
 @lru_cache(maxsize=8)
 def compiled(model, cfg, steer):
     """The loss with its gradients, one program for all batches."""
-    loss = safesteer.localized_loss(model, cfg, SUBSET, tiny.teacher(model), steer)
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    loss = safesteer.localized_loss(model, cfg, steer)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True, allow_int=True))
+
+
+def frozen_of(model, base, layers=None):
+    """What the loss reads and never trains."""
+    return safesteer.frozen_teacher(base, layers or tiny.teacher(model), SUBSET)
 
 
 def value_and_grads(loaded, cfg, steer="all", batch=None):
@@ -51,7 +56,7 @@ def value_and_grads(loaded, cfg, steer="all", batch=None):
     model, base, student, rollouts = loaded
     compute = compiled(model, cfg, steer)
     batch = rollouts if batch is None else batch
-    (value, metrics), grads = compute({"base": student}, {"teacher": base}, batch, KEY)
+    (value, metrics), grads = compute({"base": student}, frozen_of(model, base), batch, KEY)
     return value, metrics, *grads
 
 
@@ -102,8 +107,8 @@ def test_the_loss_is_the_dense_formula(loaded, logits, monkeypatch, variant, kin
     monkeypatch.setattr(safesteer, "hidden_states", STATES)
     model, base, student, batch = loaded
     cfg = config(variant=variant, divergence=kind, topk=7)
-    loss = safesteer.localized_loss(model, cfg, SUBSET, tiny.teacher(model), steer)
-    value, _ = loss({"base": student}, {"teacher": base}, batch, KEY)
+    loss = safesteer.localized_loss(model, cfg, steer)
+    value, _ = loss({"base": student}, frozen_of(model, base), batch, KEY)
     expected = dense(batch, cfg, *logits[steer])
     assert abs(expected) > 1e-4
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
@@ -147,15 +152,17 @@ def test_steering_the_prompt_leaves_the_answer_s_own_positions(loaded):
 
 def test_no_gradient_reaches_the_teacher(loaded):
     _, _, grads, frozen = value_and_grads(loaded, config())
-    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves(frozen))
+    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves(frozen["teacher"]))
+    assert float(jnp.abs(frozen["steering"]["add"]).max()) == 0
     assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads))
 
 
 def test_at_the_teacher_itself_generalised_has_no_gradient(loaded):
     model, base, _, batch = loaded
-    loss = safesteer.localized_loss(model, config(), SUBSET, LayerInputs(), "all")
+    loss = safesteer.localized_loss(model, config(), "all")
+    unsteered = LayerInputs(add=jnp.zeros_like(tiny.teacher(model).add))
     (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        {"base": base}, {"teacher": base}, batch, KEY
+        {"base": base}, frozen_of(model, base, unsteered), batch, KEY
     )
     assert abs(value) < 1e-6
     assert all(float(jnp.abs(g).max()) < 1e-6 for g in jax.tree.leaves(grads))
