@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from jax.sharding import Mesh
+
     from jaxsafety.data.tokenizer import Tokenizer
     from jaxsafety.models.api import Model
 
@@ -19,14 +21,21 @@ __all__ = ["__version__", "export", "load"]
 
 
 def load(
-    path: str | Path, *, dtype: str = "float32", remat: str = "none"
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    remat: str = "none",
+    mesh: Mesh | None = None,
+    param_dtype: str = "float32",
 ) -> tuple[Model, Any, Tokenizer]:
     """Reads a Hugging Face directory.
 
     Args:
       path: directory with config.json, safetensors, tokenizer.json and usually a chat template.
-      dtype: compute dtype; parameters are float32 in any case.
+      dtype: compute dtype.
       remat: what the backward pass recomputes: none, full, dots.
+      mesh: where the parameters go, shard by shard; None is the default device.
+      param_dtype: float32 or bfloat16.
 
     Returns:
       (model, params, tokenizer).
@@ -44,7 +53,7 @@ def load(
 
         allowed = f"at most config.json's vocab_size {config.vocab_size}"
         raise bad("tokenizer.vocab_size", tokenizer.vocab_size, allowed)
-    model, params = hf.load(path, dtype=dtype, remat=remat)
+    model, params = hf.load(path, dtype=dtype, remat=remat, mesh=mesh, param_dtype=param_dtype)
     return model, params, tokenizer
 
 

@@ -52,7 +52,7 @@ def model_config(vocab_size: int) -> ModelConfig:
         mlp_dim=384,
         max_length=256,
         norm_eps=1e-6,
-        qk_norm=True,
+        qk_norm="head",
     )
 
 

@@ -21,7 +21,12 @@ METHODS = {
 
 MODELS = {
     "llama": "jaxsafety.models.llama:FAMILY",
-    "qwen3": "jaxsafety.models.qwen:FAMILY",
+    "mistral": "jaxsafety.models.mistral:FAMILY",
+    "qwen2": "jaxsafety.models.qwen:QWEN2",
+    "qwen3": "jaxsafety.models.qwen:QWEN3",
+    "gemma2": "jaxsafety.models.gemma:GEMMA2",
+    "gemma3_text": "jaxsafety.models.gemma:GEMMA3",
+    "olmo2": "jaxsafety.models.olmo:FAMILY",
 }
 
 JUDGES = {

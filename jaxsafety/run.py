@@ -90,7 +90,10 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     check_owner(workdir, cfg, fingerprint)
     import jaxsafety
 
-    model, params, tokenizer = jaxsafety.load(path, dtype=source.dtype, remat=source.remat)
+    several = mesh if mesh.size > 1 else None
+    model, params, tokenizer = jaxsafety.load(
+        path, dtype=source.dtype, remat=source.remat, mesh=several
+    )
     method.fits(method_config, optim, model, tokenizer, place)
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)

@@ -33,9 +33,23 @@ TINY = ModelConfig(
 )
 
 
+GEMMA: dict[str, Any] = dict(
+    norms="both", norm_offset=True, activation="gelu", query_scale=0.25, embed_scale=32**0.5
+)
+FAMILIES: dict[str, dict[str, Any]] = {  # what makes each family one
+    "llama": {},
+    "mistral": dict(windows=(5, 5, 5)),
+    "qwen2": dict(attention_bias="qkv"),
+    "qwen3": dict(qk_norm="head"),
+    "gemma2": dict(**GEMMA, windows=(5, 0, 5), attention_cap=3.0, logit_cap=4.0),
+    "gemma3_text": dict(**GEMMA, qk_norm="head", windows=(5, 5, 0), local_theta=100.0),
+    "olmo2": dict(qk_norm="width", norms="post"),
+}
+
+
 def tiny_config(family: str = "llama", **changes: Any) -> ModelConfig:
     """A config of some ten thousand parameters; `changes` replace fields."""
-    return dataclasses.replace(TINY, family=family, qk_norm=family == "qwen3", **changes)
+    return dataclasses.replace(TINY, family=family, **{**FAMILIES[family], **changes})
 
 
 def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> tuple[Model, Any]:
@@ -45,7 +59,7 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> tuple[Mo
     shows up in a comparison.
 
     Args:
-      family: llama or qwen3.
+      family: a name of `FAMILIES`.
       seed: of the parameters.
       changes: fields of `ModelConfig` to replace.
 
@@ -70,7 +84,7 @@ def random_checkpoint(
 
     Args:
       path: directory to write.
-      family: llama or qwen3.
+      family: a name of `FAMILIES`.
       seed: of the parameters.
       changes: fields of `ModelConfig` to replace.
 

@@ -42,6 +42,7 @@ def divergence(
     topk: int = 50,
     train_head: bool | None = None,
     shards: int = 1,
+    cap: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted divergence of the student's next-token distribution from the teacher's.
 
@@ -66,6 +67,7 @@ def divergence(
       train_head: True or False forces or refuses a gradient for `head_s` (it costs a matmul and a
         [D,V] buffer); None gives one when `head_s` is being differentiated.
       shards: devices the rows are split over (data x fsdp), so that every chunk uses all of them.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       (sum over rows of weight * value, values [N]); the values carry no gradient.
@@ -96,7 +98,7 @@ def divergence(
         head_t = jnp.asarray(head_t).astype(teacher.dtype)  # once, not per chunk
     spec = fused.Spec(
         terms=_terms,
-        options=Options(variant, kind, topk),
+        options=(Options(variant, kind, topk), cap),
         chunk=chunks.rows_per_chunk(chunk, vocab, shards),
         shards=shards,
         train_head=train_head,
@@ -141,18 +143,20 @@ def membership(ids: jax.Array, vocab: int) -> jax.Array:
 
 
 def _terms(
-    options: Options,
+    options: tuple[Options, float],
     student: jax.Array,
     head: jax.Array,
     teacher: jax.Array,
     constants: tuple[jax.Array | None, jax.Array | None],
     gradient: bool,
 ) -> fused.Terms:
+    which, cap = options
     head_t, member = constants
     if head_t is None:
-        both = fused.logits(jnp.stack([student, teacher.astype(student.dtype)]), head)
+        both = fused.logits(jnp.stack([student, teacher.astype(student.dtype)]), head, cap)
         ours, theirs = both[0], both[1]
     else:
-        ours, theirs = fused.logits(student, head), fused.logits(teacher, head_t)
-    value, slope = divergence_terms(options, ours, theirs, member, gradient)
+        ours, theirs = fused.logits(student, head, cap), fused.logits(teacher, head_t, cap)
+    value, slope = divergence_terms(which, ours, theirs, member, gradient)
+    slope = None if slope is None else fused.uncapped(slope, ours, cap)
     return fused.Terms(value, {}, slope)

@@ -60,11 +60,20 @@ class Sums(NamedTuple):
     head: jax.Array | None
 
 
-def logits(hidden: jax.Array, head: jax.Array) -> jax.Array:
-    """[...,D] x [D,V] -> [...,V], multiplied in the dtype of `hidden`, summed in float32."""
+def logits(hidden: jax.Array, head: jax.Array, cap: float = 0.0) -> jax.Array:
+    """[...,D] x [D,V] -> [...,V], multiplied in the dtype of `hidden`, summed in float32.
+
+    `cap`: c of c tanh(x / c), as Gemma 2 has it; 0 is none.
+    """
     exact = jnp.promote_types(jnp.float32, hidden.dtype)  # float64 stays float64
     head = head.astype(hidden.dtype)
-    return jnp.einsum("...d,dv->...v", hidden, head, preferred_element_type=exact)
+    x = jnp.einsum("...d,dv->...v", hidden, head, preferred_element_type=exact)
+    return cap * jnp.tanh(x / cap) if cap else x
+
+
+def uncapped(gradient: jax.Array, logits: jax.Array, cap: float) -> jax.Array:
+    """The gradient by what was capped, from the gradient by the capped logits."""
+    return gradient * (1.0 - jnp.square(logits / cap)) if cap else gradient
 
 
 def evaluate(

@@ -49,6 +49,7 @@ def token_logp(
     *,
     chunk: int | None = None,
     shards: int = 1,
+    cap: float = 0.0,
 ) -> jax.Array:
     """Log-probability of each token given what precedes it.
 
@@ -61,6 +62,7 @@ def token_logp(
       tokens: [B,T] int.
       chunk: rows whose logits are alive at once; None chooses.
       shards: devices the rows are split over.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       [B,T] float32 log p(tokens[:, t]), 0 at t = 0.
@@ -70,7 +72,7 @@ def token_logp(
     rows, targets, used = shift(hidden, tokens, used)
     size = chunks.rows_per_chunk(chunk, head.shape[1], shards)
     return unshift(
-        _logp(fused.Spec(_nll_terms, None, size, shards), rows, head, used, targets), batch
+        _logp(fused.Spec(_nll_terms, cap, size, shards), rows, head, used, targets), batch
     )
 
 
@@ -83,6 +85,7 @@ def nll(
     chunk: int | None = None,
     train_head: bool | None = None,
     shards: int = 1,
+    cap: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weighted negative log-likelihood: the loss of pretraining and SFT.
 
@@ -98,20 +101,26 @@ def nll(
       chunk: rows whose logits are alive at once; None chooses.
       train_head: see `divergence`.
       shards: devices the rows are split over.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       (sum of weight * -log p, {"nll", "accuracy"}: weighted sums without gradient).
     """
     rows, targets, weight = shift(hidden, tokens, weight)
     size = chunks.rows_per_chunk(chunk, head.shape[1], shards)
-    spec = fused.Spec(_nll_terms, None, size, shards, train_head)
+    spec = fused.Spec(_nll_terms, cap, size, shards, train_head)
     loss, _, extras = fused.fused(spec, rows, head, weight, targets)
     right = jnp.sum(jax.lax.stop_gradient(weight) * extras["right"])
     return loss, {"nll": jax.lax.stop_gradient(loss), "accuracy": right}
 
 
 def subset_logps(
-    hidden: jax.Array, head: jax.Array, subset: Any, *, chunk: int | None = None
+    hidden: jax.Array,
+    head: jax.Array,
+    subset: Any,
+    *,
+    chunk: int | None = None,
+    cap: float = 0.0,
 ) -> jax.Array:
     """Full-vocabulary log-probabilities of a few tokens, without gradient.
 
@@ -120,6 +129,7 @@ def subset_logps(
       head: [D,V].
       subset: [C] ids.
       chunk: rows whose logits are alive at once; None chooses.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       [N,C] float32.
@@ -129,22 +139,25 @@ def subset_logps(
     """
     ids = check_subset(subset, head.shape[1])
     size = chunks.rows_per_chunk(chunk, head.shape[1])
-    return _reduced(_pick_logps, size, hidden, head, ids)
+    return _reduced(_pick_logps, size, cap, hidden, head, ids)
 
 
-def entropy(hidden: jax.Array, head: jax.Array, *, chunk: int | None = None) -> jax.Array:
+def entropy(
+    hidden: jax.Array, head: jax.Array, *, chunk: int | None = None, cap: float = 0.0
+) -> jax.Array:
     """Entropy of the next-token distribution in nats, without gradient.
 
     Args:
       hidden: [N,D].
       head: [D,V].
       chunk: rows whose logits are alive at once; None chooses.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       [N] float32.
     """
     size = chunks.rows_per_chunk(chunk, head.shape[1])
-    return _reduced(_entropy, size, hidden, head, None)
+    return _reduced(_entropy, size, cap, hidden, head, None)
 
 
 def _pick_logps(logits: jax.Array, ids: jax.Array) -> jax.Array:
@@ -156,13 +169,15 @@ def _entropy(logits: jax.Array, _: None) -> jax.Array:
     return -jnp.sum(jnp.exp(logp) * logp, axis=-1)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _reduced(reduce: Any, chunk: int, hidden: jax.Array, head: jax.Array, extra: Any) -> jax.Array:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _reduced(
+    reduce: Any, chunk: int, cap: float, hidden: jax.Array, head: jax.Array, extra: Any
+) -> jax.Array:
     """`reduce(logits [R,V], extra) -> [R,...]` over all rows."""
 
     def body(carry: None, weight: jax.Array, rows: jax.Array) -> tuple[None, jax.Array]:
         del weight
-        return carry, reduce(fused.logits(rows, head), extra)
+        return carry, reduce(fused.logits(rows, head, cap), extra)
 
     ones = jnp.ones((hidden.shape[0],), jnp.float32)
     hidden, head = jax.lax.stop_gradient((hidden, head))  # the loop has no reverse mode
@@ -170,22 +185,22 @@ def _reduced(reduce: Any, chunk: int, hidden: jax.Array, head: jax.Array, extra:
 
 
 def _nll_terms(
-    options: None,
+    options: float,
     hidden: jax.Array,
     head: jax.Array,
     targets: jax.Array,
     constants: None,
     gradient: bool,
 ) -> fused.Terms:
-    del options, constants
-    logits = fused.logits(hidden, head)
+    del constants
+    logits = fused.logits(hidden, head, options)
     norm = logsumexp(logits, axis=-1)
     mine = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
     right = (mine >= logits.max(axis=-1)).astype(logits.dtype)
     slope = None
     if gradient:
         hit = jnp.arange(logits.shape[1]) == targets[:, None]
-        slope = jnp.exp(logits - norm[:, None]) - hit
+        slope = fused.uncapped(jnp.exp(logits - norm[:, None]) - hit, logits, options)
     return fused.Terms(norm - mine, {"right": right}, slope)
 
 

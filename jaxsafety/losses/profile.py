@@ -21,7 +21,11 @@ from jaxsafety.losses.divergence import check_subset, membership
 
 
 def subset_mass(
-    hidden: jax.Array, head: jax.Array, subset: Any, chunk: int | None = None
+    hidden: jax.Array,
+    head: jax.Array,
+    subset: Any,
+    chunk: int | None = None,
+    cap: float = 0.0,
 ) -> jax.Array:
     """Total probability of a token subset.
 
@@ -30,6 +34,7 @@ def subset_mass(
       head: [D,V].
       subset: [C] ids.
       chunk: rows whose logits are alive at once; None chooses.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       [N] float32 in [0,1].
@@ -38,7 +43,7 @@ def subset_mass(
       UsageError: an empty or malformed subset.
     """
     member = membership(check_subset(subset, head.shape[1]), head.shape[1])
-    return _mass(hidden, head, member, chunks.rows_per_chunk(chunk, head.shape[1]))
+    return _mass(hidden, head, member, chunks.rows_per_chunk(chunk, head.shape[1]), cap)
 
 
 def token_kl_profile(
@@ -48,6 +53,7 @@ def token_kl_profile(
     head_t: jax.Array | None = None,
     subset: Any = None,
     chunk: int | None = None,
+    cap: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """KL(teacher || student) of each row, whole and conditioned on the tokens outside the subset.
 
@@ -58,6 +64,7 @@ def token_kl_profile(
       head_t: [D,V], or None for `head_s`.
       subset: [C] ids to leave out, fewer than V of them; None leaves out nothing.
       chunk: rows whose logits are alive at once; None chooses.
+      cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       (kl [N], kl_off_subset [N]), float32 nats; equal when `subset` is None.
@@ -73,21 +80,24 @@ def token_kl_profile(
             raise bad("token_set", f"{vocab} ids", f"fewer than the {vocab} of the vocabulary")
         member = membership(ids, vocab)
     size = chunks.rows_per_chunk(chunk, vocab)
-    return _profile(student, teacher, head_s, head_s if head_t is None else head_t, member, size)
+    head_t = head_s if head_t is None else head_t
+    return _profile(student, teacher, head_s, head_t, member, size, cap)
 
 
-@partial(jax.jit, static_argnums=3)
-def _mass(hidden: jax.Array, head: jax.Array, member: jax.Array, chunk: int) -> jax.Array:
+@partial(jax.jit, static_argnums=(3, 4))
+def _mass(
+    hidden: jax.Array, head: jax.Array, member: jax.Array, chunk: int, cap: float
+) -> jax.Array:
     def body(carry: None, weight: jax.Array, rows: jax.Array) -> tuple[None, jax.Array]:
         del weight
-        p = jax.nn.softmax(fused.logits(rows, head))
+        p = jax.nn.softmax(fused.logits(rows, head, cap))
         return carry, jnp.sum(jnp.where(member, p, 0), axis=-1)
 
     hidden, head = jax.lax.stop_gradient((hidden, head))  # the loop has no reverse mode
     return chunks.loop(body, None, _ones(hidden), hidden, chunk=chunk)[1]
 
 
-@partial(jax.jit, static_argnums=5)
+@partial(jax.jit, static_argnums=(5, 6))
 def _profile(
     student: jax.Array,
     teacher: jax.Array,
@@ -95,6 +105,7 @@ def _profile(
     head_t: jax.Array,
     member: jax.Array,
     chunk: int,
+    cap: float,
 ) -> tuple[jax.Array, jax.Array]:
     def forward_kl(ours: jax.Array, theirs: jax.Array, among: jax.Array) -> jax.Array:
         def logp(x: jax.Array) -> jax.Array:
@@ -105,7 +116,8 @@ def _profile(
 
     def body(carry: None, weight: jax.Array, rows: Any) -> tuple[None, Any]:
         del weight
-        ours, theirs = fused.logits(rows[0], head_s), fused.logits(rows[1], head_t)
+        ours = fused.logits(rows[0], head_s, cap)
+        theirs = fused.logits(rows[1], head_t, cap)
         whole = forward_kl(ours, theirs, jnp.ones_like(member))
         return carry, (whole, forward_kl(ours, theirs, ~member))
 

@@ -42,7 +42,10 @@ def language_model_loss(model: Model) -> LossFn:
     def loss(params: Any, frozen: Any, batch: TokenBatch, key: jax.Array) -> Any:
         base = params["base"]
         out = model.apply(base, batch.tokens, batch.positions, segments=batch.segments)
-        return nll(out.hidden, model.head(base), batch.tokens, batch.weight, train_head=True)
+        return nll(
+            out.hidden, model.head(base), batch.tokens, batch.weight,
+            train_head=True, cap=model.config.logit_cap,
+        )  # fmt: skip
 
     return loss
 

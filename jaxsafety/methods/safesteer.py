@@ -240,14 +240,15 @@ def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int =
         theirs = jax.lax.stop_gradient(theirs)
         rows, weight = shift(ours, batch.weight)
         head, frozen_head = model.head(student), model.head(frozen["teacher"])
+        cap = model.config.logit_cap
         value, _ = divergence(
             rows, theirs.reshape(rows.shape), head, frozen_head, weight, variant=cfg.variant,
-            subset=ids, kind=cfg.divergence, topk=cfg.topk, train_head=True, shards=shards,
+            subset=ids, kind=cfg.divergence, topk=cfg.topk, train_head=True, shards=shards, cap=cap,
         )  # fmt: skip
         last = batch.prompt.shape[1] - cfg.max_tokens - 1  # predicts the first answer token
         share = batch.weight.sum(axis=1)  # weighted sums, as the loss: accumulation adds them up
-        mass = jnp.sum(share * profile.subset_mass(ours[:, last], head, ids))
-        aim = jnp.sum(share * profile.subset_mass(theirs[:, last], frozen_head, ids))
+        mass = jnp.sum(share * profile.subset_mass(ours[:, last], head, ids, cap=cap))
+        aim = jnp.sum(share * profile.subset_mass(theirs[:, last], frozen_head, ids, cap=cap))
         return value, jax.lax.stop_gradient({"mass/student": mass, "mass/teacher": aim})
 
     return loss
@@ -315,7 +316,9 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     states = (_unsteered(ctx.model, params, batch)[:, width - 1 : -1] for params in both)
     ours, theirs = (x.reshape(-1, x.shape[-1]) for x in states)
     heads = map(ctx.model.head, both)
-    profiles = profile.token_kl_profile(ours, theirs, *heads, subset=jnp.asarray(list(subset)))
+    profiles = profile.token_kl_profile(
+        ours, theirs, *heads, subset=jnp.asarray(list(subset)), cap=ctx.model.config.logit_cap
+    )
     whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in profiles)
     valid = mask[:, width:]
     for column in range(columns):

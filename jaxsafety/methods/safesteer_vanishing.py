@@ -229,7 +229,7 @@ def summary(rows: Sequence[tuple[int, Mapping[str, Any], Mapping[str, Any]]]) ->
 def _told(model: Any, params: Any, batch: TokenBatch) -> jax.Array:
     """[B] log-probability of each row's tokens of positive weight, given what precedes them."""
     out = model.apply(params, batch.tokens, batch.positions, segments=batch.segments)
-    logp = token_logp(out.hidden, model.head(params), batch.tokens)
+    logp = token_logp(out.hidden, model.head(params), batch.tokens, cap=model.config.logit_cap)
     return jnp.where(batch.weight > 0, logp, 0.0).sum(axis=1)
 
 

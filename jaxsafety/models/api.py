@@ -21,6 +21,15 @@ from jaxsafety.errors import bad
 PyTree = Any
 DTYPES = ("float32", "bfloat16", "float16")
 REMATS = ("none", "full", "dots")
+SWITCHES = {
+    "qk_norm": ("none", "head", "width"),
+    "attention_bias": ("none", "qkv", "all"),
+    "norms": ("pre", "post", "both"),
+    "activation": ("silu", "gelu"),
+    "dtype": DTYPES,
+    "remat": REMATS,
+}
+LINEAR_SCALING = ("factor",)
 LLAMA3_SCALING = (
     "factor",
     "high_freq_factor",
@@ -33,7 +42,21 @@ LLAMA3_SCALING = (
 class ModelConfig:
     """Shape and switches of a decoder-only model; nothing about training.
 
-    `dtype` is the compute dtype; parameters keep their own. `remat` is "none", "full" or "dots".
+    Attributes:
+      rope_scaling: pairs of numbers, those of LLAMA3_SCALING, or of LINEAR_SCALING, or none.
+      qk_norm: RMS norm of queries and keys over "none", each "head", or the whole "width".
+      attention_bias: biases on "none", "qkv" or "all" projections of the attention.
+      norms: of each branch: "pre", "post", or "both" sides of attention and mlp.
+      norm_offset: norms multiply by 1 + scale, and scale starts at 0 (Gemma).
+      activation: of the mlp's gate, "silu" or "gelu" (the tanh approximation).
+      windows: how many tokens each layer looks back, itself included; 0 is all; () is all in all.
+      local_theta: RoPE base of layers with a window, unscaled; 0 is the same as everywhere.
+      attention_cap: c of c tanh(x / c) on attention scores; 0 is none.
+      logit_cap: the same on logits.
+      query_scale: what queries are multiplied by; 0 is head_dim ** -0.5.
+      embed_scale: what embeddings are multiplied by when looked up, not when they unembed.
+      dtype: the compute dtype; parameters keep their own.
+      remat: "none", "full" or "dots".
     """
 
     family: str
@@ -46,11 +69,20 @@ class ModelConfig:
     mlp_dim: int
     max_length: int
     rope_theta: float = 10_000.0
-    rope_scaling: tuple[tuple[str, float], ...] = ()  # the LLAMA3_SCALING pairs, or none
+    rope_scaling: tuple[tuple[str, float], ...] = ()
     norm_eps: float = 1e-5
     tie_embeddings: bool = True
-    qk_norm: bool = False
-    attention_bias: bool = False
+    qk_norm: str = "none"
+    attention_bias: str = "none"
+    norms: str = "pre"
+    norm_offset: bool = False
+    activation: str = "silu"
+    windows: tuple[int, ...] = ()
+    local_theta: float = 0.0
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
+    query_scale: float = 0.0
+    embed_scale: float = 1.0
     dtype: str = "float32"
     remat: str = "none"
 
@@ -112,7 +144,8 @@ class Model:
         attends causally within its own segment; None means one segment. With a cache the T tokens
         go to slots length..length+T and attend to cached slots of the same segment.
       head: `params -> [D,V]` unembedding kernel (the transposed embedding when tied).
-      unembed: `(params, hidden[...,D]) -> logits[...,V]` float32.
+      unembed: `(params, hidden[...,D]) -> logits[...,V]` float32, capped where the config says so
+        (losses, which multiply by `head` themselves, take `config.logit_cap`).
       axes: logical axis names per parameter, same structure as params.
       projections: name -> `Projection` of every linear that can carry an adapter.
     """
@@ -181,7 +214,8 @@ def build(config: ModelConfig) -> Model:
 
     def unembed(params: PyTree, hidden: jax.Array) -> jax.Array:
         kernel = head(params).astype(config.dtype)
-        return jnp.matmul(hidden.astype(config.dtype), kernel, preferred_element_type=jnp.float32)
+        x = jnp.matmul(hidden.astype(config.dtype), kernel, preferred_element_type=jnp.float32)
+        return config.logit_cap * jnp.tanh(x / config.logit_cap) if config.logit_cap else x
 
     specs = nn.get_partition_spec(jax.eval_shape(boxed, jax.random.key(0)))
     is_spec = lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)  # noqa: E731
@@ -200,10 +234,16 @@ def _validate(config: ModelConfig) -> None:
         raise bad("model.num_heads", config.num_heads, f"a multiple of {config.num_kv_heads}")
     if config.head_dim % 2:
         raise bad("model.head_dim", config.head_dim, "an even number (RoPE rotates pairs)")
-    if config.dtype not in DTYPES:
-        raise bad("model.dtype", config.dtype, ", ".join(DTYPES))
-    if config.remat not in REMATS:
-        raise bad("model.remat", config.remat, ", ".join(REMATS))
+    for name, allowed in SWITCHES.items():
+        if getattr(config, name) not in allowed:
+            raise bad(f"model.{name}", getattr(config, name), ", ".join(allowed))
+    for name in ("local_theta", "attention_cap", "logit_cap", "query_scale"):
+        if getattr(config, name) < 0:
+            raise bad(f"model.{name}", getattr(config, name), "0 or more")
+    if config.windows and (len(config.windows) != config.num_layers or min(config.windows) < 0):
+        raise bad("model.windows", config.windows, f"() or {config.num_layers} numbers, 0 or more")
+    if len({w for w in config.windows if w}) > 1:
+        raise bad("model.windows", config.windows, "one width besides 0")
     keys = tuple(sorted(key for key, _ in config.rope_scaling))
-    if keys not in ((), LLAMA3_SCALING):
-        raise bad("model.rope_scaling", keys, f"() or {LLAMA3_SCALING}")
+    if keys not in ((), LLAMA3_SCALING, LINEAR_SCALING):
+        raise bad("model.rope_scaling", keys, f"(), {LINEAR_SCALING} or {LLAMA3_SCALING}")

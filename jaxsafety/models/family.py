@@ -10,8 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxsafety.errors import bad
-from jaxsafety.models.api import LLAMA3_SCALING, ModelConfig
+from jaxsafety.models.api import LINEAR_SCALING, LLAMA3_SCALING, ModelConfig
 
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_pytorch_tanh": "gelu",
+}
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
 # our parameter path -> tensor name; "{}" is the layer. Kernels are stored transposed, [out, in].
 NAMES = {
     "embed/table": "model.embed_tokens.weight",
@@ -78,29 +84,32 @@ def require(given: Mapping[str, Any], key: str, *allowed: Any) -> None:
         raise bad(f"config.json {key}", value, " or ".join(str(a) for a in allowed))
 
 
-def read_rope(given: Mapping[str, Any]) -> tuple[float, tuple[tuple[str, float], ...]]:
-    """(theta, llama3 scaling pairs) from either style of config.json."""
+def read_rope(
+    given: Mapping[str, Any], theta: float = 10_000.0
+) -> tuple[float, tuple[tuple[str, float], ...]]:
+    """(theta, scaling pairs) from either style of config.json; `theta` is the family's default."""
     table = given.get("rope_parameters") or given.get("rope_scaling") or {}
     if not isinstance(table, dict):
         raise bad("config.json rope_parameters", table, "a table")
-    theta = number(table if "rope_theta" in table else given, "rope_theta", 10_000.0)
+    theta = number(table if "rope_theta" in table else given, "rope_theta", theta)
     kind = table.get("rope_type", table.get("type", "default"))
-    if kind == "default":
-        return theta, ()
-    if kind != "llama3":
-        raise bad("config.json rope_type", kind, "default, llama3")
-    for key in LLAMA3_SCALING:
+    keys = {"default": (), "linear": LINEAR_SCALING, "llama3": LLAMA3_SCALING}
+    if kind not in keys:
+        raise bad("config.json rope_type", kind, ", ".join(keys))
+    for key in keys[kind]:
         if key not in table:
             raise bad(f"config.json rope_parameters.{key}", None, "a number > 0")
-    return theta, tuple((key, number(table, key, 0.0)) for key in LLAMA3_SCALING)
+    return theta, tuple((key, number(table, key, 0.0)) for key in keys[kind])
 
 
 def write_rope(config: ModelConfig) -> dict[str, Any]:
     """The rotary entries of config.json, in both styles."""
     scaling: dict[str, Any] = dict(config.rope_scaling)
-    if scaling:
-        length = "original_max_position_embeddings"
+    length = "original_max_position_embeddings"
+    if length in scaling:
         scaling = {"rope_type": "llama3", **scaling, length: int(scaling[length])}
+    elif scaling:
+        scaling = {"rope_type": "linear", **scaling}
     return {
         "rope_theta": config.rope_theta,
         "rope_scaling": scaling or None,
@@ -111,9 +120,39 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def read_windows(
+    given: Mapping[str, Any], local: Callable[[int], bool] = lambda layer: False
+) -> tuple[int, ...]:
+    """The window of each layer from `layer_types` and `sliding_window`; () when all see everything.
+
+    `local` says which layers have a window where config.json has no `layer_types`.
+    """
+    layers = integer(given, "num_hidden_layers")
+    kinds = given.get("layer_types")
+    if kinds is None:
+        kinds = [LOCAL if local(layer) else GLOBAL for layer in range(layers)]
+    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {LOCAL, GLOBAL}:
+        raise bad("config.json layer_types", kinds, f"{layers} times {GLOBAL} or {LOCAL}")
+    if LOCAL not in kinds or given.get("sliding_window") is None:
+        return ()
+    width = integer(given, "sliding_window")
+    return tuple(width if kind == LOCAL else 0 for kind in kinds)
+
+
+def write_windows(config: ModelConfig) -> dict[str, Any]:
+    """The entries of config.json that say which layers have a window, and how wide it is."""
+    windows = config.windows or (0,) * config.num_layers
+    return {
+        "sliding_window": max(windows) or None,
+        "layer_types": [LOCAL if width else GLOBAL for width in windows],
+    }
+
+
 def read_decoder(given: Mapping[str, Any], family: str, **changes: Any) -> ModelConfig:
     """`ModelConfig` of a config.json of the Llama shape; `changes` are the family's own fields."""
-    require(given, "hidden_act", "silu", "swish")
+    activation = given.get("hidden_activation") or given.get("hidden_act") or "silu"
+    if activation not in ACTIVATIONS:
+        raise bad("config.json hidden_act", activation, ", ".join(ACTIVATIONS))
     require(given, "partial_rotary_factor", 1, 1.0)
     heads = integer(given, "num_attention_heads")
     width = integer(given, "hidden_size")
@@ -132,7 +171,8 @@ def read_decoder(given: Mapping[str, Any], family: str, **changes: Any) -> Model
         rope_scaling=scaling,
         norm_eps=number(given, "rms_norm_eps", 1e-6),
         tie_embeddings=bool(given.get("tie_word_embeddings", False)),
-        attention_bias=bool(given.get("attention_bias", False)),
+        attention_bias="all" if given.get("attention_bias") else "none",
+        activation=ACTIVATIONS[activation],
     )
     return ModelConfig(**{**fields, **changes})
 
@@ -152,9 +192,9 @@ def write_decoder(config: ModelConfig, architecture: str) -> dict[str, Any]:
         "max_position_embeddings": config.max_length,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
-        "attention_bias": config.attention_bias,
+        "attention_bias": config.attention_bias == "all",
         "attention_dropout": 0.0,
-        "hidden_act": "silu",
+        "hidden_act": "silu" if config.activation == "silu" else "gelu_pytorch_tanh",
         "initializer_range": 0.02,
         "use_cache": True,
         **write_rope(config),

@@ -1,8 +1,8 @@
 """Read and write models as Hugging Face directories: config.json and safetensors, nothing else.
 
-Pickled weights are refused: they can run code. Tensors are read one at a time into stacked float32
-arrays, so the peak is the model in float32 plus one tensor. Writing goes to temporary files that
-are renamed at the end: a reader never meets half a model.
+Pickled weights are refused: they can run code. Tensors are read one at a time and go straight to
+their devices (`files.py`, `place.py`), so the host's peak is one tensor besides what the devices
+hold. Writing goes to temporary files that are renamed at the end, so no reader meets half a model.
 Letters: L layers; a kernel is stored transposed, [out, in].
 """
 
@@ -17,32 +17,42 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import safetensors
 import safetensors.numpy
+from jax.sharding import Mesh
 
-from jaxsafety import registry
+from jaxsafety import registry, sharding
 from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
+from jaxsafety.models import files
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.family import Family
+from jaxsafety.models.files import INDEX, WEIGHTS
+from jaxsafety.models.place import place
 
 PyTree = Any
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 SAVE_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf")
 
 
-def load(path: str | Path, *, dtype: str = "float32", remat: str = "none") -> tuple[Model, PyTree]:
-    """Reads a model directory.
+def load(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    remat: str = "none",
+    mesh: Mesh | None = None,
+    rules: Mapping[str, sharding.Rule] = sharding.RULES,
+    param_dtype: str = "float32",
+) -> tuple[Model, PyTree]:
+    """Reads a model directory, tensor by tensor, each shard straight to its device.
 
     Args:
       path: directory with config.json and model.safetensors or its index.
-      dtype: compute dtype of the model; the parameters are float32 in any case.
+      dtype: compute dtype of the model.
       remat: what the backward pass recomputes: none, full, dots.
+      mesh: where the parameters live, by the model's axes; None is the default device.
+      rules: logical axes to mesh axes.
+      param_dtype: of the parameters; bfloat16 halves what frozen weights take.
 
     Returns:
       (model, params).
@@ -51,28 +61,43 @@ def load(path: str | Path, *, dtype: str = "float32", remat: str = "none") -> tu
       UsageError: no such directory, an unsupported config, weights that are not safetensors, or
         tensors that are missing, unknown or of another shape.
     """
+    if param_dtype not in SAVE_DTYPES:
+        raise bad("param_dtype", param_dtype, ", ".join(SAVE_DTYPES))
     folder = Path(path)
     config = dataclasses.replace(read_config(folder), dtype=dtype, remat=remat)
     model = build(config)
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
-    files = _tensor_files(folder)
-    wanted = _wanted(family, shapes, config)
-    _compare_names(wanted, files, config)
-    out = {name: np.zeros(leaf.shape, np.float32) for name, leaf in shapes.items()}
-    by_file: dict[Path, list[str]] = {}
-    for tensor in wanted:
-        by_file.setdefault(files[tensor], []).append(tensor)
-    for file, tensors in by_file.items():
-        with safetensors.safe_open(file, framework="numpy") as opened:
-            for tensor in tensors:
-                name, layer = wanted[tensor]
-                target = out[name] if layer is None else out[name][layer]
-                target[...] = _from_disk(tensor, opened.get_tensor(tensor), name, target.shape)
-    params = {}
-    for name in list(out):
-        _insert(params, name, jnp.asarray(out.pop(name)))
+    found = files.tensor_files(folder)
+    _compare_names(set(_wanted(family, shapes, config)), found, config)
+    places = _places(model, shapes, mesh, rules)
+    kind = np.dtype(SAVE_DTYPES[param_dtype])
+    out = {}
+    # What is not stacked is read whole: first, while the devices are empty, and the largest first.
+    for name in sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size)):
+        shape, stacked = shapes[name].shape, name.startswith("blocks/")
+        one = shape[1:] if stacked else shape
+
+        def read(layer: int | None, name: str = name, one: tuple[int, ...] = one) -> np.ndarray:
+            tensor = family.names[name].format(layer)
+            value = files.read(found[tensor], tensor, _disk_shape(name, one))
+            return (value.T if name.endswith("kernel") else value).reshape(one)
+
+        out[name] = place(read, shape, kind, places[name], stacked=stacked)
+    params: dict[str, Any] = {}
+    for name in shapes:
+        _insert(params, name, out[name])
     return model, params
+
+
+def _places(
+    model: Model, shapes: Mapping[str, Any], mesh: Mesh | None, rules: Mapping[str, sharding.Rule]
+) -> Mapping[str, Any]:
+    """Where each parameter lives."""
+    if mesh is None:
+        return dict.fromkeys(shapes)
+    tree = jax.eval_shape(model.init, jax.random.key(0))
+    return flatten(sharding.shardings(model.axes, tree, mesh, rules))
 
 
 def save(
@@ -169,62 +194,20 @@ def _insert(tree: dict[str, Any], name: str, value: Any) -> None:
     tree[last] = value
 
 
-def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Which file holds each tensor of a directory."""
-    if (folder / WEIGHTS).is_file():
-        return {name: folder / WEIGHTS for name in _keys(folder / WEIGHTS)}
-    if not (folder / INDEX).is_file():
-        others = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLED)
-        given = others[0] if others else f"no weights in {folder}"
-        raise bad("model.path", given, f"safetensors only: {WEIGHTS} or {INDEX}")
-    try:
-        index = json.loads((folder / INDEX).read_text())["weight_map"]
-        names = sorted(set(index.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise bad(INDEX, str(error), 'a JSON object with a "weight_map"') from error
-    found = {}
-    for name in names:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise bad(INDEX, name, "names of .safetensors files in the same directory")
-        if not (folder / name).is_file():
-            raise bad("model.path", f"{name} is missing", f"every file that {INDEX} lists")
-        found.update({key: folder / name for key in _keys(folder / name)})
-    return found
-
-
-def _keys(file: Path) -> list[str]:
-    try:
-        with safetensors.safe_open(file, framework="numpy") as opened:
-            return list(opened.keys())
-    except (safetensors.SafetensorError, OSError) as error:
-        raise bad("model.path", f"{file.name}: {error}", "a readable safetensors file") from error
-
-
-def _wanted(
-    family: Family, shapes: Mapping[str, Any], config: ModelConfig
-) -> dict[str, tuple[str, int | None]]:
-    """Tensor name -> (parameter path, layer or None)."""
-    wanted: dict[str, tuple[str, int | None]] = {}
+def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> Iterator[str]:
+    """Names of the tensors that a model's parameters are stored as."""
     for name in shapes:
-        if name.startswith("blocks/"):
-            for layer in range(config.num_layers):
-                wanted[family.names[name].format(layer)] = (name, layer)
-        else:
-            wanted[family.names[name]] = (name, None)
-    return wanted
+        for layer in range(config.num_layers) if name.startswith("blocks/") else (None,):
+            yield family.names[name].format(layer)
 
 
-def _compare_names(
-    wanted: Mapping[str, Any], files: Mapping[str, Path], config: ModelConfig
-) -> None:
-    missing = sorted(set(wanted) - set(files))
+def _compare_names(wanted: set[str], found: Mapping[str, Path], config: ModelConfig) -> None:
+    missing = sorted(wanted - set(found))
     if missing:
         raise bad("model.path", f"missing tensors: {_some(missing)}", "every tensor of config.json")
     # Tied models may repeat the embedding as lm_head; old files store the rotary frequencies.
     harmless = {"lm_head.weight"} if config.tie_embeddings else set()
-    extra = sorted(
-        name for name in set(files) - set(wanted) - harmless if not name.endswith(".inv_freq")
-    )
+    extra = sorted(n for n in set(found) - wanted - harmless if not n.endswith(".inv_freq"))
     if extra:
         raise bad("model.path", f"unknown tensors: {_some(extra)}", "the tensors of config.json")
 
@@ -234,20 +217,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _from_disk(tensor: str, value: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A stored tensor as the float32 array of one parameter (of one layer)."""
-    expected = _disk_shape(name, shape)
-    if value.shape != expected:
-        raise bad(f"tensor {tensor}", list(value.shape), f"shape {list(expected)}")
-    if value.dtype not in (np.float32, np.float16, ml_dtypes.bfloat16):
-        raise bad(f"tensor {tensor}", str(value.dtype), "float32, float16, bfloat16")
-    value = value.astype(np.float32)
-    return (value.T if name.endswith("kernel") else value).reshape(shape)
-
-
 def _disk_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape on disk of one parameter (of one layer): kernels are [out, in], biases flat."""
-    if name.endswith("bias"):
+    """Shape on disk of one parameter (of one layer): kernels [out, in], biases and norms flat."""
+    if name.endswith(("bias", "scale")):
         return (int(np.prod(shape)),)
     if not name.endswith("kernel"):
         return shape

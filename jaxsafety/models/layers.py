@@ -98,29 +98,38 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * scale over the last axis, computed in float32."""
+    """x / rms(x) * scale over the last axes, computed in float32; `offset`: times 1 + scale."""
 
     eps: float
     dtype: str
-    axis: str = "embed"
+    axes: tuple[str, ...] = ("embed",)
+    offset: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axis of x."""
-        ones = jax.nn.initializers.ones
-        scale = parameter(self, "scale", ones, (x.shape[-1],), (self.axis,))
+        """Normalises the last axes of x, as many as `axes` names."""
+        init = jax.nn.initializers.zeros if self.offset else jax.nn.initializers.ones
+        last = tuple(range(x.ndim - len(self.axes), x.ndim))
+        scale = parameter(self, "scale", init, tuple(x.shape[i] for i in last), self.axes)
         y = x.astype(jnp.float32)
-        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-        return (y * scale).astype(self.dtype)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=last, keepdims=True) + self.eps)
+        return (y * (scale + 1.0 if self.offset else scale)).astype(self.dtype)
 
 
-def frequencies(config: ModelConfig) -> jax.Array:
-    """Inverse RoPE frequencies [H/2], with Llama 3's scaling when the config has it."""
+def frequencies(config: ModelConfig, *, local: bool = False) -> jax.Array:
+    """Inverse RoPE frequencies [H/2], scaled as the config says.
+
+    `local`: those of layers with a window, whose base may be another, without scaling.
+    """
     half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    if local and config.local_theta:
+        return 1.0 / (config.local_theta**half)
     freqs = 1.0 / (config.rope_theta**half)
     scaling = dict(config.rope_scaling)
     if not scaling:
         return freqs
+    if set(scaling) == {"factor"}:  # linear: positions are divided
+        return freqs / scaling["factor"]
     # Llama 3: keep high frequencies, divide low ones by `factor`, interpolate in between.
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     original = scaling["original_max_position_embeddings"]
@@ -129,9 +138,12 @@ def frequencies(config: ModelConfig) -> jax.Array:
     return freqs * (smooth + (1.0 - smooth) / scaling["factor"])
 
 
-def rope_tables(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+def rope_tables(
+    config: ModelConfig, positions: jax.Array, *, local: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Tables of cos and sin [B,T,1,H/2] (float32) of positions [B,T]."""
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies(config)
+    freqs = frequencies(config, local=local)
+    angles = positions[..., None, None].astype(jnp.float32) * freqs
     return jnp.cos(angles), jnp.sin(angles)
 
 
@@ -149,22 +161,33 @@ def attention_bias(
     queries: int,
     keys: int,
     group: int,
+    window: int = 0,
 ) -> jax.Array:
     """Additive mask [B or 1,1,G*T,S]: 0 where slot s may be read, `MASKED` elsewhere.
 
-    A query in slot `first + t` reads slots of its own segment up to its own. It always reads
-    itself, also in padding (segment 0), so no row is empty and nothing becomes NaN. The mask is
-    repeated for the G heads of a group here, once, so `attend` adds it without reshaping scores.
+    A query in slot `first + t` reads slots of its own segment up to its own, or the last `window`
+    of them (the tokens of a segment lie side by side, so slots count tokens). It always
+    reads itself, also in padding (segment 0), so no row is empty and nothing becomes NaN. The mask
+    is repeated for the G heads of a group here, once, so `attend` adds it without reshaping scores.
     """
-    own = first + jnp.arange(queries)
-    allowed = (jnp.arange(keys)[None, :] <= own[:, None])[None]  # [1,T,S]
+    own, slots = (first + jnp.arange(queries))[:, None], jnp.arange(keys)[None, :]
+    allowed = (slots <= own)[None]  # [1,T,S]
+    if window:
+        allowed = allowed & (slots > own - window)[None]
     if query_segments is not None and key_segments is not None:
         allowed = allowed & (query_segments[:, :, None] == key_segments[:, None, :])
     bias = jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
     return jnp.tile(bias, (1, 1, group, 1))
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array,
+    scale: float = 0.0,
+    cap: float = 0.0,
+) -> jax.Array:
     """Grouped-query attention as two batched matrix products per kv head.
 
     On CPU the [B,K,G*T,H] x [B,K,H,S] layout is several times faster than an einsum over
@@ -175,6 +198,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Arr
       k: [B,K,H,S], rotated.
       v: [B,K,S,H].
       bias: [B or 1,1,G*T,S] additive mask.
+      scale: of the queries; 0 is H ** -0.5.
+      cap: c of c tanh(score / c); 0 is none.
 
     Returns:
       [B,T,N,H].
@@ -182,9 +207,11 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Arr
     batch, length, heads, dim = q.shape
     kv_heads = k.shape[1]
     group = heads // kv_heads
-    q = (q * dim**-0.5).reshape(batch, length, kv_heads, group, dim)
+    q = (q * (scale or dim**-0.5)).reshape(batch, length, kv_heads, group, dim)
     q = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, dim)
     scores = jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=jnp.float32)
+    if cap:
+        scores = cap * jnp.tanh(scores / cap)
     probs = jax.nn.softmax(scores + bias, axis=-1).astype(v.dtype)
     out = jnp.einsum("bkqs,bksh->bkqh", probs, v)
     out = out.reshape(batch, kv_heads, group, length, dim).transpose(0, 3, 1, 2, 4)

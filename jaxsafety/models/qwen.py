@@ -1,4 +1,7 @@
-"""The dense Qwen3 family (`model_type: qwen3`): Llama's block, RMS norms on queries and keys."""
+"""The dense Qwen families: Llama's block with a little more.
+
+`qwen2` (also Qwen2.5) has biases on q, k and v; `qwen3` RMS norms on queries and keys instead.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,61 @@ from typing import Any
 
 from jaxsafety.errors import bad
 from jaxsafety.models.api import ModelConfig
-from jaxsafety.models.family import NAMES, Family, integer, read_decoder, require, write_decoder
+from jaxsafety.models.family import (
+    GLOBAL,
+    NAMES,
+    Family,
+    integer,
+    read_decoder,
+    read_windows,
+    write_decoder,
+    write_windows,
+)
 
 
-def read(given: Mapping[str, Any]) -> ModelConfig:
+def read_qwen2(given: Mapping[str, Any]) -> ModelConfig:
+    """`ModelConfig` of a Qwen2 or Qwen2.5 config.json."""
+    return read_decoder(given, "qwen2", attention_bias="qkv", windows=_windows(given))
+
+
+def read_qwen3(given: Mapping[str, Any]) -> ModelConfig:
     """`ModelConfig` of a Qwen3 config.json."""
-    require(given, "use_sliding_window", False)
-    kinds = set(given.get("layer_types") or ()) - {"full_attention"}
-    if kinds:
-        raise bad("config.json layer_types", sorted(kinds), "full_attention")
     # Qwen3 decouples the head dim from width / heads; its configs may leave the default out.
-    return read_decoder(given, "qwen3", qk_norm=True, head_dim=integer(given, "head_dim", 128))
+    head_dim = integer(given, "head_dim", 128)
+    return read_decoder(given, "qwen3", qk_norm="head", head_dim=head_dim, windows=_windows(given))
 
 
-def write(config: ModelConfig) -> dict[str, Any]:
+def _windows(given: Mapping[str, Any]) -> tuple[int, ...]:
+    """With the switch on, layers from `max_window_layers` on have a window; else none has."""
+    if not given.get("use_sliding_window"):
+        kinds = set(given.get("layer_types") or ()) - {GLOBAL}
+        if kinds:
+            raise bad("config.json layer_types", sorted(kinds), f"{GLOBAL}, or use_sliding_window")
+        return ()
+    first = given.get("max_window_layers", 28)
+    if not isinstance(first, int) or first < 0:
+        raise bad("config.json max_window_layers", first, "an integer, 0 or more")
+    return read_windows({"sliding_window": 4096, **given}, lambda layer: layer >= first)
+
+
+def _write(config: ModelConfig, architecture: str) -> dict[str, Any]:
+    spans = {"use_sliding_window": any(config.windows), "max_window_layers": config.num_layers}
+    return {**write_decoder(config, architecture), **spans, **write_windows(config)}
+
+
+def write_qwen2(config: ModelConfig) -> dict[str, Any]:
+    """config.json of a Qwen2 model."""
+    written = _write(config, "Qwen2ForCausalLM")
+    del written["attention_bias"]  # always on q, k and v: its config has no such key
+    return written
+
+
+def write_qwen3(config: ModelConfig) -> dict[str, Any]:
     """config.json of a Qwen3 model."""
-    return {**write_decoder(config, "Qwen3ForCausalLM"), "use_sliding_window": False}
+    return _write(config, "Qwen3ForCausalLM")
 
 
-def _preset(width: int, layers: int, heads: int, mlp: int, tied: bool) -> ModelConfig:
+def _qwen3(width: int, layers: int, heads: int, mlp: int, tied: bool) -> ModelConfig:
     return ModelConfig(
         family="qwen3",
         vocab_size=151_936,
@@ -39,19 +78,20 @@ def _preset(width: int, layers: int, heads: int, mlp: int, tied: bool) -> ModelC
         rope_theta=1_000_000.0,
         norm_eps=1e-6,
         tie_embeddings=tied,
-        qk_norm=True,
+        qk_norm="head",
     )
 
 
-PRESETS = {
-    "qwen3-0.6b": _preset(1024, 28, 16, 3072, True),
-    "qwen3-1.7b": _preset(2048, 28, 16, 6144, True),
-    "qwen3-4b": _preset(2560, 36, 32, 9728, True),
-    "qwen3-8b": _preset(4096, 36, 32, 12_288, False),
+QWEN3_PRESETS = {
+    "qwen3-0.6b": _qwen3(1024, 28, 16, 3072, True),
+    "qwen3-1.7b": _qwen3(2048, 28, 16, 6144, True),
+    "qwen3-4b": _qwen3(2560, 36, 32, 9728, True),
+    "qwen3-8b": _qwen3(4096, 36, 32, 12_288, False),
 }
-NAMES_QWEN3 = {
+QWEN3_NAMES = {
     **NAMES,
     "blocks/attn/q_norm/scale": "model.layers.{}.self_attn.q_norm.weight",
     "blocks/attn/k_norm/scale": "model.layers.{}.self_attn.k_norm.weight",
 }
-FAMILY = Family("qwen3", "Qwen3ForCausalLM", NAMES_QWEN3, read, write, PRESETS)
+QWEN2 = Family("qwen2", "Qwen2ForCausalLM", NAMES, read_qwen2, write_qwen2, {})
+QWEN3 = Family("qwen3", "Qwen3ForCausalLM", QWEN3_NAMES, read_qwen3, write_qwen3, QWEN3_PRESETS)

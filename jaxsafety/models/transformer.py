@@ -1,4 +1,4 @@
-"""One decoder-only transformer for every family: pre-norm blocks scanned over the layers.
+"""One decoder-only transformer for every family: blocks scanned over the layers.
 
 Everything that varies per layer and is not a base weight (adapters, steering, ablation) is scanned
 with the parameters; the KV cache travels in the scan *carry* and is updated in place at
@@ -25,10 +25,20 @@ PyTree = Any
 
 @struct.dataclass
 class Shared:
-    """What every layer reads and no layer changes."""
+    """What every layer reads and no layer changes; `local` is of layers with a window.
+
+    Attributes:
+      rope: tables of cos and sin.
+      bias: the attention mask.
+      local: (rope, bias) of layers with a window; None when there are none.
+      slot: where in the cache the first token goes.
+      where: positions that steering touches.
+      mix: of the adapters' experts.
+    """
 
     rope: tuple[jax.Array, jax.Array]
     bias: jax.Array
+    local: tuple | None = None
     slot: jax.Array | int = 0
     where: jax.Array | None = None
     mix: jax.Array | None = None
@@ -39,6 +49,7 @@ class PerLayer:
     """What the scan hands to each layer besides its parameters."""
 
     index: jax.Array
+    windowed: jax.Array | None = None
     adapters: PyTree = None
     add: jax.Array | None = None
     ablate: jax.Array | None = None
@@ -61,14 +72,16 @@ class Attention(nn.Module):
             module = parts.Linear(table[name], c.dtype, name=name, **kwargs)
             return module(x, layer.adapters, shared.mix)
 
-        q = linear("q", x, bias=c.attention_bias)
-        k = linear("k", x, bias=c.attention_bias)
-        v = linear("v", x, bias=c.attention_bias)
-        if c.qk_norm:
-            q = parts.RMSNorm(c.norm_eps, c.dtype, "head_dim", name="q_norm")(q)
-            k = parts.RMSNorm(c.norm_eps, c.dtype, "head_dim", name="k_norm")(k)
-        q = parts.rotate(q, shared.rope)
-        k = parts.rotate(k, shared.rope).transpose(0, 2, 3, 1)  # [B,K,H,T]
+        def normed(name: str, x: jax.Array, heads: str) -> jax.Array:
+            axes = ("head_dim",) if c.qk_norm == "head" else (heads, "head_dim")
+            return parts.RMSNorm(c.norm_eps, c.dtype, axes, c.norm_offset, name=name)(x)
+
+        q, k, v = (linear(name, x, bias=c.attention_bias != "none") for name in "qkv")
+        if c.qk_norm != "none":
+            q, k = normed("q_norm", q, "heads"), normed("k_norm", k, "kv_heads")
+        rope, bias = _own(layer, shared)
+        q = parts.rotate(q, rope)
+        k = parts.rotate(k, rope).transpose(0, 2, 3, 1)  # [B,K,H,T]
         v = v.transpose(0, 2, 1, 3)  # [B,K,T,H]
         if cache is not None:
             starts = (layer.index, 0, 0, 0, shared.slot), (layer.index, 0, 0, shared.slot, 0)
@@ -80,13 +93,22 @@ class Attention(nn.Module):
             # then must copy the whole cache in every layer, which doubles the time per token.
             one = layer.index[None]
             k, v = (old.at[one].get(mode="promise_in_bounds")[0].astype(c.dtype) for old in cache)
-        y = parts.attend(q, k, v, shared.bias)
+        y = parts.attend(q, k, v, bias, c.query_scale, c.attention_cap)
         scale = (2 * c.num_layers) ** -0.5  # GPT-2: residual branches start small
-        return linear("o", y, init_scale=scale, bias=c.attention_bias), cache
+        return linear("o", y, init_scale=scale, bias=c.attention_bias == "all"), cache
+
+
+def _own(layer: PerLayer, shared: Shared) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """(rope, mask) of this layer, chosen at run time: one scanned body serves all layers."""
+    everywhere = (shared.rope, shared.bias)
+    windowed = layer.windowed
+    if shared.local is None or windowed is None:  # no layer has a window, or all have
+        return everywhere if shared.local is None else shared.local
+    return jax.tree.map(lambda a, b: jnp.where(windowed, a, b), shared.local, everywhere)
 
 
 class Mlp(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
+    """Gated mlp: down(activation(gate(x)) * up(x))."""
 
     config: ModelConfig
 
@@ -101,12 +123,13 @@ class Mlp(nn.Module):
                 x, layer.adapters, shared.mix
             )
 
-        y = jax.nn.silu(linear("gate", x)) * linear("up", x)
+        gate = jax.nn.silu if c.activation == "silu" else jax.nn.gelu  # gelu by tanh
+        y = gate(linear("gate", x)) * linear("up", x)
         return linear("down", y, init_scale=(2 * c.num_layers) ** -0.5)
 
 
 class Block(nn.Module):
-    """One layer: interventions on the stream, then attention and mlp, each pre-normed and added."""
+    """One layer: interventions on the stream, then attention and mlp, each normed and added."""
 
     config: ModelConfig
     capture: bool = False
@@ -124,11 +147,17 @@ class Block(nn.Module):
         x, cache = carry
         residual = x if self.capture else None
         x = parts.ablate(parts.steer(x, layer.add, shared.where), layer.ablate)
-        y = parts.RMSNorm(c.norm_eps, c.dtype, name="attn_norm")(x)
+
+        def norm(name: str, y: jax.Array, side: str) -> jax.Array:
+            if c.norms not in (side, "both"):
+                return y
+            return parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name=name)(y)
+
+        y = norm("attn_norm", x, "pre")
         y, cache = Attention(c, name="attn")(y, cache, layer, shared)
-        x = x + parts.ablate(y, layer.ablate)
-        y = parts.RMSNorm(c.norm_eps, c.dtype, name="mlp_norm")(x)
-        x = x + parts.ablate(Mlp(c, name="mlp")(y, layer, shared), layer.ablate)
+        x = x + parts.ablate(norm("attn_post_norm", y, "post"), layer.ablate)
+        y = Mlp(c, name="mlp")(norm("mlp_norm", x, "pre"), layer, shared)
+        x = x + parts.ablate(norm("mlp_post_norm", y, "post"), layer.ablate)
         return (x, cache), residual
 
 
@@ -143,7 +172,9 @@ class Embed(nn.Module):
         c = self.config
         init, shape = jax.nn.initializers.normal(0.02), (c.vocab_size, c.embed_dim)
         table = parts.parameter(self, "table", init, shape, ("vocab", "embed"))
-        return table[tokens].astype(c.dtype)
+        x = table[tokens].astype(c.dtype)
+        # The factor is rounded to the compute dtype first, as the published models do.
+        return x if c.embed_scale == 1.0 else x * jnp.asarray(c.embed_scale, c.dtype)
 
 
 class Unembed(nn.Module):
@@ -194,16 +225,22 @@ class Transformer(nn.Module):
             )
             slot, keys, key_segments = cache.length, cache.segments.shape[1], cache.segments
             stored = (cache.k, cache.v)
+        span = (segments, key_segments, slot, length, keys, c.num_heads // c.num_kv_heads)
+        rope, local, windowed = parts.rope_tables(c, positions), None, None
+        if any(c.windows):
+            near = parts.rope_tables(c, positions, local=True) if c.local_theta else rope
+            local = (near, parts.attention_bias(*span, window=max(c.windows)))
+            windowed = None if all(c.windows) else jnp.asarray(c.windows) > 0
         shared = Shared(
-            rope=parts.rope_tables(c, positions),
-            bias=parts.attention_bias(
-                segments, key_segments, slot, length, keys, c.num_heads // c.num_kv_heads
-            ),
+            rope=rope,
+            bias=parts.attention_bias(*span),
+            local=local,
             slot=slot,
             where=layers.where,
             mix=mix,
         )
-        per_layer = PerLayer(jnp.arange(c.num_layers), layers.adapters, layers.add, layers.ablate)
+        own = (layers.adapters, layers.add, layers.ablate)
+        per_layer = PerLayer(jnp.arange(c.num_layers), windowed, *own)
         # Not unrolled: that would train small models 1.2x faster on CPU, but XLA then fuses across
         # layers, and steering by zero would no longer be bit-identical to no steering.
         scan: Any = nn.scan
@@ -216,7 +253,7 @@ class Transformer(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c, capture, name="blocks")
         (x, stored), residuals = blocks((x, stored), per_layer, shared)
-        hidden = parts.RMSNorm(c.norm_eps, c.dtype, name="final_norm")(x)
+        hidden = parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name="final_norm")(x)
         if cache is not None and stored is not None:
             cache = dataclasses.replace(
                 cache, k=stored[0], v=stored[1], length=cache.length + length

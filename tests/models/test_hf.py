@@ -41,8 +41,12 @@ def rewrite(path, change):
     ("family", "changes"),
     [
         ("llama", {}),
-        ("llama", {"tie_embeddings": False, "attention_bias": True, "rope_scaling": SCALING}),
+        ("llama", {"tie_embeddings": False, "attention_bias": "all", "rope_scaling": SCALING}),
         ("qwen3", {"tie_embeddings": False, "rope_theta": 1e6}),
+        ("qwen3", {"windows": (0, 7, 7)}),
+        ("gemma3_text", {"rope_theta": 1e6, "rope_scaling": (("factor", 8.0),)}),
+        ("mistral", {"windows": ()}),
+        *((family, {}) for family in ("qwen2", "mistral", "gemma2", "gemma3_text", "olmo2")),
     ],
 )
 def test_round_trip_is_exact(tmp_path, family, changes):
@@ -130,11 +134,15 @@ def test_wrong_tensors_are_named(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "gpt2"}, "model_type: got 'gpt2'; allowed: llama, qwen3"),
+        ({"model_type": "gpt2"}, "model_type: got 'gpt2'; allowed: gemma2, gemma3_text"),
         ({"model_type": None}, "model_type"),
         ({"hidden_size": "big"}, "hidden_size"),
         ({"num_hidden_layers": None}, "num_hidden_layers"),
         ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"model_type": "qwen2", "layer_types": ["sliding_attention"]}, "layer_types"),
+        ({"model_type": "mistral", "sliding_window": -3}, "sliding_window"),
+        ({"model_type": "gemma3_text", "layer_types": ["chunked"] * 3}, "layer_types"),
+        ({"model_type": "gemma2", "final_logit_softcapping": -1}, "final_logit_softcapping"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"rms_norm_eps": -1}, "rms_norm_eps"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type"),

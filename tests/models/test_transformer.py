@@ -11,7 +11,7 @@ import pytest
 
 from jaxsafety.errors import UsageError
 from jaxsafety.models.api import LayerInputs, build, init_cache
-from jaxsafety.testing import tiny_config, tiny_model
+from jaxsafety.testing import FAMILIES, tiny_config, tiny_model
 
 BATCH, LENGTH = 3, 12
 
@@ -34,9 +34,10 @@ def forward(model, params, tokens, positions=None, **kwargs):
     return jitted(model)(params, tokens, positions, **kwargs)
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
+@pytest.fixture(scope="module", params=FAMILIES)
 def tiny(request):
-    return tiny_model(request.param, attention_bias=request.param == "llama")
+    bias = {"attention_bias": "all"} if request.param == "llama" else {}
+    return tiny_model(request.param, **bias)
 
 
 def test_shapes_axes_and_dtypes(tiny):

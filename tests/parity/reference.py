@@ -76,7 +76,7 @@ def compare_logits(reference, path):
     return model, params
 
 
-def compare_greedy(reference, model, params, new=16):
+def compare_greedy(reference, model, params, new=32):
     """Cached greedy decoding of a left-padded batch gives the ids of `generate` and full passes."""
     tokens, pads = prompts(seed=1)
     batch, length = tokens.shape

@@ -21,6 +21,6 @@ def test_qwen3_matches_transformers(tmp_path, tied):
     config = Qwen3Config(**shape, tie_word_embeddings=tied, rope_parameters=rope)
     model = reference.make(Qwen3ForCausalLM, config, tmp_path / "theirs")
     ours, params = reference.compare_logits(model, tmp_path / "theirs")
-    assert ours.config.qk_norm and ours.config.head_dim == 16
+    assert ours.config.qk_norm == "head" and ours.config.head_dim == 16
     reference.compare_greedy(model, ours, params)
     reference.compare_export(Qwen3ForCausalLM, ours, params, tmp_path / "ours")
