@@ -1,4 +1,4 @@
-"""The console script `jaxsafety`: run, eval, report, chat, organism.
+"""The console script `jaxsafety`: run, eval, report, plan, chat, organism.
 
 Each subcommand imports what it needs when it is called, so `--help` and a mistyped flag answer at
 once. A mistake in the input is one line on stderr and exit code 2, never a traceback.
@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv, overrides = _split_overrides(argv)
         args = _parser().parse_args(argv)
         args.overrides = overrides
-        if overrides and args.command != "run":
-            raise bad(f"--config.{overrides[0]}", args.command, "only with `jaxsafety run`")
+        if overrides and args.command not in ("run", "plan"):
+            raise bad(f"--config.{overrides[0]}", args.command, "only with `run` and `plan`")
         args.call(args)
     except UsageError as error:
         print(f"jaxsafety: error: {error}", file=sys.stderr)
@@ -88,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
 
     report = add("report", _report, "write the tables and report.html of a run again")
     report.add_argument("--workdir", type=Path, required=True, metavar="DIR")
+
+    planned = add("plan", _plan, "compile a config for a TPU slice and say whether it fits")
+    planned.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
+    planned.add_argument("--topology", required=True, metavar="NAME", help="such as v5p:2x2x4")
+    planned.add_argument("--prompt", type=int, default=256, help="tokens of the longest prompt")
+    planned.add_argument("--json", type=Path, metavar="FILE", help="writes the report there too")
 
     chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
     chat.add_argument("--model", type=Path, metavar="DIR", help="default: the shipped organism")
@@ -158,6 +164,26 @@ def _show(workdir: Path) -> None:
     (workdir / "table.txt").write_text(table + "\n")
     print(table)
     print(f"report: {path}")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    if args.prompt < 1:
+        raise bad("--prompt", args.prompt, "1 or more")
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise bad("--json", str(args.json), "a file in an existing directory")
+    from jaxsafety import config, topology
+
+    topology.parse(args.topology)
+    cfg = config.load_config(args.config, args.overrides)
+    import json
+
+    from jaxsafety import plan
+    from jaxsafety.report.plan import table
+
+    found = plan.plan(cfg, args.topology, prompt=args.prompt)
+    if args.json is not None:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(table(found))
 
 
 def _chat(args: argparse.Namespace) -> None:

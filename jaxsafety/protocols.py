@@ -172,6 +172,25 @@ class Context:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Planned(NamedTuple):
+    """A stage as shapes: what `plan` compiles. Leaves are `jax.ShapeDtypeStruct`s.
+
+    `prompts`, `keys` and `sample` are those of the rollouts of one step, None for offline methods;
+    `forwards` counts passes through frozen models, besides the trained one's.
+    """
+
+    stage: str
+    loss: LossFn
+    trainable: tuple[str, ...]
+    variables: Variables
+    batch: PyTree
+    steps: int
+    prompts: PyTree = None
+    keys: PyTree = None
+    sample: SampleConfig | None = None
+    forwards: int = 0
+
+
 def no_check(*args: Any) -> None:
     """Accepts everything."""
 

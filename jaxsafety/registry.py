@@ -19,6 +19,11 @@ METHODS = {
     "safesteer_vanishing": "jaxsafety.methods.safesteer_vanishing:METHOD",
 }
 
+# (cfg, model, mesh, prompt length) -> Planned
+PLANS = {
+    "safesteer": "jaxsafety.methods.safesteer_plan:planned",
+}
+
 MODELS = {
     "llama": "jaxsafety.models.llama:FAMILY",
     "mistral": "jaxsafety.models.mistral:FAMILY",
@@ -40,6 +45,7 @@ BENCHMARKS = {
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
+    "plans": PLANS,
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,

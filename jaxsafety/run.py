@@ -42,9 +42,13 @@ SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eva
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the model lies; "" is the shipped organism. Computes in `dtype`, stores float32."""
+    """Where the model lies; "" is the shipped organism. Computes in `dtype`, stores float32.
+
+    `shape` names a preset for `plan`, which needs no weights.
+    """
 
     path: str = ""
+    shape: str = ""
     dtype: str = "float32"
     remat: str = "none"
 

@@ -35,7 +35,7 @@ def get_config(arg=""):
     )
     path = "Qwen3-4B-Instruct-2507"  # where you put it; nothing is downloaded
     config = common.base("safesteer", seed=arg.seed, model=path, method=method)
-    config.model.update(dtype="bfloat16", remat="full")
+    config.model.update(shape="qwen3-4b", dtype="bfloat16", remat="full")
     config.optim.update(lr=1e-5, schedule="cosine", warmup=0.1, clip=1.0)
     config.data.update(source="files", train=128, val=32, prompts=100)
     config.mesh.update(fsdp=-1)

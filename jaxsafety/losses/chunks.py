@@ -12,7 +12,9 @@ R rows of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -25,6 +27,17 @@ PyTree = Any
 CPU_LOGITS = 1_000_000  # floats of one chunk of logits: stays in cache (4M was measured 2x slower)
 DEVICE_LOGITS = 1 << 27  # 0.5 GiB in float32: matmuls large enough for a GPU or a TPU
 LEAST_ROWS = 128  # below this the matmul is bound by reading the head
+_ELSEWHERE: contextvars.ContextVar[bool] = contextvars.ContextVar("elsewhere", default=False)
+
+
+@contextlib.contextmanager
+def on_accelerator() -> Iterator[None]:
+    """What is traced inside is meant for an accelerator, whatever this machine is (`plan`)."""
+    token = _ELSEWHERE.set(True)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
 
 
 def rows_per_chunk(chunk: int | None, vocab: int, shards: int = 1) -> int:
@@ -47,7 +60,8 @@ def rows_per_chunk(chunk: int | None, vocab: int, shards: int = 1) -> int:
             raise bad(name, value, allowed)
     if chunk is not None:
         return chunk
-    floats = CPU_LOGITS if jax.default_backend() == "cpu" else DEVICE_LOGITS
+    small = jax.default_backend() == "cpu" and not _ELSEWHERE.get()
+    floats = CPU_LOGITS if small else DEVICE_LOGITS
     return max(LEAST_ROWS, floats // max(vocab, 1)) * shards
 
 

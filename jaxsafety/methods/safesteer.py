@@ -165,7 +165,7 @@ def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     ctx.log(f"token set of {len(subset['ids'])}: {' '.join(subset['tokens'])}")
     batches = rollout_batches(cfg, ctx)
     loss = localized_loss(ctx.model, cfg, found["steer"], sharding.rows(ctx.mesh))
-    start = {**ctx.variables, **frozen_teacher(base, teacher, subset["ids"])}
+    start = {**ctx.variables, **frozen_teacher(ctx.model, base, teacher, subset["ids"])}
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
     ctx.artifact("mass", lambda: mass_on(ctx, trained, subset["ids"], teacher, cfg.variant))
     ctx.artifact("position_kl", lambda: position_kl(ctx, trained, subset["ids"]))
@@ -208,18 +208,23 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
     return batches
 
 
-def frozen_teacher(params: PyTree, teacher: LayerInputs, subset: Sequence[int]) -> Variables:
+def in_compute_dtype(model: Model, params: PyTree) -> PyTree:
+    """Frozen parameters as the forward pass uses them: half the memory in bfloat16."""
+    dtype = model.config.dtype
+    return params if dtype == "float32" else jax.tree.map(lambda x: x.astype(dtype), params)
+
+
+def frozen_teacher(
+    model: Model, params: PyTree, teacher: LayerInputs, subset: Sequence[int]
+) -> Variables:
     """The variables that the loss reads and never trains: teacher, steering [L,D], S [C].
 
     S and the steering are variables and no constants of the loss, so that one compiled step serves
-    every direction and every set of the same size.
-
-    Raises:
-      UsageError: a set that is empty or not a set of ids.
+    every direction and every set of the same size. Raises UsageError if S is no set of ids.
     """
-    vocab = params["embed"]["table"].shape[0]
-    ids = check_subset(subset, vocab)
-    return {"teacher": params, "steering": {"add": teacher.add}, "safety_tokens": {"ids": ids}}
+    ids = check_subset(subset, model.config.vocab_size)
+    steering = {"steering": {"add": teacher.add}, "safety_tokens": {"ids": ids}}
+    return {"teacher": in_compute_dtype(model, params), **steering}
 
 
 def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int = 1) -> LossFn:

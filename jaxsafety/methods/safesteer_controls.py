@@ -118,7 +118,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 f"token_set.{name}", lambda tokens=arm.tokens: find_tokens(tokens, ctx, found)
             )
         loss = safesteer.localized_loss(ctx.model, arm, found["steer"], sharding.rows(ctx.mesh))
-        frozen = safesteer.frozen_teacher(ctx.variables["base"], teacher, subset["ids"])
+        frozen = safesteer.frozen_teacher(ctx.model, ctx.variables["base"], teacher, subset["ids"])
         batches = watched(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
         start = {**ctx.variables, **frozen}
         trained = yield Stage(

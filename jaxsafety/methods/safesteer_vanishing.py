@@ -97,7 +97,7 @@ def program(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> Program:
     measure = measurement(cfg, ctx, voted["ids"])
     comply = language_model_loss(ctx.model)
     unlearn = OptimConfig(lr=cfg.forget_lr, schedule="constant", warmup=0.0)
-    frozen = safesteer.frozen_teacher(ctx.variables["base"], teacher, voted["ids"])
+    frozen = safesteer.frozen_teacher(ctx.model, ctx.variables["base"], teacher, voted["ids"])
     start = {**ctx.variables, **frozen}
     first, points = start, []
     for done, updates in itertools.pairwise((0, 0, *cfg.forget)):

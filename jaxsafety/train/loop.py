@@ -116,9 +116,9 @@ class _StageRun:
             ctx.workdir, stage.name, keep=train.keep,
             fingerprint=str(ctx.extras.get("fingerprint", "")),
         )  # fmt: skip
-        places = _places(variables, ctx, self.mesh)
+        where = places(variables, ctx.model, self.mesh, ctx.extras.get("axes"))
         params, frozen = trees.partition(variables, stage.trainable)
-        params_places, frozen_places = trees.partition(places, stage.trainable)
+        params_places, frozen_places = trees.partition(where, stage.trainable)
         self.frozen = jax.device_put(frozen, frozen_places)
         # crc32, not hash(): the latter is salted per process.
         key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
@@ -275,10 +275,12 @@ class _Clock:
         return f"{wall:.1f} s ({text}), goodput {good:.0%}"
 
 
-def _places(variables: Variables, ctx: Context, mesh: Any) -> Variables:
-    """Shardings per variable: axes from extras, else the model's where the structure is its own."""
-    given = ctx.extras.get("axes", {})
-    model_axes = getattr(ctx.model, "axes", None)
+def places(
+    variables: Variables, model: Any, mesh: Any, given: Mapping[str, PyTree] | None = None
+) -> Variables:
+    """Shardings per variable: `given` axes, else the model's where the structure is its own."""
+    given = given or {}
+    model_axes = getattr(model, "axes", None)
     model_names = trees.paths(jax.tree.map(lambda _: 0, model_axes, is_leaf=_is_names))
 
     def axes(name: str) -> PyTree:

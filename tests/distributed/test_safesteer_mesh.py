@@ -53,7 +53,10 @@ def train(directory, workdir, shape, on_policy):
         return batch
 
     base = ctx.variables["base"]
-    start = {"base": tiny.student(base), **safesteer.frozen_teacher(base, layers, SUBSET)}
+    start = {
+        "base": tiny.student(base),
+        **safesteer.frozen_teacher(ctx.model, base, layers, SUBSET),
+    }
     stage = Stage("distil", loss, ("base/.*",), recorded, 2, DESCENT)
     final = run_stage(stage, start, ctx, TRAIN)
     rows = [[row[name] for name in METRICS] for row in read_metrics(workdir)]

@@ -48,7 +48,7 @@ def compiled(model, cfg, steer):
 
 def frozen_of(model, base, layers=None):
     """What the loss reads and never trains."""
-    return safesteer.frozen_teacher(base, layers or tiny.teacher(model), SUBSET)
+    return safesteer.frozen_teacher(model, base, layers or tiny.teacher(model), SUBSET)
 
 
 def value_and_grads(loaded, cfg, steer="all", batch=None):

@@ -94,7 +94,7 @@ def test_a_bfloat16_student_is_computed_in_float32(ctx, variant):
     compute = jax.jit(jax.value_and_grad(loss, has_aux=True))
     student = half(tiny.student(base))
     same = jax.tree.map(lambda x: x.astype(jnp.float32), student)
-    frozen = safesteer.frozen_teacher(base, tiny.teacher(ctx.model), subset)
+    frozen = safesteer.frozen_teacher(ctx.model, base, tiny.teacher(ctx.model), subset)
     key = jax.random.key(0)
     (value, metrics), grads = compute({"base": student}, frozen, batch, key)
     (expected, others), wide = compute({"base": same}, frozen, batch, key)

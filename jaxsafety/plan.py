@@ -1,0 +1,324 @@
+"""Compiles the real program of a config for a TPU slice that is not there: does it fit?
+
+The training step is the one that `run` makes: same loss, optimizer, shardings and donation; so is
+the sampler of on-policy methods. Shapes stand for arrays, so no weights, prompts or devices are
+needed: a laptop and the TPU compiler (`pip install 'jaxsafety[tpu]'`) are enough.
+Rules behind the estimates: a trained parameter costs 6 FLOPs per token (forward 2, backward 4) and
+2 more where activations are computed again; a frozen one in the trained model 4, in a teacher 2; a
+sampled token 2 per parameter. Step time is the larger of FLOPs / peak and bytes of HBM traffic /
+bandwidth: a floor, at 100 % of the chip. Letters: B rows, T tokens of a row, L layers, D width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxsafety import config as configs
+from jaxsafety import hlo, registry, sharding, topology, trees
+from jaxsafety.errors import UsageError, bad
+from jaxsafety.losses import chunks
+from jaxsafety.models import hf
+from jaxsafety.models.api import Model, ModelConfig, build, init_cache
+from jaxsafety.protocols import OptimConfig, Planned, TrainConfig
+from jaxsafety.run import SHIPPED, ModelSource
+from jaxsafety.sampling import decode
+from jaxsafety.sharding import MeshConfig
+from jaxsafety.topology import GIB, Topology
+from jaxsafety.train import loop, state
+from jaxsafety.train.optim import make_optimizer
+from jaxsafety.train.step import StepShardings, make_train_step, shard_step
+
+PyTree = Any
+
+
+class Program(NamedTuple):
+    """What the compiler says of one program, per chip.
+
+    `memory` in bytes by kind; `needed` their sum; `limit` what the chip offers; `reason` the
+    compiler's words when it refused; `collectives` kind -> (count, bytes).
+    """
+
+    memory: dict[str, int]
+    needed: int
+    limit: int
+    collectives: dict[str, hlo.Traffic]
+    reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether a chip holds it."""
+        return not self.reason and self.needed <= self.limit
+
+
+def plan(
+    cfg: Any,
+    name: str,
+    *,
+    prompt: int = 256,
+    search: bool = True,
+    log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Plans an experiment on a slice.
+
+    Args:
+      cfg: a ConfigDict as of `run`; its model is read from `model.path` where that is a directory,
+        else it is the preset `model.shape`.
+      name: of the topology, such as "v5p:2x2x4".
+      prompt: tokens of the longest prompt.
+      search: whether to look for the smallest larger slice that fits, when this one does not.
+      log: where progress goes.
+
+    Returns:
+      A JSON-able report: see `report`.
+
+    Raises:
+      UsageError: an unknown topology, model or program, or a mesh that the slice cannot have.
+    """
+    where = topology.parse(name)
+    model, parts = _parts(cfg)
+    found = _on(where, model, parts, prompt, log)
+    if not found["fits"] and search:
+        for other in topology.larger(where):
+            log(f"does not fit on {where.name}; trying {other.name}")
+            try:
+                fits = _on(other, model, parts, prompt, log)["fits"]
+            except UsageError as error:  # a mesh with fixed sizes may not divide it
+                log(f"{other.name}: {error}")
+                continue
+            if fits:
+                found["smallest_that_fits"] = other.name
+                break
+    return found
+
+
+def _parts(cfg: Any) -> tuple[Model, dict[str, Any]]:
+    """The model and the typed sections of a config."""
+    if cfg.program not in registry.PLANS:
+        raise bad("config.program", cfg.program, f"one of {', '.join(registry.PLANS)}")
+    source = configs.typed(ModelSource, cfg.model, "model")
+    method = registry.resolve(registry.METHODS, cfg.program)
+    parts = dict(
+        method=configs.typed(method.config, cfg.method, "method"),
+        optim=configs.typed(OptimConfig, cfg.optim, "optim"),
+        train=configs.typed(TrainConfig, cfg.train, "train"),
+        mesh=configs.typed(MeshConfig, cfg.mesh, "mesh"),
+        make=registry.resolve(registry.PLANS, cfg.program),
+    )
+    method.check(parts["method"])
+    shape = model_config(source)
+    return build(shape), parts
+
+
+def model_config(source: ModelSource) -> ModelConfig:
+    """The shape of a config's model, from its directory or a preset.
+
+    Raises:
+      UsageError: neither a directory nor a known preset.
+    """
+    path = Path(source.path) if source.path else SHIPPED
+    if path.is_dir():
+        found = hf.read_config(path)
+    else:
+        presets: dict[str, ModelConfig] = {}
+        for kind in registry.MODELS:
+            presets.update(registry.resolve(registry.MODELS, kind).presets)
+        if source.shape not in presets:
+            known = ", ".join(sorted(presets))
+            raise bad("model.shape", source.shape, f"{known}; or model.path as a directory")
+        found = presets[source.shape]
+    return replace(found, dtype=source.dtype, remat=source.remat)
+
+
+def _on(
+    where: Topology,
+    model: Model,
+    parts: Mapping[str, Any],
+    prompt: int,
+    log: Callable[[str], None],
+) -> dict[str, Any]:
+    """Compiles for one slice."""
+    mesh = sharding.make_mesh(parts["mesh"], topology.devices(where))
+    stage: Planned = parts["make"](parts["method"], model, mesh, prompt)
+    log(f"compiling the step of {stage.stage} for {where.name}")
+    programs = {"step": _step(stage, model, mesh, parts, where)}
+    if stage.sample is not None:
+        log(f"compiling its rollouts for {where.name}")
+        programs["rollout"] = _rollout(stage, model, mesh, where)
+    return report(where, model, stage, mesh, programs)
+
+
+def _step(
+    stage: Planned, model: Model, mesh: Any, parts: Mapping[str, Any], where: Topology
+) -> Program:
+    optim, master = parts["optim"], parts["train"].master
+    tx = make_optimizer(optim, stage.steps)
+    places = loop.places(stage.variables, model, mesh)
+    params, frozen = trees.partition(stage.variables, stage.trainable)
+    params_places, frozen_places = trees.partition(places, stage.trainable)
+    abstract = jax.eval_shape(
+        lambda p: state.create(p, tx, jax.random.key(0), master=master), params
+    )
+    state_places = state.state_shardings(abstract, tx, params_places, mesh)
+    batch_places = jax.tree.map(lambda x: _rows(x, mesh), stage.batch)
+    step = make_train_step(stage.loss, tx, accum=optim.accum)
+    jitted: Any = shard_step(step, StepShardings(state_places, frozen_places, batch_places))
+    memory = {
+        "parameters": _local(abstract.params, state_places.params),
+        "optimizer": _local(abstract.opt_state, state_places.opt_state),
+        "frozen": _local(frozen, frozen_places),
+        "batch": _local(stage.batch, batch_places),
+        "activations": _saved(stage, model, mesh, optim.accum),
+    }
+    placed = (
+        _placed(abstract, state_places),
+        _placed(frozen, frozen_places),
+        _placed(stage.batch, batch_places),
+    )
+    return _compiled(lambda: jitted.lower(*placed), memory, where, mesh)
+
+
+def _rollout(stage: Planned, model: Model, mesh: Any, where: Topology) -> Program:
+    params = stage.variables["base"]
+    places = loop.places({"base": params}, model, mesh)["base"]
+    rows = jax.tree.map(lambda x: _rows(x, mesh), (stage.prompts, stage.keys))
+    c, sample = model.config, stage.sample
+    assert sample is not None
+    batch, width = stage.prompts.tokens.shape
+    slots = jax.eval_shape(lambda: init_cache(c, batch, width + sample.max_tokens, c.dtype))
+    axes = ("layers", "batch", "kv_heads", None, None)
+    spread = NamedSharding(mesh, sharding.spec(axes, sharding.RULES, mesh, slots.k.shape))
+    memory = {
+        "parameters": _local(params, places),
+        "cache": _local((slots.k, slots.v), (spread, spread)),
+    }
+    prompts, keys = _placed((stage.prompts, stage.keys), rows)
+    placed = _placed(params, places)
+    lower = lambda: decode.sample.lower(model, placed, prompts, keys, sample)  # noqa: E731
+    return _compiled(lower, memory, where, mesh)
+
+
+def _compiled(
+    lower: Callable[[], Any], memory: dict[str, int], where: Topology, mesh: Any
+) -> Program:
+    """Compiles and reads the compiler's own account; "temporaries" is what we cannot name."""
+    try:
+        # Only here: what runs at once under this mesh would run on devices that are not there.
+        with chunks.on_accelerator(), jax.set_mesh(mesh):
+            lowered = lower()
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        words = " ".join(str(error).split())
+        if "RESOURCE_EXHAUSTED" not in words:
+            raise
+        used = re.search(r"Used ([\d.]+)([GM]) of ([\d.]+)([GM]) hbm", words)
+        unit = {"G": GIB, "M": GIB >> 10}
+        needed, limit = sum(memory.values()), where.chip.memory
+        if used:
+            needed = int(float(used[1]) * unit[used[2]])
+            limit = int(float(used[3]) * unit[used[4]])
+        return Program(memory, needed, limit, {}, words[:300])
+    stats = compiled.memory_analysis()
+    needed = (
+        stats.argument_size_in_bytes
+        + stats.temp_size_in_bytes
+        + stats.output_size_in_bytes
+        - stats.alias_size_in_bytes
+        + stats.generated_code_size_in_bytes
+    )
+    memory = {**memory, "temporaries": max(0, needed - sum(memory.values()))}
+    return Program(memory, needed, where.chip.memory, hlo.collectives(compiled.as_text()))
+
+
+def report(
+    where: Topology, model: Model, stage: Planned, mesh: Any, programs: Mapping[str, Program]
+) -> dict[str, Any]:
+    """What `plan` returns: topology, mesh, model, and for each program memory, FLOPs and time."""
+    fits = all(p.fits for p in programs.values())
+    margin = min(1 - p.needed / p.limit for p in programs.values())
+    flops = _flops(stage, model)
+    out: dict[str, Any] = {
+        "topology": where.name,
+        "chips": where.chips,
+        "mesh": dict(mesh.shape),
+        "model": model.config.family,
+        "parameters": trees.count(stage.variables["base"]),
+        "fits": fits,
+        "margin": round(margin, 3),
+        "programs": {},
+    }
+    for name, program in programs.items():
+        each = flops[name] / where.chips
+        seconds = each / where.chip.flops
+        if name == "rollout":  # every token reads all parameters and the cache
+            reads = sum(program.memory[k] for k in ("parameters", "cache"))
+            tokens = stage.sample.max_tokens if stage.sample else 0
+            seconds = max(seconds, tokens * reads / where.chip.bandwidth)
+        out["programs"][name] = {
+            "hbm_per_chip": {**program.memory, "sum": program.needed, "limit": program.limit},
+            "fits": program.fits,
+            **({"reason": program.reason} if program.reason else {}),
+            "flops": flops[name],
+            "seconds_at_least": seconds,
+            "collectives": {k: t._asdict() for k, t in program.collectives.items()},
+        }
+    return out
+
+
+def _flops(stage: Planned, model: Model) -> dict[str, float]:
+    """FLOPs of a step and of its rollouts on all chips, by the rules of the module's docstring."""
+    c = model.config
+    params, _ = trees.partition(stage.variables, stage.trainable)
+    size = trees.count(stage.variables["base"])
+    if not c.tie_embeddings:
+        size -= c.vocab_size * c.embed_dim  # looking a token up multiplies nothing
+    trained = trees.count(params) >= trees.count(stage.variables["base"])
+    rows, width = jax.tree.leaves(stage.batch)[0].shape[:2]
+    per = 6 if trained else 4
+    per += 2 * (c.remat == "full") + 2 * stage.forwards
+    attention = 2 * c.num_layers * c.num_heads * c.head_dim * width  # q k and p v, causal
+    step = rows * width * per * (size + attention / 2)
+    if stage.sample is None:
+        return {"step": step}
+    sampled = stage.prompts.tokens.shape[1] + stage.sample.max_tokens
+    return {"step": step, "rollout": rows * sampled * 2 * (size + attention / 2)}
+
+
+def _saved(stage: Planned, model: Model, mesh: Any, accum: int) -> int:
+    """Bytes per chip that the forward pass keeps with full remat: each layer's input. [L,B,T,D]."""
+    c = model.config
+    rows, width = jax.tree.leaves(stage.batch)[0].shape[:2]
+    one = rows // accum * width * c.embed_dim * jnp.dtype(c.dtype).itemsize
+    return c.num_layers * one // sharding.rows(mesh)
+
+
+def _rows(x: Any, mesh: Any) -> NamedSharding:
+    if not x.ndim:
+        return NamedSharding(mesh, PartitionSpec())
+    names = ("batch",) + (None,) * (x.ndim - 1)
+    return NamedSharding(mesh, sharding.spec(names, sharding.RULES, mesh, x.shape))
+
+
+def _placed(tree: PyTree, places: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, places
+    )
+
+
+def _local(tree: PyTree, places: PyTree) -> int:
+    """Bytes of one chip's share."""
+
+    def one(x: Any, where: Any) -> int:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return 8
+        return int(np.prod(where.shard_shape(x.shape))) * x.dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree.map(one, tree, places)))

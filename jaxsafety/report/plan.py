@@ -1,0 +1,39 @@
+"""A plan as a person reads it in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+GIB = 1 << 30
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """What `plan.plan` returned, as text."""
+    mesh = " x ".join(f"{k} {v}" for k, v in found["mesh"].items())
+    lines = [
+        f"{found['model']}, {found['parameters'] / 1e9:.2f} B parameters, on {found['topology']}"
+        f" ({found['chips']} chips, {mesh})"
+    ]
+    for name, program in found["programs"].items():
+        memory = program["hbm_per_chip"]
+        kinds = (k for k in memory if k not in ("sum", "limit"))
+        text = ", ".join(f"{k} {memory[k] / GIB:.2f}" for k in kinds)
+        fits = "fits" if program["fits"] else "DOES NOT FIT"
+        held = f"{memory['sum'] / GIB:.2f} of {memory['limit'] / GIB:.2f} GiB a chip"
+        lines += [
+            f"{name}: {held}, {fits}",
+            f"  GiB: {text}",
+            f"  {program['flops'] / 1e12:.1f} TFLOP, at least {program['seconds_at_least']:.3f} s",
+        ]
+        if program.get("reason"):
+            lines.append(f"  compiler: {program['reason']}")
+        for kind, traffic in program["collectives"].items():
+            size = traffic["bytes"] / GIB
+            lines.append(f"  {kind}: {traffic['count']}, {size:.2f} GiB a chip in all")
+    if found["fits"]:
+        lines.append(f"fits with a margin of {found['margin']:.0%}")
+    else:
+        other = found.get("smallest_that_fits", "none of those listed")
+        lines.append(f"smallest listed slice that fits: {other}")
+    return "\n".join(lines)
