@@ -33,7 +33,7 @@ def fails(capsys, *argv: str) -> str:
         (["eval", "--model=nowhere"], "--out: got 'nothing'"),
         (["eval", "--model=nowhere", "--out=x"], "--model: got 'nowhere'"),
         (["eval", "--model=.", "--out=x", "--rejudge"], "--rejudge"),
-        (["eval", "--workdir=.", "--config.seed=1"], "only with `jaxsafety run`"),
+        (["eval", "--workdir=.", "--config.seed=1"], "only with `run` and `plan`"),
         (["report", "--workdir=tests"], "a run with results.jsonl"),
         (["chat", "--model=nowhere"], "--model: got 'nowhere'"),
         (["chat", "--temperature=-1"], "--temperature: got -1.0"),

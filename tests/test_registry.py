@@ -19,9 +19,9 @@ def test_unknown_names_get_the_nearest_and_the_list():
         registry.resolve("methods", "safestear")
     line = str(error.value)
     assert line.startswith("method: got 'safestear'") and "'safesteer'?" in line
-    with pytest.raises(UsageError, match="llama, qwen3"):
+    with pytest.raises(UsageError, match="gemma2, gemma3_text, llama, mistral"):
         registry.resolve(registry.MODELS, "zzz")
-    with pytest.raises(UsageError, match="methods, models"):
+    with pytest.raises(UsageError, match="methods, plans, models"):
         registry.resolve("nothing", "x")
 
 
