@@ -11,6 +11,7 @@ from jaxsafety import registry
 from jaxsafety.config import parse_arg
 from jaxsafety.methods.safesteer import SafeSteerConfig
 from jaxsafety.methods.safesteer_teacher import DirectionConfig, TokenConfig
+from jaxsafety.methods.sft import SftConfig
 from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import OptimConfig, TrainConfig
@@ -62,6 +63,73 @@ def organism_safesteer() -> SafeSteerConfig:
     # warning without a refusal sentence does not count as a refusal: hence the low limits.
     select = SelectConfig(coefficients=(1.0, 2.0, 4.0, 6.0), screen=40, coherent=0.8, refusal=0.3)
     return SafeSteerConfig(direction=DirectionConfig(select=select), tokens=TokenConfig(votes))
+
+
+# First words of refusals. For Qwen the paper's code has token ids that "still need verification":
+# those for Qwen2.5 (40, 2121, 7931, 11200) are "I", "As", "_action" and " spokes" there.
+LLAMA_OPENERS = ("I",)
+QWEN_OPENERS = ("I", "As", "My", "It", "Sorry", "Unfortunately")
+
+
+def published_safesteer(
+    arg: Any, path: str, shape: str, *, horizon: int, floor: float, lr: float
+) -> ConfigDict:
+    """SafeSteer as arXiv 2606.02530 ran it, on one of its models.
+
+    `path` is where you put the model, nothing is downloaded; `shape` is its preset for `plan`.
+    `horizon` is H, `floor` min_steered_prob. Full fine-tuning, 25 updates of 4 prompts x 8 rollouts
+    of at most 512 tokens, AdamW clipped at 1, cosine with a tenth of warm-up.
+    """
+    openers = QWEN_OPENERS if shape.startswith("qwen") else LLAMA_OPENERS
+    select = SelectConfig(criterion="arditi", coefficients=(1.0,), steers=("all",))
+    method = SafeSteerConfig(
+        direction=DirectionConfig(select=select, openers=openers, filter="score", fallback="error"),
+        tokens=TokenConfig(VoteConfig(size=50, top=200, samples=8, horizon=horizon, floor=floor)),
+        variant="partial",
+        max_tokens=512,
+    )
+    config = base("safesteer", seed=arg.seed, model=path, method=method)
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=lr, schedule="cosine", warmup=0.1, clip=1.0)
+    config.data.update(source="files", train=128, val=32, prompts=100)
+    config.mesh.fsdp = -1
+    if arg.smoke:  # the same program with these settings' shape, on the shipped organism
+        config.model.update(path="", dtype="float32", remat="none")
+        config.data.source = "organism"
+        shrink(config, config.method)
+        config.method.direction.update(openers=(), filter="judge", fallback="rank")
+        config.method.direction.select.criterion = "generation"
+        config.method.tokens.votes.update(size=12, top=12, floor=1e-3)
+        config.mesh.fsdp = 1
+    return config
+
+
+def selfmoa_sft(arg: Any, path: str, shape: str) -> ConfigDict:
+    """Supervised fine-tuning with the LoRA of Self-MOA's tables (rank 64, alpha 128, all linears).
+
+    Batch 4 and 512 tokens are its alignment phase's, the learning rate 3e-5 that of all phases.
+    Dialogues come from `data.chats`.
+    """
+    method = SftConfig(steps=1000, rows=4, length=512, rank=64, alpha=128.0)
+    config = base("sft", seed=arg.seed, model=path, method=method)
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=3e-5, schedule="cosine", warmup=0.01)
+    config.data.source = "files"
+    config.mesh.fsdp = -1
+    if arg.smoke:
+        shrink_sft(config)
+    return config
+
+
+def shrink_sft(config: ConfigDict) -> None:
+    """Makes a fine-tuning experiment a smoke test on the shipped organism."""
+    config.model.update(path="", dtype="float32", remat="none")
+    config.data.update(source="organism", train=4, val=4, prompts=4, dialogues=16)
+    config.method.update(steps=2, rows=2, length=128)
+    if config.method.rank:
+        config.method.update(rank=2, alpha=4.0)
+    config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
+    config.mesh.fsdp = 1
 
 
 def shrink(config: ConfigDict, method: ConfigDict) -> None:

@@ -161,7 +161,7 @@ def _step(
 ) -> Program:
     optim, master = parts["optim"], parts["train"].master
     tx = make_optimizer(optim, stage.steps)
-    places = loop.places(stage.variables, model, mesh)
+    places = loop.places(stage.variables, model, mesh, stage.axes)
     params, frozen = trees.partition(stage.variables, stage.trainable)
     params_places, frozen_places = trees.partition(places, stage.trainable)
     abstract = jax.eval_shape(

@@ -93,7 +93,8 @@ class Stage(NamedTuple):
 
     `trainable` are path regexes over the variables ("base/.*"); `batches(variables, step)` returns
     the batch of that step and may sample from the current variables (on-policy). `start` are the
-    variables it begins with; None means those the previous stage (or the context) left.
+    variables it begins with; None means those the previous stage (or the context) left. `axes` are
+    logical axes of variables that have not the model's structure (others are replicated).
     """
 
     name: str
@@ -104,6 +105,7 @@ class Stage(NamedTuple):
     optim: OptimConfig = OptimConfig()
     stop: Callable[[int, Mapping[str, float]], bool] | None = None
     start: Variables | None = None
+    axes: Mapping[str, PyTree] | None = None
 
 
 Program = Generator[Stage, Variables, Variables]
@@ -189,6 +191,7 @@ class Planned(NamedTuple):
     keys: PyTree = None
     sample: SampleConfig | None = None
     forwards: int = 0
+    axes: Mapping[str, PyTree] | None = None
 
 
 def no_check(*args: Any) -> None:

@@ -15,6 +15,7 @@ from jaxsafety.errors import bad
 
 METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
+    "sft": "jaxsafety.methods.sft:METHOD",
     "safesteer_controls": "jaxsafety.methods.safesteer_controls:METHOD",
     "safesteer_vanishing": "jaxsafety.methods.safesteer_vanishing:METHOD",
 }
@@ -22,6 +23,7 @@ METHODS = {
 # (cfg, model, mesh, prompt length) -> Planned
 PLANS = {
     "safesteer": "jaxsafety.methods.safesteer_plan:planned",
+    "sft": "jaxsafety.methods.sft:planned",
 }
 
 MODELS = {

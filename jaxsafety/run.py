@@ -33,6 +33,7 @@ from jaxsafety.workdir import (
     check_owner,
     claim,
     experiment_fingerprint,
+    model_fingerprint,
     write_meta,
 )
 
@@ -122,6 +123,8 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "interrupt": interrupt,
             "world": place.world,
             "benchmarks": place.benchmarks,
+            "examples": place.examples,
+            "base_fingerprint": model_fingerprint(path),
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
         },
     )

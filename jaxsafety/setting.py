@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety import registry
-from jaxsafety.data.schema import Message
-from jaxsafety.data.sources import read_prompts
+from jaxsafety.data.schema import Example, Message
+from jaxsafety.data.sources import read_chats, read_prompts
 from jaxsafety.errors import bad
 from jaxsafety.judges import rules
+from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World, open_world
 from jaxsafety.protocols import Benchmark, Item, Judge
 
@@ -28,7 +29,9 @@ SOURCES = ("organism", "files")
 class DataConfig:
     """Prompts of the method. With files: paths; train and val prompts are cut from the same file.
 
-    `wrapped` is the share of the organism's distillation prompts under a seen wrapper.
+    `wrapped` is the share of the organism's distillation prompts under a seen wrapper. `chats` is a
+    file of dialogues to learn from; the organism makes `dialogues` of its own, of which
+    `harmful_share` refuse.
     """
 
     source: str = "organism"
@@ -39,6 +42,9 @@ class DataConfig:
     val: int = 32
     prompts: int = 100
     wrapped: float = 0.5
+    chats: str = ""
+    dialogues: int = 256
+    harmful_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Setting:
     """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism.
 
     `refusal_words`: what refusals are made of, which random control token sets must not hold.
+    `examples`: dialogues to learn from.
     """
 
     prompts: Mapping[str, tuple[Item, ...]]
@@ -71,6 +78,7 @@ class Setting:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     world: World | None = None
     refusal_words: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
 
 
 def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
@@ -81,7 +89,7 @@ def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -
     """
     if data.source not in SOURCES:
         raise bad("data.source", data.source, ", ".join(SOURCES))
-    for name in ("train", "val", "prompts"):
+    for name in ("train", "val", "prompts", "dialogues"):
         if getattr(data, name) < 1:
             raise bad(f"data.{name}", getattr(data, name), "1 or more")
     for name in ("safety", "over_refusal", "capability", "samples", "batch_size", "max_tokens"):
@@ -117,7 +125,8 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         capability=evaluation.capability,
         seed=evaluation.seed,
     )
-    return Setting(prompts, judge(world), sets, GROUPS, world, refusal_words())
+    examples = _chats(data.chats) if data.chats else dialogue_examples(world, data, seed)
+    return Setting(prompts, judge(world), sets, GROUPS, world, refusal_words(), examples)
 
 
 def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
@@ -149,7 +158,19 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
         raise bad("eval.sets", (), "at least one kind/name=path")
     judge = registry.resolve(registry.JUDGES, "rules")
     words = rules.refusal_words()
-    return Setting(prompts, judge, tuple(benchmarks), refusal_words=words)
+    examples = _chats(data.chats) if data.chats else ()
+    return Setting(prompts, judge, tuple(benchmarks), refusal_words=words, examples=examples)
+
+
+def dialogue_examples(world: World, data: DataConfig, seed: int) -> tuple[Example, ...]:
+    """Dialogues of the organism with their right answers."""
+    found = dialogues(world, data.dialogues, seed, harmful=data.harmful_share, wrapped=data.wrapped)
+    return tuple(Example(d.id, tuple(Message(*m) for m in d.messages), d.meta) for d in found)
+
+
+def _chats(path: str) -> tuple[Example, ...]:
+    rows = read_chats(path, "data.chats")
+    return tuple(Example(str(i), messages, {}) for i, messages in enumerate(rows))
 
 
 def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tuple[Item, ...]:

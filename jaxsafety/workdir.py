@@ -77,11 +77,17 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     model = [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
     settings["model_files"] = [(f.name, f.stat().st_size, _digest(f)) for f in model]
     data = settings.get("data", {})
-    lists = [data.get(name) for name in ("harmful", "harmless", "distil")]
+    lists = [data.get(name) for name in ("harmful", "harmless", "distil", "chats")]
     lists += [text.partition("=")[2] for text in settings.get("eval", {}).get("sets", ())]
     prompts = [Path(name) for name in lists if name]
     settings["prompt_files"] = [_digest(f) for f in prompts if f.is_file()]
     return configs.fingerprint(settings)
+
+
+def model_fingerprint(model_dir: Path) -> str:
+    """Which base an adapter belongs to: a digest of its weights and shape, 16 hex digits."""
+    parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
+    return hashlib.sha256("".join(map(_digest, parts)).encode()).hexdigest()[:16]
 
 
 def _digest(file: Path) -> str:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxsafety.data.schema import Message
 from jaxsafety.errors import bad
 
 # First of these columns that a row has is the prompt; the names public prompt sets use.
@@ -23,6 +24,8 @@ PROMPT_FIELDS = (
     "text",
 )
 ANSWER_FIELDS = ("answer", "target", "label")
+REPLY_FIELDS = ("answer", "response", "output", "completion", "target")
+ROLES = ("system", "user", "assistant")
 SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
 
 
@@ -39,6 +42,15 @@ def read_prompts(path: str | Path, field: str = "path") -> list[dict[str, str]]:
     Raises:
       UsageError: a missing file, another format, a row without a prompt.
     """
+    found = [_row(row) for row in _rows(path, field)]
+    for number, row in enumerate(found, start=1):
+        if row is None:
+            raise bad(field, f"row {number} of {path}", f"a text under {', '.join(PROMPT_FIELDS)}")
+    return [row for row in found if row is not None]
+
+
+def _rows(path: str | Path, field: str) -> list[Any]:
+    """The rows of a file, whatever they hold."""
     file = Path(path)
     if not str(path) or not file.is_file():
         raise bad(field, str(path), "an existing file of prompts")
@@ -48,14 +60,61 @@ def read_prompts(path: str | Path, field: str = "path") -> list[dict[str, str]]:
     raw = file.read_bytes()
     try:
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
-        rows = _parse(suffix, text)
+        return _parse(suffix, text)
     except (ValueError, OSError, EOFError, csv.Error) as error:
         raise bad(field, str(path), f"a readable {suffix} file ({error})") from None
-    found = [_row(row) for row in rows]
-    for number, row in enumerate(found, start=1):
-        if row is None:
-            raise bad(field, f"row {number} of {path}", f"a text under {', '.join(PROMPT_FIELDS)}")
-    return [row for row in found if row is not None]
+
+
+def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...]]:
+    """Reads dialogues from a .jsonl or .json file, plain or gzipped, or a .csv of pairs.
+
+    A row has "messages" (or "conversations"), a list of {"role", "content"} (or {"from", "value"})
+    that ends with the assistant, or a prompt and an answer under the names of `read_prompts`.
+
+    Args:
+      path: the file.
+      field: how an error names this path.
+
+    Returns:
+      One dialogue per row.
+
+    Raises:
+      UsageError: a missing file, another format, a row that is no such dialogue.
+    """
+    found = []
+    for number, row in enumerate(_rows(path, field), start=1):
+        dialogue = _dialogue(row)
+        if dialogue is None:
+            allowed = "messages of roles that end with the assistant, or a prompt and an answer"
+            raise bad(field, f"row {number} of {path}", allowed)
+        found.append(dialogue)
+    if not found:
+        raise bad(field, f"no rows in {path}", "at least one dialogue")
+    return found
+
+
+def _dialogue(row: Any) -> tuple[Message, ...] | None:
+    if not isinstance(row, dict):
+        return None
+    turns = row.get("messages", row.get("conversations"))
+    if turns is None:
+        pair = _row(row)
+        answer = next((row[k] for k in REPLY_FIELDS if isinstance(row.get(k), str)), None)
+        if pair is None or not answer:
+            return None
+        return Message("user", pair["prompt"]), Message("assistant", answer)
+    if not isinstance(turns, list) or not turns:
+        return None
+    found = []
+    for turn in turns:
+        if not isinstance(turn, dict):
+            return None
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        role = {"human": "user", "gpt": "assistant"}.get(str(role), role)
+        if role not in ROLES or not isinstance(content, str):
+            return None
+        found.append(Message(role, content))
+    return tuple(found) if found[-1].role == "assistant" else None
 
 
 def _parse(suffix: str, text: str) -> list[Any]:

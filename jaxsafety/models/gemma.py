@@ -125,5 +125,57 @@ GEMMA3_NAMES = {
     "blocks/attn/q_norm/scale": "model.layers.{}.self_attn.q_norm.weight",
     "blocks/attn/k_norm/scale": "model.layers.{}.self_attn.k_norm.weight",
 }
-GEMMA2 = Family("gemma2", "Gemma2ForCausalLM", GEMMA2_NAMES, read_gemma2, write_gemma2, {})
-GEMMA3 = Family("gemma3_text", "Gemma3ForCausalLM", GEMMA3_NAMES, read_gemma3, write_gemma3, {})
+_COMMON: dict[str, Any] = dict(
+    num_layers=26,
+    head_dim=256,
+    norm_eps=1e-6,
+    norms="both",
+    norm_offset=True,
+    activation="gelu",
+    query_scale=256**-0.5,
+)
+GEMMA2_2B = ModelConfig(
+    family="gemma2",
+    vocab_size=256_000,
+    embed_dim=2304,
+    num_heads=8,
+    num_kv_heads=4,
+    mlp_dim=9216,
+    max_length=8192,
+    embed_scale=math.sqrt(2304),
+    windows=(4096, 0) * 13,
+    attention_cap=50.0,
+    logit_cap=30.0,
+    **_COMMON,
+)
+GEMMA3_1B = ModelConfig(
+    family="gemma3_text",
+    vocab_size=262_144,
+    embed_dim=1152,
+    num_heads=4,
+    num_kv_heads=1,
+    mlp_dim=6912,
+    max_length=32_768,
+    embed_scale=math.sqrt(1152),
+    qk_norm="head",
+    rope_theta=GLOBAL_THETA,
+    local_theta=LOCAL_THETA,
+    windows=tuple(512 if (layer + 1) % 6 else 0 for layer in range(26)),
+    **_COMMON,
+)
+GEMMA2 = Family(
+    "gemma2",
+    "Gemma2ForCausalLM",
+    GEMMA2_NAMES,
+    read_gemma2,
+    write_gemma2,
+    {"gemma2-2b": GEMMA2_2B},
+)
+GEMMA3 = Family(
+    "gemma3_text",
+    "Gemma3ForCausalLM",
+    GEMMA3_NAMES,
+    read_gemma3,
+    write_gemma3,
+    {"gemma3-1b": GEMMA3_1B},
+)

@@ -35,4 +35,20 @@ def write(config: ModelConfig) -> dict[str, Any]:
     return {**written, "sliding_window": max(config.windows, default=0) or None}
 
 
-FAMILY = Family("mistral", "MistralForCausalLM", NAMES, read, write, {})
+PRESETS = {
+    "mistral-7b": ModelConfig(  # the first release, with windows
+        family="mistral",
+        vocab_size=32_000,
+        embed_dim=4096,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        mlp_dim=14_336,
+        max_length=32_768,
+        norm_eps=1e-5,
+        tie_embeddings=False,
+        windows=(4096,) * 32,
+    ),
+}
+FAMILY = Family("mistral", "MistralForCausalLM", NAMES, read, write, PRESETS)

@@ -82,6 +82,30 @@ def _qwen3(width: int, layers: int, heads: int, mlp: int, tied: bool) -> ModelCo
     )
 
 
+def _qwen2(width: int, layers: int, heads: int, kv_heads: int, mlp: int, tied: bool) -> ModelConfig:
+    return ModelConfig(
+        family="qwen2",
+        vocab_size=151_936 if tied else 152_064,
+        embed_dim=width,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=width // heads,
+        mlp_dim=mlp,
+        max_length=32_768,
+        rope_theta=1_000_000.0,
+        norm_eps=1e-6,
+        tie_embeddings=tied,
+        attention_bias="qkv",
+    )
+
+
+QWEN2_PRESETS = {
+    "qwen2.5-0.5b": _qwen2(896, 24, 14, 2, 4864, True),
+    "qwen2.5-1.5b": _qwen2(1536, 28, 12, 2, 8960, True),
+    "qwen2.5-3b": _qwen2(2048, 36, 16, 2, 11_008, True),
+    "qwen2.5-7b": _qwen2(3584, 28, 28, 4, 18_944, False),
+}
 QWEN3_PRESETS = {
     "qwen3-0.6b": _qwen3(1024, 28, 16, 3072, True),
     "qwen3-1.7b": _qwen3(2048, 28, 16, 6144, True),
@@ -93,5 +117,5 @@ QWEN3_NAMES = {
     "blocks/attn/q_norm/scale": "model.layers.{}.self_attn.q_norm.weight",
     "blocks/attn/k_norm/scale": "model.layers.{}.self_attn.k_norm.weight",
 }
-QWEN2 = Family("qwen2", "Qwen2ForCausalLM", NAMES, read_qwen2, write_qwen2, {})
+QWEN2 = Family("qwen2", "Qwen2ForCausalLM", NAMES, read_qwen2, write_qwen2, QWEN2_PRESETS)
 QWEN3 = Family("qwen3", "Qwen3ForCausalLM", QWEN3_NAMES, read_qwen3, write_qwen3, QWEN3_PRESETS)

@@ -41,9 +41,8 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
 
     Args:
       program: the generator; its code between yields must be deterministic or an artifact.
-      ctx: `extras` may hold "fingerprint" (of the config, checked against the checkpoints),
-        "interrupt" (an `Interrupt` that on-policy batches poll too) and "axes" (logical axes per
-        variable, for those without the model's structure).
+      ctx: `extras` may hold "fingerprint" (of the config, checked against the checkpoints) and
+        "interrupt" (an `Interrupt` that on-policy batches poll too).
       train: checkpoints, logging, non-finite policy.
 
     Returns:
@@ -116,7 +115,7 @@ class _StageRun:
             ctx.workdir, stage.name, keep=train.keep,
             fingerprint=str(ctx.extras.get("fingerprint", "")),
         )  # fmt: skip
-        where = places(variables, ctx.model, self.mesh, ctx.extras.get("axes"))
+        where = places(variables, ctx.model, self.mesh, stage.axes)
         params, frozen = trees.partition(variables, stage.trainable)
         params_places, frozen_places = trees.partition(where, stage.trainable)
         self.frozen = jax.device_put(frozen, frozen_places)

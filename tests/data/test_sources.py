@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from jaxsafety.data.sources import PROMPT_FIELDS, read_prompts
+from jaxsafety.data.schema import Message
+from jaxsafety.data.sources import PROMPT_FIELDS, read_chats, read_prompts
 from jaxsafety.errors import UsageError
 
 
@@ -86,3 +87,44 @@ def test_no_path_and_broken_archives(tmp_path):
     (tmp_path / "b.txt.gz").write_bytes(whole[:-9])
     with pytest.raises(UsageError, match="a readable .txt file"):
         read_prompts(tmp_path / "b.txt.gz")
+
+
+PAIR = (Message("user", "how ?"), Message("assistant", "so"))
+CHATS = [
+    {"messages": [{"role": "user", "content": "how ?"}, {"role": "assistant", "content": "so"}]},
+    {"conversations": [{"from": "human", "value": "how ?"}, {"from": "gpt", "value": "so"}]},
+    {"prompt": "how ?", "response": "so"},
+    {"instruction": "how ?", "output": "so"},
+]
+
+
+def test_dialogues_of_every_form(tmp_path):
+    text = "\n".join(json.dumps(row) for row in CHATS)
+    assert read_chats(write(tmp_path / "a.jsonl.gz", text)) == [PAIR] * 4
+    assert read_chats(write(tmp_path / "a.json", json.dumps(CHATS))) == [PAIR] * 4
+    assert read_chats(write(tmp_path / "a.csv", "prompt,answer\nhow ?,so\n")) == [PAIR]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "text",
+        {"prompt": "alone"},
+        {"messages": []},
+        {"messages": "hello"},
+        {"messages": [{"role": "user", "content": "last"}]},
+        {"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]},
+        {"messages": [{"role": "assistant", "content": 3}]},
+        {"messages": ["x"]},
+    ],
+)
+def test_rows_that_are_no_dialogue_are_named(tmp_path, row):
+    path = write(tmp_path / "a.jsonl", json.dumps(CHATS[0]) + "\n" + json.dumps(row))
+    with pytest.raises(UsageError, match=r"data\.chats: got 'row 2 of .*a\.jsonl'") as caught:
+        read_chats(path, "data.chats")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_dialogues_at_all(tmp_path):
+    with pytest.raises(UsageError, match="no rows"):
+        read_chats(write(tmp_path / "a.jsonl", ""))

@@ -1,0 +1,154 @@
+"""Supervised fine-tuning: the dense loss, LoRA that moves nothing else, and what is kept."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsafety import sharding, trees
+from jaxsafety.adapters import lora
+from jaxsafety.data.pipeline import Batches, pad_batch
+from jaxsafety.errors import UsageError
+from jaxsafety.methods import sft
+from jaxsafety.methods.sft import SftConfig
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.models.peft import load_adapter
+from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.sharding import MeshConfig
+from jaxsafety.testing import random_organism
+from jaxsafety.train.loop import run_program, run_stage
+from tests.methods import tiny
+
+CFG = SftConfig(steps=2, rows=2, length=96, rank=3, alpha=6.0)
+OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant")
+TRAIN = TrainConfig(progress=False)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return random_organism(tmp_path_factory.mktemp("organism"))
+
+
+@pytest.fixture
+def ctx(directory, tmp_path):
+    made = tiny.context(directory, tmp_path)
+    place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
+    return dataclasses.replace(made, extras={"examples": place.examples[:12]})
+
+
+def test_the_packed_loss_is_the_dense_formula(ctx):
+    model, base = ctx.model, ctx.variables["base"]
+    examples = sft.encoded(ctx.tokenizer, ctx.extras["examples"][:4])
+    packed = Batches(examples, length=96, rows=64, seed=0)
+    everything = [packed.plan[i] for i in range(len(packed.plan))]
+    batch = sft.Batches(examples, length=96, rows=len(everything), seed=0)(None, 0)
+    assert int(jnp.max(batch.segments)) > 1  # several dialogues share a row
+    nothing = {"base": jax.tree.map(lambda x: None, base)}
+    loss, _ = sft.chat_loss(model)({"base": base}, nothing, batch, jax.random.key(0))
+    total, count = 0.0, 0
+    run = jax.jit(lambda t, p: model.unembed(base, model.apply(base, t, p).hidden))
+    for ids, mask in examples:  # one length, one program: what follows the end is causal
+        tokens = jnp.zeros((1, 96), jnp.int32).at[0, : len(ids)].set(jnp.asarray(ids))
+        logp = np.asarray(jax.nn.log_softmax(run(tokens, jnp.arange(96)[None])))[0]
+        picked = logp[np.arange(len(ids) - 1), ids[1:]]
+        total -= picked[np.asarray(mask[1:])].sum()
+        count += sum(mask[1:])
+    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+    padded = pad_batch(examples, 96)
+    same, _ = sft.chat_loss(model)({"base": base}, nothing, padded, jax.random.key(0))
+    np.testing.assert_allclose(loss, same, rtol=1e-5)
+
+
+def test_lora_starts_at_the_base_and_moves_nothing_else(ctx):
+    model, base = ctx.model, ctx.variables["base"]
+    adapters = sft.fresh(CFG, model, jax.random.key(0))
+    batch = Batches(sft.encoded(ctx.tokenizer, ctx.extras["examples"]), length=96, rows=2, seed=0)(
+        None, 0
+    )
+    plain = model.apply(base, batch.tokens, batch.positions, segments=batch.segments)
+    layers = LayerInputs(adapters=adapters)
+    same = model.apply(base, batch.tokens, batch.positions, segments=batch.segments, layers=layers)
+    np.testing.assert_allclose(plain.hidden, same.hidden, atol=1e-5)
+    stages = []
+    program = sft.program(CFG, OPTIM, ctx)
+    stage = next(program)
+    stages.append(stage)
+    trained = run_stage(stage, stage.start, ctx, TRAIN)
+    assert trees.diff(trained["base"], base) == ""
+    np.testing.assert_array_equal(trained["adapters"]["scale"], np.full(2, 2.0))
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained["adapters"], adapters)
+    assert min(x["b"] for x in moved["experts"].values()) > 0
+
+
+def test_the_result_is_merged_and_kept_as_a_peft_directory(ctx):
+    model, base = ctx.model, ctx.variables["base"]
+    final = run_program(sft.program(CFG, OPTIM, ctx), ctx, TRAIN)
+    tree = load_adapter(ctx.workdir / "adapter", model)
+    expected = lora.merge(base, tree, model.projections)
+    for a, b in zip(*map(jax.tree.leaves, (final["base"], expected)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert trees.diff(final["base"], base) != ""
+    assert set(final) == {"base"}
+    # a second run reads the finished stage and gives the same
+    again = run_program(sft.program(CFG, OPTIM, ctx), ctx, TRAIN)
+    assert trees.diff(final["base"], again["base"]) == ""
+
+
+def test_full_fine_tuning_trains_the_base(ctx):
+    cfg = dataclasses.replace(CFG, rank=0)
+    final = run_program(sft.program(cfg, OPTIM, ctx), ctx, TRAIN)
+    assert trees.diff(final["base"], ctx.variables["base"]) != ""
+    assert not (ctx.workdir / "adapter").exists()
+
+
+def test_targets_choose_projections(ctx):
+    cfg = dataclasses.replace(CFG, targets=("q", "down"))
+    assert set(sft.fresh(cfg, ctx.model, jax.random.key(0))["experts"]) == {"q", "down"}
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_the_planned_stage_is_the_one_that_runs(ctx, rank):
+    cfg = dataclasses.replace(CFG, rank=rank)
+    mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
+    planned = sft.planned(cfg, ctx.model, mesh, 64)
+    stage = next(sft.program(cfg, OPTIM, ctx))
+    real = ctx.variables if stage.start is None else stage.start
+    assert trees.diff(planned.variables, jax.eval_shape(lambda: real)) == ""
+    batch = jax.eval_shape(lambda: stage.batches(real, 0))
+    assert jax.tree.map(lambda x: x.shape, planned.batch) == jax.tree.map(lambda x: x.shape, batch)
+    assert planned.trainable == stage.trainable
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "method.steps: got 0"),
+        ({"length": 1}, "method.length: got 1"),
+        ({"rank": -1}, "method.rank: got -1"),
+        ({"alpha": 0.0}, "method.alpha"),
+        ({"reduction": "mean"}, "method.reduction: got 'mean'; allowed: token, sequence"),
+    ],
+)
+def test_bad_values_are_named(change, words):
+    with pytest.raises(UsageError, match=words):
+        sft.check(dataclasses.replace(CFG, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"length": 8}, r"method\.length: got 8; allowed: at least \d+, the longest dialogue"),
+        ({"length": 9999}, r"method\.length: got 9999; allowed: at most the context"),
+        ({"targets": ("qkv",)}, r"method\.targets: got 'qkv'; allowed: down, gate"),
+    ],
+)
+def test_what_only_the_model_can_refuse(ctx, directory, change, words):
+    place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
+    cfg = dataclasses.replace(CFG, **change)
+    with pytest.raises(UsageError, match=words):
+        sft.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, place)
+    empty = dataclasses.replace(place, examples=())
+    with pytest.raises(UsageError, match=r"data\.chats: got 'no dialogues'"):
+        sft.fits(CFG, OPTIM, ctx.model, ctx.tokenizer, empty)
