@@ -1,0 +1,104 @@
+"""Plans every config of a published model on slices of each kind; writes docs/plans.md.
+
+  python tools/plans.py                       all of them, hours of one core; resumes
+  python tools/plans.py --table               only writes the table again from docs/plans.jsonl
+
+Needs the TPU compiler (`pip install -e .[tpu]`), no TPU. One line of docs/plans.jsonl is one plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES, TABLE = ROOT / "docs" / "plans.jsonl", ROOT / "docs" / "plans.md"
+TOPOLOGIES = ("v5e:4x4", "v5p:2x2x4", "v6e:4x4")
+GIB = 1 << 30
+
+
+def configs() -> list[str]:
+    """Configs whose model is a published one: those with a preset."""
+    found = sorted((ROOT / "configs").glob("*/*.py"))
+    words = ("published_safesteer(", "selfmoa_sft(")
+    files = [f for f in found if any(word in f.read_text() for word in words)]
+    return [str(f.relative_to(ROOT)) for f in files]
+
+
+def one(config: str, topology: str) -> dict[str, Any]:
+    """A plan, made in a process of its own; what cannot be planned is kept as a line too."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plan.json"
+        command = [sys.executable, "-m", "jaxsafety", "plan", f"--config={config}"]
+        command += [f"--topology={topology}", f"--json={file}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            return {"error": done.stderr.strip().splitlines()[-1]}
+        return json.loads(file.read_text())
+
+
+def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """The table as markdown."""
+    lines = [
+        "# Plans",
+        "",
+        "`python tools/plans.py` wrote this: the training step and the rollouts of each config,"
+        " compiled for slices that are not there. GiB per chip are the larger of both programs; times"
+        " are floors at 100 % of the chip, by the rules in `jaxsafety/plan.py`.",
+        "",
+        "| config | parameters | slice | GiB per chip (of) | fits | smallest that does |"
+        " step, TFLOP | step / rollout, s at least |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (config, topology), found in sorted(rows.items()):
+        name = config.removeprefix("configs/").removesuffix(".py")
+        if "error" in found:
+            lines.append(f"| {name} | | {topology} | {found['error']} | | | | |")
+            continue
+        programs = found["programs"]
+        most = max((p["hbm_per_chip"] for p in programs.values()), key=lambda m: m["sum"])
+        times = " / ".join(f"{p['seconds_at_least']:.2f}" for p in programs.values())
+        fits = "yes" if found["fits"] else "no"
+        other = topology if found["fits"] else found.get("smallest_that_fits", "none listed")
+        lines.append(
+            f"| {name} | {found['parameters'] / 1e9:.2f} B | {topology} |"
+            f" {most['sum'] / GIB:.1f} ({most['limit'] / GIB:.0f}) | {fits} | {other} |"
+            f" {programs['step']['flops'] / 1e12:.0f} | {times} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def kept() -> dict[tuple[str, str], dict[str, Any]]:
+    """Plans made before."""
+    lines = LINES.read_text().splitlines() if LINES.is_file() else []
+    rows = map(json.loads, lines)
+    return {(row["config"], row["topology"]): row["plan"] for row in rows}
+
+
+def main() -> None:
+    """Makes what is missing, a line at a time, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="only write the table again")
+    parser.add_argument("configs", nargs="*", help="default: all")
+    args = parser.parse_args()
+    rows = kept()
+    for config in [] if args.table else (args.configs or configs()):
+        for topology in TOPOLOGIES:
+            if (config, topology) in rows:
+                continue
+            print(f"{config} on {topology}", flush=True)
+            rows[config, topology] = plan = one(config, topology)
+            line = {"config": config, "topology": topology, "plan": plan}
+            with LINES.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    TABLE.write_text(table(rows))
+    print(f"{len(rows)} plans: {TABLE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
