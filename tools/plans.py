@@ -48,8 +48,8 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
         "# Plans",
         "",
         "`python tools/plans.py` wrote this: the training step and the rollouts of each config,"
-        " compiled for slices that are not there. GiB per chip are the larger of both programs; times"
-        " are floors at 100 % of the chip, by the rules in `jaxsafety/plan.py`.",
+        " compiled for slices that are not there. GiB per chip are the larger of both programs;"
+        " times are floors at 100 % of the chip, by the rules in `jaxsafety/plan.py`.",
         "",
         "| config | parameters | slice | GiB per chip (of) | fits | smallest that does |"
         " step, TFLOP | step / rollout, s at least |",

@@ -3,8 +3,8 @@
   python tests/bench/load_memory.py [--preset=llama3.2-1b] [--dir=DIR]
 
 Writes the checkpoint once (float32, a file per layer and an index), then loads it in a process of
-its own and reports that process's peak resident set. The limit is checkpoint size + 1 GiB; on CPU the
-"device" memory, which holds the parameters, is host memory too.
+its own and reports that process's peak resident set. The limit is checkpoint size + 1 GiB; on CPU
+the "device" memory, which holds the parameters, is host memory too.
 """
 
 from __future__ import annotations
