@@ -105,3 +105,16 @@ def test_kept_lines_give_the_same_tables(tool, tmp_path, capsys):
     first = capsys.readouterr().out
     tool.main([kept])
     assert capsys.readouterr().out == first and "2 runs" in first
+
+
+def test_the_end_is_compared_with_generalised_draw_by_draw(tool):
+    def arm(*ends):
+        return [(f"{i}-0", [point(0.8), point(end)]) for i, end in enumerate(ends)]
+
+    arms = {"generalised": arm(0.2, 0.1), "random": [*arm(0.6, 0.5), *arm(0.4, 0.7)]}
+    found = tool.ahead({**arms, "full": arm(0.1)})
+    assert found["random"]["0-0"] == pytest.approx((0.3, 0.2))
+    assert found["random"]["1-0"] == pytest.approx((0.5, 0.4))
+    assert found["full"] == {"0-0": pytest.approx((-0.1, -0.1))}
+    assert "generalised" not in found and tool.ahead({"full": arm(0.1)}) == {}
+    assert tool.interval([1.0], places=1) == "+1.0 (one run)"

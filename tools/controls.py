@@ -47,16 +47,16 @@ def at_target(points: list[Point], target: float) -> Point | None:
     return None
 
 
-def interval(values: list[float], seed: int = 0) -> str:
+def interval(values: list[float], seed: int = 0, places: int = 4) -> str:
     """Mean with a percentile bootstrap interval over runs."""
     if not values:
         return "-"
     data, rng = np.asarray(values), np.random.default_rng(seed)
     if len(data) == 1:
-        return f"{data[0]:+.4f} (one run)"
+        return f"{data[0]:+.{places}f} (one run)"
     means = rng.choice(data, (10_000, len(data))).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return f"{data.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+    return f"{data.mean():+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
 
 
 def read(paths: list[str]) -> dict[str, dict[str, list[Point]]]:
@@ -120,6 +120,29 @@ def main(paths: list[str]) -> None:
             mean = lambda points, key=key: float(np.mean([p[key] for p in points]))  # noqa: E731
             gaps[key] = [mean(matched[arm][p]) - mean(matched["full"][p]) for p in shared]
         print(f"| {arm} | {len(shared)} | {interval(gaps['kl_off'])} | {interval(gaps['kl'])} |")
+    print("\nAttack success at the end, points above `generalised` of the same run\n")
+    print("| arm | runs | mean over draws | nearest draw | by run |\n|---|---|---|---|---|")
+    for arm, found in sorted(ahead(arms).items()):
+        means, least = ([100 * x[i] for x in found.values()] for i in (0, 1))
+        each = ", ".join(f"{run} {100 * x[0]:+.1f}" for run, x in sorted(found.items()))
+        cells = (interval(means, places=1), interval(least, places=1), each)
+        print(f"| {arm} | {len(found)} | " + " | ".join(cells) + " |")
+
+
+def ahead(
+    arms: dict[str, list[tuple[str, list[Point]]]], best: str = "generalised"
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Arm -> run -> how much higher its attack success ends than `best`'s: mean and least draw."""
+    ends = {run: points[-1]["asr"] for run, points in arms.get(best, ())}
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for arm, entries in arms.items():
+        draws: dict[str, list[float]] = defaultdict(list)
+        for run, points in entries:
+            if arm != best and run in ends:
+                draws[run].append(points[-1]["asr"] - ends[run])
+        if draws:
+            found[arm] = {run: (float(np.mean(x)), min(x)) for run, x in draws.items()}
+    return found
 
 
 if __name__ == "__main__":
