@@ -48,11 +48,15 @@ def load(
 
     config = hf.read_config(path)
     tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > config.vocab_size:
+    # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.
+    plain = tokenizer.backend.get_vocab_size(with_added_tokens=False)
+    needed = max(plain - 1, *tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0)
+    if needed >= config.vocab_size:
         from jaxsafety.errors import bad
 
         allowed = f"at most config.json's vocab_size {config.vocab_size}"
-        raise bad("tokenizer.vocab_size", tokenizer.vocab_size, allowed)
+        raise bad("tokenizer.vocab_size", needed + 1, allowed)
+    tokenizer.limit = config.vocab_size
     model, params = hf.load(path, dtype=dtype, remat=remat, mesh=mesh, param_dtype=param_dtype)
     return model, params, tokenizer
 

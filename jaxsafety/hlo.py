@@ -80,10 +80,11 @@ def _collective(line: str) -> tuple[str, int]:
         found = re.search(rf"(?:^|[\s)}}]){kind}(-start)?\(", line)
         if found:
             sizes = list(_sizes(line[: found.start() + 1]))
-            if not sizes:
-                return kind, 0
-            # An asynchronous start lists its operands, then its results, then perhaps contexts.
-            return kind, max(sizes) if found.group(1) else sum(sizes)
+            if found.group(1) and kind != "all-reduce":
+                # An asynchronous start lists operands, results and perhaps scalar contexts.
+                sizes = [size for size in sizes if size > 4]
+                sizes = sizes[len(sizes) // 2 :]
+            return kind, sum(sizes)
     return "", 0
 
 

@@ -3,10 +3,12 @@
 The training step is the one that `run` makes: same loss, optimizer, shardings and donation; so is
 the sampler of on-policy methods. Shapes stand for arrays, so no weights, prompts or devices are
 needed: a laptop and the TPU compiler (`pip install 'jaxsafety[tpu]'`) are enough.
-Rules behind the estimates: a trained parameter costs 6 FLOPs per token (forward 2, backward 4) and
-2 more where activations are computed again; a frozen one in the trained model 4, in a teacher 2; a
-sampled token 2 per parameter. Step time is the larger of FLOPs / peak and bytes of HBM traffic /
-bandwidth: a floor, at 100 % of the chip. Letters: B rows, T tokens of a row, L layers, D width.
+Rules behind the estimates: a trained parameter costs 6 FLOPs per token (forward 2, backward 4), a
+frozen one in the trained model 4, both 2 more with full remat; in a teacher 2; a sampled token 2 a
+parameter. Times are floors at 100 % of the chip: FLOPs / peak, for rollouts also the bytes of
+parameters and cache per token / bandwidth. What `run` keeps on the chip beside a program (the
+optimizer while sampling, say) counts as "held".
+Letters: B rows, T tokens of a row, L layers, D width.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from jaxsafety.losses import chunks
 from jaxsafety.models import hf
 from jaxsafety.models.api import Model, ModelConfig, build, init_cache
 from jaxsafety.protocols import OptimConfig, Planned, TrainConfig
-from jaxsafety.run import SHIPPED, ModelSource
+from jaxsafety.run import SHIPPED, ModelSource, check_sections, stored_dtype
 from jaxsafety.sampling import decode
 from jaxsafety.sharding import MeshConfig
 from jaxsafety.topology import GIB, Topology
@@ -86,7 +88,8 @@ def plan(
     where = topology.parse(name)
     model, parts = _parts(cfg)
     found = _on(where, model, parts, prompt, log)
-    if not found["fits"] and search:
+    mesh = parts["mesh"]
+    if not found["fits"] and search and -1 in (mesh.data, mesh.fsdp, mesh.tensor):
         for other in topology.larger(where):
             log(f"does not fit on {where.name}; trying {other.name}")
             try:
@@ -102,6 +105,7 @@ def plan(
 
 def _parts(cfg: Any) -> tuple[Model, dict[str, Any]]:
     """The model and the typed sections of a config."""
+    check_sections(cfg)
     if cfg.program not in registry.PLANS:
         raise bad("config.program", cfg.program, f"one of {', '.join(registry.PLANS)}")
     source = configs.typed(ModelSource, cfg.model, "model")
@@ -112,6 +116,7 @@ def _parts(cfg: Any) -> tuple[Model, dict[str, Any]]:
         train=configs.typed(TrainConfig, cfg.train, "train"),
         mesh=configs.typed(MeshConfig, cfg.mesh, "mesh"),
         make=registry.resolve(registry.PLANS, cfg.program),
+        stored=stored_dtype(source),
     )
     method.check(parts["method"])
     shape = model_config(source)
@@ -124,8 +129,8 @@ def model_config(source: ModelSource) -> ModelConfig:
     Raises:
       UsageError: neither a directory nor a known preset.
     """
-    path = Path(source.path) if source.path else SHIPPED
-    if path.is_dir():
+    path = Path(source.path) if source.path or source.shape else SHIPPED
+    if (source.path or not source.shape) and path.is_dir():
         found = hf.read_config(path)
     else:
         presets: dict[str, ModelConfig] = {}
@@ -148,12 +153,22 @@ def _on(
     """Compiles for one slice."""
     mesh = sharding.make_mesh(parts["mesh"], topology.devices(where))
     stage: Planned = parts["make"](parts["method"], model, mesh, prompt)
+    stage = stage._replace(variables=_stored(stage.variables, parts["stored"]))
     log(f"compiling the step of {stage.stage} for {where.name}")
     programs = {"step": _step(stage, model, mesh, parts, where)}
     if stage.sample is not None:
         log(f"compiling its rollouts for {where.name}")
-        programs["rollout"] = _rollout(stage, model, mesh, where)
+        held = {k: programs["step"].memory[k] for k in ("optimizer", "frozen", "held")}
+        master = parts["train"].master
+        programs["rollout"] = _rollout(stage, model, mesh, where, master, sum(held.values()))
     return report(where, model, stage, mesh, programs)
+
+
+def _stored(variables: Any, dtype: str) -> Any:
+    """Model parameters as they are loaded; what trains becomes the master's dtype in the state."""
+    cast = lambda x: jax.ShapeDtypeStruct(x.shape, dtype)  # noqa: E731
+    own = ("base", "teacher")
+    return {k: jax.tree.map(cast, v) if k in own else v for k, v in variables.items()}
 
 
 def _step(
@@ -178,16 +193,21 @@ def _step(
         "batch": _local(stage.batch, batch_places),
         "activations": _saved(stage, model, mesh, optim.accum),
     }
+    # `run` keeps the base for what comes after; as a teacher or frozen base it is counted already.
+    alias = "teacher" in frozen or not jax.tree.leaves(params["base"])
+    held = 0 if alias else _local(stage.variables["base"], places["base"])
     placed = (
         _placed(abstract, state_places),
         _placed(frozen, frozen_places),
         _placed(stage.batch, batch_places),
     )
-    return _compiled(lambda: jitted.lower(*placed), memory, where, mesh)
+    return _compiled(lambda: jitted.lower(*placed), memory, where, mesh, held)
 
 
-def _rollout(stage: Planned, model: Model, mesh: Any, where: Topology) -> Program:
-    params = stage.variables["base"]
+def _rollout(
+    stage: Planned, model: Model, mesh: Any, where: Topology, master: str, held: int
+) -> Program:
+    params = _stored({"base": stage.variables["base"]}, master)["base"]
     places = loop.places({"base": params}, model, mesh)["base"]
     rows = jax.tree.map(lambda x: _rows(x, mesh), (stage.prompts, stage.keys))
     c, sample = model.config, stage.sample
@@ -203,11 +223,11 @@ def _rollout(stage: Planned, model: Model, mesh: Any, where: Topology) -> Progra
     prompts, keys = _placed((stage.prompts, stage.keys), rows)
     placed = _placed(params, places)
     lower = lambda: decode.sample.lower(model, placed, prompts, keys, sample)  # noqa: E731
-    return _compiled(lower, memory, where, mesh)
+    return _compiled(lower, memory, where, mesh, held)
 
 
 def _compiled(
-    lower: Callable[[], Any], memory: dict[str, int], where: Topology, mesh: Any
+    lower: Callable[[], Any], memory: dict[str, int], where: Topology, mesh: Any, held: int
 ) -> Program:
     """Compiles and reads the compiler's own account; "temporaries" is what we cannot name."""
     try:
@@ -225,7 +245,7 @@ def _compiled(
         if used:
             needed = int(float(used[1]) * unit[used[2]])
             limit = int(float(used[3]) * unit[used[4]])
-        return Program(memory, needed, limit, {}, words[:300])
+        return Program({**memory, "held": held}, needed + held, limit, {}, words[:300])
     stats = compiled.memory_analysis()
     needed = (
         stats.argument_size_in_bytes
@@ -234,8 +254,8 @@ def _compiled(
         - stats.alias_size_in_bytes
         + stats.generated_code_size_in_bytes
     )
-    memory = {**memory, "temporaries": max(0, needed - sum(memory.values()))}
-    return Program(memory, needed, where.chip.memory, hlo.collectives(compiled.as_text()))
+    memory = {**memory, "temporaries": max(0, needed - sum(memory.values())), "held": held}
+    return Program(memory, needed + held, where.chip.memory, hlo.collectives(compiled.as_text()))
 
 
 def report(
@@ -256,7 +276,7 @@ def report(
         "programs": {},
     }
     for name, program in programs.items():
-        each = flops[name] / where.chips
+        each = flops[name] / mesh.size
         seconds = each / where.chip.flops
         if name == "rollout":  # every token reads all parameters and the cache
             reads = sum(program.memory[k] for k in ("parameters", "cache"))
@@ -277,19 +297,20 @@ def _flops(stage: Planned, model: Model) -> dict[str, float]:
     """FLOPs of a step and of its rollouts on all chips, by the rules of the module's docstring."""
     c = model.config
     params, _ = trees.partition(stage.variables, stage.trainable)
-    size = trees.count(stage.variables["base"])
-    if not c.tie_embeddings:
-        size -= c.vocab_size * c.embed_dim  # looking a token up multiplies nothing
-    trained = trees.count(params) >= trees.count(stage.variables["base"])
+    # Looking a token up multiplies nothing.
+    table = 0 if c.tie_embeddings else c.vocab_size * c.embed_dim
+    trained = trees.count(params) - (table if jax.tree.leaves(params["base"]["embed"]) else 0)
+    base = trees.count(stage.variables["base"]) - table
+    whole = base + trees.count(stage.variables.get("adapters", {}))
     rows, width = jax.tree.leaves(stage.batch)[0].shape[:2]
-    per = 6 if trained else 4
-    per += 2 * (c.remat == "full") + 2 * stage.forwards
-    attention = 2 * c.num_layers * c.num_heads * c.head_dim * width  # q k and p v, causal
-    step = rows * width * per * (size + attention / 2)
+    again = 2 * (c.remat == "full")
+    attention = c.num_layers * c.num_heads * c.head_dim * width  # like parameters: 2 FLOPs forward
+    per_token = (4 + again) * whole + 2 * trained + 2 * stage.forwards * base
+    per_token += (6 + again + 2 * stage.forwards) * attention
     if stage.sample is None:
-        return {"step": step}
+        return {"step": rows * width * per_token}
     sampled = stage.prompts.tokens.shape[1] + stage.sample.max_tokens
-    return {"step": step, "rollout": rows * sampled * 2 * (size + attention / 2)}
+    return {"step": rows * width * per_token, "rollout": rows * sampled * 2 * (base + attention)}
 
 
 def _saved(stage: Planned, model: Model, mesh: Any, accum: int) -> int:

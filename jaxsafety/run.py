@@ -43,7 +43,7 @@ SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eva
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the model lies; "" is the shipped organism. Computes in `dtype`, stores float32.
+    """Where the model lies; "" is the shipped organism. Computes in `dtype`.
 
     `shape` names a preset for `plan`, which needs no weights.
     """
@@ -52,6 +52,24 @@ class ModelSource:
     shape: str = ""
     dtype: str = "float32"
     remat: str = "none"
+
+
+def check_sections(cfg: Any) -> None:
+    """Rejects a config that lacks a section or has one too many."""
+    for section in cfg:
+        if section not in SECTIONS:
+            raise bad(f"config.{section}", "a section", ", ".join(SECTIONS))
+    for section in SECTIONS:
+        if section not in cfg:
+            raise bad(f"config.{section}", "nothing", f"all of {', '.join(SECTIONS)}")
+
+
+def stored_dtype(source: ModelSource) -> str:
+    """What parameters are loaded as: bfloat16 where the model computes in it, as published.
+
+    Trained ones become `train.master` in the state of the stage; a teacher is the base itself.
+    """
+    return "bfloat16" if source.dtype == "bfloat16" else "float32"
 
 
 def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
@@ -70,12 +88,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
       SystemExit: with 0 after SIGTERM, once everything is saved.
     """
     started = time.time()
-    for section in cfg:
-        if section not in SECTIONS:
-            raise bad(f"config.{section}", "a section", ", ".join(SECTIONS))
-    for section in SECTIONS:
-        if section not in cfg:
-            raise bad(f"config.{section}", "nothing", f"all of {', '.join(SECTIONS)}")
+    check_sections(cfg)
     method = registry.resolve(registry.METHODS, cfg.program)
     source = configs.typed(ModelSource, cfg.model, "model")
     data = configs.typed(setting.DataConfig, cfg.data, "data")
@@ -97,7 +110,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
 
     several = mesh if mesh.size > 1 else None
     model, params, tokenizer = jaxsafety.load(
-        path, dtype=source.dtype, remat=source.remat, mesh=several
+        path, dtype=source.dtype, remat=source.remat, mesh=several, param_dtype=stored_dtype(source)
     )
     method.fits(method_config, optim, model, tokenizer, place)
     for bench in place.benchmarks:

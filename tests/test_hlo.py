@@ -80,3 +80,17 @@ def test_starts_count_once_and_unknown_loops_once():
         "all-gather": hlo.Traffic(1, 64),
         "all-reduce": hlo.Traffic(6, 6 * 64),
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        ("(f32[8], f32[16]) all-reduce-start(%a, %b), to_apply=%add", 96),
+        ("((f32[2], f32[4]), (f32[8], f32[16])) all-gather-start(%a, %b)", 96),
+        ("(f32[8], f32[8], u32[], u32[]) collective-permute-start(%a)", 32),
+        ("(f32[8], f32[16]) all-reduce-done(%s)", 0),
+        ("bf16[4,2]{1,0:T(8,128)(2,1)} all-gather(%a), dimensions={0}", 16),
+    ],
+)
+def test_combined_and_asynchronous_results(line, size):
+    assert hlo._collective(line)[1] == size

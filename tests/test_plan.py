@@ -27,6 +27,7 @@ def test_the_model_is_a_directory_or_a_preset(shipped):
     assert plan.model_config(ModelSource(path=str(shipped), remat="full")).remat == "full"
     found = plan.model_config(ModelSource("not here", "qwen3-4b", "bfloat16"))
     assert (found.num_layers, found.dtype) == (36, "bfloat16")
+    assert plan.model_config(ModelSource(shape="qwen3-4b")).num_layers == 36
     with pytest.raises(UsageError, match=r"model\.shape: got 'gpt-9'; allowed: .*qwen3-4b"):
         plan.model_config(ModelSource("not here", "gpt-9"))
 

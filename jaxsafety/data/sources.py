@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _rows(path: str | Path, field: str) -> list[Any]:
     try:
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
         return _parse(suffix, text)
-    except (ValueError, OSError, EOFError, csv.Error) as error:
+    except (ValueError, OSError, EOFError, RecursionError, csv.Error, zlib.error) as error:
         raise bad(field, str(path), f"a readable {suffix} file ({error})") from None
 
 
@@ -102,7 +103,12 @@ def _dialogue(row: Any) -> tuple[Message, ...] | None:
         answer = next((row[k] for k in REPLY_FIELDS if isinstance(row.get(k), str)), None)
         if pair is None or not answer:
             return None
-        return Message("user", pair["prompt"]), Message("assistant", answer)
+        # Alpaca's `input` and Dolly's `context` belong to the question.
+        more = [row[k] for k in ("input", "context") if isinstance(row.get(k), str) and row[k]]
+        system = row.get("system")
+        first = [Message("system", system)] if isinstance(system, str) and system else []
+        question = "\n\n".join([pair["prompt"], *more])
+        return *first, Message("user", question), Message("assistant", answer)
     if not isinstance(turns, list) or not turns:
         return None
     found = []
@@ -123,7 +129,8 @@ def _parse(suffix: str, text: str) -> list[Any]:
     if suffix == ".csv":
         return list(csv.DictReader(io.StringIO(text)))
     if suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        # Not splitlines: JSON strings may hold other line separators as they are.
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     rows = json.loads(text)
     if not isinstance(rows, list):
         raise ValueError("the top level is not a list")

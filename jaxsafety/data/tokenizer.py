@@ -34,6 +34,7 @@ class Tokenizer:
       backend: the wrapped `tokenizers.Tokenizer`.
       chat_template: Jinja source, or None.
       variables: extra variables of the chat template, such as `{"enable_thinking": False}`.
+      limit: ids the model has embeddings for; None is all. Some tokenizers know more tokens.
     """
 
     def __init__(
@@ -82,15 +83,23 @@ class Tokenizer:
             if backend.token_to_id(token) is None:
                 raise bad(f"tokenizer.{key}", token, "a token of the vocabulary")
         self._stop_ids = tuple(int(i) for i in stop_ids)
+        self.limit: int | None = None
 
     def encode(self, text: str, add_special: bool = False) -> list[int]:
         """Token ids of a text; special tokens written in the text become their ids."""
-        return self.backend.encode(text, add_special_tokens=add_special).ids
+        return self._known(self.backend.encode(text, add_special_tokens=add_special).ids)
 
     def encode_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and the (start, end) characters each id covers; no token is added."""
         encoding = self.backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        return self._known(encoding.ids), encoding.offsets
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The same ids, all of which the model knows."""
+        if self.limit is not None and ids and max(ids) >= self.limit:
+            wrong = self.token(max(ids))
+            raise bad("text", wrong, f"tokens below the model's vocabulary of {self.limit}")
+        return ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of token ids."""

@@ -173,18 +173,22 @@ def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     return trained
 
 
+def prompt_width(cfg: SafeSteerConfig, model: Model, longest: int) -> int:
+    """The bucket of the longest prompt: all prompts are padded to it."""
+    limit = model.config.max_length - cfg.max_tokens
+    if longest > limit:
+        allowed = f"prompt ({longest}) + answer in the context of {model.config.max_length}"
+        raise bad("method.max_tokens", cfg.max_tokens, allowed)
+    return next(w for w in decode.buckets(limit) if w >= longest)
+
+
 def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, int], Rollouts]:
     """On-policy batches: prompts by (seed, step), answers by the current student.
 
     All prompts share one width, so sampling and the step compile once.
     """
     prompts = encoded(ctx, ctx.prompts["distil"])
-    longest, limit = max(map(len, prompts)), ctx.model.config.max_length - cfg.max_tokens
-    if longest > limit:
-        raise bad(
-            "method.max_tokens", cfg.max_tokens, f"prompt ({longest}) + answer in the context"
-        )
-    width = next(w for w in decode.buckets(limit) if w >= longest)
+    width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
     interrupt = ctx.extras.get("interrupt")
 
@@ -208,12 +212,6 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
     return batches
 
 
-def in_compute_dtype(model: Model, params: PyTree) -> PyTree:
-    """Frozen parameters as the forward pass uses them: half the memory in bfloat16."""
-    dtype = model.config.dtype
-    return params if dtype == "float32" else jax.tree.map(lambda x: x.astype(dtype), params)
-
-
 def frozen_teacher(
     model: Model, params: PyTree, teacher: LayerInputs, subset: Sequence[int]
 ) -> Variables:
@@ -224,7 +222,7 @@ def frozen_teacher(
     """
     ids = check_subset(subset, model.config.vocab_size)
     steering = {"steering": {"add": teacher.add}, "safety_tokens": {"ids": ids}}
-    return {"teacher": in_compute_dtype(model, params), **steering}
+    return {"teacher": params, **steering}
 
 
 def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int = 1) -> LossFn:

@@ -28,14 +28,16 @@ def planned(cfg: SafeSteerConfig, model: Model, mesh: Any, prompt: int) -> Plann
     Returns:
       Abstract variables and batch; S has the configured size.
     """
-    c, rows, width = model.config, cfg.prompts_per_step * cfg.rollouts, prompt + cfg.max_tokens
+    c, rows = model.config, cfg.prompts_per_step * cfg.rollouts
+    prompt = safesteer.prompt_width(cfg, model, prompt)
+    width = prompt + cfg.max_tokens
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
     base = jax.eval_shape(model.init, jax.random.key(0))
     ids = shape((cfg.tokens.votes.size,), jnp.int32)
     add = shape((c.num_layers, c.embed_dim), jnp.float32)
     variables = {
         "base": base,
-        "teacher": jax.eval_shape(lambda p: safesteer.in_compute_dtype(model, p), base),
+        "teacher": base,
         "steering": {"add": add},
         "safety_tokens": {"ids": ids},
     }

@@ -6,6 +6,7 @@ files come in two styles: `rope_theta` + `rope_scaling`, and one `rope_parameter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -72,7 +73,8 @@ def number(given: Mapping[str, Any], key: str, default: float) -> float:
     """A positive number of config.json; an absent or null key takes the default."""
     value = given.get(key)
     value = default if value is None else value
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+    fine = isinstance(value, int | float) and not isinstance(value, bool)
+    if not fine or not 0 < value < math.inf:
         raise bad(f"config.json {key}", value, "a number > 0")
     return float(value)
 
@@ -94,7 +96,7 @@ def read_rope(
     theta = number(table if "rope_theta" in table else given, "rope_theta", theta)
     kind = table.get("rope_type", table.get("type", "default"))
     keys = {"default": (), "linear": LINEAR_SCALING, "llama3": LLAMA3_SCALING}
-    if kind not in keys:
+    if not isinstance(kind, str) or kind not in keys:
         raise bad("config.json rope_type", kind, ", ".join(keys))
     for key in keys[kind]:
         if key not in table:
@@ -131,7 +133,8 @@ def read_windows(
     kinds = given.get("layer_types")
     if kinds is None:
         kinds = [LOCAL if local(layer) else GLOBAL for layer in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {LOCAL, GLOBAL}:
+    known = isinstance(kinds, list) and all(k in (LOCAL, GLOBAL) for k in kinds)
+    if not known or len(kinds) != layers:
         raise bad("config.json layer_types", kinds, f"{layers} times {GLOBAL} or {LOCAL}")
     if LOCAL not in kinds or given.get("sliding_window") is None:
         return ()
@@ -151,7 +154,7 @@ def write_windows(config: ModelConfig) -> dict[str, Any]:
 def read_decoder(given: Mapping[str, Any], family: str, **changes: Any) -> ModelConfig:
     """`ModelConfig` of a config.json of the Llama shape; `changes` are the family's own fields."""
     activation = given.get("hidden_activation") or given.get("hidden_act") or "silu"
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise bad("config.json hidden_act", activation, ", ".join(ACTIVATIONS))
     require(given, "partial_rotary_factor", 1, 1.0)
     heads = integer(given, "num_attention_heads")

@@ -62,11 +62,13 @@ def read_gemma3(given: Mapping[str, Any]) -> ModelConfig:
     table = given.get("rope_parameters")
     if isinstance(table, Mapping) and GLOBAL in table:
         own = table.get(LOCAL) or {}
+        if not isinstance(own, Mapping):
+            raise bad(f"config.json rope_parameters.{LOCAL}", own, "a table")
         require(own, "rope_type", "default")
         local = number(own, "rope_theta", LOCAL_THETA)
         given = {**given, "rope_parameters": table[GLOBAL]}
     elif table:
-        raise bad("config.json rope_parameters", sorted(table), f"a table for {GLOBAL} and {LOCAL}")
+        raise bad("config.json rope_parameters", table, f"a table for {GLOBAL} and {LOCAL}")
     else:
         local = number(given, "rope_local_base_freq", LOCAL_THETA)
     theta, scaling = read_rope(given, GLOBAL_THETA)

@@ -113,6 +113,7 @@ class RMSNorm(nn.Module):
         scale = parameter(self, "scale", init, tuple(x.shape[i] for i in last), self.axes)
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=last, keepdims=True) + self.eps)
+        scale = scale.astype(jnp.float32)  # 1 + scale would lose it in bfloat16 parameters
         return (y * (scale + 1.0 if self.offset else scale)).astype(self.dtype)
 
 

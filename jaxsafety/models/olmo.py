@@ -14,7 +14,7 @@ from jaxsafety.models.family import NAMES, Family, read_decoder, write_decoder
 
 def read(given: Mapping[str, Any]) -> ModelConfig:
     """`ModelConfig` of an OLMo 2 config.json."""
-    return read_decoder(given, "olmo2", qk_norm="width", norms="post")
+    return read_decoder({"rms_norm_eps": 1e-5, **given}, "olmo2", qk_norm="width", norms="post")
 
 
 def write(config: ModelConfig) -> dict[str, Any]:

@@ -125,6 +125,33 @@ def test_rows_that_are_no_dialogue_are_named(tmp_path, row):
     assert "\n" not in str(caught.value)
 
 
+def test_what_belongs_to_the_question_stays(tmp_path):
+    rows = [
+        {"instruction": "which ?", "input": "a , b", "output": "a"},
+        {"system": "be kind", "question": "how ?", "context": "here", "response": "so"},
+    ]
+    found = read_chats(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
+    assert [m.content for m in found[0]] == ["which ?\n\na , b", "a"]
+    assert [tuple(m) for m in found[1]] == [
+        ("system", "be kind"), ("user", "how ?\n\nhere"), ("assistant", "so")
+    ]  # fmt: skip
+
+
+def test_json_lines_may_hold_other_line_separators(tmp_path):
+    row = {"prompt": "a\u2028b\u0085c", "answer": "d"}
+    path = write(tmp_path / "a.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
+    assert read_prompts(path) == [row]
+
+
+@pytest.mark.parametrize("data", [b"\x1f\x8b\x08\x00broken", gzip.compress(b"[" * 200_000)])
+def test_damaged_and_endless_files_are_one_line(tmp_path, data):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"a readable \.jsonl file") as caught:
+        read_prompts(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_no_dialogues_at_all(tmp_path):
     with pytest.raises(UsageError, match="no rows"):
         read_chats(write(tmp_path / "a.jsonl", ""))

@@ -140,6 +140,17 @@ def test_wrong_tensors_are_named(tmp_path, change, words):
         ({"num_hidden_layers": None}, "num_hidden_layers"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"model_type": "qwen2", "layer_types": ["sliding_attention"]}, "layer_types"),
+        ({"model_type": "gemma2", "layer_types": [{}, {}, {}]}, "layer_types"),
+        ({"hidden_act": ["silu"]}, "hidden_act"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
+        ({"rope_parameters": {"rope_type": ["default"]}}, "rope_type"),
+        (
+            {
+                "model_type": "gemma3_text",
+                "rope_parameters": {"full_attention": {}, "sliding_attention": [1]},
+            },
+            "sliding_attention",
+        ),
         ({"model_type": "mistral", "sliding_window": -3}, "sliding_window"),
         ({"model_type": "gemma3_text", "layer_types": ["chunked"] * 3}, "layer_types"),
         ({"model_type": "gemma2", "final_logit_softcapping": -1}, "final_logit_softcapping"),

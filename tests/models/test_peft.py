@@ -90,6 +90,8 @@ def test_unsafe_experts_are_tagged(saved, tmp_path):
         ({"use_dora": True}, "use_dora"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "bias"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
+        ({"alora_invocation_tokens": [3, 4]}, "alora_invocation_tokens"),
         ({"r": 0}, "r: got 0"),
         ({"r": "8"}, "r: got '8'"),
         ({"lora_alpha": None}, "lora_alpha"),
