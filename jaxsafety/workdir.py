@@ -71,7 +71,7 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     settings = configs.plain(cfg)
     settings["train"] = {k: v for k, v in settings["train"].items() if k != "progress"}
     for name in ("path", "shape"):  # where it lies, and what only `plan` reads
-        settings["model"].pop(name)
+        settings["model"].pop(name, None)
     weights = sorted(model_dir.glob("*.safetensors"))
     if not weights:
         raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")

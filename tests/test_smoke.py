@@ -12,7 +12,21 @@ CONFIGS = sorted(
 )
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def cases():
+    """Every config; one whose smoke form is another's (the published models) is a slow test."""
+    from jaxsafety.config import load_config, plain
+
+    seen = set()
+    for file in CONFIGS:
+        settings = plain(load_config(f"{file}:smoke"))
+        settings["model"].pop("shape")
+        form = json.dumps({**settings, "optim": {}}, sort_keys=True, default=str)
+        marks = pytest.mark.slow if form in seen else ()
+        seen.add(form)
+        yield pytest.param(file, id=f"{file.parent.name}/{file.stem}", marks=marks)
+
+
+@pytest.mark.parametrize("file", list(cases()))
 def test_config_runs(file, tmp_path, capsys):
     from jaxsafety import cli
 

@@ -119,7 +119,7 @@ def test_a_tied_file_may_repeat_the_head(tmp_path):
         ),
         (
             lambda t: t.update({"model.norm.weight": np.ones(32, np.int8)}),
-            r"tensor model\.norm\.weight: got 'int8'",
+            r"tensor model\.norm\.weight: got 'I8'; allowed: F32, F16, BF16",
         ),
     ],
 )
@@ -152,7 +152,14 @@ def test_wrong_tensors_are_named(tmp_path, change, words):
             "sliding_attention",
         ),
         ({"model_type": "mistral", "sliding_window": -3}, "sliding_window"),
-        ({"model_type": "gemma3_text", "layer_types": ["chunked"] * 3}, "layer_types"),
+        (
+            {
+                "model_type": "gemma3_text",
+                "layer_types": ["chunked"] * 3,
+                "rope_parameters": None,
+            },
+            "layer_types",
+        ),
         ({"model_type": "gemma2", "final_logit_softcapping": -1}, "final_logit_softcapping"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"rms_norm_eps": -1}, "rms_norm_eps"),
