@@ -47,7 +47,7 @@ def kills(request) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def lean():
-    """Lets go of compiled programs once they are many: a bloated process is several times slower."""
+    """Lets go of compiled programs once they are many: a bloated process is far slower."""
     yield
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     if pages * os.sysconf("SC_PAGE_SIZE") > 2 << 30:
