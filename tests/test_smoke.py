@@ -12,6 +12,10 @@ CONFIGS = sorted(
 )
 
 
+# A minute each, and tests/methods runs their programs at a smaller size.
+LONG = ("controls", "vanishing")
+
+
 def cases():
     """Every config; one whose smoke form is another's (the published models) is a slow test."""
     from jaxsafety.config import load_config, plain
@@ -21,7 +25,7 @@ def cases():
         settings = plain(load_config(f"{file}:smoke"))
         settings["model"].pop("shape")
         form = json.dumps({**settings, "optim": {}}, sort_keys=True, default=str)
-        marks = pytest.mark.slow if form in seen else ()
+        marks = pytest.mark.slow if form in seen or file.stem in LONG else ()
         seen.add(form)
         yield pytest.param(file, id=f"{file.parent.name}/{file.stem}", marks=marks)
 
