@@ -12,7 +12,7 @@ from jaxsafety.train.metrics import read_metrics
 from tests.train import toy
 
 TRAIN = TrainConfig(checkpoint_every=2, progress=False)
-STAGE = Stage("s", toy.noisy_loss, ("base",), toy.offline, 4, toy.OPTIM)
+STAGE = Stage("s", toy.noisy_loss, ("base",), toy.offline, 4, toy.OPTIM, axes=toy.AXES)
 
 
 def run(workdir, shape, stage=STAGE):

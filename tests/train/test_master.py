@@ -37,7 +37,7 @@ def descend(workdir, train, lr, steps, name="sgd"):
     optim = OptimConfig(name=name, lr=lr, b1=0.0, clip=0.0, warmup=0.0, schedule="constant")
     weight = {"weight": np.full(2, 0.5, np.float32)}
     stage = Stage("s", loss, ("base",), lambda variables, step: weight, steps, optim)
-    ctx = dataclasses.replace(toy.context(workdir, extras={"axes": {}}), variables={})
+    ctx = dataclasses.replace(toy.context(workdir), variables={})
     train = dataclasses.replace(train, checkpoint_every=1000)
     return run_stage(stage, {"base": {"w": jnp.asarray(weights())}}, ctx, train)["base"]["w"]
 

@@ -121,5 +121,5 @@ def context(workdir, *, mesh=None, extras=None, log=None, tensorboard=False):
         **unused, workdir=workdir, prompts={}, mesh=mesh,
         writer=MetricWriter(workdir, tensorboard=tensorboard),
         variables=variables(), log=log or (lambda line: None),
-        extras={"axes": AXES, **(extras or {})},
+        extras=dict(extras or {}),
     )  # fmt: skip
