@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     planned = add("plan", _plan, "compile a config for a TPU slice and say whether it fits")
     planned.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
     planned.add_argument("--topology", required=True, metavar="NAME", help="such as v5p:2x2x4")
-    planned.add_argument("--prompt", type=int, default=256, help="tokens of the longest prompt")
+    planned.add_argument("--prompt", type=int, help="tokens of the longest prompt; default: 256")
     planned.add_argument("--json", type=Path, metavar="FILE", help="writes the report there too")
 
     chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
@@ -167,7 +167,7 @@ def _show(workdir: Path) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    if args.prompt < 1:
+    if args.prompt is not None and args.prompt < 1:
         raise bad("--prompt", args.prompt, "1 or more")
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise bad("--json", str(args.json), "a file in an existing directory")
@@ -180,7 +180,7 @@ def _plan(args: argparse.Namespace) -> None:
     from jaxsafety import plan
     from jaxsafety.report.plan import table
 
-    found = plan.plan(cfg, args.topology, prompt=args.prompt)
+    found = plan.plan(cfg, args.topology, prompt=args.prompt or 0)
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))

@@ -65,7 +65,7 @@ def plan(
     cfg: Any,
     name: str,
     *,
-    prompt: int = 256,
+    prompt: int = 0,
     search: bool = True,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def plan(
       cfg: a ConfigDict as of `run`; its model is read from `model.path` where that is a directory,
         else it is the preset `model.shape`.
       name: of the topology, such as "v5p:2x2x4".
-      prompt: tokens of the longest prompt.
+      prompt: tokens of the longest prompt; 0 is 256, or what the context has room for.
       search: whether to look for the smallest larger slice that fits, when this one does not.
       log: where progress goes.
 

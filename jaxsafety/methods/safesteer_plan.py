@@ -23,13 +23,14 @@ def planned(cfg: SafeSteerConfig, model: Model, mesh: Any, prompt: int) -> Plann
       cfg: the method's settings.
       model: the model.
       mesh: whose rows the batch is split over.
-      prompt: tokens of the longest prompt.
+      prompt: tokens of the longest prompt; 0 is 256, or what the context has room for.
 
     Returns:
       Abstract variables and batch; S has the configured size.
     """
     c, rows = model.config, cfg.prompts_per_step * cfg.rollouts
-    prompt = safesteer.prompt_width(cfg, model, prompt)
+    room = c.max_length - cfg.max_tokens
+    prompt = safesteer.prompt_width(cfg, model, prompt or min(256, room))
     width = prompt + cfg.max_tokens
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
     base = jax.eval_shape(model.init, jax.random.key(0))
