@@ -30,6 +30,15 @@ SHAPE = dict(
     pad_token_id=0,
 )
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
 
 def make(cls, config, path, dtype=None):
     """A random model with non-trivial norms and biases, saved to `path`."""

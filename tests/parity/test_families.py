@@ -16,14 +16,6 @@ import transformers
 from tests.parity import reference
 
 pytestmark = pytest.mark.parity
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10_000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 PLAIN = {"rope_type": "default", "rope_theta": 10_000.0}
 LINEAR = {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0}
 BOTH = {"full_attention": LINEAR, "sliding_attention": {**PLAIN, "rope_theta": 500.0}}
@@ -32,7 +24,7 @@ TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 
 CASES = [
     ("Qwen2", UNTIED),
-    ("Qwen2", {**TIED, "num_key_value_heads": 1, "rope_parameters": LLAMA3}),
+    ("Qwen2", {**TIED, "num_key_value_heads": 1, "rope_parameters": reference.LLAMA3}),
     ("Qwen2", {**TIED, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}),
     ("Qwen3", {**UNTIED, "num_key_value_heads": 4, "attention_bias": True}),
     ("Qwen3", {**TIED, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 2}),
@@ -59,7 +51,7 @@ CASES = [
     ),
     ("Olmo2", {**UNTIED, "num_key_value_heads": 4}),
     ("Olmo2", {**TIED, "num_key_value_heads": 2, "attention_bias": True}),
-    ("Olmo2", {**UNTIED, "num_key_value_heads": 1, "rope_parameters": LLAMA3}),
+    ("Olmo2", {**UNTIED, "num_key_value_heads": 1, "rope_parameters": reference.LLAMA3}),
     ("Llama", {**UNTIED, "num_key_value_heads": 4, "rms_norm_eps": 1e-5}),  # Llama 2
 ]
 

@@ -13,14 +13,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.parity import reference
 
 pytestmark = pytest.mark.parity
-ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10_000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -30,7 +22,7 @@ def test_llama3_matches_transformers(tmp_path, tied):
         tie_word_embeddings=tied,
         attention_bias=not tied,
         rms_norm_eps=1e-5,
-        rope_parameters=ROPE,
+        rope_parameters=reference.LLAMA3,
     )
     model = reference.make(LlamaForCausalLM, config, tmp_path / "theirs")
     ours, params = reference.compare_logits(model, tmp_path / "theirs")
@@ -40,7 +32,9 @@ def test_llama3_matches_transformers(tmp_path, tied):
 
 
 def test_old_rope_style_and_bfloat16_files(tmp_path):
-    config = LlamaConfig(**reference.SHAPE, tie_word_embeddings=False, rope_parameters=ROPE)
+    config = LlamaConfig(
+        **reference.SHAPE, tie_word_embeddings=False, rope_parameters=reference.LLAMA3
+    )
     reference.make(LlamaForCausalLM, config, tmp_path, dtype=torch.bfloat16)
     reference.old_style(tmp_path)
     model = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
