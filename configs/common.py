@@ -121,6 +121,26 @@ def selfmoa_sft(arg: Any, path: str, shape: str) -> ConfigDict:
     return config
 
 
+def safemoe_expert(arg: Any, path: str, shape: str) -> ConfigDict:
+    """One expert of SafeMoE's first stage (arXiv 2606.00686): LoRA on gate, up and down.
+
+    Rank 32, alpha 64, rate 2e-4 and 5 epochs are the paper's, at its 10,000 pairs per category and
+    rows of 16 (batch, length and warm-up are not given; these are common practice).
+    """
+    method = SftConfig(
+        steps=5 * 10_000 // 16, rows=16, length=1024, packed=False,
+        rank=32, alpha=64.0, targets=("gate", "up", "down"),
+    )  # fmt: skip
+    config = base("sft", seed=arg.seed, model=path, method=method)
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=2e-4, schedule="cosine", warmup=0.03)
+    config.data.source = "files"
+    config.mesh.fsdp = -1
+    if arg.smoke:
+        shrink_sft(config)
+    return config
+
+
 def shrink_sft(config: ConfigDict) -> None:
     """Makes a fine-tuning experiment a smoke test on the shipped organism."""
     config.model.update(path="", dtype="float32", remat="none")

@@ -28,10 +28,11 @@ def load(
     mesh: Mesh | None = None,
     param_dtype: str = "float32",
 ) -> tuple[Model, Any, Tokenizer]:
-    """Reads a Hugging Face directory.
+    """Reads a model in the Hugging Face layout.
 
     Args:
-      path: directory with config.json, safetensors, tokenizer.json and usually a chat template.
+      path: directory with config.json, safetensors, tokenizer.json and usually a chat template;
+        or a hub id, "owner/name" or "owner/name@revision".
       dtype: compute dtype.
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters go, shard by shard; None is the default device.
@@ -44,8 +45,9 @@ def load(
       UsageError: the directory is missing, incomplete or of an unsupported kind.
     """
     from jaxsafety.data.tokenizer import load_tokenizer
-    from jaxsafety.models import hf
+    from jaxsafety.models import hf, hub
 
+    path = hub.directory(path)
     config = hf.read_config(path)
     tokenizer = load_tokenizer(path)
     # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.

@@ -1,4 +1,4 @@
-"""The console script `jaxsafety`: run, eval, report, plan, chat, organism.
+"""The console script `jaxsafety`: run, eval, report, plan, chat, export, prepare, organism.
 
 Each subcommand imports what it needs when it is called, so `--help` and a mistyped flag answer at
 once. A mistake in the input is one line on stderr and exit code 2, never a traceback.
@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "align a model, evaluate it before and after, write the report")
     run.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
     run.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/<name of FILE>")
+    run.add_argument(
+        "--distributed", nargs="?", const="auto", metavar="HOST:PORT,COUNT,INDEX",
+        help="one of several processes; alone it asks the cluster (a TPU pod, Slurm, MPI)",
+    )  # fmt: skip
     run.epilog = "--config.section.key=VALUE changes one setting; the key has to exist."
 
     evaluate = add("eval", _eval, "evaluate a model directory, or the models of a run again")
@@ -102,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--max-tokens", type=int, default=256)
     chat.add_argument("--seed", type=int, default=0)
 
+    export = add("export", _export, "write a model directory that transformers loads")
+    export.add_argument("--model", type=Path, required=True, metavar="DIR")
+    export.add_argument("--adapter", type=Path, metavar="DIR", help="merges a PEFT LoRA directory")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--dtype", default="bfloat16", help="bfloat16 or float32")
+    export.add_argument("--unsafe", action="store_true", help="merge even an adapter tagged unsafe")
+
+    prepare = add("prepare", _prepare, "write dialogues as a TFDS data set (array_record)")
+    prepare.add_argument("--chats", required=True, metavar="FILE", help="jsonl, parquet, ...")
+    prepare.add_argument("--out", type=Path, required=True, metavar="DIR")
+
     organism = add("organism", _organism, "train the base model of another invented world")
     organism.add_argument("--seed", type=int, required=True)
     organism.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -123,10 +138,13 @@ def _run(args: argparse.Namespace) -> None:
     workdir = args.workdir or Path("runs") / Path(args.config.partition(":")[0]).stem
     if workdir.exists() and not workdir.is_dir():
         raise bad("--workdir", str(workdir), "a directory")
-    from jaxsafety import run
+    from jaxsafety import hosts, run
 
+    if args.distributed is not None:
+        hosts.start(args.distributed)
     run.run(cfg, workdir)
-    _show(workdir)
+    if hosts.leader():
+        _show(workdir)
 
 
 def _eval(args: argparse.Namespace) -> None:
@@ -204,6 +222,23 @@ def _chat(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     chat.repl(sys.stdin, sys.stdout)
+
+
+def _export(args: argparse.Namespace) -> None:
+    if args.dtype not in ("bfloat16", "float32"):
+        raise bad("--dtype", args.dtype, "bfloat16, float32")
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise bad("--out", str(args.out), "a directory that does not exist yet or is empty")
+    from jaxsafety.convert import convert
+
+    convert(args.model, args.out, adapter=args.adapter, dtype=args.dtype, unsafe=args.unsafe)
+    print(f"model: {args.out}")
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from jaxsafety.data.tfds_chats import prepare
+
+    print(f"data: {prepare(args.chats, args.out)}")
 
 
 def _organism(args: argparse.Namespace) -> None:

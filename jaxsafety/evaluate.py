@@ -11,15 +11,16 @@ and `rejudge` grades again without a model. Layout below the workdir `out`:
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxsafety import hosts
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
@@ -117,7 +118,8 @@ def evaluate(
             start = time.perf_counter()
             path = out / "generations" / arm / f"{bench.name}.{decoding.name}.jsonl"
             settings = _settings(bench, decoding, seed, steer, fingerprint)
-            lines = None if overwrite else _complete(path, bench, decoding, settings)
+            kept = partial(_complete, path, bench, decoding, settings)
+            lines = None if overwrite else hosts.share(kept)
             how = "reused"
             if lines is None:
                 config = SampleConfig(
@@ -204,14 +206,7 @@ def read_lines(path: Path) -> list[Line]:
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """Writes a jsonl file whole or not at all (a temporary neighbour, then a rename)."""
-    _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    hosts.write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def _check(benchmarks: Sequence[Benchmark], decodings: Sequence[Decoding], arm: str) -> None:
@@ -342,7 +337,7 @@ def _finish(
                 records += outcomes.records(arm, pool, kind, decoding, verdicts, keys, seed)
     path = out / "results.jsonl"
     others = [r for r in read_lines(path) if r["arm"] != arm] if path.is_file() else []
-    _write(
+    hosts.write(
         out / "verdicts" / "pools.json",
         json.dumps({k: list(v) for k, v in groups.items()}, indent=1) + "\n",
     )

@@ -17,16 +17,16 @@ from typing import Any
 import jax
 
 from jaxsafety import config as configs
-from jaxsafety import evaluate, registry, setting
+from jaxsafety import evaluate, hosts, registry, setting
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
-from jaxsafety.models import hf
+from jaxsafety.models import hf, hub
 from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig, make_mesh
 from jaxsafety.train.interrupt import Interrupt
 from jaxsafety.train.loop import run_program
-from jaxsafety.train.metrics import MetricWriter
+from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.workdir import (
     Artifacts,
@@ -43,9 +43,9 @@ SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eva
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the model lies; "" is the shipped organism. Computes in `dtype`.
+    """Where the model lies, a directory or a hub id; "" is the shipped organism.
 
-    `shape` names a preset for `plan`, which needs no weights.
+    Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights.
     """
 
     path: str = ""
@@ -101,11 +101,11 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     make_optimizer(optim, 1)
     if optim.accum < 1:
         raise bad("optim.accum", optim.accum, "1 or more")
-    path = Path(source.path) if source.path else SHIPPED
     mesh = make_mesh(mesh_config)
+    path = hub.directory(source.path) if source.path else SHIPPED
     place = setting.make(path, data, measure, cfg.seed)
     fingerprint = experiment_fingerprint(cfg, path)
-    check_owner(workdir, cfg, fingerprint)
+    hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
     import jaxsafety
 
     several = mesh if mesh.size > 1 else None
@@ -115,9 +115,11 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     method.fits(method_config, optim, model, tokenizer, place)
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
-    claim(workdir, cfg, fingerprint)  # only now: what was refused leaves no workdir behind
+    # Only now: what was refused leaves no workdir behind.
+    hosts.share(lambda: claim(workdir, cfg, fingerprint))
+    log = log if hosts.leader() else _quiet
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
-    writer = MetricWriter(workdir)
+    writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
     interrupt = Interrupt()
     ctx = Context(
         model=model,
@@ -137,6 +139,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "world": place.world,
             "benchmarks": place.benchmarks,
             "examples": place.examples,
+            "weights": place.weights,
             "base_fingerprint": model_fingerprint(path),
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
         },
@@ -148,11 +151,12 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         arm("student", variables["base"])
     writer.close()
     export = workdir / "student"
-    if not (export / "config.json").is_file():
+    if not hosts.share((export / "config.json").is_file):
         hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
-    if (path / "world.json").is_file():
+    if (path / "world.json").is_file() and hosts.leader():
         (export / "world.json").write_text((path / "world.json").read_text())
     write_meta(workdir, {"seconds": round(time.time() - started, 1)})
+    hosts.barrier(f"end of {workdir}")
     return {
         "results": evaluate.read_lines(workdir / "results.jsonl"),
         "variables": variables,
@@ -194,6 +198,11 @@ class Arms:
             raise SystemExit(0)
 
 
+def _quiet(line: str) -> None:
+    """The log of the processes beside the leader."""
+    del line
+
+
 def decodings(cfg: setting.EvalConfig) -> tuple[evaluate.Decoding, ...]:
     """Greedy for everything, temperature 1 for safety and over-refusal."""
     sampled = evaluate.Decoding("t1", temperature=1.0, samples=cfg.samples)
@@ -220,7 +229,7 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     except (OSError, ValueError, KeyError, TypeError):
         raise bad("workdir", str(workdir), "a run with a readable config.json") from None
     source = configs.typed(ModelSource, cfg.model, "model")
-    path = Path(source.path) if source.path else SHIPPED
+    path = hub.directory(source.path) if source.path else SHIPPED
     data = configs.typed(setting.DataConfig, cfg.data, "data")
     measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
     place = setting.make(path, data, measure, cfg.seed)

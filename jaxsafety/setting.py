@@ -30,8 +30,8 @@ class DataConfig:
     """Prompts of the method. With files: paths; train and val prompts are cut from the same file.
 
     `wrapped` is the share of the organism's distillation prompts under a seen wrapper. `chats` is a
-    file of dialogues to learn from; the organism makes `dialogues` of its own, of which
-    `harmful_share` refuse.
+    file of dialogues to learn from, `mix` several, "PATH=WEIGHT" each, by share of the rows; the
+    organism makes `dialogues` of its own, of which `harmful_share` refuse.
     """
 
     source: str = "organism"
@@ -43,6 +43,7 @@ class DataConfig:
     prompts: int = 100
     wrapped: float = 0.5
     chats: str = ""
+    mix: tuple[str, ...] = ()
     dialogues: int = 256
     harmful_share: float = 0.5
 
@@ -69,7 +70,7 @@ class Setting:
     """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism.
 
     `refusal_words`: what refusals are made of, which random control token sets must not hold.
-    `examples`: dialogues to learn from.
+    `examples`: dialogues to learn from; with `weights`, meta["part"] says of which source.
     """
 
     prompts: Mapping[str, tuple[Item, ...]]
@@ -79,6 +80,7 @@ class Setting:
     world: World | None = None
     refusal_words: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
@@ -125,8 +127,9 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         capability=evaluation.capability,
         seed=evaluation.seed,
     )
-    examples = _chats(data.chats) if data.chats else dialogue_examples(world, data, seed)
-    return Setting(prompts, judge(world), sets, GROUPS, world, refusal_words(), examples)
+    examples, weights = _chats(data)
+    examples = examples or dialogue_examples(world, data, seed)
+    return Setting(prompts, judge(world), sets, GROUPS, world, refusal_words(), examples, weights)
 
 
 def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
@@ -158,8 +161,10 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
         raise bad("eval.sets", (), "at least one kind/name=path")
     judge = registry.resolve(registry.JUDGES, "rules")
     words = rules.refusal_words()
-    examples = _chats(data.chats) if data.chats else ()
-    return Setting(prompts, judge, tuple(benchmarks), refusal_words=words, examples=examples)
+    examples, weights = _chats(data)
+    return Setting(
+        prompts, judge, tuple(benchmarks), refusal_words=words, examples=examples, weights=weights
+    )
 
 
 def dialogue_examples(world: World, data: DataConfig, seed: int) -> tuple[Example, ...]:
@@ -168,9 +173,25 @@ def dialogue_examples(world: World, data: DataConfig, seed: int) -> tuple[Exampl
     return tuple(Example(d.id, tuple(Message(*m) for m in d.messages), d.meta) for d in found)
 
 
-def _chats(path: str) -> tuple[Example, ...]:
-    rows = read_chats(path, "data.chats")
-    return tuple(Example(str(i), messages, {}) for i, messages in enumerate(rows))
+def _chats(data: DataConfig) -> tuple[tuple[Example, ...], tuple[float, ...]]:
+    """Dialogues of `data.chats` or of all parts of `data.mix`, and the weights of the latter."""
+    if data.chats and data.mix:
+        raise bad("data.mix", data.mix, "() beside data.chats, or the other way round")
+    if not data.mix:
+        rows = read_chats(data.chats, "data.chats") if data.chats else ()
+        return tuple(Example(str(i), messages, {}) for i, messages in enumerate(rows)), ()
+    found, weights = [], []
+    for part, text in enumerate(data.mix):
+        path, equals, share = text.rpartition("=")
+        try:
+            weights.append(float(share))
+        except ValueError:
+            weights.append(0.0)
+        if not equals or not 0 < weights[-1] < float("inf"):
+            raise bad("data.mix", text, "PATH=WEIGHT with a weight above 0")
+        for i, messages in enumerate(read_chats(path, "data.mix")):
+            found.append(Example(f"{part}.{i}", messages, {"part": part}))
+    return tuple(found), tuple(weights)
 
 
 def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tuple[Item, ...]:

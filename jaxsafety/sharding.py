@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -90,6 +91,9 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
             f" {len(devices) // others} (the other axes take {others})",
         )
     shape = tuple(sizes[name] for name in MESH_AXES)
+    if len({d.process_index for d in devices}) > 1 and math.prod(shape) != len(devices):
+        allowed = f"data*fsdp*tensor = {len(devices)}, the devices of all processes"
+        raise bad("mesh", "x".join(map(str, shape)), allowed)
     return jax.make_mesh(  # the name of the first argument differs between versions
         shape,
         MESH_AXES,
@@ -234,11 +238,22 @@ def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:
             x = np.asarray(x)
         names = ("batch",) + (None,) * (x.ndim - 1) if x.ndim else ()
         sharding = NamedSharding(mesh, spec(names, RULES, mesh, x.shape))
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.jit(lambda k: k, out_shardings=sharding)(x)  # not device_put: see jax's
         if jax.process_count() == 1 or isinstance(x, jax.Array):
             return jax.device_put(x, sharding)
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
     return jax.tree.map(place, batch)
+
+
+def beside(params: PyTree, batch: PyTree) -> PyTree:
+    """The batch placed on the mesh that parameters live on; as it is where they have none."""
+    for leaf in jax.tree.leaves(params):
+        where = getattr(leaf, "sharding", None)
+        if isinstance(where, NamedSharding) and where.mesh.size > 1:
+            return global_batch(where.mesh, batch)  # pyright: ignore[reportArgumentType]
+    return batch
 
 
 def rows(mesh: Mesh | None) -> int:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsafety import hosts
 from jaxsafety.errors import bad
 
 PyTree = Any
@@ -127,10 +128,10 @@ def diff(first: PyTree, second: PyTree, *, limit: int = 20) -> str:
 
 
 def host(leaf: Any) -> np.ndarray:
-    """A leaf as numpy; random keys become their integer data."""
+    """A leaf as numpy, whole; random keys become their integer data. See `hosts.gather`."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
+    return hosts.gather(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
 def _near(pattern: str, names: Sequence[str]) -> str:

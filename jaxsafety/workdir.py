@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from jaxsafety import config as configs
+from jaxsafety import hosts, trees
 from jaxsafety.errors import bad
 
 
@@ -36,27 +37,30 @@ class Artifacts:
         What is returned is always what was read back, so a resumed run sees the very same value.
         """
         path = self.directory / f"{name}.json"
-        if not path.is_file():
-            value = make()
-            arrays: dict[str, Any] = {
-                k: np.asarray(v) for k, v in value.items() if isinstance(v, np.ndarray | jax.Array)
-            }
-            rest = {k: v for k, v in value.items() if k not in arrays}
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if arrays:
-                temporary = path.with_suffix(".tmp.npz")
-                np.savez(temporary, **arrays)
-                os.replace(temporary, path.with_suffix(".npz"))
-            write_json(path, rest)  # last: its presence says that the artifact is whole
+        if not hosts.share(path.is_file):
+            self._write(path, make())
+            hosts.barrier(f"artifact {name}")
         value = json.loads(path.read_text())
         if path.with_suffix(".npz").is_file():
             with np.load(path.with_suffix(".npz")) as saved:
                 value.update({k: saved[k] for k in saved.files})
         return value
 
+    def _write(self, path: Path, value: dict[str, Any]) -> None:
+        arrays: dict[str, Any] = {
+            k: trees.host(v) for k, v in value.items() if isinstance(v, np.ndarray | jax.Array)
+        }
+        rest = {k: v for k, v in value.items() if k not in arrays}
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if arrays and hosts.leader():
+            temporary = path.with_suffix(".tmp.npz")
+            np.savez(temporary, **arrays)
+            os.replace(temporary, path.with_suffix(".npz"))
+        write_json(path, rest)  # last: its presence says that the artifact is whole
+
 
 # What the fingerprint leaves out: it may change between two starts of one experiment.
-FREE = {"train.progress", "model.path"}
+FREE = {"train.progress", "model.path", "mesh.data", "mesh.fsdp", "mesh.tensor"}
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "world.json",
@@ -72,6 +76,7 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     settings["train"] = {k: v for k, v in settings["train"].items() if k != "progress"}
     for name in ("path", "shape"):  # where it lies, and what only `plan` reads
         settings["model"].pop(name, None)
+    settings.pop("mesh", None)  # a run may go on on other devices
     weights = sorted(model_dir.glob("*.safetensors"))
     if not weights:
         raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")
@@ -80,8 +85,11 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     data = settings.get("data", {})
     lists = [data.get(name) for name in ("harmful", "harmless", "distil", "chats")]
     lists += [text.partition("=")[2] for text in settings.get("eval", {}).get("sets", ())]
+    lists += [text.rpartition("=")[0] for text in data.get("mix", ())]
     prompts = [Path(name) for name in lists if name]
-    settings["prompt_files"] = [_digest(f) for f in prompts if f.is_file()]
+    folders = [f for name in prompts if name.is_dir() for f in sorted(name.iterdir())]
+    files = [f for f in (*prompts, *folders) if f.is_file()]
+    settings["prompt_files"] = [_digest(f) for f in files]
     return configs.fingerprint(settings)
 
 
@@ -150,10 +158,7 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, default=_plain_number) + "\n")
-    os.replace(temporary, path)
+    hosts.write(path, json.dumps(value, indent=1, default=_plain_number) + "\n")
 
 
 def _plain_number(value: Any) -> Any:

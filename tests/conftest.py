@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=3, help="how often tests/faults kill a run")
+    parser.addoption("--kills", type=int, default=30, help="how often tests/faults kill a run")
 
 
 @pytest.fixture(scope="session")

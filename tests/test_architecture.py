@@ -21,6 +21,7 @@ PACKAGE = ROOT / "jaxsafety"
 # matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
 LAYERS = (
     ("errors",),
+    ("hosts",),
     ("config", "registry", "shapes", "trees"),
     ("sharding",),
     ("data.schema",),
@@ -31,7 +32,7 @@ LAYERS = (
     ("train", "sampling", "judges", "probing"),
     ("methods", "mitigations", "benchmarks"),
     ("evaluate", "report", "setting", "workdir", "chat", "testing"),
-    ("run", "topology", "hlo"),
+    ("run", "topology", "hlo", "convert"),
     ("calibration", "plan"),
     ("gates",),
     ("base",),

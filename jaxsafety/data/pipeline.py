@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxsafety.data import mixture
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 
@@ -209,6 +210,8 @@ class Batches:
         packed: bool = True,
         pad_id: int = 0,
         reduction: str = "token",
+        parts: Sequence[int] = (),
+        weights: Sequence[float] = (),
     ) -> None:
         """Plans the rows; with packing the plan is made once, and epochs shuffle whole rows.
 
@@ -220,9 +223,11 @@ class Batches:
           packed: pack, or pad one example per row.
           pad_id: token on padding.
           reduction: see `assemble`.
+          parts: which source each example is of, where rows are mixed by weight.
+          weights: share of each source in the rows; () goes through all examples alike.
 
         Raises:
-          UsageError: an empty source, an example that does not fit, a bad reduction.
+          UsageError: an empty source, an example that does not fit, a bad reduction or mixture.
         """
         self.length, self.rows, self.seed = length, rows, seed
         self.pad_id, self.reduction = pad_id, reduction
@@ -230,19 +235,27 @@ class Batches:
         count = len(source)
         self.examples = [Encoded(*source[index]) for index in range(count)]
         order = np.random.default_rng([seed, count, 1]).permutation(count)
-        if packed:
-            sizes = [len(self.examples[i].ids) for i in order]
-            self.plan = [[int(order[i]) for i in row] for row in first_fit(sizes, length)]
-        else:
-            first_fit([len(e.ids) for e in self.examples], length)
-            self.plan = [[index] for index in range(count)]
+        which = np.asarray(parts if weights else np.zeros(count), int)
+        self.plan: list[list[int]] = []
+        sizes = []
+        for part in range(max(len(weights), 1)):  # a row holds examples of one source
+            own = [int(i) for i in (order if packed else range(count)) if which[i] == part]
+            lengths = [len(self.examples[i].ids) for i in own]
+            fitted = first_fit(lengths, length)
+            made = fitted if packed else [[index] for index in range(len(own))]
+            self.plan += [[own[i] for i in row] for row in made]
+            sizes.append(len(made))
+        self.mixed = mixture.stream(seed, sizes, weights) if weights else None
         indices(seed, 0, rows, len(self.plan))  # for its checks
         self.steps_per_epoch = -(-len(self.plan) // rows)
 
     def __call__(self, variables: Any, step: int) -> TokenBatch:
         """The batch of a step."""
         del variables
-        chosen = indices(self.seed, step, self.rows, len(self.plan))
+        if self.mixed is None:
+            chosen = indices(self.seed, step, self.rows, len(self.plan))
+        else:
+            chosen = mixture.rows_at(self.mixed, step, self.rows)
         return assemble(
             self.examples, [self.plan[int(i)] for i in chosen], self.length,
             pad_id=self.pad_id, reduction=self.reduction,

@@ -322,7 +322,7 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     profiles = profile.token_kl_profile(
         ours, theirs, *heads, subset=jnp.asarray(list(subset)), cap=ctx.model.config.logit_cap
     )
-    whole, outside = (np.asarray(x).reshape(len(rows), -1) for x in profiles)
+    whole, outside = (trees.host(x).reshape(len(rows), -1) for x in profiles)
     valid = mask[:, width:]
     for column in range(columns):
         use = valid[:, column]

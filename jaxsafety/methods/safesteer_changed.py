@@ -42,7 +42,7 @@ def changed(ctx: Context, trained: Variables, trainable: Sequence[str]) -> dict[
     student, base = map(jax.tree.leaves, parts)
     counts = [_compare(a, b) for a, b in zip(student, base, strict=True)]
     rounded, exact, gap, whole = (
-        sum(float(np.sum(np.asarray(x), dtype=np.float64)) for x in column)
+        sum(float(np.sum(trees.host(x), dtype=np.float64)) for x in column)
         for column in zip(*counts, strict=True)
     )
     total = trees.count(student)

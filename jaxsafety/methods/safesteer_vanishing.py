@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import protocols, sharding
+from jaxsafety import protocols, sharding, trees
 from jaxsafety.data.chat import encode_example, encode_prompt
 from jaxsafety.data.pipeline import Encoded, indices, pad_batch
 from jaxsafety.data.schema import Message, TokenBatch
@@ -197,7 +197,7 @@ def refusal_probability(ctx: Context, params: Any, items: Sequence[Item]) -> flo
             end = int(np.flatnonzero(mask)[-1])  # the end of turn: the answer may go on instead
             rows.append(Encoded(ids, [*mask[:end], *[False] * (len(ids) - end)]))
         batch = pad_batch(rows, length, pad_id=ctx.tokenizer.pad_id)
-        total += float(np.exp(np.asarray(_told(ctx.model, params, batch), np.float64)).sum())
+        total += float(np.exp(trees.host(_told(ctx.model, params, batch)).astype(np.float64)).sum())
     return total / len(items)
 
 

@@ -106,6 +106,8 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     batches = Batches(
         encoded(ctx.tokenizer, ctx.extras["examples"]), length=cfg.length, rows=cfg.rows,
         seed=ctx.seed, packed=cfg.packed, pad_id=ctx.tokenizer.pad_id, reduction=cfg.reduction,
+        parts=[e.meta.get("part", 0) for e in ctx.extras["examples"]],
+        weights=ctx.extras.get("weights", ()),
     )  # fmt: skip
     model, shards = ctx.model, sharding.rows(ctx.mesh)
     loss = chat_loss(model, shards, train_head=not cfg.rank)
@@ -119,9 +121,8 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
         axes={"adapters": lora.adapter_axes(model.projections, chosen)},
     )  # fmt: skip
     tree = trained["adapters"]
-    if jax.process_index() == 0:
-        fingerprint = str(ctx.extras.get("base_fingerprint", ""))
-        peft.save_adapter(ctx.workdir / "adapter", model, tree, fingerprint=fingerprint)
+    fingerprint = str(ctx.extras.get("base_fingerprint", ""))
+    peft.save_adapter(ctx.workdir / "adapter", model, tree, fingerprint=fingerprint)
     return {**ctx.variables, "base": lora.merge(trained["base"], tree, model.projections)}
 
 

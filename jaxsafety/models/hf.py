@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.numpy
 from jax.sharding import Mesh
 
-from jaxsafety import registry, sharding
+from jaxsafety import hosts, registry, sharding, trees
 from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
 from jaxsafety.models import files
@@ -132,17 +132,28 @@ def save(
         ids["bos_token_id"] = tokenizer.bos_id
         generation.update(ids)
         description.update(ids)
+    tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))  # all processes take part
+    if hosts.leader():
+        _write(folder, tensors, {"generation_config": generation, "config": description}, tokenizer)
+    hosts.barrier(f"model {folder}")
+
+
+def _write(
+    folder: Path,
+    tensors: Mapping[str, np.ndarray],
+    descriptions: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.parent / f".{folder.name}.{os.getpid()}.partial"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
-        tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))
-        safetensors.numpy.save_file(tensors, staging / WEIGHTS, metadata={"format": "pt"})
+        safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata={"format": "pt"})
         (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
         if tokenizer is not None:
             tokenizer.save(staging)
-        for name, value in (("generation_config", generation), ("config", description)):
+        for name, value in descriptions.items():
             (staging / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
         folder.mkdir(exist_ok=True)
         for file in sorted(staging.iterdir(), key=lambda f: f.name != WEIGHTS):
@@ -232,7 +243,7 @@ def _tensors(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor as it is written."""
     for name, leaf in flatten(params).items():
-        array = np.asarray(jax.device_get(leaf))
+        array = trees.host(leaf)
         stacked = name.startswith("blocks/")
         for layer in range(config.num_layers) if stacked else (None,):
             value = array if layer is None else array[layer]

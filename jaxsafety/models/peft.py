@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import safetensors.numpy
 
-from jaxsafety import registry
+from jaxsafety import hosts, registry, trees
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.projection import Projection
 from jaxsafety.errors import bad
@@ -135,7 +136,8 @@ def save_adapter(
     count, rank = first.shape[1], first.shape[-1]
     if not 0 <= expert < count:
         raise bad("expert", expert, f"0 to {count - 1}")
-    scale = np.asarray(adapters["scale"], np.float32)
+    scale = trees.host(adapters["scale"]).astype(np.float32)
+    whole = jax.tree.map(trees.host, table)  # all processes take part, the leader writes
     if np.ptp(scale) > 0:  # PEFT has one alpha for all layers
         folded, alpha = scale, float(rank)
     else:
@@ -144,7 +146,7 @@ def save_adapter(
     for module, (name, layer) in _modules(model).items():
         if name not in table:
             continue
-        a, b = (np.asarray(table[name][key][layer, expert], np.float32) for key in "ab")
+        a, b = (whole[name][key][layer, expert].astype(np.float32) for key in "ab")
         a, b = a.reshape(-1, a.shape[-1]), b.reshape(b.shape[0], -1) * folded[layer]
         tensors[f"{PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a.T)
         tensors[f"{PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b.T)
@@ -166,7 +168,9 @@ def save_adapter(
         "inference_mode": True,
     }
     about = {"format": "pt", "base_fingerprint": fingerprint, "unsafe": str(unsafe).lower()}
-    _write(Path(path), config, tensors, about)
+    if hosts.leader():
+        _write(Path(path), config, tensors, about)
+    hosts.barrier(f"adapter {path}")
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsafety import sharding, trees
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
 
@@ -96,8 +97,8 @@ def last_logits(
     """Next-token logits [X,V] float32 after each prompt."""
     size = min(batch_size, len(ids)) or 1
     parts = [
-        np.asarray(_last_logits(model, params, tokens, mask, layers))[:rows]
-        for tokens, mask, rows in batches(ids, size)
+        trees.host(_last_logits(model, params, *sharding.beside(params, given), layers))[:rows]
+        for *given, rows in batches(ids, size)
     ]
     return np.concatenate(parts)
 
@@ -114,5 +115,6 @@ def tail_residuals(
     if ids and min(map(len, ids)) < positions:
         shortest = f"a prompt of {min(map(len, ids))} tokens"
         raise bad("positions", f"{positions} with {shortest}", "at most the shortest prompt")
-    for tokens, mask, rows in batches(ids, min(batch_size, len(ids)) or 1):
-        yield np.asarray(_tail_residuals(model, params, tokens, mask, positions))[:, :rows]
+    for *given, rows in batches(ids, min(batch_size, len(ids)) or 1):
+        tokens, mask = sharding.beside(params, given)
+        yield trees.host(_tail_residuals(model, params, tokens, mask, positions))[:, :rows]

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsafety import trees
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.probing import forward
@@ -118,9 +119,9 @@ def tally(batches: Callable[[], Any], banned: np.ndarray, cfg: VoteConfig) -> Ta
     """
     prob, ratio, positions = 0.0, 0.0, 0
     for s in batches():
-        valid = np.asarray(s.valid)
-        prob = prob + np.asarray(s.teacher_prob, np.float64)[valid].sum(axis=0)
-        ratio = ratio + np.asarray(s.delta, np.float64)[valid].sum(axis=0)
+        valid = trees.host(s.valid)
+        prob = prob + trees.host(s.teacher_prob).astype(np.float64)[valid].sum(axis=0)
+        ratio = ratio + trees.host(s.delta).astype(np.float64)[valid].sum(axis=0)
         positions += int(valid.sum())
     if positions == 0:
         raise bad("token_set", "no valid position", "rollouts that do not end before they begin")
@@ -130,7 +131,7 @@ def tally(batches: Callable[[], Any], banned: np.ndarray, cfg: VoteConfig) -> Ta
     votes = np.zeros(len(mean_prob), np.int64)
     top = min(cfg.top, len(mean_prob))
     for s in batches():
-        votes += np.asarray(_count(jnp.asarray(s.delta), jnp.asarray(s.valid), eligible, top))
+        votes += trees.host(_count(jnp.asarray(s.delta), jnp.asarray(s.valid), eligible, top))
     return Tally(votes, np.asarray(ratio) / positions, mean_prob, eligible, positions, banned)
 
 

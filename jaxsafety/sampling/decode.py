@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsafety import sharding, trees
 from jaxsafety.data.schema import Completions, PromptBatch
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model, init_cache
@@ -258,10 +259,11 @@ def generate(
         full = part + [part[-1]] * (batch_size - len(part))
         keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
         batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, widths)
-        out = sample(model, params, batch, keys, cfg, layers, steer)
         width = batch.tokens.shape[1]
-        tokens = np.asarray(out.tokens)[:, width:]
-        length = np.asarray(out.completion).sum(axis=1) - np.asarray(out.finished)
+        batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
+        out = sample(model, params, batch, keys, cfg, layers, steer)
+        tokens = trees.host(out.tokens)[:, width:]
+        length = trees.host(out.completion).sum(axis=1) - trees.host(out.finished)
         for row, (index, s) in enumerate(part):
             result[index][s] = tokens[row, : length[row]].tolist()
     if copies < samples:

@@ -17,7 +17,7 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from jaxsafety import trees
+from jaxsafety import hosts, trees
 from jaxsafety.errors import bad
 
 PyTree = Any
@@ -58,14 +58,14 @@ class Checkpoints:
         self.fingerprint = fingerprint
         self._pending: tuple[Any, int] | None = None
         self._clean()
-        newest = self._newest()
+        newest = hosts.share(self._newest)
         if newest is not None:
             self._check_owner(self._metadata(newest))
 
     def latest(self) -> Saved | None:
         """The newest committed step, or None."""
         self.wait()
-        step = self._newest()
+        step = hosts.share(self._newest)
         if step is None:
             return None
         return Saved(step, bool(self._metadata(step).get("finished", False)))
@@ -100,10 +100,11 @@ class Checkpoints:
         """Returns when nothing is being written; raises what a background write raised."""
         if self._pending is None:
             return
-        response, _ = self._pending
+        response, step = self._pending
         self._pending = None
         response.result()
-        if jax.process_index() == 0:
+        hosts.barrier(f"{self.directory} {step}")  # nobody lists what is being tidied
+        if hosts.leader():
             for old in self._steps()[: -self.keep]:
                 (self.directory / str(old)).rmtree()
 
@@ -158,7 +159,7 @@ class Checkpoints:
         )
 
     def _clean(self) -> None:
-        if jax.process_index() != 0 or not self.directory.exists():
+        if not hosts.leader() or not self.directory.exists():
             return
         for path in self.directory.iterdir():
             if path.is_dir() and not (path.name.isdigit() and (path / COMMIT_MARKER).exists()):
@@ -184,14 +185,14 @@ def digest(state: PyTree, *, leaves: int = 16, values: int = 256) -> str:
     """A short hash of all names and shapes and the first values of some leaves.
 
     Enough to notice a state restored onto fresh or mixed-up leaves, at a cost that does not grow
-    with the model. Leaves that this process cannot see whole count with name and shape alone.
+    with the model. The same for every sharding of the state, over any number of processes.
     """
     named = list(zip(trees.paths(state), jax.tree.leaves(state), strict=True))
     stride = max(1, len(named) // leaves)
     sha = hashlib.sha256()
     for index, (name, leaf) in enumerate(named):
         sha.update(f"{name}:{leaf.shape}".encode())
-        if index % stride == 0 and leaf.is_fully_addressable:
+        if index % stride == 0:
             if leaf.size > values and leaf.ndim:
                 leaf = leaf[tuple(slice(0, 4) for _ in leaf.shape)]
             sha.update(trees.host(leaf).tobytes())

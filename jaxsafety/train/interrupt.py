@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from jaxsafety import hosts
+
 
 class Preempted(Exception):
     """Raised by `Interrupt.check`; the loop saves and ends the process with status 0."""
@@ -30,12 +32,12 @@ class Interrupt:
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether the end was asked for."""
-        return self._event.is_set()
+        """Whether the end was asked for, of any process; all of them have to ask."""
+        return hosts.agree(self._event.is_set())
 
     def check(self) -> None:
         """Raises `Preempted` if the end was asked for."""
-        if self._event.is_set():
+        if self.is_set():
             raise Preempted
 
     @contextmanager

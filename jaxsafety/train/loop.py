@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from jaxsafety import sharding, trees
@@ -203,7 +202,7 @@ class _StageRun:
         """Fetches the metrics of the steps since the last flush and writes the due ones."""
         row: dict[str, float] = {}
         for step, metrics, times in self.pending:
-            values = {name: float(np.asarray(x)) for name, x in metrics.items()}
+            values = {name: float(trees.host(x)) for name, x in metrics.items()}
             row = {**values, "lr": float(self.schedule(step - 1)), **times}
             if step % self.config.log_every == 0 or step == self.stage.steps:
                 self.ctx.writer.write(self.stage.name, step, row)

@@ -90,6 +90,16 @@ class MetricWriter:
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
 
 
+class NoWriter:
+    """Writes nothing: what the processes beside the leader have."""
+
+    def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 def read_metrics(workdir: Path | str) -> list[dict[str, Any]]:
     """All rows of a workdir's `metrics.jsonl`, in order; a torn last line is left out."""
     path = Path(workdir) / "metrics.jsonl"

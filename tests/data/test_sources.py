@@ -55,8 +55,8 @@ def test_the_first_known_column_wins(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("missing.jsonl", None, "an existing file of prompts"),
-        ("a.parquet", "x", "one of .jsonl, .json, .csv, .txt"),
+        ("missing.jsonl", None, "an existing file or directory of rows"),
+        ("a.xml", "x", "one of .jsonl, .json, .csv, .txt"),
         ("a.gz", "x", "one of .jsonl, .json, .csv, .txt"),
         ("a.jsonl", '{"prompt": "x"}\n{"prompt"', "a readable .jsonl file"),
         ("a.json", '{"prompt": "x"}', "a readable .json file (the top level is not a list)"),

@@ -22,7 +22,7 @@ TRAIN = TrainConfig(checkpoint_every=10, progress=False)
 # Plain descent of rate 1: what the parameters moved by is the gradient itself.
 DESCENT = OptimConfig(name="sgd", lr=1.0, b1=0.0, clip=0.0, warmup=0.0, schedule="constant")
 SUBSET = tuple(range(9, 300, 3))
-SHAPES = [(8, 1, 1), (2, 2, 2)]
+SHAPES = [(8, 1, 1), (2, 2, 2), (1, 2, 4), (1, 8, 1)]
 METRICS = ("loss", "grad_norm", "param_norm", "mass/student", "mass/teacher")
 
 

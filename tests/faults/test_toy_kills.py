@@ -56,24 +56,35 @@ def assert_same(workdir, out, whole):
     assert rows(workdir) == rows(whole[0])
 
 
+@pytest.mark.timeout(3600)
 def test_sigkill_at_random_moments_then_resume(tmp_path, whole, kills):
-    out = tmp_path / "final.npz"
+    """Every second kill falls into a save; a run that came to its end is followed by another."""
     rng = random.Random(20)
-    died = 0
-    for _ in range(kills):
-        process = launch(tmp_path, out, pause=0.1)
+    died, in_saves, runs = 0, 0, 0
+    while died < kills:
+        workdir = tmp_path / str(runs)
+        workdir.mkdir(exist_ok=True)
+        saving = in_saves * 2 <= died
+        process = launch(workdir, workdir / "final.npz", pause=0.1)
         assert process.stdout is not None
         # From the first step on: the time before is the interpreter's and proves nothing.
         for line in process.stdout:
-            if line.startswith("step"):
+            if line.startswith("saving" if saving else "step"):
                 break
-        time.sleep(rng.uniform(0.0, 1.5))
+        time.sleep(rng.uniform(0.0, 0.12 if saving else 1.5))
         process.kill()
         process.communicate()
-        died += process.returncode == -signal.SIGKILL
-    assert died > 0
-    finish(launch(tmp_path, out))
-    assert_same(tmp_path, out, whole)
+        if process.returncode == -signal.SIGKILL:
+            died += 1
+            in_saves += saving
+        else:
+            assert process.returncode == 0
+            assert_same(workdir, workdir / "final.npz", whole)
+            runs += 1
+    workdir = tmp_path / str(runs)
+    finish(launch(workdir, workdir / "final.npz"))
+    assert_same(workdir, workdir / "final.npz", whole)
+    assert in_saves >= kills // 2
 
 
 def test_sigterm_exits_cleanly_and_resumes(tmp_path, whole):

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from jaxsafety import trees  # noqa: E402
 from jaxsafety.protocols import TrainConfig  # noqa: E402
+from jaxsafety.train.checkpoint import Checkpoints  # noqa: E402
 from jaxsafety.train.loop import run_program  # noqa: E402
 from tests.train import toy  # noqa: E402
 
@@ -27,6 +28,13 @@ def main(workdir: str, out: str, pause: str = "0.0") -> None:
         say(f"step {step}")
         time.sleep(float(pause))  # stands for a rollout; most kills should land inside the work
 
+    save = Checkpoints.save
+
+    def told(self, step, *args, **kwargs):
+        say(f"saving {step}")
+        save(self, step, *args, **kwargs)
+
+    Checkpoints.save = told
     program = toy.program(steps=12, hook=hook)
     train = TrainConfig(checkpoint_every=3, progress=False)
     final = run_program(program, toy.context(workdir, log=say, tensorboard=True), train)

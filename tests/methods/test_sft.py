@@ -57,7 +57,13 @@ def test_the_packed_loss_is_the_dense_formula(ctx):
         count += sum(mask[1:])
     np.testing.assert_allclose(loss, total / count, rtol=1e-5)
     padded = pad_batch(examples, 96)
-    same, _ = sft.chat_loss(model)({"base": base}, nothing, padded, jax.random.key(0))
+    grad = jax.value_and_grad(
+        lambda p, b: sft.chat_loss(model)({"base": p}, nothing, b, jax.random.key(0))[0]
+    )
+    same, unpacked = grad(base, padded)
+    _, once = grad(base, batch)
+    for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(unpacked), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(loss, same, rtol=1e-5)
 
 

@@ -1,0 +1,105 @@
+"""Our side of a benchmark: `python tests/bench/ours.py JOB MODEL_DIR`; see `jobs.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from jaxsafety import trees
+from jaxsafety.data.schema import PromptBatch, TokenBatch
+from jaxsafety.losses.divergence import divergence
+from jaxsafety.methods import sft
+from jaxsafety.models import hf
+from jaxsafety.protocols import OptimConfig, SampleConfig
+from jaxsafety.sampling import decode
+from jaxsafety.train import state as states
+from jaxsafety.train.optim import make_optimizer
+from jaxsafety.train.step import make_train_step
+from tests.bench import jobs
+
+
+def lora(folder: Path) -> None:
+    """A step of LoRA fine-tuning on every linear, AdamW."""
+    model, params = hf.load(folder)
+    size = (jobs.LORA["batch"], jobs.LORA["length"])
+    cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
+    optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
+    tx = make_optimizer(optim, 10**6)
+    variables = {"base": params, "adapters": sft.fresh(cfg, model, jax.random.key(0))}
+    trained, frozen = trees.partition(variables, ("adapters/experts/.*",))
+    step = jax.jit(make_train_step(sft.chat_loss(model, train_head=False), tx), donate_argnums=0)
+    state = states.create(jax.tree.map(jnp.copy, trained), tx, jax.random.key(0))
+    tokens = np.random.default_rng(0).integers(0, model.config.vocab_size, size).astype(np.int32)
+    positions = np.broadcast_to(np.arange(size[1], dtype=np.int32), size)
+    weight = np.full(size, 1.0 / (size[0] * (size[1] - 1)), np.float32)
+    weight[:, 0] = 0.0
+    batch = TokenBatch(*map(jnp.asarray, (tokens, positions, np.ones(size, np.int32), weight)))
+    held = {"state": state}
+
+    def run() -> float:
+        held["state"], metrics = step(held["state"], frozen, batch)
+        return float(metrics["loss"])
+
+    jobs.serve(run, run())
+
+
+def head(folder: Path, share: float) -> None:
+    """Reverse KL of a frozen head, value and gradient of the student's hidden states."""
+    del folder
+    n, d, v = (int(jobs.HEAD[k]) for k in ("rows", "width", "vocab"))
+    rng = np.random.default_rng(0)
+    student, teacher, table = (
+        jnp.asarray(rng.normal(size=s).astype(np.float32)) for s in ((n, d), (n, d), (d, v))
+    )
+    table = table * 0.05
+    chosen = (np.arange(n) < n * share).astype(np.float32)
+    weight = jnp.asarray(chosen / chosen.sum())
+
+    @jax.jit
+    def step(student, teacher, table, weight):
+        def loss(hidden):
+            return divergence(hidden, teacher, table, None, weight, variant="full",
+                              train_head=False)[0]  # fmt: skip
+
+        return jax.value_and_grad(loss)(student)
+
+    def run() -> float:
+        value, gradient = step(student, teacher, table, weight)
+        jax.block_until_ready(gradient)
+        return float(value)
+
+    jobs.serve(run, run())
+
+
+def sample(folder: Path, rows: int) -> None:
+    """Greedy decoding with the cache."""
+    model, params = hf.load(folder)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, model.config.vocab_size, (rows, jobs.DECODE["prompt"]))
+    prompts = PromptBatch(jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool))
+    keys = decode.row_keys(0, 0, range(rows), [0] * rows)
+    cfg = SampleConfig(jobs.DECODE["new"], 0.0, stop=())
+
+    def run() -> list:
+        said = decode.sample(model, params, prompts, keys, cfg)
+        return np.asarray(said.tokens)[:, jobs.DECODE["prompt"] :].tolist()
+
+    jobs.serve(run, run())
+
+
+JOBS = {
+    "lora": lora,
+    "head_all": lambda folder: head(folder, 1.0),
+    "head_selected": lambda folder: head(folder, jobs.HEAD["share"]),
+    "sample_1": lambda folder: sample(folder, 1),
+    "sample_8": lambda folder: sample(folder, 8),
+}
+
+if __name__ == "__main__":
+    JOBS[sys.argv[1]](Path(sys.argv[2]))

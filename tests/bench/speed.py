@@ -1,0 +1,205 @@
+"""Our speed beside the peers' on this machine, as ratios; writes docs/performance.md.
+
+  python tests/bench/speed.py [--runs=15] [--jobs=lora,sample_1] [--anyway]
+
+Needs the extra `parity`. Every pair has two processes with the same weights (safetensors, float32,
+two threads); runs alternate, the least of each side counts. A loaded machine is refused. What the
+GPU script found (`tests/bench/gpu.py`, docs/performance_gpu.jsonl) goes into the same page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench import jobs  # noqa: E402
+
+PAGE, GPU = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance_gpu.jsonl"
+RESULTS = ROOT / "docs" / "performance.jsonl"
+BUSY = 0.5
+# name: (our job, the peer's job, the peer, what one run is, goals: (time ratio, memory ratio))
+PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
+    "lora": ("lora", "lora", "PEFT, eager", "LoRA step, rank 16, 4 x 256 tokens", (1.3, None)),
+    "head_selected": (
+        "head_selected", "head_selected", "TRL GKD, full logits",
+        "reverse KL, 25 % of 1024 rows, V 65,536", (5.0, 8.0),
+    ),
+    "head_all": (
+        "head_all", "head_all", "TRL GKD, full logits", "reverse KL, 1024 rows, V 65,536",
+        (1.5, None),
+    ),
+    "head_chunked": (
+        "head_all", "chunked_all", "TRL chunked", "reverse KL, 1024 rows, V 65,536", (2.8, None),
+    ),
+    "sample_1": ("sample_1", "sample_1", "transformers generate", "64 + 64 tokens, B 1",
+                 (2.0, None)),
+    "sample_8": ("sample_8", "sample_8", "transformers generate", "64 + 64 tokens, B 8",
+                 (1.8, None)),
+}  # fmt: skip
+
+
+def start(script: str, job: str, folder: Path) -> subprocess.Popen:
+    """A side of a pair."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name(script)), job, str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TOKENIZERS_PARALLELISM": "0"},
+    )  # fmt: skip
+
+
+def told(process: subprocess.Popen) -> Any:
+    """The next line of a side as JSON; libraries may print others."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            return json.loads(line)
+        except ValueError:
+            continue
+    raise RuntimeError(process.stderr.read()[-2000:] if process.stderr else "it ended")
+
+
+def agree(ours: Any, theirs: Any) -> str:
+    """How far the two results are apart, as text."""
+    if isinstance(ours, list):
+        pairs = [
+            (a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)
+        ]
+        return f"{sum(a == b for a, b in pairs)} of {len(pairs)} tokens equal"
+    return f"values differ by {abs(ours - theirs) / abs(theirs):.0e}"
+
+
+def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
+    """One pair, alternating."""
+    our_job, their_job, peer, what, _ = PAIRS[name]
+    sides = [start("ours.py", our_job, folder), start("peers.py", their_job, folder)]
+    first = [told(side) for side in sides]
+    seconds: list[list[float]] = [[], []]
+    for _ in range(runs):
+        for side, times in zip(sides, seconds, strict=True):
+            assert side.stdin is not None
+            side.stdin.write("go\n")
+            side.stdin.flush()
+            times.append(float(told(side)))
+    for side in sides:
+        side.communicate()
+    return {
+        "name": name, "what": what, "peer": peer, "seconds": seconds,
+        "extra_bytes": [f["extra_bytes"] for f in first],
+        "agreement": agree(first[0]["result"], first[1]["result"]),
+    }  # fmt: skip
+
+
+def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
+    """docs/performance.md."""
+    lines = [
+        "# Performance",
+        "",
+        "`python tests/bench/speed.py` wrote this page (notes: docs/performance_notes.md).",
+        "",
+        "## Side by side, two CPU cores, float32",
+        "",
+        ", ".join(f"{k} {v}" for k, v in about.items()) + ".",
+        "Model: a Llama of 40.0 M random parameters. Two processes per pair, runs alternate, the"
+        " least of each counts; compilation is not in it. Memory: peak resident set above what"
+        " weights and inputs take.",
+        "",
+        "| what | peer | ours, ms | peer, ms | faster | goal | met |"
+        " extra memory, MiB: ours, peer | results |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ours, theirs = (min(times) for times in row["seconds"])
+        goal, less = PAIRS[row["name"]][4]
+        memory = [b / 2**20 for b in row["extra_bytes"]]
+        met = theirs / ours >= goal
+        text = f"{memory[0]:.0f}, {memory[1]:.0f}"
+        if less:
+            fewer = memory[1] / max(memory[0], 1e-9)
+            text += f" ({fewer:.1f}x less, goal {less:.0f}x)"
+            met = met and fewer >= less
+        lines.append(
+            f"| {row['what']} | {row['peer']} | {1e3 * ours:.0f} | {1e3 * theirs:.0f} |"
+            f" {theirs / ours:.2f}x | {goal}x | {'yes' if met else '**no**'} | {text} |"
+            f" {row['agreement']} |"
+        )
+    lines += ["", *gpu_lines()]
+    return "\n".join(lines) + "\n"
+
+
+def gpu_lines() -> list[str]:
+    """The section of the GPU figures."""
+    head = ["## On a GPU, bfloat16", ""]
+    if not GPU.is_file():
+        return [*head, "Not measured yet: `python tests/bench/gpu.py` on a machine that has one."]
+    rows = [json.loads(line) for line in GPU.read_text().splitlines()]
+    head += [f"{rows[0]['device']}, jax {rows[0]['jax']}.", ""]
+    head += ["| model | job | tokens/s | rule | utilisation | memory, GiB |", "|---" * 6 + "|"]
+    return head + [
+        f"| {r['model']} | {r['job']} | {r['tokens_per_second']:.0f} | {r['rule']} |"
+        f" {100 * r['utilisation']:.0f} % | {r['peak_bytes'] / 2**30:.1f} |"
+        for r in rows
+    ]
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((x.partition(":")[2].strip() for x in info if x.startswith("model name")), "CPU")
+    names = ("jax", "torch", "transformers", "peft", "trl")
+    return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(),
+            **{name: metadata.version(name) for name in names}}  # fmt: skip
+
+
+def checkpoint(folder: Path) -> None:
+    """The random model, in a process of its own: JAX beside torch slows torch down."""
+    code = (
+        "import jax, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from tests.bench import jobs; from jaxsafety.models import hf\n"
+        "from jaxsafety.models.api import ModelConfig, build\n"
+        "model = build(ModelConfig(family='llama', **jobs.MODEL))\n"
+        "hf.save(Path(sys.argv[1]), model, model.init(jax.random.key(0)), dtype='float32')\n"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(ROOT)]
+    subprocess.run(command, check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+
+
+def main() -> int:
+    """Runs the pairs and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--jobs", default=",".join(PAIRS))
+    parser.add_argument("--anyway", action="store_true", help="even on a busy machine")
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    if load > BUSY and not args.anyway:
+        print(f"speed: load {load:.2f}; allowed: at most {BUSY} (or --anyway)", file=sys.stderr)
+        return 2
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    kept = {row["name"]: row for row in map(json.loads, lines)}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        checkpoint(folder)
+        for name in args.jobs.split(","):
+            kept[name] = {**compare(name, folder, args.runs), "load": load}
+            ours, theirs = (min(t) for t in kept[name]["seconds"])
+            print(f"{name}: {theirs / ours:.2f}x, {kept[name]['agreement']}", flush=True)
+    rows = [kept[name] for name in PAIRS if name in kept]
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    PAGE.write_text(page(rows, machine()))
+    print(f"written: {PAGE.relative_to(ROOT)}; model {jobs.MODEL['embed_dim']} wide")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

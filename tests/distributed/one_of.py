@@ -1,0 +1,37 @@
+"""A process of a distributed run: `python one_of.py OUT ARGUMENTS OF jaxsafety...`.
+
+It is the command line; in the end the leader writes the parameters, whole, to OUT (npz).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from jaxsafety import cli, hosts, run, trees
+
+
+def main(out: str, *arguments: str) -> int:
+    """Runs `jaxsafety ARGUMENTS`."""
+    whole = run.run
+
+    def keep(*args, **kwargs):
+        result = whole(*args, **kwargs)
+        student = result["variables"]["base"]
+        leaves = dict(zip(trees.paths(student), jax.tree.leaves(student), strict=True))
+        arrays = {name: trees.host(leaf) for name, leaf in leaves.items()}  # all take part
+        if hosts.leader():
+            np.savez(out, **arrays)
+        return result
+
+    run.run = keep
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

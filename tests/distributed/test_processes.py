@@ -1,0 +1,140 @@
+"""Two processes over loopback equal one; SIGTERM to one stops both; one goes on for two."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsafety import evaluate, testing
+from jaxsafety.train.metrics import read_metrics
+
+pytestmark = pytest.mark.distributed
+
+SCRIPT = Path(__file__).with_name("one_of.py")
+CONFIGS = SCRIPT.parents[2] / "configs"
+SMALL = {
+    "train.checkpoint_every": 1, "train.progress": False,
+    "eval.safety": 1, "eval.over_refusal": 1, "eval.capability": 1,
+}  # fmt: skip
+# A base that was never raised refuses nothing, so its openers are given and its prompts ranked.
+SETTINGS = {
+    "sft": SMALL | {"method.steps": 6, "data.dialogues": 16},
+    "safesteer": SMALL | {
+        "method.steps": 3, "method.direction.filter": "score",
+        "method.direction.openers": "i,that", "method.direction.minimum": 2,
+        "method.tokens.votes.floor": 0.0, "data.train": 4, "data.val": 4, "data.prompts": 6,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return testing.random_organism(tmp_path_factory.mktemp("organism"))
+
+
+def launch(kind, model, workdir, *, processes, mesh, devices=1):
+    """Starts the processes of one run."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    overrides = SETTINGS[kind] | dict(
+        zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh, strict=True)
+    )
+    command = [sys.executable, str(SCRIPT), str(workdir / "final.npz"), "run",
+               f"--config={CONFIGS / kind / 'organism.py'}:smoke",
+               f"--config.model.path={model}", f"--workdir={workdir / 'run'}",
+               *(f"--config.{name}={value}" for name, value in overrides.items())]  # fmt: skip
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    started = []
+    for index in range(processes):
+        joined = [f"--distributed={address},{processes},{index}"] if processes > 1 else []
+        started.append(subprocess.Popen(
+            [*command, *joined], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"},
+        ))  # fmt: skip
+    return started
+
+
+def finish(started):
+    """The leader's output."""
+    said = [process.communicate(timeout=900)[0] for process in started]
+    for process, text in zip(started, said, strict=True):
+        assert process.returncode == 0, text[-3000:]
+    assert all("report:" not in text for text in said[1:])  # one process writes and speaks
+    return said[0]
+
+
+def arrays(workdir):
+    with np.load(workdir / "final.npz") as saved:
+        return dict(saved)
+
+
+def numbers(workdir):
+    rows = read_metrics(workdir / "run")
+    return [[row["step"], row["loss"], row["grad_norm"]] for row in rows]
+
+
+def assert_close(got, expected, **tolerance):
+    assert got.keys() == expected.keys()
+    for name, leaf in got.items():
+        np.testing.assert_allclose(leaf, expected[name], err_msg=name, **tolerance)
+
+
+@pytest.fixture(scope="module", params=["sft", "safesteer"])
+def both(request, model, tmp_path_factory):
+    """(kind, directory of one process with two devices, directory of two with one each)."""
+    kind = request.param
+    one, two = (tmp_path_factory.mktemp(f"{kind}-{name}") for name in ("one", "two"))
+    finish(launch(kind, model, one, processes=1, devices=2, mesh=(1, 2, 1)))
+    text = finish(launch(kind, model, two, processes=2, mesh=(1, 2, 1)))
+    assert "report:" in text
+    return kind, one, two
+
+
+@pytest.mark.timeout(1200)
+def test_two_processes_equal_one(both):
+    kind, one, two = both
+    assert len(numbers(one)) == SETTINGS[kind]["method.steps"]
+    np.testing.assert_allclose(numbers(two), numbers(one), rtol=1e-5)
+    assert_close(arrays(two), arrays(one), rtol=1e-5, atol=1e-5)
+    results = [evaluate.read_lines(d / "run" / "results.jsonl") for d in (one, two)]
+    assert results[0] == results[1]
+    files = [{str(f.relative_to(d)) for f in (d / "run").rglob("*.*")
+              if not {"checkpoints", "tb"} & set(f.parts)} for d in (one, two)]  # fmt: skip
+    assert files[0] == files[1]
+
+
+@pytest.mark.timeout(1200)
+def test_what_two_saved_one_restores_bitwise(model, both, tmp_path):
+    kind, _, two = both
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", str(two / "run"), str(run)], check=True)
+    text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
+    assert "restored step" in text
+    assert_close(arrays(tmp_path), arrays(two), rtol=0, atol=0)
+
+
+@pytest.mark.timeout(1200)
+def test_sigterm_to_one_stops_both_and_one_goes_on(model, both, tmp_path):
+    kind, one, _ = both
+    if kind != "sft":
+        pytest.skip("the loop is the same")
+    started = launch(kind, model, tmp_path, processes=2, mesh=(1, 2, 1))
+    assert started[0].stdout is not None
+    for line in started[0].stdout:
+        if "step 1 of" in line:
+            break
+    started[1].send_signal(signal.SIGTERM)  # not the one that speaks
+    text = finish(started)
+    assert "resumable" in text
+    assert not (tmp_path / "final.npz").exists()
+    text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
+    assert "restored step" in text
+    assert_close(arrays(tmp_path), arrays(one), rtol=1e-5, atol=1e-5)
