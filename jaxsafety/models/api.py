@@ -57,6 +57,7 @@ class ModelConfig:
       embed_scale: what embeddings are multiplied by when looked up, not when they unembed.
       dtype: the compute dtype; parameters keep their own.
       remat: "none", "full" or "dots".
+      unroll: decoding steps take `unstacked` parameters; `hf.load` sets it on CPUs.
     """
 
     family: str
@@ -85,6 +86,7 @@ class ModelConfig:
     embed_scale: float = 1.0
     dtype: str = "float32"
     remat: str = "none"
+    unroll: bool = False
 
 
 @struct.dataclass
@@ -205,6 +207,9 @@ def build(config: ModelConfig) -> Model:
         capture: bool = False,
     ) -> Output:
         kwargs: dict[str, Any] = dict(segments=segments, cache=cache, layers=layers, mix=mix)
+        if isinstance(params["blocks"], list):  # see `unstacked`
+            params = dict(params)
+            kwargs["blocks_list"] = params.pop("blocks")
         output: Any = module.apply({"params": params}, tokens, positions, capture=capture, **kwargs)
         return output
 
@@ -221,6 +226,17 @@ def build(config: ModelConfig) -> Model:
     is_spec = lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)  # noqa: E731
     axes = jax.tree.map(tuple, specs, is_leaf=is_spec)
     return Model(config, init, apply, head, unembed, axes, parts.projections(config))
+
+
+def unstacked(config: ModelConfig, params: PyTree) -> PyTree:
+    """Parameters with the blocks as a list, one tree per layer; `apply` takes both forms.
+
+    For many steps with the same weights on a CPU: there a scan copies each layer's weights out of
+    the stack before it uses them, which takes longer than using them.
+    """
+    blocks = params["blocks"]
+    split = [jax.tree.map(lambda x, i=i: x[i], blocks) for i in range(config.num_layers)]
+    return {**params, "blocks": split}
 
 
 def _validate(config: ModelConfig) -> None:

@@ -64,7 +64,8 @@ def load(
     if param_dtype not in SAVE_DTYPES:
         raise bad("param_dtype", param_dtype, ", ".join(SAVE_DTYPES))
     folder = Path(path)
-    config = dataclasses.replace(read_config(folder), dtype=dtype, remat=remat)
+    on_cpu = jax.default_backend() == "cpu"
+    config = dataclasses.replace(read_config(folder), dtype=dtype, remat=remat, unroll=on_cpu)
     model = build(config)
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))

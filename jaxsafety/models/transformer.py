@@ -9,6 +9,7 @@ Letters: B sequences, T query positions, S cache slots, D width, K kv heads, H h
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -206,8 +207,9 @@ class Transformer(nn.Module):
         layers: LayerInputs = LayerInputs(),
         mix: jax.Array | None = None,
         capture: bool = False,
+        blocks_list: Sequence[PyTree] | None = None,
     ) -> Output:
-        """See `models.api.Model.apply`."""
+        """See `models.api.Model.apply`; `blocks_list` are the blocks' parameters, unstacked."""
         c = self.config
         x = Embed(c, name="embed")(tokens)
         if not c.tie_embeddings:
@@ -241,8 +243,8 @@ class Transformer(nn.Module):
         )
         own = (layers.adapters, layers.add, layers.ablate)
         per_layer = PerLayer(jnp.arange(c.num_layers), windowed, *own)
-        # Not unrolled: that would train small models 1.2x faster on CPU, but XLA then fuses across
-        # layers, and steering by zero would no longer be bit-identical to no steering.
+        # Training is not unrolled: small models would train 1.2x faster on CPU, but XLA then fuses
+        # across layers, and steering by zero would no longer be bit-identical to no steering.
         scan: Any = nn.scan
         blocks = scan(
             _rematerialised(c.remat),
@@ -252,7 +254,17 @@ class Transformer(nn.Module):
             length=c.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c, capture, name="blocks")
-        (x, stored), residuals = blocks((x, stored), per_layer, shared)
+        carry = (x, stored)
+        if blocks_list is None:
+            (x, stored), residuals = blocks(carry, per_layer, shared)
+        else:  # the same body, layer after layer
+            found = []
+            for index, own_params in enumerate(blocks_list):
+                here = jax.tree.map(lambda leaf, i=index: leaf[i], per_layer)
+                block = Block(c, capture, parent=None)
+                carry, residual = block.apply({"params": own_params}, carry, here, shared)
+                found.append(residual)
+            (x, stored), residuals = carry, jax.tree.map(lambda *r: jnp.stack(r), *found)
         hidden = parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name="final_norm")(x)
         if cache is not None and stored is not None:
             cache = dataclasses.replace(

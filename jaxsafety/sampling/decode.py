@@ -21,7 +21,7 @@ import numpy as np
 from jaxsafety import sharding, trees
 from jaxsafety.data.schema import Completions, PromptBatch
 from jaxsafety.errors import bad
-from jaxsafety.models.api import LayerInputs, Model, init_cache
+from jaxsafety.models.api import LayerInputs, Model, init_cache, unstacked
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import processors
 
@@ -150,6 +150,7 @@ def sample(
         finished = finished | processors.is_stop(token, cfg.stop)
         return t + 1, out.cache, token, finished, tokens, logps, valid
 
+    params = unstacked(model.config, params) if model.config.unroll else params
     _, _, _, finished, tokens, logps, valid = jax.lax.while_loop(unfinished, step, state)
     return Completions(
         tokens=jnp.concatenate([prompts.tokens, tokens], axis=1),
