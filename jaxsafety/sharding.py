@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -133,14 +134,18 @@ def spec(
         if mesh is not None and shape is not None:
             ways = math.prod(mesh.shape[a] for a in wanted)
             if shape[index] % ways:
-                _logger.warning(
-                    "axis %r of size %d does not divide %d ways (%s): replicated",
-                    name, shape[index], ways, ", ".join(wanted),
-                )  # fmt: skip
+                _warn(str(name), shape[index], ways, ", ".join(wanted))
                 wanted = ()
         used.update(wanted)
         entries.append(wanted if len(wanted) > 1 else wanted[0] if wanted else None)
     return PartitionSpec(*entries)
+
+
+@lru_cache(maxsize=256)
+def _warn(name: str, size: int, ways: int, over: str) -> None:
+    """Says so once."""
+    _logger.warning("axis %r of size %d does not divide %d ways (%s): replicated",
+                    name, size, ways, over)  # fmt: skip
 
 
 def shardings(
@@ -249,11 +254,17 @@ def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:
 
 def beside(params: PyTree, batch: PyTree) -> PyTree:
     """The batch placed on the mesh that parameters live on; as it is where they have none."""
+    mesh = mesh_of(params)
+    return batch if mesh is None else global_batch(mesh, batch)
+
+
+def mesh_of(params: PyTree) -> Mesh | None:
+    """The mesh of several devices that parameters live on, if they do."""
     for leaf in jax.tree.leaves(params):
         where = getattr(leaf, "sharding", None)
-        if isinstance(where, NamedSharding) and where.mesh.size > 1:
-            return global_batch(where.mesh, batch)  # pyright: ignore[reportArgumentType]
-    return batch
+        if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
+            return where.mesh if where.mesh.size > 1 else None
+    return None
 
 
 def rows(mesh: Mesh | None) -> int:

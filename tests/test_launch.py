@@ -97,7 +97,12 @@ def test_an_old_python_is_named(checkout):
 def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
     assert checkout("launch/test.sh")[0] == 0
     done, log = checkout(".ci/run", FAIL=code)
-    for tier in ("-m slow", "-n 2 tests/parity", "tests/distributed", "tests/faults"):
+    for tier in (
+        "-m slow tests tests/distributed",
+        "-n 2 tests/parity",
+        "tests/distributed",
+        "tests/faults",
+    ):
         assert any(f"pytest -q {tier}" in line for line in log)
     assert (done == 0) is passes
 

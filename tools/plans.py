@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES, TABLE = ROOT / "docs" / "plans.jsonl", ROOT / "docs" / "plans.md"
-TOPOLOGIES = ("v5e:4x4", "v5p:2x2x4", "v6e:4x4")
+TOPOLOGIES = ("v5p:2x2x4", "v5e:4x4", "v6e:4x4")
 GIB = 1 << 30
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsafety import sharding
 from jaxsafety.errors import bad
 
 PyTree = Any
@@ -95,28 +96,28 @@ def loop(
     size = -(-chunk // shards)
     count = -(-share // size)
     weight = _grouped(weight, shards, share)
-    weight = jnp.pad(weight, ((0, 0), (0, count * size - share)))  # [G, count * size]
-    rows = jax.tree.map(lambda x: _grouped(x, shards, share), rows)
+    weight = _pinned(jnp.pad(weight, ((0, 0), (0, count * size - share))))  # [G, count * size]
+    rows = jax.tree.map(lambda x: _pinned(_grouped(x, shards, share)), rows)
     order = jnp.argsort(weight == 0, axis=1, stable=True)
     filled = jnp.max(jnp.sum(weight != 0, axis=1))
 
     def piece(i: jax.Array, carry: PyTree) -> tuple[PyTree, PyTree]:
         index = jax.lax.dynamic_slice_in_dim(order, i * size, size, axis=1)
-        here = _merged(_take(weight, index))
-        picked = jax.tree.map(lambda x: _merged(_take(x, index)), rows)
+        here = _pinned(_merged(_pinned(_take(weight, index))))
+        picked = jax.tree.map(lambda x: _pinned(_merged(_pinned(_take(x, index)))), rows)
         return body(carry, here, _blank(here, picked))
 
     def step(i: jax.Array, state: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         def put(into: jax.Array, x: jax.Array) -> jax.Array:
-            x = x.reshape(shards, size, *x.shape[1:])
+            x = _pinned(x.reshape(shards, size, *x.shape[1:]))
             return jax.lax.dynamic_update_slice_in_dim(into, x, i * size, axis=1)
 
         carry, out = piece(i, state[0])
         return carry, jax.tree.map(put, state[1], out)
 
     shapes = jax.eval_shape(piece, jnp.zeros((), jnp.int32), carry)[1]
-    store = jax.tree.map(lambda s: jnp.zeros((shards, count * size, *s.shape[1:]), s.dtype), shapes)
-
+    room = (shards, count * size)
+    store = jax.tree.map(lambda s: _pinned(jnp.zeros((*room, *s.shape[1:]), s.dtype)), shapes)
     carry, store = jax.lax.fori_loop(0, (filled + size - 1) // size, step, (carry, store))
     place = jnp.argsort(order, axis=1)[:, :share]  # where each row went
     return carry, jax.tree.map(lambda x: _merged(_take(x, place))[:num_rows], store)
@@ -143,6 +144,11 @@ def _grouped(x: jax.Array, shards: int, share: int) -> jax.Array:
 def _take(x: jax.Array, index: jax.Array) -> jax.Array:
     """Rows of x [G,N/G,...] at [G,R/G]; an index past the end is padding and clips (weight 0)."""
     return jax.vmap(lambda x, i: x.at[i].get(mode="clip"))(x, index)
+
+
+def _pinned(x: jax.Array) -> jax.Array:
+    """Keeps the first axis split over the devices: the compiler forgets it in gathers and loops."""
+    return sharding.constrain(x, ("batch", *(None,) * (x.ndim - 1)))
 
 
 def _merged(x: jax.Array) -> jax.Array:

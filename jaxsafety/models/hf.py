@@ -32,6 +32,9 @@ from jaxsafety.models.files import INDEX, WEIGHTS
 from jaxsafety.models.place import place
 
 PyTree = Any
+# Parameters of all blocks from which decoding on a CPU is unrolled: what no cache holds. Below,
+# it only compiles longer.
+UNROLL = 1 << 23
 SAVE_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -64,11 +67,14 @@ def load(
     if param_dtype not in SAVE_DTYPES:
         raise bad("param_dtype", param_dtype, ", ".join(SAVE_DTYPES))
     folder = Path(path)
-    on_cpu = jax.default_backend() == "cpu"
-    config = dataclasses.replace(read_config(folder), dtype=dtype, remat=remat, unroll=on_cpu)
+    config = dataclasses.replace(read_config(folder), dtype=dtype, remat=remat)
     model = build(config)
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
+    size = sum(shape.size for name, shape in shapes.items() if name.startswith("blocks/"))
+    if jax.default_backend() == "cpu" and size > UNROLL:
+        config = dataclasses.replace(config, unroll=True)
+        model = build(config)
     found = files.tensor_files(folder)
     _compare_names(set(_wanted(family, shapes, config)), found, config)
     places = _places(model, shapes, mesh, rules)

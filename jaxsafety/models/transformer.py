@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 from flax.core import broadcast
 
+from jaxsafety import sharding
 from jaxsafety.models import layers as parts
 from jaxsafety.models.api import Cache, LayerInputs, ModelConfig, Output
 
@@ -146,6 +147,8 @@ class Block(nn.Module):
         """
         c = self.config
         x, cache = carry
+        # Said in every layer, or the compiler may split the width, which the weights are split by.
+        x = sharding.constrain(x, ("batch", None, None))
         residual = x if self.capture else None
         x = parts.ablate(parts.steer(x, layer.add, shared.where), layer.ablate)
 

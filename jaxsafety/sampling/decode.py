@@ -254,7 +254,9 @@ def generate(
     # Longest first: rows of a call share a bucket and tend to finish together, and only the last
     # call, of the shortest prompts, is filled up. A short prompt may ride in a longer one's bucket.
     rows.sort(key=lambda row: (-len(prompts[row[0]]), row))
+    ways = sharding.rows(sharding.mesh_of(params))  # each device gets rows of its own
     batch_size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
+    batch_size = -(-batch_size // ways) * ways
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         full = part + [part[-1]] * (batch_size - len(part))

@@ -9,11 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from jaxsafety import evaluate, testing
+from jaxsafety import evaluate, sharding, testing, trees
+from jaxsafety.sharding import MeshConfig
+from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
+from tests.distributed import toy_of
+from tests.train import toy
 
 pytestmark = pytest.mark.distributed
 
@@ -39,11 +44,15 @@ def model(tmp_path_factory):
     return testing.random_organism(tmp_path_factory.mktemp("organism"))
 
 
-def launch(kind, model, workdir, *, processes, mesh, devices=1):
-    """Starts the processes of one run."""
+def free_address():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
+        return f"127.0.0.1:{s.getsockname()[1]}"
+
+
+def launch(kind, model, workdir, *, processes, mesh, devices=1):
+    """Starts the processes of one run."""
+    address = free_address()
     overrides = SETTINGS[kind] | dict(
         zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh, strict=True)
     )
@@ -87,13 +96,13 @@ def assert_close(got, expected, **tolerance):
         np.testing.assert_allclose(leaf, expected[name], err_msg=name, **tolerance)
 
 
-@pytest.fixture(scope="module", params=["sft", "safesteer"])
+@pytest.fixture(scope="module", params=["sft", pytest.param("safesteer", marks=pytest.mark.slow)])
 def both(request, model, tmp_path_factory):
     """(kind, directory of one process with two devices, directory of two with one each)."""
     kind = request.param
     one, two = (tmp_path_factory.mktemp(f"{kind}-{name}") for name in ("one", "two"))
-    finish(launch(kind, model, one, processes=1, devices=2, mesh=(1, 2, 1)))
-    text = finish(launch(kind, model, two, processes=2, mesh=(1, 2, 1)))
+    finish(launch(kind, model, one, processes=1, devices=2, mesh=(2, 1, 1)))
+    text = finish(launch(kind, model, two, processes=2, mesh=(2, 1, 1)))
     assert "report:" in text
     return kind, one, two
 
@@ -114,6 +123,8 @@ def test_two_processes_equal_one(both):
 @pytest.mark.timeout(1200)
 def test_what_two_saved_one_restores_bitwise(model, both, tmp_path):
     kind, _, two = both
+    if kind != "sft":
+        pytest.skip("the checkpoints are the same")
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", str(two / "run"), str(run)], check=True)
     text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
@@ -126,7 +137,7 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(model, both, tmp_path):
     kind, one, _ = both
     if kind != "sft":
         pytest.skip("the loop is the same")
-    started = launch(kind, model, tmp_path, processes=2, mesh=(1, 2, 1))
+    started = launch(kind, model, tmp_path, processes=2, mesh=(2, 1, 1))
     assert started[0].stdout is not None
     for line in started[0].stdout:
         if "step 1 of" in line:
@@ -138,3 +149,31 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(model, both, tmp_path):
     text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
     assert "restored step" in text
     assert_close(arrays(tmp_path), arrays(one), rtol=1e-5, atol=1e-5)
+
+
+def test_parameters_split_over_two_processes(tmp_path):
+    """fsdp over processes: equal to one process, and restored by one, bitwise."""
+    two, address = tmp_path / "two", free_address()
+    started = [subprocess.Popen(
+        [sys.executable, str(SCRIPT.with_name("toy_of.py")), str(two), str(tmp_path / "two.npz"),
+         f"{address},2,{index}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+    ) for index in range(2)]  # fmt: skip
+    finish(started)
+    saved = dict(np.load(tmp_path / "two.npz"))
+
+    def here(workdir, shape):
+        mesh = sharding.make_mesh(MeshConfig(*shape))
+        ctx = toy.context(workdir, mesh=mesh)
+        final = run_stage(toy_of.STAGE, toy.variables(), ctx, toy_of.TRAIN)
+        leaves = zip(trees.paths(final), jax.tree.leaves(final), strict=True)
+        return {name: np.asarray(leaf) for name, leaf in leaves}
+
+    assert_close(saved, here(tmp_path / "one", (1, 2, 1)), rtol=1e-5, atol=1e-6)
+    rows = [[row["step"], row["loss"]] for row in read_metrics(two)]
+    expected = [[row["step"], row["loss"]] for row in read_metrics(tmp_path / "one")]
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+    # Finished, so this restores and trains nothing.
+    assert_close(here(two, (1, 1, 1)), saved, rtol=0, atol=0)
+    assert_close(here(two, (2, 2, 2)), saved, rtol=0, atol=0)

@@ -17,6 +17,7 @@ from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.testing import tiny_model
 
 V, L, D = 48, 3, 32
 WIDTH = 48  # of the reference's right-padded rows
@@ -254,3 +255,19 @@ def test_eight_devices_draw_the_same_samples(tiny):
     assert len(many.tokens.sharding.device_set) == 8
     np.testing.assert_array_equal(one.tokens, many.tokens)
     np.testing.assert_allclose(one.logp, many.logp, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_unrolled_decoding_says_the_same(family):
+    model, params = tiny_model(family)
+    unrolled = api.build(replace(model.config, unroll=True))
+    batch = decode.pad_prompts([[9, 8, 7, 30, 12], [5, 6], [40]], 0, (8,))
+    keys = decode.row_keys(0, 0, range(3), [0] * 3)
+    steering = 2.0 * jax.random.normal(jax.random.key(1), (3, model.config.embed_dim))
+    for layers in (LayerInputs(), LayerInputs(add=steering)):
+        one, other = (
+            decode.sample(m, params, batch, keys, SampleConfig(12, 0.0, stop=()), layers)
+            for m in (model, unrolled)
+        )
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_allclose(one.logp, other.logp, atol=1e-5)
