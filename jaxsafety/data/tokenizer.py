@@ -15,6 +15,7 @@ from typing import Any
 
 import tokenizers
 
+from jaxsafety.data import sentencepiece
 from jaxsafety.errors import UsageError, bad
 
 BYTE_TEMPLATE = (
@@ -209,7 +210,8 @@ def load_tokenizer(path: str | Path, *, variables: Mapping[str, Any] | None = No
     """Reads the tokenizer of a Hugging Face directory.
 
     Args:
-      path: directory with tokenizer.json and, usually, tokenizer_config.json; the chat template is
+      path: directory with tokenizer.json (or, without one, sentencepiece's tokenizer.model) and,
+        usually, tokenizer_config.json; the chat template is
         chat_template.jinja or the `chat_template` of tokenizer_config.json; stop ids come from
         generation_config.json and config.json.
       variables: extra variables of the chat template.
@@ -218,14 +220,18 @@ def load_tokenizer(path: str | Path, *, variables: Mapping[str, Any] | None = No
       UsageError: a missing or malformed file. A missing chat template is not an error here.
     """
     folder = Path(path)
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise bad("tokenizer", str(path), "a directory with a tokenizer.json")
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the Rust library raises bare Exception
-        raise bad("tokenizer.json", str(error)[:120], "a file of the tokenizers library") from error
-    config = _read_json(folder / "tokenizer_config.json")
+    file, other, own = folder / "tokenizer.json", folder / "tokenizer.model", {}
+    if file.is_file():
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the Rust library raises bare Exception
+            allowed = "a file of the tokenizers library"
+            raise bad("tokenizer.json", str(error)[:120], allowed) from error
+    elif other.is_file():
+        backend, own = sentencepiece.read(other)
+    else:
+        raise bad("tokenizer", str(path), "a directory with tokenizer.json or tokenizer.model")
+    config = {**own, **_read_json(folder / "tokenizer_config.json")}
     for key, value in _read_json(folder / "special_tokens_map.json").items():
         config.setdefault(key, value)
     tokens = {

@@ -24,7 +24,7 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
       UsageError: neither, or a hub that cannot be reached or does not have it.
     """
     place = Path(path)
-    if place.is_dir():
+    if str(path) and place.is_dir():
         return place
     text = str(path)
     if not HUB_ID.fullmatch(text) or place.exists() or place.parent.is_dir():

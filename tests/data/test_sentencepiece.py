@@ -1,0 +1,117 @@
+"""The same ids as the sentencepiece library, for models of both kinds and any text."""
+
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxsafety.data.sentencepiece import read
+from jaxsafety.data.tokenizer import load_tokenizer
+from jaxsafety.errors import UsageError
+
+sentencepiece = pytest.importorskip("sentencepiece")
+WORDS = "the a cat dog sat ran on under mat house quickly slowly and then said hello world".split()
+TEXTS = [
+    "hello world", " two  spaces ", "the cat sat on the mat.", "Ünïcödé ﬁne ½ Ａ", "日本語 x", "",
+    "line\nbreak\ttab", "under the house, quickly! 12345", "🙂 smile",
+]  # fmt: skip
+KINDS = {
+    "unigram": dict(model_type="unigram"),
+    "bpe": dict(model_type="bpe"),
+    "bytes": dict(model_type="bpe", byte_fallback=True, vocab_size=420,
+                  user_defined_symbols=["<sep>"]),
+    "plain": dict(model_type="bpe", normalization_rule_name="identity", byte_fallback=True,
+                  vocab_size=420, add_dummy_prefix=False, remove_extra_whitespaces=False),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def pair(request, tmp_path_factory):
+    """(directory, the library's processor) of a model trained here."""
+    folder = tmp_path_factory.mktemp(request.param)
+    lines = [" ".join(WORDS[(i * k) % len(WORDS)] for i in range(k + 3)) for k in range(1, 200)]
+    (folder / "text").write_text("\n".join(lines))
+    options = dict(vocab_size=120, hard_vocab_limit=False) | KINDS[request.param]
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "text"), model_prefix=str(folder / "m"), minloglevel=2, **options
+    )
+    shutil.copy(folder / "m.model", folder / "tokenizer.model")
+    return folder, sentencepiece.SentencePieceProcessor(model_file=str(folder / "m.model"))
+
+
+def test_ids_and_texts_are_those_of_the_library(pair):
+    folder, reference = pair
+    ours = load_tokenizer(folder)
+    assert ours.vocab_size == reference.get_piece_size()
+    for text in TEXTS:
+        ids = ours.encode(text)
+        assert ids == reference.encode(text), text
+        if ours.unk_id not in ids:  # which the library writes as " ⁇ "
+            assert ours.decode(ids) == reference.decode(ids), text
+    assert (ours.bos_id, ours.unk_id) == (reference.bos_id(), reference.unk_id())
+    assert ours.eos_ids == (reference.eos_id(),)
+
+
+def test_any_text(pair):
+    folder, reference = pair
+    ours = load_tokenizer(folder)
+    # Names of control tokens mean those tokens here; sentencepiece never reads them so.
+    text = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=30)
+    text = text | st.lists(st.sampled_from([*WORDS, " ", "x", "é"]), max_size=12).map("".join)
+
+    @settings(max_examples=150, deadline=None)
+    @given(text.filter(lambda t: "<" not in t and "▁" not in t))
+    def same(text):
+        assert ours.encode(text) == reference.encode(text)
+
+    same()
+
+
+def test_control_tokens_of_a_template_are_read(pair):
+    folder, reference = pair
+    ids = load_tokenizer(folder).encode("<s>the cat</s>")
+    assert ids[0] == reference.bos_id() and ids[-1] == reference.eos_id()
+    assert ids[1:-1] == reference.encode("the cat")
+
+
+def test_saved_again_it_is_a_tokenizer_json(pair, tmp_path):
+    folder, _ = pair
+    ours = load_tokenizer(folder)
+    ours.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    for text in TEXTS:
+        assert again.encode(text) == ours.encode(text)
+    assert again.special_tokens == ours.special_tokens
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 500, -3])
+def test_damage_is_one_line(pair, tmp_path, cut):
+    folder, _ = pair
+    data = (folder / "m.model").read_bytes()
+    (tmp_path / "tokenizer.model").write_bytes(data[:cut])
+    try:
+        read(tmp_path / "tokenizer.model")
+    except UsageError as error:
+        assert str(error).startswith("tokenizer.model: got") and "\n" not in str(error)
+    else:
+        assert cut not in (0, 1, 10)  # cut between two entries it is a smaller model
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_noise_is_one_line(tmp_path_factory, data):
+    file = tmp_path_factory.mktemp("noise") / "tokenizer.model"
+    file.write_bytes(data)
+    with pytest.raises(UsageError):
+        read(file)
+
+
+def test_a_public_model(root):
+    file = root.parent / "shared/data/tokenizers/sentencepiece-test/test_model.model"
+    if not file.is_file():
+        pytest.skip("the shared data is not here")
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    backend, _ = read(file)
+    for text in TEXTS:
+        assert backend.encode(text, add_special_tokens=False).ids == reference.encode(text), text

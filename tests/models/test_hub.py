@@ -1,0 +1,45 @@
+"""Directories and hub ids: what is a name of which, and what a hub that is not there says."""
+
+import huggingface_hub
+import pytest
+
+import jaxsafety
+from jaxsafety.errors import UsageError
+from jaxsafety.models import hub
+from jaxsafety.testing import random_checkpoint
+
+
+def test_a_hub_id_is_fetched_and_loaded(tmp_path, monkeypatch):
+    random_checkpoint(tmp_path / "snapshot")
+    asked = []
+
+    def download(name, **kwargs):
+        asked.append((name, kwargs))
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    model, _, _ = jaxsafety.load("owner/some-model.v2@main")
+    assert model.config.family == "llama"
+    ((name, kwargs),) = asked
+    assert name == "owner/some-model.v2" and kwargs["revision"] == "main"
+    assert "*.bin" not in kwargs["allow_patterns"] and "*.py" not in kwargs["allow_patterns"]
+
+
+@pytest.mark.parametrize("text", ["nowhere", "./a/b", "a/b/c", "../x/y", "a/b c", "/abs/none", ""])
+def test_what_is_no_hub_id_is_a_missing_directory(text):
+    with pytest.raises(UsageError, match="model.path: got .*an existing directory"):
+        hub.directory(text)
+
+
+def test_a_folder_here_is_never_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="an existing directory"):
+        hub.directory("runs/mine")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="or a hub id that can be fetched") as caught:
+        hub.directory("no-such-owner/no-such-model")
+    assert "\n" not in str(caught.value)
