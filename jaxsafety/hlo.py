@@ -1,7 +1,8 @@
 """Counting what a compiled program sends between devices, from its HLO text.
 
-Loops count as often as they run: XLA writes a known trip count next to a `while`, and its own cost
-analysis ignores it. Bytes are those of the result on one device.
+Loops count as often as they run: XLA for CPUs and GPUs writes a known trip count next to a
+`while`, for TPUs it stands in the loop's condition; XLA's own cost analysis ignores both. Bytes are
+those of the result on one device.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _LINE = re.compile(r"^\s*(?:ROOT )?%?[\w.\-]+ = (.*)$")
 _CALLED = re.compile(r"(body|condition|to_apply|calls|branch_computations)=(\{[^}]*\}|%?[\w.\-]+)")
+_LIMIT = re.compile(r"^[su]32\[\][^ ]* constant\((\d+)\)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -36,7 +38,7 @@ def collectives(text: str) -> dict[str, Traffic]:
       text: `compiled.as_text()`.
 
     Returns:
-      The kinds that occur. A loop without a known trip count counts once.
+      The kinds that occur. A loop whose trips cannot be told counts once.
     """
     bodies, entry = _computations(text)
     totals: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -47,9 +49,9 @@ def collectives(text: str) -> dict[str, Traffic]:
             if kind:
                 totals[kind][0] += times
                 totals[kind][1] += times * size
-            for role, called in _calls(line):
-                trips = _TRIPS.search(line) if role == "body" else None
-                walk(called, times * (int(trips.group(1)) if trips else 1))
+            called = list(_calls(line))
+            for role, other in called:
+                walk(other, times * (_trips(line, called, bodies) if role == "body" else 1))
 
     walk(entry, 1)
     return {kind: Traffic(*totals[kind]) for kind in KINDS if kind in totals}
@@ -72,6 +74,20 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
             if found:
                 bodies[current].append(found.group(1))
     return bodies, entry
+
+
+def _trips(line: str, called: list[tuple[str, str]], bodies: dict[str, list[str]]) -> int:
+    """How often a `while` runs: as noted beside it, else (on TPUs) what its counter is held to."""
+    noted = _TRIPS.search(line)
+    if noted:
+        return int(noted.group(1))
+    condition = next((name for role, name in called if role == "condition"), "")
+    lines = list(bodies.get(condition, ()))
+    for inner in [name for text in lines for _, name in _calls(text)]:
+        lines += bodies.get(inner, ())
+    less = any("compare(" in text and "direction=LT" in text for text in lines)
+    limits = {int(n) for text in lines for n in _LIMIT.findall(text)}
+    return limits.pop() if less and len(limits) == 1 else 1  # counted from 0 by 1
 
 
 def _collective(line: str) -> tuple[str, int]:

@@ -94,3 +94,33 @@ def test_starts_count_once_and_unknown_loops_once():
 )
 def test_combined_and_asynchronous_results(line, size):
     assert hlo._collective(line)[1] == size
+
+
+def test_a_loop_of_a_tpu_says_its_trips_in_the_condition():
+    text = """HloModule m
+
+%fused.1 (p.0: s32[], p.1: s32[]) -> pred[] {
+  %p.0 = s32[]{:T(128)} parameter(0)
+  %p.1 = s32[]{:T(128)} parameter(1)
+  ROOT %compare.1 = pred[]{:T(512)} compare(%p.0, %p.1), direction=LT
+}
+
+%cond.1 (p: (s32[], bf16[16])) -> pred[] {
+  %constant.9 = s32[]{:T(128)} constant(32), metadata={op_name="while"}
+  %p = (s32[]{:T(128)}, bf16[16]{0}) parameter(0)
+  %gte = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %less = pred[]{:T(512)} fusion(%gte, %constant.9), kind=kLoop, calls=%fused.1
+}
+
+%body.1 (p: (s32[], bf16[16])) -> (s32[], bf16[16]) {
+  %p = (s32[]{:T(128)}, bf16[16]{0}) parameter(0)
+  %gathered = bf16[64]{0} all-gather(%p), dimensions={0}
+  ROOT %out = (s32[]{:T(128)}, bf16[16]{0}) tuple(%p)
+}
+
+ENTRY %main (x: (s32[], bf16[16])) -> (s32[], bf16[16]) {
+  %x = (s32[]{:T(128)}, bf16[16]{0}) parameter(0)
+  ROOT %loop = (s32[]{:T(128)}, bf16[16]{0}) while(%x), condition=%cond.1, body=%body.1
+}
+"""
+    assert hlo.collectives(text) == {"all-gather": hlo.Traffic(32, 32 * 128)}
