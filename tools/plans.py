@@ -1,4 +1,4 @@
-"""Plans every config of a published model on slices of each kind; writes docs/plans.md.
+"""Plans every config of a published model on slices of each kind; writes the README's table.
 
   python tools/plans.py                       all of them, hours of one core; resumes
   python tools/plans.py --table               only writes the table again from docs/plans.jsonl
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LINES, TABLE = ROOT / "docs" / "plans.jsonl", ROOT / "docs" / "plans.md"
+LINES, README = ROOT / "docs" / "plans.jsonl", ROOT / "README.md"
+BEGIN, END = "<!-- plans: tools/plans.py -->\n", "<!-- end of plans -->\n"
 TOPOLOGIES = ("v5p:2x2x4", "v5e:4x4", "v6e:4x4")
 GIB = 1 << 30
 
@@ -45,29 +46,23 @@ def one(config: str, topology: str) -> dict[str, Any]:
 def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     """The table as markdown."""
     lines = [
-        "# Plans",
-        "",
-        "`python tools/plans.py` wrote this: the training step and the rollouts of each config,"
-        " compiled for slices that are not there. GiB per chip are the larger of both programs;"
-        " times are floors at 100 % of the chip, by the rules in `jaxsafety/plan.py`.",
-        "",
-        "| config | parameters | slice | GiB per chip (of) | fits | smallest that does |"
-        " step, TFLOP | step / rollout, s at least |",
-        "|---|---|---|---|---|---|---|---|",
+        "| config | parameters | slice | GiB per chip (of) | fits | step, TFLOP |"
+        " step / rollout, s at least |",
+        "|---|---|---|---|---|---|---|",
     ]
     for (config, topology), found in sorted(rows.items()):
         name = config.removeprefix("configs/").removesuffix(".py")
         if "error" in found:
-            lines.append(f"| {name} | | {topology} | {found['error']} | | | | |")
+            lines.append(f"| {name} | | {topology} | {found['error']} | | | |")
             continue
         programs = found["programs"]
         most = max((p["hbm_per_chip"] for p in programs.values()), key=lambda m: m["sum"])
         times = " / ".join(f"{p['seconds_at_least']:.2f}" for p in programs.values())
-        fits = "yes" if found["fits"] else "no"
-        other = topology if found["fits"] else found.get("smallest_that_fits", "none listed")
+        other = found.get("smallest_that_fits", "none listed")
+        fits = "yes" if found["fits"] else f"no; smallest that does: {other}"
         lines.append(
             f"| {name} | {found['parameters'] / 1e9:.2f} B | {topology} |"
-            f" {most['sum'] / GIB:.1f} ({most['limit'] / GIB:.0f}) | {fits} | {other} |"
+            f" {most['sum'] / GIB:.1f} ({most['limit'] / GIB:.0f}) | {fits} |"
             f" {programs['step']['flops'] / 1e12:.0f} | {times} |"
         )
     return "\n".join(lines) + "\n"
@@ -96,8 +91,12 @@ def main() -> None:
             line = {"config": config, "topology": topology, "plan": plan}
             with LINES.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-    TABLE.write_text(table(rows))
-    print(f"{len(rows)} plans: {TABLE.relative_to(ROOT)}")
+    head, begin, rest = README.read_text().partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit("README.md has lost the marks of the table")
+    README.write_text(f"{head}{begin}{table(rows)}{end}{tail}")
+    print(f"{len(rows)} plans: README.md")
 
 
 if __name__ == "__main__":
