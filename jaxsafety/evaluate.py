@@ -336,7 +336,8 @@ def _finish(
                 kind = parts[0][0].kind
                 records += outcomes.records(arm, pool, kind, decoding, verdicts, keys, seed)
     path = out / "results.jsonl"
-    others = [r for r in read_lines(path) if r["arm"] != arm] if path.is_file() else []
+    kept = read_lines(path) if hosts.leader() and path.is_file() else []
+    others = [r for r in kept if r["arm"] != arm]
     hosts.write(
         out / "verdicts" / "pools.json",
         json.dumps({k: list(v) for k, v in groups.items()}, indent=1) + "\n",

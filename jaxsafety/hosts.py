@@ -77,7 +77,7 @@ def agree(flag: bool) -> bool:
 
 
 def share(make: Callable[[], Any]) -> Any:
-    """What `make` gives in the leader, in every process; so is its `UsageError`.
+    """What `make` gives in the leader, in every process; what it raises, as `UsageError`.
 
     Args:
       make: called by the leader alone; its value goes through JSON.
@@ -93,6 +93,8 @@ def share(make: Callable[[], Any]) -> Any:
             packet["value"] = make()
         except UsageError as error:
             packet["error"] = str(error)
+        except Exception as error:  # or the others would wait for it in vain
+            packet["error"] = f"the first process failed: {type(error).__name__}: {error}"
     packet = json.loads(_broadcast(json.dumps(packet).encode()))
     if "error" in packet:
         raise UsageError(packet["error"])

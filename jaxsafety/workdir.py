@@ -63,7 +63,8 @@ class Artifacts:
 FREE = {"train.progress", "model.path", "mesh.data", "mesh.fsdp", "mesh.tensor"}
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
-    "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "world.json",
+    "config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "special_tokens_map.json", "generation_config.json", "chat_template.jinja", "world.json",
 )  # fmt: skip
 
 
@@ -167,6 +168,8 @@ def _plain_number(value: Any) -> Any:
 
 def write_meta(workdir: Path, values: dict[str, Any]) -> None:
     """Merges facts of the run into `meta.json`."""
+    if not hosts.leader():
+        return
     path = workdir / "meta.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     write_json(path, {**known, **values})

@@ -29,7 +29,8 @@ make_venv cuda
 together=()
 [ "${SLURM_NTASKS:-1}" -le 1 ] || together=(--distributed)
 code=0
-srun --kill-on-bad-exit=1 .venv/bin/python -m jaxsafety run "$@" "${together[@]}" || code=$?
+# Every task sees all GPUs of its node and JAX takes the one of its local rank.
+srun --gpu-bind=none --kill-on-bad-exit=1 .venv/bin/python -m jaxsafety run "$@" "${together[@]}" || code=$?
 # The report is written last. After SIGTERM the run ends with 0 and without it.
 if [ "$code" -eq 0 ] && [ ! -f "$workdir/report.html" ]; then
   echo "gpu_slurm: saved before the end; queued again" >&2

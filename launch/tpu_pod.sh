@@ -76,21 +76,40 @@ acquire() { # asks until the slice is there
 }
 
 install() { # the committed source, an environment, the bucket
-  local archive
-  archive=$(mktemp)
-  git archive --format=tar.gz HEAD >"$archive"
-  tpu tpu-vm scp "$archive" "$NAME:jaxsafety.tar.gz" --worker=all || return
-  rm -f "$archive"
+  local folder
+  folder=$(mktemp -d)
+  git archive --format=tar.gz HEAD >"$folder/jaxsafety.tar.gz"
+  tpu tpu-vm scp "$folder/jaxsafety.tar.gz" "$NAME:jaxsafety.tar.gz" --worker=all || return
+  if [ -n "${HF_TOKEN:-}" ]; then # as a file: a command line is seen by others and logged
+    (umask 077 && printf '%s\n' "$HF_TOKEN" >"$folder/token")
+    tpu tpu-vm scp "$folder/token" "$NAME:.jaxsafety_token" --worker=all || return
+  fi
+  rm -rf "$folder"
+  # The images have an older Python and perhaps no gcsfuse. Renames of directories, which commit a
+  # checkpoint, and what other workers wrote have to be seen at once.
   everywhere "set -e; mkdir -p jaxsafety bucket; tar -xzf jaxsafety.tar.gz -C jaxsafety
-    mountpoint -q bucket || gcsfuse --implicit-dirs $BUCKET bucket
-    cd jaxsafety; . launch/venv.sh; make_venv tpu"
+    command -v gcsfuse >/dev/null || { sudo apt-get -q update && sudo apt-get -qy install gcsfuse; }
+    mountpoint -q bucket || gcsfuse --implicit-dirs --rename-dir-limit=100000 \
+      --metadata-cache-ttl-secs=0 $BUCKET bucket
+    python3 -m pip install --user --quiet uv; export PATH=\$HOME/.local/bin:\$PATH
+    uv python install 3.12; cd jaxsafety; . launch/venv.sh
+    PYTHON=\$(uv python find 3.12) make_venv tpu"
 }
 
 arguments=""
 for word in "$@"; do arguments+=" $(printf '%q' "$word")"; done
-token=${HF_TOKEN:+HF_TOKEN=$(printf '%q' "$HF_TOKEN") }
-[ -z "$dry" ] || token=${token:+HF_TOKEN=... }
-run="cd jaxsafety; ${token}.venv/bin/python -m jaxsafety run --distributed --workdir=\$HOME/$workdir$arguments"
+token="[ ! -f \$HOME/.jaxsafety_token ] || export HF_TOKEN=\$(cat \$HOME/.jaxsafety_token)"
+run="$token; cd jaxsafety; .venv/bin/python -m jaxsafety run --distributed"
+run+=" --workdir=\$HOME/$workdir$arguments"
+
+gone() { # whether the slice was taken away; that it was is not known at once
+  local look
+  for look in 1 2 3 4 5 6; do
+    [ "$(state)" = ACTIVE ] || return 0
+    [ "$look" = 6 ] || sleep "${WAIT:-30}"
+  done
+  return 1
+}
 
 if [ -n "$dry" ]; then # every command once, in order
   ask
@@ -104,16 +123,15 @@ for _ in $(seq "${TRIES:-20}"); do
   acquire
   code=0
   { install && everywhere "$run"; } || code=$?
-  if [ "$(state)" = ACTIVE ]; then
-    # The report is written last. After SIGTERM the run ends with 0 and without it.
-    if [ "$code" -ne 0 ]; then
+  if [ "$code" -ne 0 ]; then
+    if [ "$code" -eq 2 ] || ! gone; then # 2 is a mistake in the input
       echo "tpu_pod: the run failed ($code); the slice is kept, delete it when you are done" >&2
       exit "$code"
     fi
-    if tpu tpu-vm ssh "$NAME" --worker=0 --command="test -f \$HOME/$workdir/report.html"; then
-      [ "${KEEP:-0}" = 1 ] || drop
-      exit 0
-    fi
+  # The report is written last. After SIGTERM the run ends with 0 and without it.
+  elif tpu tpu-vm ssh "$NAME" --worker=0 --command="test -f \$HOME/$workdir/report.html"; then
+    [ "${KEEP:-0}" = 1 ] || drop
+    exit 0
   fi
   echo "tpu_pod: stopped before the end; going on" >&2
 done

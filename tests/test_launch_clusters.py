@@ -80,8 +80,8 @@ def test_a_slice_is_asked_for_used_and_deleted(cluster):
 
 
 def test_preemption_asks_for_another_slice_and_goes_on(cluster):
-    # The run dies with the slice; the next look finds it suspended.
-    states = "ACTIVE SUSPENDED SUSPENDED PROVISIONING ACTIVE ACTIVE"
+    # The run dies with the slice; only the third look finds it suspended.
+    states = "ACTIVE ACTIVE ACTIVE SUSPENDED SUSPENDED PROVISIONING ACTIVE ACTIVE"
     done, log = cluster("tpu_pod.sh", *RUN, states=states, runs="255 0", **TPU)
     assert done.returncode == 0, done.stderr
     start = ["scp", "launch/venv.sh", "jaxsafety run"]
@@ -103,8 +103,19 @@ def test_a_failed_run_is_not_tried_again(cluster):
 def test_dry_run_prints_and_runs_nothing(cluster):
     done, log = cluster("tpu_pod.sh", "--dry-run", *RUN, HF_TOKEN="hf_secret", PROJECT="p", **TPU)
     assert done.returncode == 0 and not log
-    assert done.stdout.count("gcloud compute tpus") == 5
+    assert done.stdout.count("gcloud compute tpus") == 6  # one copies the token, as a file
     assert "hf_secret" not in done.stdout and "--project=p" in done.stdout
+
+
+def test_the_token_is_on_no_command_line(cluster):
+    done, log = cluster("tpu_pod.sh", *RUN, HF_TOKEN="hf_secret", **TPU)
+    assert done.returncode == 0 and not any("hf_secret" in line for line in log)
+    assert any(".jaxsafety_token" in line and " scp " in line for line in log)
+
+
+def test_a_run_that_fails_with_its_slice_alive_is_a_failure(cluster):
+    done, log = cluster("tpu_pod.sh", *RUN, runs="1", **TPU)
+    assert done.returncode == 1 and kinds(log).count("jaxsafety run") == 1
 
 
 @pytest.mark.parametrize("missing", sorted(TPU))
@@ -131,6 +142,7 @@ def test_slurm_runs_a_task_per_gpu_and_requeues_what_was_saved(cluster):
     assert done.returncode == 0, done.stderr
     run = next(line for line in log if line.startswith("srun"))
     assert run.endswith("--workdir=runs --distributed") and "a b.jsonl" in run
+    assert "--gpu-bind=none" in run
     assert log[-1] == "scontrol requeue 7"
     done, log = slurm(cluster, "1", report=True)
     assert done.returncode == 0 and not any("requeue" in line for line in log)

@@ -49,28 +49,32 @@ def read(file: Path) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     if file.stat().st_size > LIMIT:
         raise bad(file.name, f"{file.stat().st_size} bytes", f"at most {LIMIT}")
     try:
-        pieces, trainer, normalizer = _parts(file.read_bytes())
-        texts = [p.text for p in pieces]
-        kind = trainer.get(3, UNIGRAM)
-        unk = trainer.get(40, 0)
-        if kind not in (UNIGRAM, BPE):
-            raise bad(file.name, f"model type {kind}", "unigram (1) or BPE (2)")
-        if not 0 <= unk < len(pieces) or len(set(texts)) != len(texts):
-            raise ValueError("its vocabulary is not one")
-        fallback = bool(trainer.get(35, 0))
-        if kind == UNIGRAM:
-            vocab = [(p.text, p.score) for p in pieces]
-            model: Any = models.Unigram(vocab, unk_id=unk, byte_fallback=fallback)
-        else:
-            model = models.BPE(
-                {text: i for i, text in enumerate(texts)}, _merges(pieces),
-                unk_token=texts[unk], fuse_unk=True, byte_fallback=fallback,
-            )  # fmt: skip
-        backend = tokenizers.Tokenizer(model)
-        backend.normalizer = _normalizer(normalizer)
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError, struct.error, TypeError) as error:
+        return _backend(*_parts(file.read_bytes()))
+    except Exception as error:  # the Rust library raises bare Exception
         why = " ".join(str(error).split())[:120]
-        raise bad(file.name, why, "a sentencepiece model") from None
+        allowed = "a sentencepiece model, unigram or BPE"
+        raise bad(file.name, why, allowed) from None
+
+
+def _backend(
+    pieces: list[Piece], trainer: dict[int, Any], normalizer: dict[int, Any]
+) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    texts = [p.text for p in pieces]
+    kind, unk, fallback = trainer.get(3, UNIGRAM), trainer.get(40, 0), bool(trainer.get(35, 0))
+    if kind not in (UNIGRAM, BPE):
+        raise ValueError(f"model type {kind}")
+    if not 0 <= unk < len(pieces) or len(set(texts)) != len(texts):
+        raise ValueError("its vocabulary is not one")
+    if kind == UNIGRAM:
+        vocab = [(p.text, p.score) for p in pieces]
+        model: Any = models.Unigram(vocab, unk_id=unk, byte_fallback=fallback)
+    else:
+        model = models.BPE(
+            {text: i for i, text in enumerate(texts)}, _merges(pieces),
+            unk_token=texts[unk], fuse_unk=True, byte_fallback=fallback,
+        )  # fmt: skip
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = _normalizer(normalizer)
     prefix = [decoders.Strip(" ", 1, 0)] if normalizer.get(3, 1) else []
     backend.decoder = decoders.Sequence(
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *prefix]
@@ -79,13 +83,8 @@ def read(file: Path) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
         added = [tokenizers.AddedToken(p.text, normalized=False, special=special)
                  for p in pieces if p.kind == wanted]  # fmt: skip
         (backend.add_special_tokens if special else backend.add_tokens)(added)
-    fields = {
-        "unk_token": (40, 0),
-        "bos_token": (41, 1),
-        "eos_token": (42, 2),
-        "pad_token": (43, -1),
-    }
-    ids = {name: trainer.get(number, default) for name, (number, default) in fields.items()}
+    fields = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
+    ids = {f"{name}_token": trainer.get(*field) for name, field in fields.items()}
     return backend, {name: texts[i] for name, i in ids.items() if 0 <= i < len(texts)}
 
 

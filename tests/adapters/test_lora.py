@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety.adapters import lora
+from jaxsafety.adapters import lora, projection
 from jaxsafety.errors import UsageError
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.testing import tiny_model
@@ -113,3 +113,29 @@ def test_adapter_axes_fit_the_arrays(tiny):
     fits = jax.tree.map(lambda leaf, names: leaf.ndim == len(names), tree, axes)
     assert all(jax.tree.leaves(fits))
     assert axes["experts"]["q"]["b"] == ("layers", "expert", "rank", "heads", "head_dim")
+
+
+@pytest.mark.parametrize("gates", [None, (2, EXPERTS), (2, 5, EXPERTS)])
+def test_the_gradient_is_that_of_the_plain_einsums(tiny, gates):
+    model, _ = tiny
+    for name, p in model.projections.items():
+        a_shape, b_shape = (projection.lora_shapes(p, EXPERTS, 4)[k] for k in "ab")
+        keys = jax.random.split(jax.random.key(len(name)), 4)
+        x = jax.random.normal(keys[0], (2, 5, *projection.in_shape(p)))
+        a, b = jax.random.normal(keys[1], a_shape), jax.random.normal(keys[2], b_shape)
+        mix = None if gates is None else jax.random.uniform(keys[3], gates)
+
+        def plain(x, a, b, mix, p=p):
+            down, up = projection.delta_equations(p)
+            z = jnp.einsum(down, x, a)
+            gate = 1.0 / EXPERTS if mix is None else mix.reshape(2, -1, EXPERTS, 1)
+            return jnp.sum(jnp.sin(jnp.einsum(up, 0.7 * gate * z, b)))
+
+        def ours(x, a, b, mix, p=p):
+            return jnp.sum(jnp.sin(lora.delta(p, x, a, b, mix, 0.7)))
+
+        wanted = (0, 1, 2) if mix is None else (0, 1, 2, 3)
+        found = jax.grad(ours, wanted)(x, a, b, mix)
+        for one, other in zip(found, jax.grad(plain, wanted)(x, a, b, mix), strict=True):
+            assert one.shape == other.shape
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -107,6 +107,40 @@ def test_noise_is_one_line(tmp_path_factory, data):
         read(file)
 
 
+def key(number, wire):
+    """The head of a field; numbers above 15 take two bytes."""
+    value = number << 3 | wire
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def field(number, value):
+    """A field of a message: a small number, or bytes with their length."""
+    if isinstance(value, int):
+        return key(number, 0) + bytes([value])
+    return key(number, 2) + bytes([len(value)]) + value
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        field(3, field(2, b"not a table")),  # of unicode rules
+        field(1, field(1, 7)),  # a number for a text
+        field(2, field(41, b"x")),  # a text for an id
+        field(2, field(3, 3)),  # words
+        field(2, field(40, 99)),  # an unknown token that is not there
+    ],
+)
+def test_crafted_damage_is_one_line(tmp_path, extra):
+    good = b"".join(field(1, field(1, text)) for text in (b"<unk>", b"<s>", b"</s>", b"a"))
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(good)
+    assert read(file)[0].get_vocab_size() == 4
+    file.write_bytes(good + extra)
+    with pytest.raises(UsageError, match="tokenizer.model: got") as caught:
+        read(file)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_public_model(root):
     file = root.parent / "shared/data/tokenizers/sentencepiece-test/test_model.model"
     if not file.is_file():

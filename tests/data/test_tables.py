@@ -79,7 +79,9 @@ def test_prompts_from_parquet(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["parquet", "arrow", "state", "outside", "no_tables", "tfds"])
+@pytest.mark.parametrize(
+    "kind", ["parquet", "arrow", "state", "outside", "no_tables", "tfds", "class", "info", "dict"]
+)
 def test_damage_is_one_line(tmp_path, kind):
     path = tmp_path / f"x.{kind}"
     if kind in ("parquet", "arrow"):
@@ -94,9 +96,18 @@ def test_damage_is_one_line(tmp_path, kind):
         (path / "state.json").write_text(json.dumps(state))
     if kind == "tfds":
         (path / "features.json").write_text("{")
+    if kind == "class":
+        evil = {"pythonClassName": "evil_module.X", "jsonFeature": {"json": "{}"}}
+        (path / "features.json").write_text(json.dumps(evil))
+    if kind == "info":
+        (path / "features.json").write_text("{}")
+        (path / "dataset_info.json").write_text('{"unknown": [')
+    if kind == "dict":
+        (path / "dataset_dict.json").write_text("[]")
     with pytest.raises(UsageError, match="data.chats: got") as caught:
         read_rows(path, "data.chats")
     assert "\n" not in str(caught.value)
+    assert "evil_module" in str(caught.value) or kind != "class"
 
 
 def test_prepare_keeps_what_is_there(tmp_path, jsonl):
