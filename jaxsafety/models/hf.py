@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,23 +149,14 @@ def _write(
     descriptions: Mapping[str, Any],
     tokenizer: Tokenizer | None,
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.parent / f".{folder.name}.{os.getpid()}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
+    with files.staged(folder, last="config.json") as staging:
         safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata={"format": "pt"})
         (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
         if tokenizer is not None:
             tokenizer.save(staging)
         for name, value in descriptions.items():
             (staging / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
-        folder.mkdir(exist_ok=True)
-        for file in sorted(staging.iterdir(), key=lambda f: f.name != WEIGHTS):
-            os.replace(file, folder / file.name)
-        (folder / INDEX).unlink(missing_ok=True)  # of an earlier, sharded model
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    (folder / INDEX).unlink(missing_ok=True)  # of an earlier, sharded model
 
 
 def read_config(path: str | Path) -> ModelConfig:

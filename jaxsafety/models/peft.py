@@ -10,9 +10,7 @@ Letters: L layers, E experts (1 on disk), R rank.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -266,16 +264,7 @@ def _stack(
 def _write(
     folder: Path, config: Any, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.parent / f".{folder.name}.{os.getpid()}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
+    with files.staged(folder, last=CONFIG) as staging:
         safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata=dict(about))
         (staging / WEIGHTS).chmod(0o644)
         (staging / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-        folder.mkdir(exist_ok=True)
-        for name in (WEIGHTS, CONFIG):
-            os.replace(staging / name, folder / name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

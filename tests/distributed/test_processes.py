@@ -120,11 +120,10 @@ def test_two_processes_equal_one(both):
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("both", ["sft"], indirect=True)
 @pytest.mark.timeout(1200)
 def test_what_two_saved_one_restores_bitwise(model, both, tmp_path):
     kind, _, two = both
-    if kind != "sft":
-        pytest.skip("the checkpoints are the same")
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", str(two / "run"), str(run)], check=True)
     text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
@@ -132,11 +131,10 @@ def test_what_two_saved_one_restores_bitwise(model, both, tmp_path):
     assert_close(arrays(tmp_path), arrays(two), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("both", ["sft"], indirect=True)
 @pytest.mark.timeout(1200)
 def test_sigterm_to_one_stops_both_and_one_goes_on(model, both, tmp_path):
     kind, one, _ = both
-    if kind != "sft":
-        pytest.skip("the loop is the same")
     started = launch(kind, model, tmp_path, processes=2, mesh=(2, 1, 1))
     assert started[0].stdout is not None
     for line in started[0].stdout:

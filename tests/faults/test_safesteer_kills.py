@@ -71,8 +71,8 @@ def whole(model, tmp_path_factory):
     return workdir
 
 
-def kill_at(process, mark, count, delay):
-    """Kills `delay` seconds after `mark` was said for the `count`th time; says if it died of it."""
+def said_until(process, mark, count):
+    """What is said up to the `count`th line that begins with `mark`."""
     assert process.stdout is not None
     said = []
     for line in process.stdout:
@@ -80,11 +80,17 @@ def kill_at(process, mark, count, delay):
         count -= line.startswith(mark)
         if not count:
             break
+    return "".join(said)
+
+
+def kill_at(process, mark, count, delay):
+    """Kills `delay` seconds after `mark` was said for the `count`th time; says if it died of it."""
+    said = said_until(process, mark, count)
     time.sleep(delay)
     process.kill()
     process.communicate()
     died = process.returncode == -signal.SIGKILL
-    assert died or process.returncode == 0, "".join(said)
+    assert died or process.returncode == 0, said
     return died
 
 
@@ -118,15 +124,9 @@ def test_killed_and_resumed_to_the_same_bits(model, tmp_path, whole, kills):
 
 def terminate_at(process, mark, count):
     """SIGTERM when a line that begins with `mark` is said for the `count`th time; what it said."""
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        count -= line.startswith(mark)
-        if not count:
-            break
+    said = said_until(process, mark, count)
     process.send_signal(signal.SIGTERM)
-    return "".join(said) + finish(process)
+    return said + finish(process)
 
 
 @pytest.mark.timeout(1800)
