@@ -98,10 +98,10 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
     assert checkout("launch/test.sh")[0] == 0
     done, log = checkout(".ci/run", FAIL=code)
     for tier in (
-        "-m slow tests tests/distributed",
+        "-n 2 --dist loadfile -m slow tests tests/distributed",
         "-n 2 tests/parity",
-        "tests/distributed",
-        "tests/faults",
+        "-n 2 --dist loadfile tests/distributed",
+        "-n 2 --dist loadfile tests/faults",
     ):
         assert any(f"pytest -q {tier}" in line for line in log)
     assert (done == 0) is passes
