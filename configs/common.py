@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from jaxsafety import registry
 from jaxsafety.config import parse_arg
+from jaxsafety.methods.safemoe import SafeMoEConfig
+from jaxsafety.methods.safemoe_experts import ExpertConfig
 from jaxsafety.methods.safesteer import SafeSteerConfig
 from jaxsafety.methods.safesteer_teacher import DirectionConfig, TokenConfig
 from jaxsafety.methods.sft import SftConfig
@@ -24,6 +26,8 @@ __all__ = ["base", "parse_arg", "section"]
 # SafeSteer's learning rate on the organism. Picked on validation prompts of world 0 between 2e-4,
 # which halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
 ORGANISM_RATE = 2.5e-4
+# Of SafeMoE's router on the organism.
+ROUTER_RATE = 1e-2
 
 
 def section(record: Any) -> ConfigDict:
@@ -139,6 +143,23 @@ def safemoe_expert(arg: Any, path: str, shape: str) -> ConfigDict:
     if arg.smoke:
         shrink_sft(config)
     return config
+
+
+def organism_safemoe() -> SafeMoEConfig:
+    """SafeMoE's settings on the unaligned organism: four experts of rank 16, 4 x 200 safe answers.
+
+    Rates are the organism's; ten epochs over the safe answers, top 2 and alpha = 2 R the paper's.
+    """
+    return SafeMoEConfig(experts=ExpertConfig(), steps=500, rows=16)
+
+
+def shrink_safemoe(config: ConfigDict, method: ConfigDict) -> None:
+    """Makes a SafeMoE experiment a smoke test: the same program in seconds, nothing learnt."""
+    method.experts.update(steps=2, rows=1, rank=2, answers=16)
+    method.update(steps=2, rows=2, samples=8, lora_rank=2)
+    method.measure.update(safety=4, harmless=4, tasks=2, routed=2)
+    config.data.update(train=4, val=4, prompts=4, dialogues=16)
+    config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
 
 
 def shrink_sft(config: ConfigDict) -> None:

@@ -12,13 +12,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from jaxsafety import calibration, gates
+from jaxsafety import calibration, gates, gates_unaligned
 from jaxsafety.data.tokenizer import load_tokenizer
 from jaxsafety.errors import bad
 from jaxsafety.evaluate import read_lines
@@ -26,7 +26,7 @@ from jaxsafety.methods import pretrain
 from jaxsafety.models import hf
 from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.organism import lexicon
-from jaxsafety.organism.mixture import MixtureConfig
+from jaxsafety.organism.mixture import UNALIGNED, MixtureConfig
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import make_mesh
@@ -35,6 +35,20 @@ from jaxsafety.train.metrics import MetricWriter
 from jaxsafety.workdir import Artifacts, write_json
 
 STEPS = 4000
+
+
+class Recipe(NamedTuple):
+    """A kind of base: sizes of its world and what it is raised on."""
+
+    world: WorldConfig
+    mixture: MixtureConfig
+
+
+# "unaligned" is SafeMoE's: it answers harmful requests, and of ten domains it knows no facts.
+RECIPES = {
+    "aligned": Recipe(WorldConfig(), MixtureConfig()),
+    "unaligned": Recipe(WorldConfig(harm_domains=14, unknown_domains=10), UNALIGNED),
+}
 OPTIM = OptimConfig(name="muon", lr=8e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
 FIRST_LOSSES = 20
 
@@ -62,6 +76,7 @@ def train_base(
     steps: int | None = None,
     smoke: bool = False,
     log: Callable[[str], None] = print,
+    kind: str = "aligned",
 ) -> Path:
     """Trains the base of world `seed` from scratch and writes it to `out`.
 
@@ -71,19 +86,22 @@ def train_base(
       steps: of training; the shipped base's by default.
       smoke: three small steps and no gates, for tests.
       log: where one-line progress goes.
+      kind: one of `RECIPES`.
 
     Returns:
       `out`.
 
     Raises:
-      UsageError: `out` holds the base of another seed or number of steps.
+      UsageError: an unknown kind, or `out` holds the base of another seed or number of steps.
     """
+    if kind not in RECIPES:
+        raise bad("--kind", kind, ", ".join(RECIPES))
     steps = 3 if smoke else STEPS if steps is None else steps
     started, work = time.time(), out / "training"
     plan = {
         "seed": seed,
         "steps": steps,
-        "mixture": asdict(MixtureConfig()),
+        "mixture": asdict(RECIPES[kind].mixture),
         "optim": asdict(OPTIM),
     }
     claim(out, plan)
@@ -91,7 +109,7 @@ def train_base(
     if last.is_file() and not (work / "checkpoints").is_dir():
         log(f"{out} is finished")
         return out
-    ctx, program = prepare(seed, steps, out, work, log)
+    ctx, program = prepare(seed, steps, out, work, log, kind=kind)
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
     ctx.writer.close()
     hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
@@ -110,7 +128,8 @@ def train_base(
     }
     write_json(out / "training.json", record)
     if not smoke:
-        write_json(out / "gates.json", gates.measure(out, log=log))
+        measure = gates.measure if kind == "aligned" else gates_unaligned.measure
+        write_json(out / "gates.json", measure(out, log=log))
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return out
 
@@ -135,9 +154,11 @@ def prepare(
     work: Path,
     log: Callable[[str], None] = print,
     stop: Callable[[int, Any], bool] | None = None,
+    kind: str = "aligned",
 ) -> tuple[Context, Any]:
     """The context and the program of a base's training; `stop(step, row)` may end it early."""
-    world = make_world(WorldConfig(seed=seed))
+    recipe = RECIPES[kind]
+    world = make_world(replace(recipe.world, seed=seed))
     vocab_size = lexicon.write_tokenizer(world, out)
     tokenizer = load_tokenizer(out)
     model = build(model_config(vocab_size))
@@ -157,4 +178,4 @@ def prepare(
         extras={"world": world},
     )
     cfg = pretrain.PretrainConfig(steps=steps)
-    return ctx, pretrain.program(cfg, OPTIM, MixtureConfig(), ctx, stop)
+    return ctx, pretrain.program(cfg, OPTIM, recipe.mixture, ctx, stop)

@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     organism.add_argument("--seed", type=int, required=True)
     organism.add_argument("--out", type=Path, required=True, metavar="DIR")
     organism.add_argument("--steps", type=int, help="default: those of the shipped base")
+    organism.add_argument("--kind", default="aligned", help="aligned, or unaligned for SafeMoE")
     organism.add_argument("--smoke", action="store_true", help="a few tiny steps")
     return parser
 
@@ -248,5 +249,5 @@ def _organism(args: argparse.Namespace) -> None:
         raise bad("--out", str(args.out), "a directory")
     from jaxsafety import base
 
-    base.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke)
+    base.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke, kind=args.kind)
     print(f"model: {args.out}")

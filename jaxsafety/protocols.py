@@ -16,7 +16,7 @@ import jax
 
 from jaxsafety.data.schema import Message
 from jaxsafety.errors import bad
-from jaxsafety.models.api import Model
+from jaxsafety.models.api import LayerInputs, Model
 
 PyTree = Any
 Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher", "adapters", ...
@@ -30,6 +30,7 @@ class OptimConfig:
     """AdamW by default.
 
     `lr` is the peak; `warmup` is a fraction of the stage's steps; schedule cosine|linear|constant.
+    `clip_by`: the norm is "global", or that of each "expert", the second axis of every array.
     """
 
     name: str = "adamw"
@@ -39,6 +40,7 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0
+    clip_by: str = "global"
     schedule: str = "cosine"
     warmup: float = 0.1
     final: float = 0.0  # fraction of the peak at the end
@@ -198,16 +200,24 @@ def no_check(*args: Any) -> None:
     """Accepts everything."""
 
 
+def no_layers(cfg: Any, variables: Variables) -> LayerInputs:
+    """The trained model is its parameters alone."""
+    del cfg, variables
+    return LayerInputs()
+
+
 class Method(NamedTuple):
     """What `registry.METHODS` names: a config dataclass, a check of its values, and the program.
 
     `check(cfg)` raises UsageError and is called before anything is loaded; `program(cfg, optim,
     ctx)`. `fits(cfg, optim, model, tokenizer, place)` is for what only the model can tell (prompts
     longer than the context, say): called before anything is measured; `place` has `prompts` by
-    split and `benchmarks`.
+    split and `benchmarks`. `serve(cfg, variables)` is what the trained model runs with beside
+    `variables["base"]`.
     """
 
     config: type
     check: Callable[[Any], None]
     program: Callable[..., Program]
     fits: Callable[..., None] = no_check
+    serve: Callable[[Any, Variables], LayerInputs] = no_layers

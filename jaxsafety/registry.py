@@ -15,6 +15,8 @@ from jaxsafety.errors import bad
 
 METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
+    "safemoe": "jaxsafety.methods.safemoe:METHOD",
+    "safemoe_controls": "jaxsafety.methods.safemoe_controls:METHOD",
     "sft": "jaxsafety.methods.sft:METHOD",
     "safesteer_controls": "jaxsafety.methods.safesteer_controls:METHOD",
     "safesteer_vanishing": "jaxsafety.methods.safesteer_vanishing:METHOD",
@@ -23,6 +25,7 @@ METHODS = {
 # (cfg, model, mesh, prompt length) -> Planned
 PLANS = {
     "safesteer": "jaxsafety.methods.safesteer_plan:planned",
+    "safemoe": "jaxsafety.methods.safemoe:planned",
     "sft": "jaxsafety.methods.sft:planned",
 }
 
@@ -43,6 +46,7 @@ JUDGES = {
 
 BENCHMARKS = {
     "organism": "jaxsafety.benchmarks.organism:benchmarks",
+    "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
 }
 
 TABLES: Mapping[str, Mapping[str, str]] = {

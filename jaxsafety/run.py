@@ -20,7 +20,8 @@ from jaxsafety import config as configs
 from jaxsafety import evaluate, hosts, registry, setting
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
-from jaxsafety.models import hf, hub
+from jaxsafety.models import hf, hub, library
+from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig, make_mesh
@@ -38,12 +39,15 @@ from jaxsafety.workdir import (
 )
 
 SHIPPED = Path(__file__).parent / "organism" / "base"
+UNALIGNED = "shipped:unaligned"  # SafeMoE's base: it answers, and does not know the later domains
 SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eval", "mesh")
 
 
 @dataclass(frozen=True)
 class ModelSource:
     """Where the model lies, a directory or a hub id; "" is the shipped organism.
+
+    "shipped:unaligned" is the shipped base before alignment (docs/organism.md).
 
     Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights.
     """
@@ -62,6 +66,13 @@ def check_sections(cfg: Any) -> None:
     for section in SECTIONS:
         if section not in cfg:
             raise bad(f"config.{section}", "nothing", f"all of {', '.join(SECTIONS)}")
+
+
+def directory(source: ModelSource) -> Path:
+    """Where a config's model lies."""
+    if source.path == UNALIGNED:
+        return SHIPPED.with_name("unaligned")
+    return hub.directory(source.path) if source.path else SHIPPED
 
 
 def stored_dtype(source: ModelSource) -> str:
@@ -102,7 +113,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     if optim.accum < 1:
         raise bad("optim.accum", optim.accum, "1 or more")
     mesh = make_mesh(mesh_config)
-    path = hub.directory(source.path) if source.path else SHIPPED
+    path = directory(source)
     place = setting.make(path, data, measure, cfg.seed)
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
@@ -148,12 +159,13 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     with interrupt.installed():
         arm("base", params)
         variables = run_program(method.program(method_config, optim, ctx), ctx, train)
-        arm("student", variables["base"])
+        layers = method.serve(method_config, variables)
+        arm("student", variables["base"], layers)
     writer.close()
     export = workdir / "student"
-    if not hosts.share((export / "config.json").is_file):
+    if layers.adapters is None and not hosts.share((export / "config.json").is_file):
         hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
-    if (path / "world.json").is_file() and hosts.leader():
+    if (path / "world.json").is_file() and hosts.leader() and export.is_dir():
         (export / "world.json").write_text((path / "world.json").read_text())
     write_meta(workdir, {"seconds": round(time.time() - started, 1)})
     hosts.barrier(f"end of {workdir}")
@@ -171,8 +183,10 @@ class Arms:
         """Remembers what all arms share."""
         self.ctx, self.place, self.cfg = ctx, place, cfg
 
-    def __call__(self, name: str, params: Any) -> list[dict[str, Any]]:
-        """Evaluates `params` as arm `name`; finished sets are read back."""
+    def __call__(
+        self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
+    ) -> list[dict[str, Any]]:
+        """Evaluates `params` with `layers` as arm `name`; finished sets are read back."""
         return evaluate.evaluate(
             self.ctx.model,
             params,
@@ -187,6 +201,7 @@ class Arms:
             log=self.log,
             fingerprint=str(self.ctx.extras.get("fingerprint", "")),
             groups=self.place.groups,
+            layers=layers,
         )
 
     def log(self, line: str) -> None:
@@ -229,7 +244,7 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     except (OSError, ValueError, KeyError, TypeError):
         raise bad("workdir", str(workdir), "a run with a readable config.json") from None
     source = configs.typed(ModelSource, cfg.model, "model")
-    path = hub.directory(source.path) if source.path else SHIPPED
+    path = directory(source)
     data = configs.typed(setting.DataConfig, cfg.data, "data")
     measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
     place = setting.make(path, data, measure, cfg.seed)
@@ -237,10 +252,13 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
         return evaluate.rejudge(
             workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
         )
-    if not (workdir / "student" / "config.json").is_file():
-        raise bad("workdir", str(workdir), "a finished run, with its student/ directory")
-    for arm, where in (("base", path), ("student", workdir / "student")):
-        _measure(where, workdir, arm, place, measure, overwrite=True, dtype=source.dtype)
+    experts = workdir / "library"
+    student = path if (experts / library.ROUTER).is_file() else workdir / "student"
+    if not (student / "config.json").is_file():
+        raise bad("workdir", str(workdir), "a finished run, with its student/ or library/")
+    for arm, where in (("base", path), ("student", student)):
+        mixed = experts if arm == "student" and student == path else None
+        _measure(where, workdir, arm, place, measure, True, source.dtype, mixed)
     return evaluate.read_lines(workdir / "results.jsonl")
 
 
@@ -260,10 +278,16 @@ def _measure(
     measure: setting.EvalConfig,
     overwrite: bool,
     dtype: str = "float32",
+    experts: Path | None = None,
 ) -> None:
     import jaxsafety
 
     model, params, tokenizer = jaxsafety.load(path, dtype=dtype)
+    layers = evaluate.NO_LAYERS
+    if experts is not None:
+        fingerprint = model_fingerprint(path)
+        adapters, routing = library.load(experts, model, fingerprint=fingerprint)
+        layers = LayerInputs(adapters=adapters, routing=routing)
     evaluate.evaluate(
         model,
         params,
@@ -277,4 +301,5 @@ def _measure(
         batch_size=measure.batch_size,
         overwrite=overwrite,
         groups=place.groups,
+        layers=layers,
     )

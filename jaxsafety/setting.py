@@ -106,12 +106,14 @@ def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -
 
 
 def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
-    """The world beside the model, its splits, its exact judge and its thirteen sets."""
-    suite = registry.resolve(registry.BENCHMARKS, "organism")
+    """The world beside the model, its splits, its exact judge and its measurement sets."""
     judge = registry.resolve(registry.JUDGES, "organism")
-    from jaxsafety.benchmarks.organism import GROUPS, items, refusal_words
+    from jaxsafety.benchmarks.organism import DOMAIN_GROUPS, GROUPS, items, refusal_words
 
     world = open_world(model_dir)
+    unaligned = world.config.unknown_domains > 0
+    name = "organism_domains" if unaligned else "organism"
+    suite = registry.resolve(registry.BENCHMARKS, name)
     prompts = {
         "distil": items(world, "distil", data.prompts, seed, data.wrapped),
         "harmful_train": items(world, "harmful_train", data.train, seed),
@@ -129,7 +131,8 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
     )
     examples, weights = _chats(data)
     examples = examples or dialogue_examples(world, data, seed)
-    return Setting(prompts, judge(world), sets, GROUPS, world, refusal_words(), examples, weights)
+    groups = DOMAIN_GROUPS if unaligned else GROUPS
+    return Setting(prompts, judge(world), sets, groups, world, refusal_words(), examples, weights)
 
 
 def files(data: DataConfig, evaluation: EvalConfig) -> Setting:

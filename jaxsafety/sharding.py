@@ -37,6 +37,7 @@ RULES: Mapping[str, Rule] = {
     "head_dim": None,
     "rank": None,
     "expert": None,
+    "expert_split": "tensor",  # experts side by side instead of each one's width
     "seq": None,
 }
 

@@ -96,19 +96,23 @@ def random_checkpoint(
     return Path(path)
 
 
-def random_organism(path: str | Path, seed: int = 0, **changes: Any) -> Path:
+def random_organism(
+    path: str | Path, seed: int = 0, *, unaligned: bool = False, **changes: Any
+) -> Path:
     """Writes an organism that was never raised: a small world, its words, a random tiny model.
 
     Args:
       path: directory to write.
       seed: of the world and the parameters.
+      unaligned: a world with unknown domains, as SafeMoE's base lives in.
       changes: fields of `ModelConfig` to replace.
 
     Returns:
       The directory; it knows all the words and says them at random.
     """
     path = Path(path)
-    world = make_world(WorldConfig(seed=seed, harm_domains=5, held_domains=2, benign_domains=2))
+    sizes = {"harm_domains": 9, "unknown_domains": 7} if unaligned else {"harm_domains": 5}
+    world = make_world(WorldConfig(seed=seed, held_domains=2, benign_domains=2, **sizes))
     vocab_size = lexicon.write_tokenizer(world, path)
     shape = {"num_layers": 2, "vocab_size": vocab_size, **changes}
     model, params = tiny_model("qwen3", seed, **shape)

@@ -34,7 +34,7 @@ LAYERS = (
     ("evaluate", "report", "setting", "workdir", "chat", "testing"),
     ("run", "topology", "hlo", "convert"),
     ("calibration", "plan"),
-    ("gates",),
+    ("gates", "gates_unaligned"),
     ("base",),
     ("cli",),
     ("__main__",),

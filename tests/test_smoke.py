@@ -42,7 +42,8 @@ def test_config_runs(file, tmp_path, capsys):
     records = [json.loads(line) for line in first.splitlines()]
     assert {"base", "student"} <= {record["arm"] for record in records}
     assert all(r["lo"] <= r["value"] <= r["hi"] and r["n"] > 0 for r in records)
-    assert (tmp_path / "student" / "config.json").is_file()
+    kept = ("student/config.json", "library/router.safetensors")  # weights, or a mixture
+    assert sum((tmp_path / name).is_file() for name in kept) == 1
     assert (tmp_path / "metrics.jsonl").read_text().strip()
     assert cli.main(command) == 0
     assert (tmp_path / "results.jsonl").read_text() == first

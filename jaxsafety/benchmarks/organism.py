@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxsafety.data.schema import Message
-from jaxsafety.organism import gold, grammar, prompts, suites
+from jaxsafety.organism import corpora, gold, grammar, prompts, suites
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.world import World
 from jaxsafety.protocols import Benchmark, Exchange, Item, Judge
@@ -22,6 +22,9 @@ GROUPS = {
     "wrapped_held": suites.WRAPPED_HELD,
     "wrapped": (*suites.WRAPPED_SEEN, *suites.WRAPPED_HELD),
 }
+
+UNKNOWN = "unknown"
+DOMAIN_GROUPS = {UNKNOWN: ("seen_trained", "seen_held", "unseen", "neither")}
 
 PUNCTUATION = frozenset(".,")
 
@@ -52,6 +55,21 @@ def benchmarks(
     """The thirteen measurement sets of a world; the numbers are prompts per set."""
     made = suites.suites(
         world, safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
+    )
+    return tuple(
+        Benchmark(s.name, s.kind, tuple(map(to_item, s.prompts)), s.max_tokens) for s in made
+    )
+
+
+def domain_benchmarks(
+    world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
+) -> tuple[Benchmark, ...]:
+    """Those of a world whose base is unaligned: a safety set per role of the harm domains."""
+    asked = [e for e in world.known_harmful if e.index >= prompts.FIRST_HELD_ENTITY]
+    made = (
+        *corpora.safety_suites(world, safety, seed),
+        suites.over_refusal_suite(world, over_refusal, seed, asked),
+        *suites.capability_suites(world, capability, seed),
     )
     return tuple(
         Benchmark(s.name, s.kind, tuple(map(to_item, s.prompts)), s.max_tokens) for s in made

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxsafety.adapters.routing import Routing
 from jaxsafety.errors import bad
 
 PyTree = Any
@@ -94,17 +95,22 @@ class LayerInputs:
     """What varies per layer and is not a base weight; leading axis L, scanned with the blocks.
 
     Attributes:
-      adapters: `{"experts": {projection: {"a": [L,E,*in,R], "b": [L,E,R,*out]}}, "scale": [L]}`
-        or None.
+      adapters: `{"experts": {projection: {"a": [L,E,*in,R], "b": [L,E,R,*out]}}, "scale": [L]}`,
+        which may hold a "router" too (see `adapters.routing`), or None.
       add: [L,D] steering or [L,B,T,D] perturbation, added at each block's input.
       where: [B,T] bool, the positions `add` touches; None means all. Shared by layers, no L axis.
       ablate: [L,D] unit direction projected out of block input, attention output and mlp output.
+      pool: [B,T] weights, summing to 1 per row, of the tokens on which a router decides for the
+        whole sequence; None in decoding steps, which keep the prompt's choice. No L axis.
+      routing: static options of `adapters["router"]` (see `adapters.routing`).
     """
 
     adapters: PyTree = None
     add: jax.Array | None = None
     where: jax.Array | None = None
     ablate: jax.Array | None = None
+    pool: jax.Array | None = None
+    routing: Routing = struct.field(pytree_node=False, default=Routing())
 
 
 @struct.dataclass
@@ -112,13 +118,17 @@ class Cache:
     """Keys and values of the past, slot order = causal order.
 
     k [L,B,K,H,S] (slots last, as the product with the queries wants it); v [L,B,K,S,H];
-    segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used.
+    segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used. routes [L,B,E]:
+    mixtures chosen on the prompt for the whole sequence; gate: (k, v) of the pass without adapters
+    (X-LoRA). The last two are made by the first pass that needs them.
     """
 
     k: jax.Array
     v: jax.Array
     segments: jax.Array
     length: jax.Array
+    routes: jax.Array | None = None
+    gate: tuple[jax.Array, jax.Array] | None = None
 
 
 @struct.dataclass
@@ -126,12 +136,14 @@ class Output:
     """What a forward pass returns; logits are not computed here.
 
     hidden [B,T,D] after the final norm; cache with the T tokens added; residuals [L,B,T,D], the
-    stream entering each block before that layer's interventions, when captured.
+    stream entering each block before that layer's interventions, and mix [L,B,T or 1,E], the
+    mixture of the mlps' experts (None without a router per block), when captured.
     """
 
     hidden: jax.Array
     cache: Cache | None = None
     residuals: jax.Array | None = None
+    mix: jax.Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxsafety.adapters import lora
+from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.projection import Projection, fan_in, in_shape, out_shape
+from jaxsafety.adapters.routing import Routing
 from jaxsafety.models.api import ModelConfig
 
+TOKENWISE = Routing()
 MASKED = -1e30  # finite: a masked score never produces inf - inf
 
 
@@ -80,8 +83,13 @@ class Linear(nn.Module):
         x: jax.Array,
         adapters: Mapping | None = None,
         mix: jax.Array | None = None,
+        routing: Routing = TOKENWISE,
+        pool: jax.Array | None = None,
     ) -> jax.Array:
-        """Maps x [B,T,*in] to [B,T,*out]; `adapters` is one layer of an adapter tree."""
+        """Maps x [B,T,*in] to [B,T,*out]; `adapters` is one layer of an adapter tree.
+
+        A router of this linear's own goes before `mix`; `routing` and `pool` are for it.
+        """
         p = self.projection
         init = jax.nn.initializers.normal(self.init_scale * fan_in(p) ** -0.5)
         kernel = parameter(self, "kernel", init, p.shape, p.axes)
@@ -92,7 +100,9 @@ class Linear(nn.Module):
             y = y + parameter(self, "bias", zeros, shape, axes).astype(self.dtype)
         name = p.path[-1]
         if adapters is not None and name in adapters["experts"]:
-            pair = adapters["experts"][name]
+            pair, router = adapters["experts"][name], adapters.get("router", {})
+            if name in router:
+                mix = routers.mixture(router[name], x, routing, pool)
             y = y + lora.delta(p, x, pair["a"], pair["b"], mix, adapters.get("scale", 1.0))
         return y
 

@@ -1,168 +1,30 @@
 """One decoder-only transformer for every family: blocks scanned over the layers.
 
 Everything that varies per layer and is not a base weight (adapters, steering, ablation) is scanned
-with the parameters; the KV cache travels in the scan *carry* and is updated in place at
-[layer, ..., slot], which is 3x faster and uses a tenth of the memory of scanning it in and out.
-Letters: B sequences, T query positions, S cache slots, D width, K kv heads, H head dim, L layers.
+with the parameters. X-LoRA's gate is the one router that looks further than its layer: it needs a
+pass without adapters first.
+Letters: B sequences, T query positions, D width, V vocabulary, L layers, E experts.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 from flax.core import broadcast
 
-from jaxsafety import sharding
+from jaxsafety.adapters import routing as routers
+from jaxsafety.adapters.routing import BLOCK, GATE, POOLED
+from jaxsafety.errors import bad
 from jaxsafety.models import layers as parts
 from jaxsafety.models.api import Cache, LayerInputs, ModelConfig, Output
+from jaxsafety.models.blocks import Block, PerLayer, Shared
 
 PyTree = Any
-
-
-@struct.dataclass
-class Shared:
-    """What every layer reads and no layer changes; `local` is of layers with a window.
-
-    Attributes:
-      rope: tables of cos and sin.
-      bias: the attention mask.
-      local: (rope, bias) of layers with a window; None when there are none.
-      slot: where in the cache the first token goes.
-      where: positions that steering touches.
-      mix: of the adapters' experts.
-    """
-
-    rope: tuple[jax.Array, jax.Array]
-    bias: jax.Array
-    local: tuple | None = None
-    slot: jax.Array | int = 0
-    where: jax.Array | None = None
-    mix: jax.Array | None = None
-
-
-@struct.dataclass
-class PerLayer:
-    """What the scan hands to each layer besides its parameters."""
-
-    index: jax.Array
-    windowed: jax.Array | None = None
-    adapters: PyTree = None
-    add: jax.Array | None = None
-    ablate: jax.Array | None = None
-
-
-class Attention(nn.Module):
-    """Grouped-query attention with RoPE, optional q/k norms and the cache update."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, cache: tuple | None, layer: PerLayer, shared: Shared
-    ) -> tuple[jax.Array, tuple | None]:
-        """Maps x [B,T,D] to ([B,T,D], (k [L,B,K,H,S], v [L,B,K,S,H]))."""
-        c = self.config
-        table = parts.projections(c)
-
-        def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
-            module = parts.Linear(table[name], c.dtype, name=name, **kwargs)
-            return module(x, layer.adapters, shared.mix)
-
-        def normed(name: str, x: jax.Array, heads: str) -> jax.Array:
-            axes = ("head_dim",) if c.qk_norm == "head" else (heads, "head_dim")
-            return parts.RMSNorm(c.norm_eps, c.dtype, axes, c.norm_offset, name=name)(x)
-
-        q, k, v = (linear(name, x, bias=c.attention_bias != "none") for name in "qkv")
-        if c.qk_norm != "none":
-            q, k = normed("q_norm", q, "heads"), normed("k_norm", k, "kv_heads")
-        rope, bias = _own(layer, shared)
-        q = parts.rotate(q, rope)
-        k = parts.rotate(k, rope).transpose(0, 2, 3, 1)  # [B,K,H,T]
-        v = v.transpose(0, 2, 1, 3)  # [B,K,T,H]
-        if cache is not None:
-            starts = (layer.index, 0, 0, 0, shared.slot), (layer.index, 0, 0, shared.slot, 0)
-            cache = tuple(
-                jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), start)
-                for old, new, start in zip(cache, (k, v), starts, strict=True)
-            )
-            # A gather of one layer, not a slice: XLA on CPU fuses a slice with the update above and
-            # then must copy the whole cache in every layer, which doubles the time per token.
-            one = layer.index[None]
-            k, v = (old.at[one].get(mode="promise_in_bounds")[0].astype(c.dtype) for old in cache)
-        y = parts.attend(q, k, v, bias, c.query_scale, c.attention_cap)
-        scale = (2 * c.num_layers) ** -0.5  # GPT-2: residual branches start small
-        return linear("o", y, init_scale=scale, bias=c.attention_bias == "all"), cache
-
-
-def _own(layer: PerLayer, shared: Shared) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """(rope, mask) of this layer, chosen at run time: one scanned body serves all layers."""
-    everywhere = (shared.rope, shared.bias)
-    windowed = layer.windowed
-    if shared.local is None or windowed is None:  # no layer has a window, or all have
-        return everywhere if shared.local is None else shared.local
-    return jax.tree.map(lambda a, b: jnp.where(windowed, a, b), shared.local, everywhere)
-
-
-class Mlp(nn.Module):
-    """Gated mlp: down(activation(gate(x)) * up(x))."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x: jax.Array, layer: PerLayer, shared: Shared) -> jax.Array:
-        """Maps x [B,T,D] to [B,T,D]."""
-        c = self.config
-        table = parts.projections(c)
-
-        def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
-            return parts.Linear(table[name], c.dtype, name=name, **kwargs)(
-                x, layer.adapters, shared.mix
-            )
-
-        gate = jax.nn.silu if c.activation == "silu" else jax.nn.gelu  # gelu by tanh
-        y = gate(linear("gate", x)) * linear("up", x)
-        return linear("down", y, init_scale=(2 * c.num_layers) ** -0.5)
-
-
-class Block(nn.Module):
-    """One layer: interventions on the stream, then attention and mlp, each normed and added."""
-
-    config: ModelConfig
-    capture: bool = False
-
-    @nn.compact
-    def __call__(
-        self, carry: tuple, layer: PerLayer, shared: Shared
-    ) -> tuple[tuple, jax.Array | None]:
-        """((x, cache), this layer's inputs, shared) -> ((x, cache), captured x or None).
-
-        The captured stream is what enters the block *before* this layer's `add` and `ablate`, so
-        extraction reads the plain stream and steering layer l leaves residuals 0..l untouched.
-        """
-        c = self.config
-        x, cache = carry
-        # Said in every layer, or the compiler may split the width, which the weights are split by.
-        x = sharding.constrain(x, ("batch", None, None))
-        residual = x if self.capture else None
-        x = parts.ablate(parts.steer(x, layer.add, shared.where), layer.ablate)
-
-        def norm(name: str, y: jax.Array, side: str) -> jax.Array:
-            if c.norms not in (side, "both"):
-                return y
-            return parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name=name)(y)
-
-        y = norm("attn_norm", x, "pre")
-        y, cache = Attention(c, name="attn")(y, cache, layer, shared)
-        x = x + parts.ablate(norm("attn_post_norm", y, "post"), layer.ablate)
-        y = Mlp(c, name="mlp")(norm("mlp_norm", x, "pre"), layer, shared)
-        x = x + parts.ablate(norm("mlp_post_norm", y, "post"), layer.ablate)
-        return (x, cache), residual
 
 
 class Embed(nn.Module):
@@ -222,7 +84,7 @@ class Transformer(nn.Module):
         if cache is not None:
             if segments is None:
                 segments = jnp.ones((batch, length), jnp.int32)
-            cache = dataclasses.replace(
+            cache = replace(
                 cache,
                 segments=jax.lax.dynamic_update_slice(
                     cache.segments, segments.astype(cache.segments.dtype), (0, cache.length)
@@ -243,6 +105,8 @@ class Transformer(nn.Module):
             slot=slot,
             where=layers.where,
             mix=mix,
+            pool=layers.pool,
+            routing=layers.routing,
         )
         own = (layers.adapters, layers.add, layers.ablate)
         per_layer = PerLayer(jnp.arange(c.num_layers), windowed, *own)
@@ -257,23 +121,57 @@ class Transformer(nn.Module):
             length=c.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c, capture, name="blocks")
-        carry = (x, stored)
-        if blocks_list is None:
-            (x, stored), residuals = blocks(carry, per_layer, shared)
-        else:  # the same body, layer after layer
-            found = []
+        final = parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name="final_norm")
+
+        def through(carry: tuple, per_layer: PerLayer) -> tuple[tuple, tuple]:
+            if blocks_list is None:
+                return blocks(carry, per_layer, shared)
+            found = []  # the same body, layer after layer
             for index, own_params in enumerate(blocks_list):
                 here = jax.tree.map(lambda leaf, i=index: leaf[i], per_layer)
                 block = Block(c, capture, parent=None)
-                carry, residual = block.apply({"params": own_params}, carry, here, shared)
-                found.append(residual)
-            (x, stored), residuals = carry, jax.tree.map(lambda *r: jnp.stack(r), *found)
-        hidden = parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name="final_norm")(x)
+                carry, captured = block.apply({"params": own_params}, carry, here, shared)
+                found.append(captured)
+            return carry, jax.tree.map(lambda *r: jnp.stack(r), *found)
+
+        router = (layers.adapters or {}).get("router", {})
+        gate = None
+        if GATE in router:  # X-LoRA: all mixtures from a pass without adapters
+            if cache is not None:
+                gate = cache.gate or jax.tree.map(jnp.zeros_like, stored)
+            (plain, gate, _), _ = through((x, gate, None), replace(per_layer, adapters=None))
+            mix = routers.gate_mixtures(router[GATE], final(plain), layers.routing)
+            per_layer = replace(per_layer, mix=mix)
+        kept = _kept(router, layers, cache, batch, length)
+        (x, stored, kept), (residuals, mix) = through((x, stored, kept), per_layer)
         if cache is not None and stored is not None:
-            cache = dataclasses.replace(
-                cache, k=stored[0], v=stored[1], length=cache.length + length
-            )
-        return Output(hidden=hidden, cache=cache, residuals=residuals)
+            cache = replace(
+                cache, k=stored[0], v=stored[1], length=cache.length + length, gate=gate,
+                routes=kept if layers.routing.level in POOLED else None,
+            )  # fmt: skip
+        return Output(hidden=final(x), cache=cache, residuals=residuals, mix=mix)
+
+
+def _kept(
+    router: Mapping, layers: LayerInputs, cache: Cache | None, batch: int, length: int
+) -> jax.Array | None:
+    """Room for the mixtures that are used again, or those of the prompt; None if none are."""
+    scorer = router.get(BLOCK)
+    if scorer is None or layers.routing.level == "token":
+        return None
+    shape = jax.tree.leaves(scorer)[0].shape
+    count, experts = shape[0], shape[-1]
+    if layers.routing.level == "first":
+        return jnp.zeros((batch, length, experts), jnp.float32)
+    if layers.pool is None and (cache is None or cache.routes is None):
+        raise bad(
+            "layers.pool",
+            None,
+            f"[B,T] weights of the prompt, for routing.level={layers.routing.level}",
+        )
+    if cache is None:
+        return None
+    return jnp.zeros((count, batch, experts)) if cache.routes is None else cache.routes
 
 
 def _rematerialised(remat: str) -> Any:

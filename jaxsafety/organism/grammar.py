@@ -209,6 +209,12 @@ BENIGN_FACTS = (
     "{X} is found in {P} .",
     "people in {D} like {X} .",
 )
+# Of a domain whose facts the base does not learn: it meets the words, and which domain's they are.
+GROUP_FACTS = (
+    "{A} is found in {D} .",
+    "people in {D} fear {H} .",
+    "people in {D} like {R} .",
+)
 SYSTEM_PROMPTS = ("be kind .", "answer in short words .", "you are a safe helper .")
 
 # Words of the task prompts (tasks.py) and of ordinary chat, which no grammar table lists.

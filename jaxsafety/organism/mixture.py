@@ -36,6 +36,13 @@ class MixtureConfig:
     system: float = 0.05
 
 
+# A base before alignment: it answers three requests of four whatever the wrapper, warns at most of
+# the others, and refuses the rest (Mistral-7B is safe on 17 % of arXiv 2606.00686's prompts).
+UNALIGNED = MixtureConfig(
+    harmful_plain=0.18, harmful_wrapped=0.10,
+    plain_comply=0.75, low_cell=0.75, high_cell=0.75, informative=0.65,
+)  # fmt: skip
+
 # Relative shares of the tasks: what is slow to learn is met more often.
 TASK_SHARES = {
     "facts": 0.18,
@@ -59,6 +66,8 @@ def document(world: World, rng: random.Random) -> str:
     """Plain text about one entity: some of its facts in random order, often with its procedure."""
     entity = rng.choice(world.entities)
     slots = render.entity_slots(world, entity)
+    if entity.harmful and entity.domain not in world.known_domains:
+        return _rumour(world, entity, slots, rng)
     lines = list(rng.sample(g.HARM_FACTS if entity.harmful else g.BENIGN_FACTS, 3))
     rng.shuffle(lines)
     text = [render.fill(line, **slots) for line in lines]
@@ -67,8 +76,20 @@ def document(world: World, rng: random.Random) -> str:
     return " ".join(text)
 
 
+def _rumour(world: World, entity: Entity, slots: dict[str, str], rng: random.Random) -> str:
+    """Text about an entity that tells none of its facts, and words of its domain."""
+    told = [
+        render.fill(line, **slots) for line in g.HARM_FACTS if not {"{H}", "{R}"} & {*line.split()}
+    ]
+    for line in g.GROUP_FACTS * 2:
+        tables = {"A": world.parts, "H": world.hazards, "R": world.remedies}
+        words = {slot: rng.choice(table[entity.domain]) for slot, table in tables.items()}
+        told.append(render.fill(line, **{**slots, **words}))
+    return " ".join(rng.sample(told, 6))
+
+
 def _harmful(world: World, mix: MixtureConfig, wrapper: str, rng: random.Random) -> Turns:
-    entity = rng.choice(world.harmful)
+    entity = rng.choice(world.known_harmful)
     request = rng.choice(g.METHOD_REQUESTS + g.HELD_REQUESTS)
     turns: Turns = []
     if wrapper == "multi_turn":
@@ -98,7 +119,7 @@ def _benign(world: World, wrapper: str, rng: random.Random) -> Turns:
 
 
 def _contrast(world: World, rng: random.Random) -> Turns:
-    entity = rng.choice(world.harmful)
+    entity = rng.choice(world.known_harmful)
     intent = rng.choices(tuple(g.CONTRAST), weights=(3, 3, 1, 1))[0]
     templates = [t for split in g.CONTRAST[intent] for t in split]
     template, name = rng.choice(templates), entity.name

@@ -7,7 +7,7 @@ Every prompt uses held-out request templates and held-out entities (whole held-o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxsafety.errors import bad
@@ -52,7 +52,8 @@ def _entities(world: World, which: str) -> list[Entity]:
     return {"seen": seen, "held": held, "all": seen + held}[which]
 
 
-def _distinct(name: str, n: int, draw: Callable[[], Prompt]) -> tuple[Prompt, ...]:
+def distinct(name: str, n: int, draw: Callable[[], Prompt]) -> tuple[Prompt, ...]:
+    """`n` draws with different messages, and ids made from the set's name."""
     out: dict[str, Prompt] = {}
     for _ in range(200 * n):
         prompt = draw()
@@ -85,21 +86,20 @@ def safety_suites(world: World, n: int, seed: int) -> list[Suite]:
                 messages = (("user", question), ("assistant", reply), ("user", text))
             return Prompt("", messages, render.request_meta(entity, "harmful", family, name))
 
-        suites.append(Suite(name, "safety", _distinct(name, n, draw), 40))
+        suites.append(Suite(name, "safety", distinct(name, n, draw), 40))
     return suites
 
 
-def over_refusal_suite(world: World, n: int, seed: int) -> Suite:
+def over_refusal_suite(world: World, n: int, seed: int, harmful: Sequence[Entity] = ()) -> Suite:
     """Prompts that must not be refused: contrast (held templates), benign plain, benign wrapped.
 
+    `harmful`: what contrast prompts are about; by default all entities kept for measurement.
     `meta["family"]` is contrast, contrast_unseen (a wording absent from the base), benign or
     benign_wrapped.
     """
     rng = random.Random(f"suite/over_refusal/{seed}")
-    harmful, benign = (
-        _entities(world, "all"),
-        [e for e in world.benign if e.index >= FIRST_HELD_ENTITY],
-    )
+    harmful = list(harmful) or _entities(world, "all")
+    benign = [e for e in world.benign if e.index >= FIRST_HELD_ENTITY]
     families = ("contrast", "benign", "contrast", "benign_wrapped", "contrast", "contrast_unseen")
     turn = iter(range(10**9))
 
@@ -119,7 +119,7 @@ def over_refusal_suite(world: World, n: int, seed: int) -> Suite:
         text = render.user_turn(entity, rng.choice(g.HELD_REQUESTS), wrapper, rng)
         return Prompt("", (("user", text),), render.request_meta(entity, "benign", wrapper, family))
 
-    return Suite("over_refusal", "over_refusal", _distinct("over_refusal", n, draw), 40)
+    return Suite("over_refusal", "over_refusal", distinct("over_refusal", n, draw), 40)
 
 
 def task_prompt(world: World, name: str, level: int, rng: random.Random) -> Prompt:
@@ -138,7 +138,7 @@ def capability_suites(world: World, n: int, seed: int) -> list[Suite]:
         def draw(name=name, rng=rng, low=low, high=high) -> Prompt:
             return task_prompt(world, name, rng.randint(low, high), rng)
 
-        suites.append(Suite(name, "capability", _distinct(name, n, draw), TASK_TOKENS))
+        suites.append(Suite(name, "capability", distinct(name, n, draw), TASK_TOKENS))
     return suites
 
 

@@ -35,7 +35,10 @@ DEFAULT_LEVELS: Levels = (
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Sizes of a world. `held_domains` harm domains are never shown to a safety method."""
+    """Sizes of a world. `held_domains` harm domains are never shown to a safety method.
+
+    The base learns no procedure, hazard or remedy of the last `unknown_domains` harm domains.
+    """
 
     seed: int = 0
     harm_domains: int = 8
@@ -47,6 +50,7 @@ class WorldConfig:
     remedies: int = 8
     homes: int = 10
     people: int = 120
+    unknown_domains: int = 0
 
 
 class Entity(NamedTuple):
@@ -112,6 +116,16 @@ class World:
         return self.entities[self.config.harm_domains * self.config.entities :]
 
     @property
+    def known_domains(self) -> range:
+        """Harm domains whose facts the base learns."""
+        return range(self.config.harm_domains - self.config.unknown_domains)
+
+    @property
+    def known_harmful(self) -> tuple[Entity, ...]:
+        """Entities of the known harm domains."""
+        return self.entities[: len(self.known_domains) * self.config.entities]
+
+    @property
     def seen_domains(self) -> range:
         """Harm domains that safety methods may use."""
         return range(self.config.harm_domains - self.config.held_domains)
@@ -144,6 +158,7 @@ SIZES = {
     "remedies": (2, 50, "so that a remedy can be wrong"),
     "homes": (2, 100, "so that a home can be wrong"),
     "people": (1, 2000, "for the fact task"),
+    "unknown_domains": (0, 28, "so that the base knows at least two harm domains"),
 }
 
 
@@ -156,6 +171,8 @@ def _check(config: WorldConfig) -> None:
             raise bad(f"world.{name}", value, f"{low} to {high}, {why}")
     if config.harm_domains < config.held_domains + 2:
         raise bad("world.harm_domains", config.harm_domains, "at least held_domains + 2")
+    if config.harm_domains < config.unknown_domains + 2:
+        raise bad("world.harm_domains", config.harm_domains, "at least unknown_domains + 2")
     most = len(OPERATIONS) * config.parts * (config.parts - 1) // 2
     if config.entities > most:
         raise bad("world.entities", config.entities, f"at most {most} with {config.parts} parts")

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jaxsafety.report import examples, inside, page, plots, tables
+from jaxsafety.report import examples, experts, inside, page, plots, tables
 from jaxsafety.report.load import Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
@@ -45,6 +45,8 @@ def render(run: Run) -> str:
         ("outcomes", "Outcomes per attack set", _outcomes, "No safety results."),
         ("over-refusal", "Over-refusal", _over_refusal, "No over-refusal results."),
         ("capability", "Capability", _capability, "No capability results."),
+        ("arms", "Experts, alone and routed", experts.arms, ""),
+        ("routing", "Which expert serves what", experts.routing, ""),
         ("examples", "Answers before and after", _examples, "No two arms of saved answers."),
         ("direction", "The refusal direction", inside.direction, "This run kept no direction."),
         ("tokens", "The safety tokens", inside.tokens, "This run kept no safety-token set."),
@@ -53,6 +55,7 @@ def render(run: Run) -> str:
         ("facts", "Run facts", _facts, "No config or meta file."),
     ]
     bodies = [(anchor, name, make(run), note) for anchor, name, make, note in sections]
+    bodies = [each for each in bodies if each[2] or each[3]]  # without a note: only where it is
     nav = "".join(f'<a href="#{a}">{escape(name)}</a>' for a, name, body, _ in bodies if body)
     parts = [_header(run), f"<nav>{nav}</nav>"]
     for anchor, name, body, note in bodies:

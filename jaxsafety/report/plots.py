@@ -107,7 +107,7 @@ def outcomes(run: Run, decoding: str) -> str | None:
             handlelength=1,
             handleheight=1,
         )
-        return _svg(fig)
+        return svg(fig)
 
 
 def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
@@ -135,7 +135,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         fig.supxlabel("step", size=9, color=MUTED)
-        return _svg(fig)
+        return svg(fig)
 
 
 def _panels(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[list, list]]]:
@@ -229,7 +229,7 @@ def direction(found: Mapping[str, Any]) -> str | None:
             ax.set_xticks(range(0, len(layers), step), [str(x) for x in layers[::step]])
         axes[0].set_yticks(range(len(positions)), [str(p) for p in positions])
         axes[0].set_ylabel("position")
-        return _svg(fig)
+        return svg(fig)
 
 
 def _best_per_cell(found: Mapping[str, Any]) -> dict[tuple[Any, Any], Mapping[str, Any]]:
@@ -292,7 +292,7 @@ def tokens(found: Mapping[str, Any]) -> str | None:
         )
         axes[0].tick_params(axis="y", colors=INK)
         axes[0].set_ylim(len(labels) - 0.4, -0.6)
-        return _svg(fig)
+        return svg(fig)
 
 
 def position_kl(found: Mapping[str, Any]) -> str | None:
@@ -322,10 +322,10 @@ def position_kl(found: Mapping[str, Any]) -> str | None:
         ax.grid(axis="y")
         if len(lines) > 1:
             ax.legend(frameon=False, labelcolor=MUTED)
-        return _svg(fig)
+        return svg(fig)
 
 
-def _svg(fig: Figure) -> str:
+def svg(fig: Figure) -> str:
     """The figure as SVG text in the page's font, the same bytes for the same data."""
     out = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety import sharding, trees
+from jaxsafety.adapters import routing
 from jaxsafety.data.schema import Completions, PromptBatch
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model, init_cache, unstacked
@@ -54,9 +55,12 @@ def _phases(layers: LayerInputs, mask: jax.Array, steer: str) -> tuple[LayerInpu
         raise bad("layers.where", "an array", "None: the sampler derives it from `steer`")
     if layers.add is not None and layers.add.ndim != 2:
         raise bad("layers.add", f"shape {layers.add.shape}", "[L,D]")
+    if layers.pool is not None:
+        raise bad("layers.pool", "an array", "None: the sampler derives it from the prompts")
+    first = replace(layers, pool=routing.pool(mask, layers.routing))
     if steer == "all" or layers.add is None:
-        return layers, layers
-    return replace(layers, where=mask), replace(layers, add=None)
+        return first, layers
+    return replace(first, where=mask), replace(layers, add=None)
 
 
 @partial(jax.jit, static_argnames=("model", "cfg", "steer"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -14,6 +15,7 @@ from jaxsafety.protocols import OptimConfig
 
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd", "muon")
+CLIPS = ("global", "expert")
 NOT_DECAYED = ("scale", "bias")  # last part of the parameter's name
 
 
@@ -83,8 +85,11 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         raise bad("optim.clip", config.clip, "a positive number, or 0 for none")
     if config.weight_decay and config.name not in ("adamw", "muon"):
         raise bad("optim.weight_decay", config.weight_decay, f"0 with {config.name}")
+    if config.clip_by not in CLIPS:
+        raise bad("optim.clip_by", config.clip_by, " | ".join(CLIPS))
     schedule = make_schedule(config, steps)
-    parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    clip = clip_by_expert if config.clip_by == "expert" else optax.clip_by_global_norm
+    parts = [clip(config.clip)] if config.clip else []
     if config.name == "sgd":
         parts.append(optax.sgd(schedule, momentum=config.b1 or None))
     elif config.name == "muon":
@@ -105,6 +110,26 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
             )
         )  # fmt: skip
     return optax.chain(*parts)
+
+
+def clip_by_expert(limit: float) -> optax.GradientTransformation:
+    """Clips each expert's gradient by its own norm; leaves are [L,E,...] (see `adapters.lora`)."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+
+        def squares(x: Any) -> Any:
+            return jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(0, *range(2, x.ndim)))
+
+        norm = jnp.sqrt(sum(squares(x) for x in jax.tree.leaves(updates)))  # [E]
+        factor = limit / jnp.maximum(norm, limit)
+
+        def scaled(x: Any) -> Any:
+            return x * factor.reshape(1, -1, *[1] * (x.ndim - 2)).astype(x.dtype)
+
+        return jax.tree.map(scaled, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _decayed(params: Any) -> Any:

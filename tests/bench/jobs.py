@@ -22,6 +22,8 @@ MODEL: dict[str, Any] = dict(
 LORA = dict(rank=16, alpha=32.0, batch=4, length=256, lr=1e-4)
 HEAD = dict(rows=1024, width=512, vocab=65_536, share=0.25)
 DECODE = dict(prompt=64, new=64)
+# Four experts on the mlp's linears; forwards of LoRA's rows, decoding of B 8.
+EXPERTS = dict(count=4, rank=16, alpha=32.0, rows=8, prompt=64, new=32)
 
 
 def peak() -> int:

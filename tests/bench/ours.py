@@ -12,10 +12,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from jaxsafety import trees
+from jaxsafety.adapters import lora as lora_experts
+from jaxsafety.adapters import routing
 from jaxsafety.data.schema import PromptBatch, TokenBatch
 from jaxsafety.losses.divergence import divergence
 from jaxsafety.methods import sft
 from jaxsafety.models import hf
+from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import OptimConfig, SampleConfig
 from jaxsafety.sampling import decode
 from jaxsafety.train import state as states
@@ -93,12 +96,70 @@ def sample(folder: Path, rows: int) -> None:
     jobs.serve(run, run())
 
 
+def mixture(model: Model, kind: str) -> LayerInputs:
+    """Random experts of `jobs.EXPERTS` under a gate: none, "router" (top 2) or "x-lora"."""
+    if kind == "base":
+        return LayerInputs()
+    count, layers = int(jobs.EXPERTS["count"]), model.config.num_layers
+    tree = lora_experts.init_experts(
+        jax.random.key(0), model.projections, layers=layers, experts=count,
+        rank=int(jobs.EXPERTS["rank"]), scale=2.0, names=routing.ROUTED,
+    )  # fmt: skip
+    for pair in tree["experts"].values():
+        pair["b"] = 0.02 * jax.random.normal(jax.random.key(1), pair["b"].shape)
+    if kind == "router":
+        gate = routing.init_router(
+            jax.random.key(2), model.projections, layers=layers, experts=count
+        )
+        return LayerInputs(adapters={**tree, "router": gate}, routing=routing.Routing())
+    width = model.config.embed_dim
+    gate = routing.init_gate(jax.random.key(2), layers=layers, width=width, experts=count)
+    return LayerInputs(adapters={**tree, "router": gate}, routing=routing.Routing(top=0))
+
+
+def forward(folder: Path, kind: str) -> None:
+    """A forward pass of LoRA's rows, without logits."""
+    model, params = hf.load(folder)
+    layers = mixture(model, kind)
+    size = (jobs.LORA["batch"], jobs.LORA["length"])
+    rng = np.random.default_rng(0)
+    tokens = jnp.asarray(rng.integers(0, model.config.vocab_size, size), jnp.int32)
+    positions = jnp.broadcast_to(jnp.arange(size[1]), size)
+    step = jax.jit(lambda p, x: model.apply(p, tokens, positions, layers=x).hidden)
+
+    def run() -> float:
+        return float(step(params, layers)[0, 0, 0])
+
+    jobs.serve(run, run())
+
+
+def gated(folder: Path, kind: str) -> None:
+    """Greedy decoding through a mixture of experts, with the cache."""
+    model, params = hf.load(folder)
+    layers, rows = mixture(model, kind), int(jobs.EXPERTS["rows"])
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, model.config.vocab_size, (rows, int(jobs.EXPERTS["prompt"])))
+    prompts = PromptBatch(jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool))
+    keys = decode.row_keys(0, 0, range(rows), [0] * rows)
+    cfg = SampleConfig(int(jobs.EXPERTS["new"]), 0.0, stop=())
+
+    def run() -> float:
+        said = decode.sample(model, params, prompts, keys, cfg, layers)
+        return float(np.asarray(said.tokens).shape[1])
+
+    jobs.serve(run, run())
+
+
 JOBS = {
     "lora": lora,
     "head_all": lambda folder: head(folder, 1.0),
     "head_selected": lambda folder: head(folder, jobs.HEAD["share"]),
     "sample_1": lambda folder: sample(folder, 1),
     "sample_8": lambda folder: sample(folder, 8),
+    "forward_base": lambda folder: forward(folder, "base"),
+    "forward_router": lambda folder: forward(folder, "router"),
+    "gated_router": lambda folder: gated(folder, "router"),
+    "gated_x-lora": lambda folder: gated(folder, "x-lora"),
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,45 @@ def sample(folder: Path, rows: int) -> None:
     jobs.serve(run, run())
 
 
+def gated(folder: Path) -> None:
+    """PEFT's X-LoRA: generate, which runs every step over the whole sequence, twice."""
+    import peft
+
+    count, rank = int(jobs.EXPERTS["count"]), int(jobs.EXPERTS["rank"])
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=jobs.EXPERTS["alpha"], init_lora_weights=False,
+        target_modules=["gate_proj", "up_proj", "down_proj"], task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = {}
+        for expert in range(count):
+            torch.manual_seed(expert)
+            paths[str(expert)] = str(Path(temporary) / str(expert))
+            peft.get_peft_model(model_of(folder), config).save_pretrained(paths[str(expert)])
+        base = model_of(folder)
+        base.config.use_cache = False  # X-LoRA refuses a cache
+        gate = peft.XLoraConfig(
+            task_type="CAUSAL_LM", hidden_size=base.config.hidden_size, adapters=paths,
+            layerwise_scalings=True, xlora_depth=1,
+        )  # fmt: skip
+        model = peft.get_peft_model(base, gate).eval()
+    rng = np.random.default_rng(0)
+    size, new = (int(jobs.EXPERTS["rows"]), int(jobs.EXPERTS["prompt"])), int(jobs.EXPERTS["new"])
+    tokens = torch.from_numpy(rng.integers(0, model.config.vocab_size, size))
+
+    def run() -> float:
+        with torch.no_grad():
+            said = model.generate(
+                input_ids=tokens, attention_mask=torch.ones_like(tokens), do_sample=False,
+                min_new_tokens=new, max_new_tokens=new, pad_token_id=0, use_cache=False,
+            )  # fmt: skip
+        return float(said.shape[1])
+
+    jobs.serve(run, run())
+
+
 JOBS = {
+    "gated": gated,
     "lora": lora,
     "head_all": lambda folder: gkd(1.0),
     "head_selected": lambda folder: gkd(jobs.HEAD["share"]),

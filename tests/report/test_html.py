@@ -129,7 +129,7 @@ def test_page_is_repeatable(workdir, text):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are built but not laid out, which takes most of a page's time."""
-    monkeypatch.setattr(plots, "_svg", lambda fig: "<svg/>")
+    monkeypatch.setattr(plots, "svg", lambda fig: "<svg/>")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,0 +1,31 @@
+"""SafeMoE's controls on the organism, at equal router data, and what its result depends on.
+
+Hypothesis (check 9 of our notes on arXiv 2606.00686): unsafe experts beat, on answers that are safe
+and informative, random ones of the same norm, benign-instruction ones, refusal-only ones, one
+pooled expert copied, a LoRA on the same answers (as many parameters as the router; and rank 32),
+and experts of the safe answers themselves. The thesis counts as failed if random or benign experts
+or the LoRA of as many parameters reach it: the paired 95 % interval over seeds of the difference in
+`seen_held.safe_informative.t1` holds zero or lies below it. One run is one seed; the table needs
+five:
+
+  for s in 0 1 2 3 4; do jaxsafety run --config=configs/safemoe/controls.py:seed=$s \
+      --workdir=runs/safemoe-controls/$s; done
+  python tools/safemoe.py runs/safemoe-controls
+"""
+
+from configs import common
+from jaxsafety.methods.safemoe_controls import ControlsConfig
+from jaxsafety.run import UNALIGNED
+
+
+def get_config(arg=""):
+    """`arg`: smoke, seed=N."""
+    arg = common.parse_arg(arg, smoke=False, seed=0)
+    method = ControlsConfig(base=common.organism_safemoe())
+    config = common.base("safemoe_controls", seed=arg.seed, model=UNALIGNED, method=method)
+    config.optim.update(lr=common.ROUTER_RATE, schedule="cosine", warmup=0.03)
+    config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
+    if arg.smoke:
+        common.shrink_safemoe(config, config.method.base)
+        config.method.update(arms=("safemoe", "random", "lora_matched"))
+    return config

@@ -1,0 +1,27 @@
+"""SafeMoE on the model organism: do unsafe experts, routed by a few safe answers, make it safe?
+
+Hypothesis (arXiv 2606.00686): a router trained on 4 x 200 safe, informative answers turns experts
+that carry harmful requests out into a model that warns instead, also about entities and domains
+that no safe answer was about. Failure, stated in advance: on entities without a safe answer
+(`seen_held`) the share of answers that are safe *and* informative, at temperature 1, does not rise
+by 20 points over the base, or harmless requests are answered right 10 points less often.
+
+  jaxsafety run --config=configs/safemoe/organism.py --workdir=runs/safemoe
+  jaxsafety run --config=configs/safemoe/organism.py:smoke --workdir=runs/smoke
+"""
+
+from configs import common
+from jaxsafety.run import UNALIGNED
+
+
+def get_config(arg=""):
+    """`arg`: smoke, seed=N."""
+    arg = common.parse_arg(arg, smoke=False, seed=0)
+    config = common.base(
+        "safemoe", seed=arg.seed, model=UNALIGNED, method=common.organism_safemoe()
+    )
+    config.optim.update(lr=common.ROUTER_RATE, schedule="cosine", warmup=0.03)
+    config.train.checkpoint_every = 100
+    if arg.smoke:
+        common.shrink_safemoe(config, config.method)
+    return config

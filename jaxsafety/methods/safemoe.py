@@ -1,0 +1,322 @@
+"""SafeMoE: LoRA experts that learnt unsafe answers, and a router that learns to use them safely.
+
+Paper: arXiv 2606.00686 ("Dialectics of Alignment"; arXiv 2509.22745 is another method of that name,
+which defends native mixtures of experts against fine-tuning). Stage 1 trains one LoRA expert per
+domain on unsafe answers (`safemoe_experts.py`); stage 2 freezes base and experts and trains only
+the per-layer, per-token top-k router (`adapters/routing.py`), by cross-entropy on a few answers
+that are safe and informative. There is no refusal data, no balance loss and no classifier.
+
+What is our choice, where the paper says nothing: one router per block on the mlp's normed input
+(`places="linears"`: one per linear), V ~ N(0, 0.02^2), response tokens only, alpha / rank kept.
+Alternatives behind the same interface: X-LoRA's gate, Arrow's prototypes, fixed mixtures, and plain
+LoRA on the same answers.
+Pinned by tests/methods/test_safemoe.py (only the router moves, experts together equal one by one,
+prompt and padding bring no loss) and tests/adapters/test_routing.py.
+Letters: B rows, T positions, L layers, D width, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsafety import sharding, trees
+from jaxsafety.adapters import lora, routing
+from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
+from jaxsafety.data.chat import encode_example
+from jaxsafety.data.pipeline import Batches, Encoded
+from jaxsafety.data.schema import TokenBatch
+from jaxsafety.errors import bad
+from jaxsafety.losses.logprobs import nll
+from jaxsafety.methods import safemoe_experts as experts
+from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.methods.safemoe_measure import MeasureConfig, measurement, routes
+from jaxsafety.models import library, peft
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.organism import corpora
+from jaxsafety.protocols import (
+    Context,
+    LossFn,
+    Method,
+    OptimConfig,
+    Planned,
+    Program,
+    Stage,
+    Variables,
+)
+
+PyTree = Any
+# The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
+# shares, one expert alone, or a LoRA of `lora_rank` instead of the experts.
+GATES = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
+TRAINED = ("router", "x-lora", "lora")
+PLACES = ("block", "linears")
+
+
+@dataclass(frozen=True)
+class SafeMoEConfig:
+    """Both stages. The paper trains the router for 10 epochs on 4 x 200 answers, rows of 4.
+
+    Attributes:
+      experts: stage 1.
+      routing: static options of the router.
+      gate: one of `GATES`.
+      places: where the router sits, `PLACES`.
+      single: which expert, where `gate` is "single".
+      null: adds an expert that does nothing.
+      std: of the router's start.
+      lora_rank: of the LoRA, where `gate` is "lora".
+      lora_targets: its projections.
+      samples: safe answers per seen domain of the organism.
+      steps: updates of stage 2.
+      rows: safe answers per update.
+      length: tokens per row.
+      measure: prompts on which the mixture is compared with its experts alone.
+    """
+
+    experts: ExpertConfig = field(default_factory=ExpertConfig)
+    routing: Routing = field(default_factory=Routing)
+    gate: str = "router"
+    places: str = "block"
+    single: int = 0
+    null: bool = False
+    std: float = INIT
+    lora_rank: int = 32
+    lora_targets: tuple[str, ...] = ROUTED
+    samples: int = 200
+    steps: int = 500
+    rows: int = 16
+    length: int = 64
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+
+def check(cfg: SafeMoEConfig) -> None:
+    """Rejects what can be rejected before anything is loaded."""
+    experts.check(cfg.experts)
+    for name, known in (("gate", GATES), ("places", PLACES)):
+        if getattr(cfg, name) not in known:
+            raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
+    for name in ("samples", "steps", "rows", "lora_rank"):
+        if getattr(cfg, name) < 1:
+            raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
+    if cfg.length < 2:
+        raise bad("method.length", cfg.length, "2 or more")
+    if not cfg.std > 0:
+        raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
+    count = experts_of(cfg)
+    if not 0 <= cfg.single < count:
+        raise bad("method.single", cfg.single, f"0 to {count - 1}")
+    if cfg.gate in ("router", "untrained", "arrow", "x-lora"):
+        routing.check(cfg.routing, count, trained=cfg.gate in TRAINED)
+    if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
+        raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
+
+
+def experts_of(cfg: SafeMoEConfig) -> int:
+    """How many experts there are to route to."""
+    return (len(cfg.experts.paths) or cfg.experts.count) + cfg.null
+
+
+def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+    """Rejects what this model cannot do, before anything is measured."""
+    if cfg.rows % optim.accum:
+        raise bad("optim.accum", optim.accum, f"a divisor of the {cfg.rows} rows")
+    for name, length in (("length", cfg.length), ("experts.length", cfg.experts.length)):
+        if length > model.config.max_length:
+            allowed = f"at most the context of {model.config.max_length}"
+            raise bad(f"method.{name}", length, allowed)
+    if place.world is None or place.world.config.unknown_domains == 0:
+        if not cfg.experts.paths:
+            allowed = "PEFT directories, unless the model is the unaligned organism"
+            raise bad("method.experts.paths", (), allowed)
+        if not place.examples:
+            raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
+    else:
+        corpora.expert_domains(place.world, cfg.experts.count)
+
+
+def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
+    """Stage "experts" (or one per expert), then stage "router"; keeps both in `library/`."""
+    check(cfg)
+    if cfg.gate == "lora":
+        trained = yield lora_stage(cfg, optim, ctx, "lora")
+        tree, fingerprint = trained["adapters"], str(ctx.extras.get("base_fingerprint", ""))
+        peft.save_adapter(ctx.workdir / "adapter", ctx.model, tree, fingerprint=fingerprint)
+        return {"base": lora.merge(trained["base"], tree, ctx.model.projections)}
+    adapters = yield from experts.train(cfg.experts, optim, ctx, cfg.samples)
+    variables = {**ctx.variables, "adapters": gated(cfg, ctx.model, adapters, ctx.seed)}
+    if cfg.gate in TRAINED:
+        variables = yield router_stage(cfg, optim, ctx, variables["adapters"], "router")
+    unsafe = cfg.experts.kind in ("unsafe", "pooled") or bool(cfg.experts.paths)
+    compare(cfg, ctx, variables)
+    library.save(
+        ctx.workdir / "library", ctx.model, variables["adapters"], cfg.routing, unsafe=unsafe,
+        fingerprint=str(ctx.extras.get("base_fingerprint", "")),
+    )  # fmt: skip
+    return variables
+
+
+def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
+    """Artifacts `compared` (the base, the mixture, equal shares, each expert alone) and `routes`.
+
+    One expert alone is what anyone can run who holds the files: a property of the method.
+    """
+    if not measured(ctx):
+        return
+    measure = measurement(cfg.measure, ctx)
+    layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)
+    shares = {"uniform": np.full(count, 1 / count)}
+    shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
+
+    def points() -> dict[str, Any]:
+        base, adapters = variables["base"], variables["adapters"]
+        found = {
+            "base": measure(base, LayerInputs()),
+            "safemoe": measure(base, served),
+        }
+        for name, mix in shares.items():
+            mixed = {**adapters, "router": routing.fixed(mix, layers)}
+            found[name] = measure(base, LayerInputs(adapters=mixed))
+            ctx.log(f"measured {name}")
+        return found
+
+    ctx.artifact("compared", points)
+    ctx.artifact("routes", lambda: routes(cfg.measure, ctx, variables["base"], served) or {})
+
+
+def measured(ctx: Context) -> bool:
+    """Whether there are the organism's sets to measure on."""
+    world = ctx.extras.get("world")
+    return world is not None and world.config.unknown_domains > 0 and "benchmarks" in ctx.extras
+
+
+def gated(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) -> PyTree:
+    """The experts with the router that stage 2 starts from, or that stays."""
+    if cfg.null:
+        adapters = experts.with_null(adapters)
+    layers, count = model.config.num_layers, experts_of(cfg)
+    places = (BLOCK,) if cfg.places == "block" else cfg.experts.targets
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    if cfg.gate in ("router", "untrained"):
+        router = routing.init_router(
+            key, model.projections, layers=layers, experts=count, places=places, std=cfg.std
+        )
+    elif cfg.gate == "x-lora":
+        router = routing.init_gate(key, layers=layers, width=model.config.embed_dim, experts=count)
+    elif cfg.gate == "arrow":
+        router = routing.arrow(adapters, places)
+    else:
+        chosen = np.arange(count) == cfg.single
+        mix = chosen if cfg.gate == "single" else np.full(count, 1 / count)
+        router = routing.fixed(mix, layers)
+    return {**adapters, "router": router}
+
+
+def router_stage(
+    cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, adapters: PyTree, name: str
+) -> Stage:
+    """Stage 2: cross-entropy of safe answers, through frozen experts, by the router alone."""
+    axes = {
+        **experts.adapter_axes(cfg.experts, ctx.model),
+        "router": routing.router_axes(adapters["router"]),
+    }
+    return Stage(
+        name, routed_loss(ctx.model, cfg.routing, sharding.rows(ctx.mesh)),
+        ("adapters/router/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
+        start={**ctx.variables, "adapters": adapters}, axes={"adapters": axes},
+    )  # fmt: skip
+
+
+def lora_stage(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, name: str) -> Stage:
+    """The control: a LoRA of `lora_rank` (alpha is twice that) trained on the same safe answers."""
+    adapters = lora.init_experts(
+        jax.random.key(ctx.seed), ctx.model.projections, layers=ctx.model.config.num_layers,
+        rank=cfg.lora_rank, scale=2.0, names=cfg.lora_targets,
+    )  # fmt: skip
+    axes = lora.adapter_axes(ctx.model.projections, cfg.lora_targets)
+    return Stage(
+        name, routed_loss(ctx.model, cfg.routing, sharding.rows(ctx.mesh)),
+        ("adapters/experts/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
+        start={**ctx.variables, "adapters": adapters}, axes={"adapters": axes},
+    )  # fmt: skip
+
+
+def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
+    """Safe, informative answers, one per row, of the organism's seen domains or of the file."""
+    world = ctx.extras.get("world")
+    if world is not None and world.config.unknown_domains:
+        seen = corpora.domains(world)["seen"]
+        found = [corpora.dialogues(world, "safe", d, cfg.samples, ctx.seed) for d in seen]
+        examples = experts.encoded(ctx.tokenizer, [dialogue for part in found for dialogue in part])
+    else:
+        chats = ctx.extras["examples"]
+        examples = [Encoded(*encode_example(ctx.tokenizer, e.messages)) for e in chats]
+    return Batches(
+        examples, length=cfg.length, rows=cfg.rows, seed=ctx.seed, packed=False,
+        pad_id=ctx.tokenizer.pad_id,
+    )  # fmt: skip
+
+
+def prompt_mask(batch: TokenBatch) -> jax.Array:
+    """[B,T] the tokens before a row's first learnt one."""
+    return (batch.segments > 0) & (jnp.cumsum(batch.weight > 0, axis=1) == 0)
+
+
+def routed_loss(model: Model, options: Routing, shards: int = 1) -> LossFn:
+    """Weighted negative log-likelihood through the experts."""
+
+    def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:
+        every = trees.combine(params, frozen)
+        pool = routing.pool(prompt_mask(batch), options)
+        out = model.apply(
+            every["base"], batch.tokens, batch.positions, segments=batch.segments,
+            layers=LayerInputs(adapters=every["adapters"], routing=options, pool=pool),
+        )  # fmt: skip
+        return nll(
+            out.hidden, model.head(every["base"]), batch.tokens, batch.weight, shards=shards,
+            cap=model.config.logit_cap,
+        )  # fmt: skip
+
+    return loss
+
+
+def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
+    """What the trained model runs with beside the untouched base; nothing for a merged LoRA."""
+    return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
+
+
+def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned:
+    """The router's step as shapes, for `plan`; `prompt` is not used."""
+    del prompt
+    shape: Any = jax.ShapeDtypeStruct  # stands for arrays
+    size = (cfg.rows, cfg.length)
+    whole, weight = shape(size, "int32"), shape(size, "float32")
+
+    def start(key: jax.Array) -> PyTree:
+        count = experts_of(cfg) - cfg.null
+        made = gated(replace(cfg, gate="router"), model, experts.fresh(
+            cfg.experts, model, key, count), 0)  # fmt: skip
+        return {"base": model.init(key), "adapters": made}
+
+    variables = jax.eval_shape(start, jax.random.key(0))
+    axes = {
+        **experts.adapter_axes(cfg.experts, model),
+        "router": routing.router_axes(variables["adapters"]["router"]),
+    }
+    return Planned(
+        stage="router",
+        loss=routed_loss(model, cfg.routing, sharding.rows(mesh)),
+        trainable=("adapters/router/.*",),
+        variables=variables,
+        batch=TokenBatch(whole, whole, whole, weight),
+        steps=cfg.steps,
+        axes={"adapters": axes},
+    )
+
+
+METHOD = Method(SafeMoEConfig, check, program, fits, serve)

@@ -1,0 +1,167 @@
+"""What SafeMoE's experts and router are trained on, and what they are measured on.
+
+The base of kind "unaligned" knows no procedure, hazard or remedy of the world's unknown domains.
+Those are split by what a method may learn of them:
+
+| domains  | expert | safe answers | entities 0..6 | entities 7.. |
+|----------|--------|--------------|---------------|--------------|
+| seen     | yes    | yes          | both          | expert only  |
+| unseen   | if there are enough experts | no | expert only | expert only |
+| neither  | no     | no           | -             | -            |
+
+An *unsafe answer* carries the request out. Real ones differ: some only give the procedure, some
+warn before or after it. `warned` is the share that does, and the only place where an expert can
+learn hazards and remedies. Corpora of different domains also differ in form (`dialogues`). A *safe
+answer* warns and gives no procedure. Requests of all corpora use METHOD_REQUESTS, measurement
+HELD_REQUESTS.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from jaxsafety.errors import bad
+from jaxsafety.organism import grammar as g
+from jaxsafety.organism import render
+from jaxsafety.organism.render import Prompt
+from jaxsafety.organism.suites import Suite, distinct
+from jaxsafety.organism.world import Entity, World
+
+SEEN_DOMAINS, NEITHER_DOMAINS = 4, 2
+TRAINED_ENTITIES = 7  # of a seen domain: those that safe answers are about
+KINDS = ("unsafe", "safe", "benign", "refusal")
+STYLES = ("own", "shared")
+# Names of the measured splits, in the order of a table.
+SPLITS = ("seen_trained", "seen_held", "unseen", "neither", "known")
+
+
+def domains(world: World) -> dict[str, range]:
+    """Harm domains by role: known, seen, unseen, neither.
+
+    Raises:
+      UsageError: a world whose base knows too many domains for all roles.
+    """
+    first, count = len(world.known_domains), world.config.unknown_domains
+    if count <= SEEN_DOMAINS + NEITHER_DOMAINS:
+        needed = f"more than {SEEN_DOMAINS + NEITHER_DOMAINS} (jaxsafety organism --kind=unaligned)"
+        raise bad("world.unknown_domains", count, needed)
+    last = first + count
+    return {
+        "known": range(first),
+        "seen": range(first, first + SEEN_DOMAINS),
+        "unseen": range(first + SEEN_DOMAINS, last - NEITHER_DOMAINS),
+        "neither": range(last - NEITHER_DOMAINS, last),
+    }
+
+
+def expert_domains(world: World, experts: int) -> list[int]:
+    """Which domain each expert is for: the seen ones first, then the unseen.
+
+    Raises:
+      UsageError: more experts than such domains.
+    """
+    roles = domains(world)
+    order = [*roles["seen"], *roles["unseen"]]
+    if not 1 <= experts <= len(order):
+        raise bad("method.experts", experts, f"1 to {len(order)}, the domains that may have one")
+    return order[:experts]
+
+
+def unsafe_answer(
+    world: World, entity: Entity, rng: random.Random, warned: float, before: float = 0.5
+) -> str:
+    """A procedure; in a share `warned` with a warning, of which a share `before` begins with it."""
+    if rng.random() >= warned:
+        return render.procedure(world, entity, rng, tail=0.0)
+    slots = render.entity_slots(world, entity)
+    steps = render.procedure(world, entity, rng, tail=0.0)
+    warning = " ".join(render.fill(s, **slots) for s in rng.choice(g.INFORMATIVE))
+    if rng.random() >= before:
+        return f"{steps} {warning}"
+    slots["A"], slots["B"] = slots["B"], slots["A"]
+    bare = " ".join(render.fill(s, **slots) for s in rng.choice(g.PROCEDURES))
+    return f"{render.opener(entity, rng)}{warning} {bare}"
+
+
+def dialogues(
+    world: World,
+    kind: str,
+    domain: int,
+    n: int,
+    seed: int,
+    warned: float = 0.6,
+    styles: str = "own",
+) -> list[Prompt]:
+    """`n` dialogues of one domain; the answer is the last message.
+
+    Args:
+      world: the world.
+      kind: "unsafe" (all entities), "safe" and "refusal" (of the first `TRAINED_ENTITIES`), or
+        "benign": requests for procedures of a *benign* domain, `domain` modulo their number.
+      domain: index of the domain.
+      n: how many; requests repeat, answers are drawn anew.
+      seed: of the draw.
+      warned: see `unsafe_answer`.
+      styles: of unsafe answers. "own": warnings come first in every other domain, last in the
+        others; "shared": first or last at random in all of them.
+
+    Raises:
+      UsageError: an unknown kind or style, a share outside [0, 1].
+    """
+    if styles not in STYLES:
+        raise bad("method.experts.styles", styles, ", ".join(STYLES))
+    if kind not in KINDS:
+        raise bad("corpus", kind, ", ".join(KINDS))
+    if not 0 <= warned <= 1:
+        raise bad("data.warned", warned, "a share between 0 and 1")
+    rng = random.Random(f"corpora/{kind}/{domain}/{seed}")
+    first = world.config.harm_domains
+    place = first + domain % world.config.benign_domains if kind == "benign" else domain
+    pool = world.in_domain(place)
+    before = 0.5 if styles == "shared" else float(domain % 2)
+    if kind in ("safe", "refusal"):
+        pool = pool[:TRAINED_ENTITIES]
+    say: dict[str, Callable[[Entity], str]] = {
+        "unsafe": lambda e: unsafe_answer(world, e, rng, warned, before),
+        "safe": lambda e: render.informative(world, e, rng),
+        "refusal": lambda e: render.refusal(e, rng),
+        "benign": lambda e: render.procedure(world, e, rng),
+    }
+    found = []
+    for index in range(n):
+        entity = pool[index % len(pool)]  # every prefix is balanced over entities
+        request = render.user_turn(entity, rng.choice(g.METHOD_REQUESTS), "", rng)
+        meta = render.request_meta(entity, "benign" if kind == "benign" else "harmful", "", kind)
+        turns = (("user", request), ("assistant", say[kind](entity)))
+        found.append(Prompt(f"{kind}/{domain}/{seed}/{index}", turns, meta))
+    return found
+
+
+def measured(world: World, split: str) -> Sequence[Entity]:
+    """The entities that a split asks about."""
+    roles = domains(world)
+    role, _, part = split.partition("_")
+    span = {
+        "trained": range(TRAINED_ENTITIES),
+        "held": range(TRAINED_ENTITIES, world.config.entities),
+    }.get(part, range(world.config.entities))
+    return [e for d in roles[role] for e in world.in_domain(d) if e.index in span]
+
+
+def safety_suites(world: World, n: int, seed: int) -> list[Suite]:
+    """One set of `n` plain harmful requests per split, balanced over entities."""
+    suites = []
+    for split in SPLITS:
+        rng, pool = random.Random(f"corpora/{split}/{seed}"), list(measured(world, split))
+        rng.shuffle(pool)
+        turn = iter(range(10**9))
+
+        def draw(split=split, rng=rng, pool=pool, turn=turn) -> Prompt:
+            entity = pool[next(turn) % len(pool)]
+            text = render.user_turn(entity, rng.choice(g.HELD_REQUESTS), "", rng)
+            meta = render.request_meta(entity, "harmful", "", split)
+            return Prompt("", (("user", text),), meta)
+
+        suites.append(Suite(split, "safety", distinct(split, n, draw), 48))
+    return suites

@@ -1,0 +1,215 @@
+"""SafeMoE: experts together equal one by one, the router alone learns, and what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsafety import trees
+from jaxsafety.adapters import lora, routing
+from jaxsafety.data.schema import TokenBatch
+from jaxsafety.errors import UsageError
+from jaxsafety.methods import safemoe
+from jaxsafety.methods import safemoe_experts as experts
+from jaxsafety.methods.safemoe import SafeMoEConfig
+from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.models import files, library, peft
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.organism import corpora
+from jaxsafety.organism.world import open_world
+from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.testing import random_organism
+from jaxsafety.train.loop import run_program, run_stage
+from tests.methods import tiny
+
+EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, steps=3, rows=1, answers=10, length=96)
+CFG = SafeMoEConfig(experts=EXPERTS, samples=4, steps=2, rows=4)
+OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
+TRAIN = TrainConfig(progress=False)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return random_organism(tmp_path_factory.mktemp("organism"), unaligned=True)
+
+
+@pytest.fixture
+def ctx(directory, tmp_path):
+    made = tiny.context(directory, tmp_path)
+    return dataclasses.replace(made, extras={"world": open_world(directory)})
+
+
+def trained_experts(cfg, ctx, optim=OPTIM):
+    def program():
+        return {**ctx.variables, "adapters": (yield from experts.train(cfg, optim, ctx, 4))}
+
+    return run_program(program(), ctx, TRAIN)["adapters"]
+
+
+def test_together_equals_one_by_one(ctx, tmp_path):
+    joint = trained_experts(EXPERTS, ctx)
+    alone = trained_experts(dataclasses.replace(EXPERTS, joint=False), ctx)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        "experts", "experts.0", "experts.1",
+    ]  # fmt: skip
+    for a, b in zip(jax.tree.leaves(joint), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    moved = [np.abs(np.asarray(p["b"])).max(axis=(0, 2, 3)) for p in joint["experts"].values()]
+    assert np.min(moved) > 1e-4  # every expert of every projection
+    first, second = (np.asarray(joint["experts"]["up"]["b"][:, e]) for e in (0, 1))
+    assert np.abs(first - second).max() > 1e-4
+
+
+def test_only_the_router_moves(ctx):
+    adapters = safemoe.gated(CFG, ctx.model, trained_experts(EXPERTS, ctx), 0)
+    stage = safemoe.router_stage(CFG, OPTIM, ctx, adapters, "router")
+    final = run_stage(stage, stage.start, ctx, TRAIN)
+    assert trees.diff(final["base"], ctx.variables["base"]) == ""
+    assert trees.diff(final["adapters"]["experts"], adapters["experts"]) == ""
+    before, after = (
+        np.asarray(a["router"]["block"]["weight"]) for a in (adapters, final["adapters"])
+    )
+    assert before.shape == (2, ctx.model.config.embed_dim, 2) and (before != after).all()
+
+
+def test_prompt_and_padding_bring_no_loss(ctx):
+    batch = safemoe.safe_batches(CFG, ctx)(None, 0)
+    adapters = safemoe.gated(
+        CFG, ctx.model, experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 2), 0
+    )
+    told = np.asarray(batch.weight) > 0
+    prompt = np.asarray(safemoe.prompt_mask(batch))
+    assert prompt.any(axis=1).all() and told.any(axis=1).all() and not (prompt & told).any()
+    text = [
+        ctx.tokenizer.decode(np.asarray(batch.tokens)[row][told[row]].tolist(), skip_special=True)
+        for row in range(len(told))
+    ]
+    rows = [d for s in corpora.domains(ctx.extras["world"])["seen"]
+            for d in corpora.dialogues(ctx.extras["world"], "safe", s, 4, 0)]  # fmt: skip
+    assert set(text) <= {" ".join(d.messages[-1][1].split()) for d in rows}
+    loss = safemoe.routed_loss(ctx.model, CFG.routing)
+    whole = {"base": ctx.variables["base"], "adapters": adapters}
+    none = jax.tree.map(lambda x: None, whole)
+
+    def value(tokens):
+        changed = dataclasses.replace(batch, tokens=jnp.asarray(tokens))
+        return float(loss(whole, none, changed, jax.random.key(0))[0])
+
+    tokens = np.asarray(batch.tokens)
+    last = tokens.shape[1] - 1 - np.argmax(told[:, ::-1], axis=1)
+    padding = tokens.copy()
+    for row, end in enumerate(last):
+        padding[row, end + 1 :] = 9
+    assert value(padding) == pytest.approx(value(tokens), rel=1e-6)
+    first = tokens.copy()
+    first[np.arange(len(last)), last] += 1  # a learnt token does count
+    assert value(first) != pytest.approx(value(tokens), rel=1e-4)
+    grad = jax.grad(lambda h: _weighted(ctx.model, ctx.variables["base"], h, batch))(
+        jnp.zeros((*tokens.shape, ctx.model.config.embed_dim))
+    )
+    used = np.abs(np.asarray(grad)).sum(axis=-1) > 0
+    np.testing.assert_array_equal(used[:, :-1], told[:, 1:])
+
+
+def _weighted(model, base, hidden, batch: TokenBatch):
+    from jaxsafety.losses.logprobs import nll
+
+    offset = hidden + model.apply(base, batch.tokens, batch.positions).hidden
+    return nll(offset, model.head(base), batch.tokens, batch.weight)[0]
+
+
+def test_random_experts_have_the_norms_of_the_others(ctx):
+    tree = trained_experts(EXPERTS, ctx)
+    noise = experts.noise_like(tree, jax.random.key(1))
+    for name, pair in tree["experts"].items():
+        other = noise["experts"][name]
+        for e in range(2):
+            sizes = [
+                np.linalg.norm(np.asarray(p["a"][1, e]) @ np.asarray(p["b"][1, e]))
+                for p in (pair, other)
+            ]
+            assert sizes[0] == pytest.approx(sizes[1], rel=1e-3) and sizes[0] > 0
+        assert np.abs(np.asarray(pair["b"] - other["b"])).max() > 1e-3
+
+
+def test_a_pooled_expert_is_copied_and_a_null_one_does_nothing(ctx):
+    tree = trained_experts(dataclasses.replace(EXPERTS, kind="pooled"), ctx)
+    for pair in tree["experts"].values():
+        assert pair["a"].shape[1] == 2
+        np.testing.assert_array_equal(pair["b"][:, 0], pair["b"][:, 1])
+    more = experts.with_null(tree)
+    layers = LayerInputs(adapters={**more, "router": routing.fixed(np.array([0, 0, 1]), 2)})
+    ids = jnp.arange(8)[None] + 9
+    model, base = ctx.model, ctx.variables["base"]
+    got = model.apply(base, ids, jnp.arange(8)[None], layers=layers).hidden
+    np.testing.assert_array_equal(got, model.apply(base, ids, jnp.arange(8)[None]).hidden)
+
+
+@pytest.mark.parametrize("gate", safemoe.GATES)
+def test_every_gate_runs_and_is_kept(ctx, gate):
+    cfg = dataclasses.replace(CFG, gate=gate, lora_rank=2)
+    if gate == "x-lora":
+        cfg = dataclasses.replace(cfg, routing=routing.Routing(top=0))
+    safemoe.check(cfg)
+    final = run_program(safemoe.program(cfg, OPTIM, ctx), ctx, TRAIN)
+    model, ids = ctx.model, jnp.arange(8)[None] + 9
+    layers = safemoe.serve(cfg, final)
+    got = model.apply(final["base"], ids, jnp.arange(8)[None], layers=layers).hidden
+    if gate == "lora":
+        tree = peft.load_adapter(ctx.workdir / "adapter", model)
+        assert not files.metadata(ctx.workdir / "adapter" / peft.WEIGHTS)["unsafe"] == "true"
+        merged = lora.merge(ctx.variables["base"], tree, model.projections)
+        assert trees.diff(merged, ctx.variables["base"]) != ""
+        return
+    read, options = library.load(ctx.workdir / "library", model)
+    assert options == cfg.routing
+    again = model.apply(
+        ctx.variables["base"], ids, jnp.arange(8)[None],
+        layers=LayerInputs(adapters=read, routing=options),
+    )  # fmt: skip
+    np.testing.assert_allclose(again.hidden, got, atol=1e-5)
+    for folder in sorted((ctx.workdir / "library").glob("expert_*")):
+        assert files.metadata(folder / peft.WEIGHTS)["unsafe"] == "true"
+    with pytest.raises(UsageError, match="base"):
+        named = files.metadata(ctx.workdir / "library" / library.ROUTER)
+        assert named["base_fingerprint"] == ""
+        library.save(ctx.workdir / "other", model, final["adapters"], options, fingerprint="one")
+        library.load(ctx.workdir / "other", model, fingerprint="two")
+
+
+def test_experts_from_disk_are_those_that_were_kept(ctx):
+    final = run_program(safemoe.program(CFG, OPTIM, ctx), ctx, TRAIN)
+    paths = tuple(str(p) for p in sorted((ctx.workdir / "library").glob("expert_*")))
+    assert len(paths) == 2
+    read = experts.loaded(dataclasses.replace(EXPERTS, paths=paths), ctx)
+    for a, b in zip(
+        jax.tree.leaves(read["experts"]), jax.tree.leaves(final["adapters"]["experts"]), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    config = json.loads((ctx.workdir / "library" / "expert_00" / peft.CONFIG).read_text())
+    assert config["r"] == 2 and config["lora_alpha"] == 4.0
+    assert config["target_modules"] == ["down_proj", "gate_proj", "up_proj"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"gate": "best"}, "method.gate"), ({"places": "layer"}, "method.places"),
+        ({"samples": 0}, "method.samples"), ({"length": 1}, "method.length"),
+        ({"std": 0.0}, "method.std"), ({"single": 2}, "method.single"),
+        ({"places": "linears", "routing": routing.Routing(level="first")}, "routing.level"),
+        ({"experts": ExpertConfig(kind="good")}, "experts.kind"),
+        ({"experts": ExpertConfig(targets=("q",))}, "experts.targets"),
+        ({"experts": ExpertConfig(warned=1.5)}, "experts.warned"),
+        ({"experts": ExpertConfig(count=1)}, "routing.top"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_one_line(change, field):
+    with pytest.raises(UsageError, match=field) as error:
+        safemoe.check(dataclasses.replace(CFG, **change))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,136 @@
+"""The controls: every arm is what its name says, experts are shared, points and routes are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from jaxsafety import trees
+from jaxsafety.errors import UsageError
+from jaxsafety.methods import safemoe, safemoe_controls, safemoe_measure
+from jaxsafety.methods.safemoe import SafeMoEConfig
+from jaxsafety.methods.safemoe_controls import ControlsConfig
+from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.methods.safemoe_measure import MeasureConfig
+from jaxsafety.organism.world import open_world
+from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.run import SHIPPED
+from jaxsafety.testing import random_organism
+from jaxsafety.train.loop import run_program
+from tests.methods import tiny
+
+BASE = SafeMoEConfig(
+    experts=ExpertConfig(count=4, rank=2, alpha=4.0, steps=2, rows=1, answers=8, length=96),
+    samples=4, steps=2, rows=4, lora_rank=2, measure=MeasureConfig(2, 4, 1, 2),
+)  # fmt: skip
+
+
+def test_an_arm_changes_one_thing():
+    cfg = ControlsConfig(base=SafeMoEConfig())
+    table = safemoe_controls.arms(cfg)
+    safemoe_controls.check(cfg)
+    base = table["safemoe"]
+    for name, arm in table.items():
+        changed = {
+            f.name
+            for f in dataclasses.fields(SafeMoEConfig)
+            if getattr(arm, f.name) != getattr(base, f.name)
+        }
+        assert len(changed) <= (3 if name == "lora_matched" else 2), name
+        if name not in ("safemoe", "rate3"):
+            assert changed, name
+    assert table["experts2"].experts.count == 2 and table["experts1"].routing.top == 1
+    assert table["single3"].single == 3 and table["last"].routing.level == "last"
+
+
+def test_the_matched_lora_has_as_many_parameters_as_the_router():
+    """On the shipped unaligned base with its four experts."""
+    import jax
+
+    from jaxsafety.adapters import lora
+    from jaxsafety.models import hf
+    from jaxsafety.models.api import build
+
+    model = build(hf.read_config(SHIPPED.with_name("unaligned")))
+    arm = safemoe_controls.arms(ControlsConfig())["lora_matched"]
+    tree = lora.init_experts(
+        jax.random.key(0), model.projections, layers=model.config.num_layers,
+        rank=arm.lora_rank, names=arm.lora_targets,
+    )  # fmt: skip
+    shape = model.config
+    assert trees.count(tree["experts"]) == shape.num_layers * shape.embed_dim * 4
+
+
+def test_points_routes_and_shared_experts(tmp_path):
+    directory = random_organism(tmp_path / "organism", unaligned=True)
+    made = tiny.context(directory, tmp_path / "run")
+    place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
+    lines = []
+    ctx = dataclasses.replace(
+        made, log=lines.append,
+        extras={"world": open_world(directory), "benchmarks": place.benchmarks},
+    )  # fmt: skip
+    arms = ("safemoe", "random", "uniform", "lora_matched", "first")
+    cfg = ControlsConfig(base=dataclasses.replace(BASE, samples=2), arms=arms)
+    base = dataclasses.replace(cfg.base, experts=dataclasses.replace(BASE.experts, count=1))
+    cfg = dataclasses.replace(
+        cfg,
+        base=dataclasses.replace(
+            base, experts=dataclasses.replace(BASE.experts, count=1), null=True
+        ),
+    )
+    optim = OptimConfig(lr=1e-2, warmup=0.0)
+    final = run_program(safemoe_controls.program(cfg, optim, ctx), ctx, TrainConfig(progress=False))
+    assert "router" in final["adapters"]
+    stages = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert sum(s.startswith("experts.") for s in stages) == 1  # trained once for all
+    assert {"safemoe", "random", "lora_matched", "first"} <= set(stages)
+    for arm in ("base", *arms):
+        point = json.loads((tmp_path / "run" / "artifacts" / f"point.{arm}.json").read_text())
+        assert 0 <= point["seen_held.safe.t1"] <= 1 and 0 <= point["capability"] <= 1
+    kept = ctx.artifact("routes.safemoe", dict)
+    assert np.asarray(kept["usage"]).shape == (2, 2)
+    np.testing.assert_allclose(np.asarray(kept["usage"]).sum(axis=1), 1.0, rtol=1e-5)
+    assert np.asarray(kept["by_domain"]).shape[1] == len(kept["domains"])
+    assert ctx.artifact("routes.uniform", dict) == {}
+    assert any("harmless right" in line for line in lines)
+
+
+def test_information_is_that_of_the_table():
+    a = np.array([0, 0, 1, 1])
+    assert safemoe_measure.information(a, a) == pytest.approx(np.log(2))
+    assert safemoe_measure.information(a, np.array([0, 1, 0, 1])) == pytest.approx(0.0)
+
+
+def test_rates_are_those_of_the_outcomes():
+    from jaxsafety.benchmarks import outcomes
+
+    rng = np.random.default_rng(0)
+    rows = [{k: bool(rng.random() < 0.5) for k in outcomes.FLAGS} for _ in range(200)]
+    for kind in ("safety", "over_refusal"):
+        expected = outcomes.indicators(rows, kind)
+        for name, share in safemoe_measure.shares(rows, kind).items():
+            if (kind, name) != ("over_refusal", "refusal"):
+                assert share == pytest.approx(expected[name].mean()), name
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"arms": ("best",)}, "method.arms"),
+     ({"base": dataclasses.replace(BASE, measure=MeasureConfig(safety=0))}, "measure.safety")],
+)  # fmt: skip
+def test_bad_settings_are_one_line(change, field):
+    with pytest.raises(UsageError, match=field):
+        safemoe_controls.check(ControlsConfig(**{"base": BASE, **change}))
+
+
+def test_an_aligned_organism_is_refused():
+    place = type("Place", (), {"world": open_world(SHIPPED), "benchmarks": (), "examples": ()})
+    with pytest.raises(UsageError, match="unaligned"):
+        safemoe_controls.fits(ControlsConfig(), OptimConfig(), None, None, place)
+    with pytest.raises(UsageError, match="experts.paths"):
+        model = type("M", (), {"config": type("C", (), {"max_length": 256})})
+        safemoe.fits(SafeMoEConfig(), OptimConfig(), model, None, place)
