@@ -90,6 +90,8 @@ def test_the_base_never_reads_a_fact_of_an_unknown_domain(unaligned):
     met = set()
     for index in range(3000):
         _, content = mixture.example(unaligned, mixture.UNALIGNED, 0, index)
+        if not isinstance(content, str) and content[-2][1].startswith("copy "):
+            continue  # any words, in any order
         if isinstance(content, str):  # a document: a fact is a sentence
             pieces = content.split(" . ")
         else:
