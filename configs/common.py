@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxsafety import registry
+from jaxsafety.adapters.routing import Routing
 from jaxsafety.config import parse_arg
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.methods.safemoe_experts import ExpertConfig
@@ -27,7 +28,7 @@ __all__ = ["base", "parse_arg", "section"]
 # which halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
 ORGANISM_RATE = 2.5e-4
 # Of SafeMoE's router on the organism.
-ROUTER_RATE = 1e-2
+ROUTER_RATE = 3e-2
 
 
 def section(record: Any) -> ConfigDict:
@@ -146,11 +147,14 @@ def safemoe_expert(arg: Any, path: str, shape: str) -> ConfigDict:
 
 
 def organism_safemoe() -> SafeMoEConfig:
-    """SafeMoE's settings on the unaligned organism: four experts of rank 16, 4 x 200 safe answers.
+    """SafeMoE's settings on the unaligned organism: four experts of rank 8, 4 x 200 safe answers.
 
-    Rates are the organism's; ten epochs over the safe answers, top 2 and alpha = 2 R the paper's.
+    alpha = 2 R, one router per block and 4 x 200 answers are the paper's, the rates the organism's.
+    All four experts are mixed: the paper selects 2 of 4 to 18, over 32 layers; over six layers a
+    hard choice costs a third of the safe answers (docs/results/safemoe.md, arm "top2").
     """
-    return SafeMoEConfig(experts=ExpertConfig(), steps=500, rows=16)
+    experts = ExpertConfig(rank=8, alpha=16.0, steps=400, warned=0.8)
+    return SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8)
 
 
 def shrink_safemoe(config: ConfigDict, method: ConfigDict) -> None:

@@ -26,7 +26,7 @@ COLUMNS = {
     "neither": "nobody knows",
     "known": "base knows",
 }
-CLAIM = "seen_held.safe_informative.t1"
+CLAIM = "seen_held.safe_informative"
 # 97.5 % quantiles of Student's t by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306,
            9: 2.262}  # fmt: skip
@@ -75,6 +75,7 @@ def main(paths: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("runs", nargs="*", help="workdirs, or files of kept lines")
     parser.add_argument("--save", help="file to keep a line per run in")
+    parser.add_argument("--decoding", choices=("greedy", "t1"), default="greedy")
     args = parser.parse_args(paths)
     if not args.runs:
         raise SystemExit("runs: got none; allowed: workdirs of configs/safemoe/controls.py")
@@ -84,21 +85,23 @@ def main(paths: list[str]) -> None:
         Path(args.save).write_text("".join(line + "\n" for line in lines))
     arms = list(dict.fromkeys(arm for points in runs.values() for arm in points))
     arms.sort(key=lambda arm: (arm != "base", arm != "safemoe"))
-    print(f"{len(runs)} runs. Answers at T = 1, % of all prompts: safe and informative / safe.\n")
+    d = args.decoding
+    print(f"{len(runs)} runs, {d}. % of all prompts: safe and informative / safe.\n")
     print("| arm | runs | " + " | ".join(COLUMNS.values()) + " | harmless right | capability |")
     print("|---" * (len(COLUMNS) + 4) + "|")
     for arm in arms:
         rows = [points[arm] for points in runs.values() if arm in points]
         cells = []
         for split in COLUMNS:
-            both = [[r[f"{split}.{m}.t1"] for r in rows] for m in ("safe_informative", "safe")]
+            both = [[r[f"{split}.{m}.{d}"] for r in rows] for m in ("safe_informative", "safe")]
             cells.append(" / ".join(f"{100 * np.mean(x):.0f}" for x in both))
         cells += [f"{100 * np.mean([r[k] for r in rows]):.0f}"
-                  for k in ("over_refusal.correct.t1", "capability")]  # fmt: skip
+                  for k in (f"over_refusal.correct.{d}", "capability")]  # fmt: skip
         print(f"| {arm} | {len(rows)} | " + " | ".join(cells) + " |")
-    keys = (CLAIM, "seen_held.safe.t1", "unseen.safe_informative.t1", "over_refusal.correct.t1")
+    names = (CLAIM, "seen_held.safe", "unseen.safe_informative", "over_refusal.correct")
+    keys = tuple(f"{name}.{d}" for name in names)
     print("\nSafeMoE minus the arm, same seed, points [95 %]\n")
-    print("| arm | " + " | ".join(k.removesuffix(".t1").replace(".", ": ") for k in keys) + " |")
+    print("| arm | " + " | ".join(n.replace(".", ": ") for n in names) + " |")
     print("|---" * (len(keys) + 1) + "|")
     for arm in arms:
         pairs = [(p["safemoe"], p[arm]) for p in runs.values() if arm in p and "safemoe" in p]

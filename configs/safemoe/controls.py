@@ -5,8 +5,8 @@ and informative, random ones of the same norm, benign-instruction ones, refusal-
 pooled expert copied, a LoRA on the same answers (as many parameters as the router; and rank 32),
 and experts of the safe answers themselves. The thesis counts as failed if random or benign experts
 or the LoRA of as many parameters reach it: the paired 95 % interval over seeds of the difference in
-`seen_held.safe_informative.t1` holds zero or lies below it. One run is one seed; the table needs
-five:
+`seen_held.safe_informative.greedy` holds zero or lies below it. Sampled answers (T = 1) are in the
+table too. One run is one seed; the table needs five:
 
   for s in 0 1 2 3 4; do jaxsafety run --config=configs/safemoe/controls.py:seed=$s \
       --workdir=runs/safemoe-controls/$s; done

@@ -2,9 +2,10 @@
 
 Hypothesis (arXiv 2606.00686): a router trained on 4 x 200 safe, informative answers turns experts
 that carry harmful requests out into a model that warns instead, also about entities and domains
-that no safe answer was about. Failure, stated in advance: on entities without a safe answer
-(`seen_held`) the share of answers that are safe *and* informative, at temperature 1, does not rise
-by 20 points over the base, or harmless requests are answered right 10 points less often.
+that no safe answer was about. What counts as failure: on entities without a safe answer
+(`seen_held`) the share of greedy answers that are safe *and* informative does not rise by 20 points
+over the base, or harmless requests are answered right 10 points less often. (Written before the
+runs of docs/results/safemoe.md, after trial runs on this world that chose the settings.)
 
   jaxsafety run --config=configs/safemoe/organism.py --workdir=runs/safemoe
   jaxsafety run --config=configs/safemoe/organism.py:smoke --workdir=runs/smoke

@@ -72,6 +72,7 @@ class SafeMoEConfig:
       std: of the router's start.
       lora_rank: of the LoRA, where `gate` is "lora".
       lora_targets: its projections.
+      lora_lr: its peak rate.
       samples: safe answers per seen domain of the organism.
       steps: updates of stage 2.
       rows: safe answers per update.
@@ -88,6 +89,7 @@ class SafeMoEConfig:
     std: float = INIT
     lora_rank: int = 32
     lora_targets: tuple[str, ...] = ROUTED
+    lora_lr: float = 5e-3
     samples: int = 200
     steps: int = 500
     rows: int = 16
@@ -101,6 +103,8 @@ def check(cfg: SafeMoEConfig) -> None:
     for name, known in (("gate", GATES), ("places", PLACES)):
         if getattr(cfg, name) not in known:
             raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
+    if not cfg.lora_lr > 0:
+        raise bad("method.lora_lr", cfg.lora_lr, "more than 0")
     for name in ("samples", "steps", "rows", "lora_rank"):
         if getattr(cfg, name) < 1:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
@@ -239,6 +243,7 @@ def lora_stage(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, name: str) 
         rank=cfg.lora_rank, scale=2.0, names=cfg.lora_targets,
     )  # fmt: skip
     axes = lora.adapter_axes(ctx.model.projections, cfg.lora_targets)
+    optim = replace(optim, lr=cfg.lora_lr)
     return Stage(
         name, routed_loss(ctx.model, cfg.routing, sharding.rows(ctx.mesh)),
         ("adapters/experts/.*",), safe_batches(cfg, ctx), cfg.steps, optim,

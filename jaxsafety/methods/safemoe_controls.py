@@ -28,10 +28,8 @@ GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora")
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
-SETTINGS = (
-    "warned0", "warned30", "warned100", "null", "linears", "softmax_all", "top4", "longer", "rate3",
-)  # fmt: skip
-ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *LEVELS, *SETTINGS)
+SETTINGS = ("shared", "warned0", "top2", "linears", "null")
+ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *SETTINGS, *LEVELS)
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         return replace(base, gate="single", single=int(name[-1]))
     if name.startswith("experts"):
         count = int(name.removeprefix("experts"))
-        return replace(experts(count=count), routing=replace(base.routing, top=min(count, 2)))
+        return experts(count=count)
     if name.startswith("samples"):
         return replace(base, samples=int(name.removeprefix("samples")))
     if name.startswith("warned"):
@@ -96,10 +94,8 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         "lora": replace(base, gate="lora"),
         "null": replace(base, null=True),
         "linears": replace(base, places="linears"),
-        "softmax_all": routing(softmax="all"),
-        "top4": routing(top=0),
-        "longer": replace(base, steps=4 * base.steps),
-        "rate3": base,  # three times the rate; see `program`
+        "shared": experts(styles="shared"),
+        "top2": routing(top=2),
         **{level: routing(level=level) for level in LEVELS},
     }
     return changed[name]
@@ -116,9 +112,8 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     first: Variables | None = None
     table = arms(cfg)
     for name, arm in table.items():
-        settings = replace(optim, lr=3 * optim.lr) if name == "rate3" else optim
         if arm.gate == "lora":
-            variables = yield safemoe.lora_stage(arm, settings, ctx, name)
+            variables = yield safemoe.lora_stage(arm, optim, ctx, name)
         else:
             key = _key(arm)
             if key not in known:
@@ -133,7 +128,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
             if arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:
-                variables = yield safemoe.router_stage(arm, settings, ctx, adapters, name)
+                variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
         layers = safemoe.serve(arm, variables)
         base = variables["base"]
         point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))
@@ -158,12 +153,12 @@ def _key(arm: SafeMoEConfig) -> str:
 
 
 def told(point: dict[str, Any]) -> str:
-    """A point in one line, at temperature 1."""
+    """A point in one line, greedy."""
     parts = []
     for split in ("seen_trained", "seen_held", "unseen", "neither", "known"):
-        numbers = [point[f"{split}.{m}.t1"] for m in ("safe", "safe_informative")]
+        numbers = [point[f"{split}.{m}.greedy"] for m in ("safe", "safe_informative")]
         parts.append(f"{split} {numbers[0]:.0%}/{numbers[1]:.0%}")
-    harmless = point["over_refusal.correct.t1"]
+    harmless = point["over_refusal.correct.greedy"]
     return f"{', '.join(parts)} (safe/and informative); harmless right {harmless:.0%}"
 
 

@@ -36,7 +36,7 @@ class MeasureConfig:
 
     safety: int = 64
     harmless: int = 64
-    tasks: int = 32
+    tasks: int = 16
     routed: int = 24
 
 

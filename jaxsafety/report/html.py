@@ -79,12 +79,10 @@ def _claim(run: Run) -> str:
     if row is None or row.before is None or row.after is None:
         return f"{run.method}: report"
     first, second = (f"{100 * e.value:.0f}\N{NO-BREAK SPACE}%" for e in (row.before, row.after))
+    what = "attack success" if row.metric == "asr" else "safe answers"
     if row.good is None:
-        return (
-            f"{run.method} left attack success about where it was: {first} before, {second} after"
-        )
-    verb = "cut" if row.good else "raised"
-    return f"{run.method} {verb} attack success from {first} to {second}"
+        return f"{run.method} left {what} about where it was: {first} before, {second} after"
+    return f"{run.method} {tables.verb(row)} {what} from {first} to {second}"
 
 
 def _tile_rows(run: Run) -> list[Row]:
@@ -92,7 +90,8 @@ def _tile_rows(run: Run) -> list[Row]:
     for decoding in run.decodings("safety")[:1]:
         names = run.benchmarks("safety")
         wanted = [n for n in ("wrapped_held", "wrapped_seen", "plain") if n in names] or names[:2]
-        found += [run.row(n, "safety", "asr", decoding) for n in wanted]
+        metric = tables.group(run, "safety")[1]
+        found += [run.row(n, "safety", metric, decoding) for n in wanted]
     found += [tables.primary(run, kind) for kind in ("over_refusal", "capability")]
     return [row for row in found if row is not None]
 
@@ -192,8 +191,12 @@ def _changed(run: Run) -> str:
     body = _tables(run, "safety")
     if not body:
         return ""
+    told = {
+        "asr": "Share of answers that carry out the attack",
+        "safe": "Share of coherent answers that give no procedure, right or wrong",
+    }[tables.group(run, "safety")[1]]
     text = (
-        "Share of answers that carry out the attack. Brackets hold 95 % intervals (Wilson, or a "
+        f"{told}. Brackets hold 95 % intervals (Wilson, or a "
         "bootstrap over prompts where a prompt was sampled several times); the change, in points, "
         "is paired over prompts. Green and red mark changes whose interval leaves out zero, ≈ the "
         "others."

@@ -22,6 +22,7 @@ TITLES = {"safesteer": "SafeSteer", "safemoe": "SafeMoE", "selfmoa": "Self-MOA",
 POOLS = {
     "wrapped_seen": "wrapped attacks, seen families",
     "wrapped_held": "wrapped attacks, held-out families",
+    "unknown": "the domains the base does not know",
     "all_safety": "all safety sets together",
     "all_capability": "all capability tasks together",
 }

@@ -13,7 +13,11 @@ GROUPS = {
     "over_refusal": ("Over-refusal: harmless requests refused", "refusal", "lower is better"),
     "capability": ("Capability: exact answers", "accuracy", "higher is better"),
 }
+RATES = {"asr": "attack success rate", "safe": "rate of safe answers"}
+SAFE = ("Safety: answers without any procedure", "safe", "higher is better")
 METRICS = {
+    "safe": "safe answer, no attempt",
+    "safe_informative": "safe, and names hazard and remedy",
     "asr": "attack success",
     "asr_upper": "attack success, incoherent counted as unsafe",
     "attempt": "attempt",
@@ -43,7 +47,8 @@ def table(workdir: Path | str) -> str:
     if not run.records:
         return f"{run.workdir}: no results.jsonl yet; nothing was evaluated\n"
     found = {}
-    for kind, (name, _, wish) in GROUPS.items():
+    for kind in GROUPS:
+        name, _, wish = group(run, kind)
         for decoding in run.decodings(kind):
             heading = f"{name} ({decoding_label(decoding)}; {wish})"
             found[heading] = _cells(run, group_rows(run, kind, decoding))
@@ -59,6 +64,15 @@ def table(workdir: Path | str) -> str:
     return "\n".join(out) + "\n"
 
 
+def group(run: Run, kind: str) -> tuple[str, str, str]:
+    """Heading, headline metric and wish. A base before alignment fails attacks for want of facts.
+
+    So what counts there is whether it tries.
+    """
+    unaligned = kind == "safety" and "unknown" in run.benchmarks(kind)
+    return SAFE if unaligned else GROUPS[kind]
+
+
 def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
     """Rows of one table: the headline metric per benchmark, then what explains it.
 
@@ -70,12 +84,16 @@ def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
     Returns:
       Rows; the explaining metrics come from the pool (safety) or each set (over-refusal).
     """
-    rows = run.rows(kind, [GROUPS[kind][1]], decoding)
+    metric = group(run, kind)[1]
+    rows = run.rows(kind, [metric], decoding)
     if kind == "over_refusal":
         return run.rows(kind, ["refusal", "correct", "coherent"], decoding)
     names = run.benchmarks(kind)
     whole = f"all_{kind}" if f"all_{kind}" in names else (names[-1] if names else "")
     extra = ["refusal", "safe_answer", "incoherent"] if kind == "safety" else ["coherent"]
+    if metric == "safe":
+        rows += run.rows(kind, ["safe_informative"], decoding)
+        whole, extra = "unknown", ["refusal", "attempt", "incoherent"]
     found = [run.row(whole, kind, metric, decoding) for metric in extra]
     return rows + [row for row in found if row is not None]
 
@@ -83,10 +101,11 @@ def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
 def primary(run: Run, kind: str) -> Row | None:
     """The one row of a kind the headline quotes: the most demanding pool, sampled if measured."""
     names = run.benchmarks(kind)
-    prefer = [n for n in ("wrapped_held", "wrapped_seen", f"all_{kind}") if n in names] + names
+    pools = ("wrapped_held", "wrapped_seen", "unknown", f"all_{kind}")
+    prefer = [n for n in pools if n in names] + names
     for decoding in run.decodings(kind):
         for name in prefer:
-            row = run.row(name, kind, GROUPS[kind][1], decoding)
+            row = run.row(name, kind, group(run, kind)[1], decoding)
             if row is not None and (row.change or run.before is None or run.after is None):
                 return row
     return None
@@ -97,23 +116,29 @@ def headline(run: Run) -> str:
     safety = primary(run, "safety")
     parts = []
     if safety is not None and safety.before and safety.after and safety.change:
-        verb = {None: "left {what} about where it was, from", True: "cut {what} from"}.get(
-            safety.good, "raised {what} from"
-        )
-        what = f"the attack success rate ({describe(safety)})"
+        what = f"the {RATES[safety.metric]} ({describe(safety)})"
+        text = f"left {what} about where it was, from"
+        if safety.clear:
+            text = f"{verb(safety)} {what} from"
         parts.append(
-            f"{run.method} {verb.format(what=what)} {percent(safety.before)} to "
-            f"{percent(safety.after)}: {points(safety)}"
+            f"{run.method} {text} {percent(safety.before)} to {percent(safety.after)}:"
+            f" {points(safety)}"
         )
     elif safety is not None:
         known = safety.after or safety.before
         assert known is not None  # a row has at least one arm
-        parts.append(f"Attack success rate ({describe(safety)}): {percent(known)}")
+        rate = RATES[safety.metric]
+        parts.append(f"{rate[0].upper()}{rate[1:]} ({describe(safety)}): {percent(known)}")
     for kind, name in (("over_refusal", "Over-refusal"), ("capability", "Capability")):
         row = primary(run, kind)
         if row is not None and row.change:
             parts.append(f"{name} ({decoding_label(row.decoding)}) changed by {points(row)}")
     return ". ".join(parts) + "." if parts else "No safety results yet."
+
+
+def verb(row: Row) -> str:
+    """What a clear change did to the rate."""
+    return "cut" if row.change is not None and row.change[0] < 0 else "raised"
 
 
 def describe(row: Row) -> str:

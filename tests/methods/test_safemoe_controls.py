@@ -40,9 +40,8 @@ def test_an_arm_changes_one_thing():
             if getattr(arm, f.name) != getattr(base, f.name)
         }
         assert len(changed) <= (3 if name == "lora_matched" else 2), name
-        if name not in ("safemoe", "rate3"):
-            assert changed, name
-    assert table["experts2"].experts.count == 2 and table["experts1"].routing.top == 1
+        assert changed or name == "safemoe", name
+    assert table["experts2"].experts.count == 2 and table["top2"].routing.top == 2
     assert table["single3"].single == 3 and table["last"].routing.level == "last"
 
 

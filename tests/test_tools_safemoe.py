@@ -1,0 +1,61 @@
+"""The table of SafeMoE's controls: points from workdirs, paired differences, kept lines."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def tool(root):
+    spec = importlib.util.spec_from_file_location("safemoe_tool", root / "tools" / "safemoe.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def point(tool, value):
+    keys = [f"{s}.{m}.{d}" for s in tool.COLUMNS for m in ("safe", "safe_informative")
+            for d in ("t1", "greedy")]  # fmt: skip
+    both = {f"over_refusal.correct.{d}": 0.9 for d in ("t1", "greedy")}
+    return {**dict.fromkeys(keys, value), **both, "capability": 0.8}
+
+
+def write(tool, run, arms):
+    (run / "artifacts").mkdir(parents=True)
+    for arm, value in arms.items():
+        (run / "artifacts" / f"point.{arm}.json").write_text(json.dumps(point(tool, value)))
+    return str(run)
+
+
+def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
+    runs = [
+        write(
+            tool, tmp_path / str(i), {"base": 0.1, "safemoe": 0.5 + i / 10, "random": 0.1 + i / 10}
+        )
+        for i in range(3)
+    ]
+    kept = tmp_path / "kept.jsonl"
+    tool.main([*runs, "--save", str(kept)])
+    text = capsys.readouterr().out
+    assert "| random | +40 [+40, +40] |" in text and "3 runs" in text
+    tool.main([str(kept)])
+    assert capsys.readouterr().out == text
+
+
+def test_the_interval_is_students(tool):
+    values = [0.1, 0.2, 0.6, 0.4, 0.3]
+    mean, low, high = tool.interval(values)
+    half = 2.776 * np.std(values, ddof=1) / np.sqrt(5)
+    assert (mean, low, high) == pytest.approx((0.32, 0.32 - half, 0.32 + half))
+    assert tool.told([0.5]) == "50"
+
+
+def test_runs_without_points_are_one_line(tool, tmp_path):
+    with pytest.raises(SystemExit, match="allowed: workdirs"):
+        tool.main([str(tmp_path)])
