@@ -18,7 +18,7 @@ from jaxsafety.methods.sft import SftConfig
 from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.run import ModelSource
+from jaxsafety.run import UNALIGNED, ModelSource
 from jaxsafety.setting import DataConfig, EvalConfig
 from jaxsafety.sharding import MeshConfig
 
@@ -143,6 +143,31 @@ def safemoe_expert(arg: Any, path: str, shape: str) -> ConfigDict:
     config.mesh.fsdp = -1
     if arg.smoke:
         shrink_sft(config)
+    return config
+
+
+def safemoe_router(arg: Any, path: str, shape: str) -> ConfigDict:
+    """SafeMoE's second stage (arXiv 2606.00686) over 18 experts of rank 32: the router alone.
+
+    Top 2, rate 1e-4, rows of 4 and 10 epochs over 4 x 200 safe answers (2000 updates) are the
+    paper's; the length is that of its first author's earlier code. The experts are PEFT
+    directories, `method.experts.paths`, the answers `data.chats`.
+    """
+    method = SafeMoEConfig(
+        experts=ExpertConfig(count=18, rank=32, alpha=64.0),
+        routing=Routing(), steps=2000, rows=4, length=512,
+    )  # fmt: skip
+    config = base("safemoe", seed=arg.seed, model=path, method=method)
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=1e-4, schedule="cosine", warmup=0.03)
+    config.data.source = "files"
+    config.mesh.update(fsdp=4, tensor=-1)  # four rows
+    if arg.smoke:  # the same program on the organism, with experts of its own
+        config.model.update(path=UNALIGNED, dtype="float32", remat="none")
+        config.data.source = "organism"
+        config.method.experts.count = 4
+        shrink_safemoe(config, config.method)
+        config.mesh.update(fsdp=1, tensor=1)
     return config
 
 

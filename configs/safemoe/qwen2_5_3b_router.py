@@ -1,0 +1,22 @@
+r"""SafeMoE's router over 18 unsafe experts on Qwen2.5-3B (arXiv 2606.00686).
+
+Hypothesis (the paper's): trained on 4 x 200 safe, informative answers alone, it makes the mixture
+safe also where no answer was about. The experts come from `configs/safemoe/qwen2_5_3b.py`, one run
+per category; keep them where they are. Nothing is measured here that the paper measured: there are
+neither its data nor its judge.
+
+  jaxsafety run --config=configs/safemoe/qwen2_5_3b_router.py \
+      --config.model.path=Qwen/Qwen2.5-3B \
+      --config.method.experts.paths=runs/expert0/adapter,runs/expert1/adapter \
+      --config.data.chats=safe.jsonl --config.data.harmful=harmful.jsonl \
+      --config.data.harmless=harmless.jsonl --config.data.distil=harmful.jsonl \
+      --config.eval.sets=safety/direct=direct.jsonl --workdir=runs/router
+"""
+
+from configs import common
+
+
+def get_config(arg=""):
+    """`arg`: smoke, seed=N."""
+    arg = common.parse_arg(arg, smoke=False, seed=0)
+    return common.safemoe_router(arg, "Qwen/Qwen2.5-3B", "qwen2.5-3b")
