@@ -140,8 +140,17 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
             raise bad("method.experts.paths", (), allowed)
         if not place.examples:
             raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
-    else:
-        corpora.expert_domains(place.world, cfg.experts.count)
+        return
+    corpora.expert_domains(place.world, cfg.experts.count)
+    for name, kinds in (
+        ("safety", "safety"),
+        ("harmless", "over_refusal"),
+        ("tasks", "capability"),
+    ):
+        least = min(len(b.items) for b in place.benchmarks if b.kind == kinds)
+        if getattr(cfg.measure, name) > least:
+            given = getattr(cfg.measure, name)
+            raise bad(f"method.measure.{name}", given, f"at most eval.{kinds}={least}")
 
 
 def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
