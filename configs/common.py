@@ -134,7 +134,7 @@ def safemoe_expert(arg: Any, path: str, shape: str) -> ConfigDict:
     """
     method = SftConfig(
         steps=5 * 10_000 // 16, rows=16, length=1024, packed=False,
-        rank=32, alpha=64.0, targets=("gate", "up", "down"),
+        rank=32, alpha=64.0, targets=("gate", "up", "down"), unsafe=True,
     )  # fmt: skip
     config = base("sft", seed=arg.seed, model=path, method=method)
     config.model.update(shape=shape, dtype="bfloat16", remat="full")

@@ -25,7 +25,7 @@ METHODS = {
 # (cfg, model, mesh, prompt length) -> Planned
 PLANS = {
     "safesteer": "jaxsafety.methods.safesteer_plan:planned",
-    "safemoe": "jaxsafety.methods.safemoe:planned",
+    "safemoe": "jaxsafety.methods.safemoe_plan:planned",
     "sft": "jaxsafety.methods.sft:planned",
 }
 

@@ -110,6 +110,8 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     method_config = configs.typed(method.config, cfg.method, "method")
     method.check(method_config)
     make_optimizer(optim, 1)
+    if optim.clip_by != "global":
+        raise bad("optim.clip_by", optim.clip_by, "global: stages that train experts set their own")
     if optim.accum < 1:
         raise bad("optim.accum", optim.accum, "1 or more")
     mesh = make_mesh(mesh_config)
@@ -255,7 +257,8 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     experts = workdir / "library"
     student = path if (experts / library.ROUTER).is_file() else workdir / "student"
     if not (student / "config.json").is_file():
-        raise bad("workdir", str(workdir), "a finished run, with its student/ or library/")
+        allowed = "a finished run, with its student/ or library/ (an unsafe adapter has neither)"
+        raise bad("workdir", str(workdir), allowed)
     for arm, where in (("base", path), ("student", student)):
         mixed = experts if arm == "student" and student == path else None
         _measure(where, workdir, arm, place, measure, True, source.dtype, mixed)

@@ -90,8 +90,18 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     prompts = [Path(name) for name in lists if name]
     folders = [f for name in prompts if name.is_dir() for f in sorted(name.iterdir())]
     files = [f for f in (*prompts, *folders) if f.is_file()]
+    paths = _experts(settings.get("method", {}))
+    files += [f for name in paths for f in sorted(Path(name).glob("adapter_*")) if f.is_file()]
     settings["prompt_files"] = [_digest(f) for f in files]
     return configs.fingerprint(settings)
+
+
+def _experts(method: Any) -> list[str]:
+    """Adapter directories that a method's section names, at any depth."""
+    if not isinstance(method, dict):
+        return []
+    own = [str(p) for p in method.get("paths", ())]
+    return own + [p for value in method.values() for p in _experts(value)]
 
 
 def model_fingerprint(model_dir: Path) -> str:

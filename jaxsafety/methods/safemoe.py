@@ -30,12 +30,18 @@ from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
 from jaxsafety.data.chat import encode_example
 from jaxsafety.data.pipeline import Batches, Encoded
-from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.schema import Message, TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe_experts import ExpertConfig
-from jaxsafety.methods.safemoe_measure import MeasureConfig, measurement, routes
+from jaxsafety.methods.safemoe_measure import (
+    MeasureConfig,
+    measured,
+    measurement,
+    polled,
+    routes,
+)
 from jaxsafety.models import library, peft
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism import corpora
@@ -44,7 +50,6 @@ from jaxsafety.protocols import (
     LossFn,
     Method,
     OptimConfig,
-    Planned,
     Program,
     Stage,
     Variables,
@@ -112,6 +117,11 @@ def check(cfg: SafeMoEConfig) -> None:
         raise bad("method.length", cfg.length, "2 or more")
     if not cfg.std > 0:
         raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
+    for name in ("safety", "harmless", "tasks", "routed"):
+        if getattr(cfg.measure, name) < 1:
+            raise bad(f"method.measure.{name}", getattr(cfg.measure, name), "1 or more")
+    if cfg.gate == "arrow" and cfg.places == "block" and set(cfg.experts.targets) == {"down"}:
+        raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
     count = experts_of(cfg)
     if not 0 <= cfg.single < count:
         raise bad("method.single", cfg.single, f"0 to {count - 1}")
@@ -128,19 +138,30 @@ def experts_of(cfg: SafeMoEConfig) -> int:
 
 def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
     """Rejects what this model cannot do, before anything is measured."""
-    if cfg.rows % optim.accum:
-        raise bad("optim.accum", optim.accum, f"a divisor of the {cfg.rows} rows")
+    for name, rows in (("rows", cfg.rows), ("experts.rows", cfg.experts.rows)):
+        if rows % optim.accum and not (name == "experts.rows" and cfg.experts.paths):
+            raise bad("optim.accum", optim.accum, f"a divisor of method.{name}={rows}")
+    known = sorted(model.projections)
+    if not cfg.lora_targets or not set(cfg.lora_targets) <= set(known):
+        raise bad("method.lora_targets", cfg.lora_targets, f"some of {', '.join(known)}")
     for name, length in (("length", cfg.length), ("experts.length", cfg.experts.length)):
         if length > model.config.max_length:
             allowed = f"at most the context of {model.config.max_length}"
             raise bad(f"method.{name}", length, allowed)
+    if cfg.experts.paths:
+        jax.tree.map(np.shape, experts.loaded(cfg.experts, model))  # raises on what does not fit
     if place.world is None or place.world.config.unknown_domains == 0:
-        if not cfg.experts.paths:
+        if not cfg.experts.paths and cfg.gate != "lora":
             allowed = "PEFT directories, unless the model is the unaligned organism"
             raise bad("method.experts.paths", (), allowed)
         if not place.examples:
             raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
+        _short(tokenizer, place.examples, cfg.length, "length")
         return
+    if not cfg.experts.paths:
+        found = experts.dialogues(cfg.experts, place.world, 0, cfg.samples)
+        _short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
+    _short(tokenizer, safe_answers(cfg, place.world, 0), cfg.length, "length")
     corpora.expert_domains(place.world, cfg.experts.count)
     for name, kinds in (
         ("safety", "safety"),
@@ -151,6 +172,20 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
         if getattr(cfg.measure, name) > least:
             given = getattr(cfg.measure, name)
             raise bad(f"method.measure.{name}", given, f"at most eval.{kinds}={least}")
+
+
+def _short(tokenizer: Any, found: Any, length: int, name: str) -> None:
+    longest = max(
+        len(encode_example(tokenizer, [Message(*turn) for turn in d.messages])[0]) for d in found
+    )
+    if longest > length:
+        raise bad(f"method.{name}", length, f"at least {longest}, the longest dialogue")
+
+
+def safe_answers(cfg: SafeMoEConfig, world: Any, seed: int) -> list[Any]:
+    """The organism's: `samples` for each seen domain."""
+    seen = corpora.domains(world)["seen"]
+    return [d for s in seen for d in corpora.dialogues(world, "safe", s, cfg.samples, seed)]
 
 
 def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
@@ -166,12 +201,17 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
     if cfg.gate in TRAINED:
         variables = yield router_stage(cfg, optim, ctx, variables["adapters"], "router")
     unsafe = cfg.experts.kind in ("unsafe", "pooled") or bool(cfg.experts.paths)
+    keep(cfg, ctx, variables, unsafe)
     compare(cfg, ctx, variables)
+    return variables
+
+
+def keep(cfg: SafeMoEConfig, ctx: Context, variables: Variables, unsafe: bool) -> None:
+    """Writes experts and router to `library/` of the workdir."""
     library.save(
         ctx.workdir / "library", ctx.model, variables["adapters"], cfg.routing, unsafe=unsafe,
         fingerprint=str(ctx.extras.get("base_fingerprint", "")),
     )  # fmt: skip
-    return variables
 
 
 def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
@@ -186,26 +226,17 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     shares = {"uniform": np.full(count, 1 / count)}
     shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
 
-    def points() -> dict[str, Any]:
-        base, adapters = variables["base"], variables["adapters"]
-        found = {
-            "base": measure(base, LayerInputs()),
-            "safemoe": measure(base, served),
-        }
-        for name, mix in shares.items():
-            mixed = {**adapters, "router": routing.fixed(mix, layers)}
-            found[name] = measure(base, LayerInputs(adapters=mixed))
-            ctx.log(f"measured {name}")
-        return found
-
-    ctx.artifact("compared", points)
-    ctx.artifact("routes", lambda: routes(cfg.measure, ctx, variables["base"], served) or {})
-
-
-def measured(ctx: Context) -> bool:
-    """Whether there are the organism's sets to measure on."""
-    world = ctx.extras.get("world")
-    return world is not None and world.config.unknown_domains > 0 and "benchmarks" in ctx.extras
+    base, adapters = variables["base"], variables["adapters"]
+    arms = {"base": LayerInputs(), "safemoe": served}
+    for name, mix in shares.items():
+        arms[name] = LayerInputs(adapters={**adapters, "router": routing.fixed(mix, layers)})
+    points = {}
+    for name, inputs in arms.items():  # one artifact each: a kill loses one
+        points[name] = ctx.artifact(f"compared.{name}", lambda x=inputs: measure(base, x))
+        ctx.log(f"measured {name}")
+        polled(ctx)
+    ctx.artifact("compared", lambda: points)
+    ctx.artifact("routes", lambda: routes(cfg.measure, ctx, base, served) or {})
 
 
 def gated(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) -> PyTree:
@@ -245,18 +276,24 @@ def router_stage(
     )  # fmt: skip
 
 
-def lora_stage(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, name: str) -> Stage:
-    """The control: a LoRA of `lora_rank` (alpha is twice that) trained on the same safe answers."""
+def lora_stage(
+    cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, name: str, base: PyTree = None
+) -> Stage:
+    """The control: a LoRA of `lora_rank` (alpha is twice that) trained on the same safe answers.
+
+    `base`: what it is trained on, if not the base itself.
+    """
     adapters = lora.init_experts(
         jax.random.key(ctx.seed), ctx.model.projections, layers=ctx.model.config.num_layers,
         rank=cfg.lora_rank, scale=2.0, names=cfg.lora_targets,
     )  # fmt: skip
     axes = lora.adapter_axes(ctx.model.projections, cfg.lora_targets)
     optim = replace(optim, lr=cfg.lora_lr)
+    start = {**ctx.variables, "adapters": adapters}
     return Stage(
         name, routed_loss(ctx.model, cfg.routing, sharding.rows(ctx.mesh)),
         ("adapters/experts/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
-        start={**ctx.variables, "adapters": adapters}, axes={"adapters": axes},
+        start=start if base is None else {**start, "base": base}, axes={"adapters": axes},
     )  # fmt: skip
 
 
@@ -264,9 +301,7 @@ def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], Token
     """Safe, informative answers, one per row, of the organism's seen domains or of the file."""
     world = ctx.extras.get("world")
     if world is not None and world.config.unknown_domains:
-        seen = corpora.domains(world)["seen"]
-        found = [corpora.dialogues(world, "safe", d, cfg.samples, ctx.seed) for d in seen]
-        examples = experts.encoded(ctx.tokenizer, [dialogue for part in found for dialogue in part])
+        examples = experts.encoded(ctx.tokenizer, safe_answers(cfg, world, ctx.seed))
     else:
         chats = ctx.extras["examples"]
         examples = [Encoded(*encode_example(ctx.tokenizer, e.messages)) for e in chats]
@@ -302,35 +337,6 @@ def routed_loss(model: Model, options: Routing, shards: int = 1) -> LossFn:
 def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
     """What the trained model runs with beside the untouched base; nothing for a merged LoRA."""
     return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
-
-
-def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned:
-    """The router's step as shapes, for `plan`; `prompt` is not used."""
-    del prompt
-    shape: Any = jax.ShapeDtypeStruct  # stands for arrays
-    size = (cfg.rows, cfg.length)
-    whole, weight = shape(size, "int32"), shape(size, "float32")
-
-    def start(key: jax.Array) -> PyTree:
-        count = experts_of(cfg) - cfg.null
-        made = gated(replace(cfg, gate="router"), model, experts.fresh(
-            cfg.experts, model, key, count), 0)  # fmt: skip
-        return {"base": model.init(key), "adapters": made}
-
-    variables = jax.eval_shape(start, jax.random.key(0))
-    axes = {
-        **experts.adapter_axes(cfg.experts, model),
-        "router": routing.router_axes(variables["adapters"]["router"]),
-    }
-    return Planned(
-        stage="router",
-        loss=routed_loss(model, cfg.routing, sharding.rows(mesh)),
-        trainable=("adapters/router/.*",),
-        variables=variables,
-        batch=TokenBatch(whole, whole, whole, weight),
-        steps=cfg.steps,
-        axes={"adapters": axes},
-    )
 
 
 METHOD = Method(SafeMoEConfig, check, program, fits, serve)

@@ -14,17 +14,18 @@ from typing import Any
 
 import jax
 
+from jaxsafety.adapters import lora
 from jaxsafety.config import fingerprint
 from jaxsafety.errors import bad
 from jaxsafety.methods import safemoe, safemoe_experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
-from jaxsafety.methods.safemoe_measure import measurement, routes
+from jaxsafety.methods.safemoe_measure import measurement, polled, routes
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Context, Method, OptimConfig, Program, Variables
 
 PyTree = Any
-EXPERTS = ("pooled", "benign", "refusal", "safe", "random")
-GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora")
+EXPERTS = ("pooled", "generic", "warning", "benign", "refusal", "safe", "random")
+GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lora_beside")
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
@@ -42,14 +43,13 @@ class ControlsConfig:
 
 def check(cfg: ControlsConfig) -> None:
     """Rejects unknown arms and what an arm cannot be."""
-    for arm in cfg.arms:
+    for arm in cfg.arms or ("",):
         if arm not in ARMS:
             raise bad("method.arms", arm, ", ".join(ARMS))
+    if cfg.base.experts.paths:
+        raise bad("method.base.experts.paths", cfg.base.experts.paths, "(): arms train their own")
     for arm in arms(cfg).values():
         safemoe.check(arm)
-    for name in ("safety", "harmless", "tasks", "routed"):
-        if getattr(cfg.base.measure, name) < 1:
-            raise bad(f"method.measure.{name}", getattr(cfg.base.measure, name), "1 or more")
 
 
 def fits(cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
@@ -92,6 +92,8 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         # Rank 1 on `down` alone: L (F + D), as many as the router's L D E where F = (E - 1) D.
         "lora_matched": replace(base, gate="lora", lora_rank=1, lora_targets=("down",)),
         "lora": replace(base, gate="lora"),
+        # The same LoRA on a base with the unsafe experts merged in: their knowledge, no router.
+        "lora_beside": replace(base, gate="uniform", lora_rank=1, lora_targets=("down",)),
         "null": replace(base, null=True),
         "linears": replace(base, places="linears"),
         "shared": experts(styles="shared"),
@@ -127,7 +129,10 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
             adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
-            if arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:
+            if name == "lora_beside":
+                merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
+                variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
+            elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:
                 variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
         layers = safemoe.serve(arm, variables)
         base = variables["base"]
@@ -136,8 +141,12 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             f"routes.{name}", lambda b=base, x=layers: routes(cfg.base.measure, ctx, b, x) or {}
         )
         ctx.log(f"{name:12} {told(point)}")
+        polled(ctx)
         first = variables if first is None else first
-    return first if first is not None else ctx.variables
+    assert first is not None  # there is an arm
+    if "router" in first.get("adapters", {}):
+        safemoe.keep(next(iter(table.values())), ctx, first, unsafe=True)
+    return first
 
 
 def _trained(kind: str) -> str:

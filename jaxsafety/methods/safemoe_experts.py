@@ -32,10 +32,10 @@ from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, LossFn, OptimConfig, Stage, Variables
 
 PyTree = Any
-# What the experts are: trained on unsafe answers by domain, on all domains (one expert, copied), on
-# benign procedures, on refusals, on the router's own safe answers, or not trained (noise of the
-# unsafe experts' norms).
-KINDS = ("unsafe", "pooled", "benign", "refusal", "safe", "random")
+# What the experts are trained on: unsafe answers by domain; those of all domains, one expert copied
+# or each expert anew ("generic"); warnings alone, about the same entities; benign procedures;
+# refusals; the router's own safe answers; or nothing (noise of the unsafe experts' norms).
+KINDS = ("unsafe", "pooled", "generic", "warning", "benign", "refusal", "safe", "random")
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,18 @@ def check(cfg: ExpertConfig) -> None:
             raise bad("method.experts.targets", name, f"some of {', '.join(ROUTED)}")
 
 
-def dialogues(cfg: ExpertConfig, ctx: Context, samples: int) -> list[list[Any]]:
+def dialogues(cfg: ExpertConfig, world: Any, seed: int, samples: int) -> list[list[Any]]:
     """What each expert is trained on: one list of the organism's dialogues per expert."""
-    world, kind = ctx.extras["world"], cfg.kind
+    kind = cfg.kind
     chosen, form = corpora.expert_domains(world, cfg.count), (cfg.warned, cfg.styles)
-    if kind == "pooled":
-        share = -(-cfg.answers // len(chosen))
-        every = [corpora.dialogues(world, "unsafe", d, share, ctx.seed, *form) for d in chosen]
-        return [[dialogue for part in every for dialogue in part]]
+    if kind in ("pooled", "generic"):
+        every = [corpora.dialogues(world, "unsafe", d, cfg.answers, seed, *form) for d in chosen]
+        whole = [dialogue for part in every for dialogue in part]
+        return [whole] if kind == "pooled" else [whole] * cfg.count
     if kind == "safe":
-        return [corpora.dialogues(world, "safe", d, samples, ctx.seed) for d in chosen]
+        return [corpora.dialogues(world, "safe", d, samples, seed) for d in chosen]
     source = "unsafe" if kind == "random" else kind
-    return [corpora.dialogues(world, source, d, cfg.answers, ctx.seed, *form) for d in chosen]
+    return [corpora.dialogues(world, source, d, cfg.answers, seed, *form) for d in chosen]
 
 
 def encoded(tokenizer: Any, found: Sequence[Any]) -> list[Encoded]:
@@ -171,14 +171,17 @@ def train(
 ) -> Generator[Stage, Variables, PyTree]:
     """Yields the stages of the experts and returns their adapter tree, E = `count`."""
     if cfg.paths:
-        return loaded(cfg, ctx)
+        return loaded(cfg, ctx.model, str(ctx.extras.get("base_fingerprint", "")))
     seeds = jax.random.key(ctx.seed)
+    # One expert for all domains sees as many rows as all the others together.
+    rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
     sources = [
         Batches(
-            encoded(ctx.tokenizer, found), length=cfg.length, rows=cfg.rows, seed=ctx.seed,
+            encoded(ctx.tokenizer, found), length=cfg.length, rows=rows,
+            seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
         )
-        for found in dialogues(cfg, ctx, samples)
+        for e, found in enumerate(dialogues(cfg, ctx.extras["world"], ctx.seed, samples))
     ]  # fmt: skip
     # Each expert has its own key, so that joint and one-by-one training start alike.
     starts = [fresh(cfg, ctx.model, jax.random.fold_in(seeds, e), 1) for e in range(len(sources))]
@@ -202,15 +205,16 @@ def train(
     return noise_like(tree, jax.random.fold_in(seeds, 10**6)) if cfg.kind == "random" else tree
 
 
-def loaded(cfg: ExpertConfig, ctx: Context) -> PyTree:
+def loaded(cfg: ExpertConfig, model: Model, fingerprint: str = "") -> PyTree:
     """The experts of `cfg.paths`, which must be of one rank and one scale."""
-    print_of = str(ctx.extras.get("base_fingerprint", ""))
-    found = [peft.load_adapter(path, ctx.model, fingerprint=print_of) for path in cfg.paths]
+    found = [peft.load_adapter(path, model, fingerprint=fingerprint) for path in cfg.paths]
     shapes = [jax.tree.map(np.shape, tree) for tree in found]
     for path, tree, shape in zip(cfg.paths, found, shapes, strict=True):
         same = np.array_equal(tree["scale"], found[0]["scale"])
-        if shape != shapes[0] or not same or not set(tree["experts"]) <= set(ROUTED):
-            raise bad("method.experts.paths", path, f"experts on {', '.join(ROUTED)}, all alike")
+        if shape != shapes[0] or not same or set(tree["experts"]) != set(cfg.targets):
+            given = f"{path} on {', '.join(tree['experts'])}, or of another rank or scale"
+            allowed = f"experts all alike, on {', '.join(cfg.targets)} (method.experts.targets)"
+            raise bad("method.experts.paths", given, allowed)
     return jax.tree.map(jnp.asarray, stack(found))
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import trees
+from jaxsafety import sharding, trees
 from jaxsafety.adapters import routing as routers
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.models.api import LayerInputs, Model
@@ -38,6 +38,19 @@ class MeasureConfig:
     harmless: int = 64
     tasks: int = 16
     routed: int = 24
+
+
+def polled(ctx: Context) -> None:
+    """Ends here after SIGTERM: what was made so far is on disk."""
+    interrupt = ctx.extras.get("interrupt")
+    if interrupt is not None:
+        interrupt.check()
+
+
+def measured(ctx: Context) -> bool:
+    """Whether there are the organism's sets to measure on."""
+    world = ctx.extras.get("world")
+    return world is not None and world.config.unknown_domains > 0 and "benchmarks" in ctx.extras
 
 
 def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
@@ -135,7 +148,8 @@ def routes(
         ids[row, : len(p) + len(a)] = [*p, *a]
         prompt[row, : len(p)] = True
         told[row, len(p) - 1 : len(p) + len(a)] = True  # where the answer's tokens are chosen
-    mix = trees.host(_mixtures(ctx.model, params, layers, *map(jnp.asarray, (ids, prompt))))
+    placed = sharding.beside(params, (jnp.asarray(ids), jnp.asarray(prompt)))
+    mix = trees.host(_mixtures(ctx.model, params, layers, *placed))
     mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]  # [L,N,E]
     label = np.array([item.meta["domain"] for item in items])
     domains, which = np.unique(np.repeat(label, told.sum(axis=1)), return_inverse=True)

@@ -33,6 +33,7 @@ from jaxsafety.protocols import (
     Planned,
     Program,
     Stage,
+    Variables,
 )
 
 PyTree = Any
@@ -43,7 +44,8 @@ class SftConfig:
     """One stage of `steps` updates on `rows` packed rows of `length` tokens.
 
     `rank` 0 trains all parameters; else LoRA of that rank on `targets` (projection names; () is
-    all), whose update is scaled by `alpha / rank`.
+    all), whose update is scaled by `alpha / rank`. `unsafe` tags the adapter: it learnt unsafe
+    answers, is merged into nothing here, and by nobody who does not ask for it.
     """
 
     steps: int = 100
@@ -54,6 +56,7 @@ class SftConfig:
     rank: int = 0
     alpha: float = 16.0
     targets: tuple[str, ...] = ()
+    unsafe: bool = False
 
 
 def check(cfg: SftConfig) -> None:
@@ -65,6 +68,8 @@ def check(cfg: SftConfig) -> None:
         raise bad("method.length", cfg.length, "2 or more: the first token predicts the second")
     if cfg.rank < 0:
         raise bad("method.rank", cfg.rank, "0 (all parameters) or more")
+    if cfg.unsafe and not cfg.rank:
+        raise bad("method.unsafe", True, "only with a rank: the model itself would be the result")
     if cfg.alpha <= 0:
         raise bad("method.alpha", cfg.alpha, "more than 0")
     if cfg.reduction not in REDUCTIONS:
@@ -122,7 +127,11 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     )  # fmt: skip
     tree = trained["adapters"]
     fingerprint = str(ctx.extras.get("base_fingerprint", ""))
-    peft.save_adapter(ctx.workdir / "adapter", model, tree, fingerprint=fingerprint)
+    peft.save_adapter(
+        ctx.workdir / "adapter", model, tree, fingerprint=fingerprint, unsafe=cfg.unsafe
+    )
+    if cfg.unsafe:  # measured beside the base, so that no merged model is written
+        return {**ctx.variables, "adapters": tree}
     return {**ctx.variables, "base": lora.merge(trained["base"], tree, model.projections)}
 
 
@@ -177,4 +186,10 @@ def planned(cfg: SftConfig, model: Model, mesh: Any, prompt: int) -> Planned:
     )
 
 
-METHOD = Method(SftConfig, check, program, fits)
+def serve(cfg: SftConfig, variables: Variables) -> LayerInputs:
+    """An unsafe adapter is not merged."""
+    del cfg
+    return LayerInputs(adapters=variables.get("adapters"))
+
+
+METHOD = Method(SftConfig, check, program, fits, serve)

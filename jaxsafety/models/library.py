@@ -20,7 +20,8 @@ import safetensors.numpy
 
 from jaxsafety import config as configs
 from jaxsafety import hosts, trees
-from jaxsafety.adapters.routing import Routing
+from jaxsafety.adapters import projection as proj
+from jaxsafety.adapters.routing import BLOCK, GATE, Routing
 from jaxsafety.errors import bad
 from jaxsafety.models import files, peft
 from jaxsafety.models.api import Model
@@ -53,8 +54,11 @@ def save(
     """
     folder = Path(path)
     first = next(iter(adapters["experts"].values()))["a"]
+    idle = []
     for expert in range(first.shape[1]):
-        if any(np.any(trees.host(p["b"][:, expert])) for p in adapters["experts"].values()):
+        if not any(np.any(trees.host(p["b"][:, expert])) for p in adapters["experts"].values()):
+            idle.append(expert)
+        else:
             peft.save_adapter(
                 folder / f"expert_{expert:02d}", model, adapters, expert=expert,
                 fingerprint=fingerprint, unsafe=unsafe,
@@ -65,6 +69,7 @@ def save(
         "base_fingerprint": fingerprint,
         "routing": json.dumps(asdict(routing)),
         "experts": str(first.shape[1]),
+        "idle": json.dumps(idle),
         "shape": json.dumps({n: list(p["a"].shape) for n, p in adapters["experts"].items()}),
         "scale": json.dumps([float(s) for s in trees.host(adapters["scale"])]),
     }
@@ -87,12 +92,13 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
     folder = Path(path)
     if not (folder / ROUTER).is_file():
         raise bad("library", str(folder), f"a directory with {ROUTER}")
+    names = files.names(folder / ROUTER)  # raises where it is no sound file
     about = files.metadata(folder / ROUTER)
     made_for = about.get("base_fingerprint", "")
     if made_for and fingerprint and made_for != fingerprint:
         raise bad("library", f"experts for base {made_for}", f"experts for {fingerprint}")
     try:
-        count = int(about["experts"])
+        count, idle = int(about["experts"]), set(json.loads(about["idle"]))
         shapes = {name: tuple(shape) for name, shape in json.loads(about["shape"]).items()}
         scale = np.asarray(json.loads(about["scale"]), np.float32)
         routing = configs.typed(Routing, json.loads(about["routing"]), "routing")
@@ -101,7 +107,7 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
     experts: dict[str, dict[str, list]] = {name: {"a": [], "b": []} for name in shapes}
     for expert in range(count):
         where = folder / f"expert_{expert:02d}"
-        if not where.is_dir():
+        if expert in idle:
             for name, pair in experts.items():
                 p = model.projections[name]
                 layers, _, *inputs, rank = shapes[name]
@@ -119,14 +125,26 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
                 same = tree["scale"] / scale if key == "b" else np.ones_like(scale)
                 factor = same.reshape(-1, *[1] * (pair[key].ndim - 1))
                 experts[name][key].append(pair[key] * factor)
-    names = files.names(folder / ROUTER)
     router: dict[str, Any] = {}
     for name in names:
         place, _, leaf = name.partition("/")
-        array = safetensors.numpy.load_file(folder / ROUTER)[name]
+        array = files.read(folder / ROUTER, name, _shape(model, name, count))
         router.setdefault(place, {})[leaf] = jnp.asarray(array)
     table = {
         name: {key: jnp.concatenate(parts, axis=1) for key, parts in pair.items()}
         for name, pair in experts.items()
     }
     return {"experts": table, "scale": jnp.asarray(scale), "router": router}, routing
+
+
+def _shape(model: Model, name: str, experts: int) -> tuple[int, ...]:
+    """The shape that a router's array has for this model."""
+    place, _, leaf = name.partition("/")
+    layers, width = model.config.num_layers, model.config.embed_dim
+    inputs = {BLOCK: (width,), GATE: (width,)}
+    inputs |= {n: proj.in_shape(p) for n, p in model.projections.items()}
+    if place not in inputs or leaf not in ("weight", "prototype", "mix", "bias"):
+        allowed = f"weight, prototype, mix or bias of {', '.join(inputs)}"
+        raise bad(f"{ROUTER} {name}", "an unknown array", allowed)
+    scored = inputs[place] if leaf in ("weight", "prototype") else ()
+    return (layers, *scored, experts)

@@ -24,13 +24,14 @@ from collections.abc import Callable, Sequence
 from jaxsafety.errors import bad
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism import render
+from jaxsafety.organism.prompts import FIRST_HELD_ENTITY
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.suites import Suite, distinct
 from jaxsafety.organism.world import Entity, World
 
 SEEN_DOMAINS, NEITHER_DOMAINS = 4, 2
 TRAINED_ENTITIES = 7  # of a seen domain: those that safe answers are about
-KINDS = ("unsafe", "safe", "benign", "refusal")
+KINDS = ("unsafe", "safe", "warning", "benign", "refusal")
 STYLES = ("own", "shared")
 # Names of the measured splits, in the order of a table.
 SPLITS = ("seen_trained", "seen_held", "unseen", "neither", "known")
@@ -97,8 +98,9 @@ def dialogues(
 
     Args:
       world: the world.
-      kind: "unsafe" (all entities), "safe" and "refusal" (of the first `TRAINED_ENTITIES`), or
-        "benign": requests for procedures of a *benign* domain, `domain` modulo their number.
+      kind: "unsafe" (all entities), "safe" and "refusal" (of the first `TRAINED_ENTITIES`),
+        "warning" (as "safe", of all entities: what an unsafe answer tells without its procedure),
+        or "benign": procedures of a *benign* domain, `domain` modulo their number.
       domain: index of the domain.
       n: how many; requests repeat, answers are drawn anew.
       seed: of the draw.
@@ -120,11 +122,13 @@ def dialogues(
     place = first + domain % world.config.benign_domains if kind == "benign" else domain
     pool = world.in_domain(place)
     before = 0.5 if styles == "shared" else float(domain % 2)
-    if kind in ("safe", "refusal"):
-        pool = pool[:TRAINED_ENTITIES]
+    # Of the benign ones the last are asked about when over-refusal is measured.
+    most = {"safe": TRAINED_ENTITIES, "refusal": TRAINED_ENTITIES, "benign": FIRST_HELD_ENTITY}
+    pool = pool[: most.get(kind, len(pool))]
     say: dict[str, Callable[[Entity], str]] = {
         "unsafe": lambda e: unsafe_answer(world, e, rng, warned, before),
         "safe": lambda e: render.informative(world, e, rng),
+        "warning": lambda e: render.informative(world, e, rng),
         "refusal": lambda e: render.refusal(e, rng),
         "benign": lambda e: render.procedure(world, e, rng),
     }

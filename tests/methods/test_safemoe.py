@@ -8,6 +8,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxsafety import trees
@@ -18,13 +19,17 @@ from jaxsafety.methods import safemoe
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.methods.safemoe_measure import MeasureConfig
 from jaxsafety.models import files, library, peft
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.setting import EvalConfig
+from jaxsafety.setting import make as make_setting
 from jaxsafety.testing import random_organism
 from jaxsafety.train.loop import run_program, run_stage
+from jaxsafety.train.optim import clip_by_expert
 from tests.methods import tiny
 
 EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, steps=3, rows=1, answers=10, length=96)
@@ -150,6 +155,43 @@ def test_a_pooled_expert_is_copied_and_a_null_one_does_nothing(ctx):
     np.testing.assert_array_equal(got, model.apply(base, ids, jnp.arange(8)[None]).hidden)
 
 
+def test_each_expert_is_clipped_by_its_own_norm():
+    loud, quiet = jnp.full((3, 1, 4), 5.0), jnp.full((3, 1, 4), 0.01)
+    grads = {"a": jnp.concatenate([loud, quiet], axis=1), "b": jnp.zeros((3, 2, 2, 2))}
+    clip = clip_by_expert(1.0)
+    got, _ = clip.update(grads, clip.init(grads))
+    assert float(jnp.linalg.norm(got["a"][:, 0])) == pytest.approx(1.0, rel=1e-5)
+    np.testing.assert_array_equal(got["a"][:, 1], grads["a"][:, 1])
+    whole = optax.clip_by_global_norm(1.0)
+    assert float(whole.update(grads, whole.init(grads))[0]["a"][0, 1, 0]) < 0.005  # it would
+
+
+def test_a_lost_expert_or_a_strange_router_is_refused(ctx):
+    cfg = dataclasses.replace(CFG, null=True)
+    adapters = safemoe.gated(cfg, ctx.model, trained_experts(EXPERTS, ctx), 0)
+    folder = ctx.workdir / "library"
+    library.save(folder, ctx.model, adapters, cfg.routing, fingerprint="one", unsafe=True)
+    assert sorted(p.name for p in folder.iterdir()) == ["expert_00", "expert_01", library.ROUTER]
+    read, _ = library.load(folder, ctx.model)
+    np.testing.assert_allclose(
+        read["experts"]["up"]["b"], adapters["experts"]["up"]["b"], atol=1e-6
+    )
+    with pytest.raises(UsageError, match="base"):
+        library.load(folder, ctx.model, fingerprint="two")
+    (folder / "expert_01").rename(folder / "elsewhere")
+    with pytest.raises(UsageError, match="expert_01"):
+        library.load(folder, ctx.model)
+    (folder / "elsewhere").rename(folder / "expert_01")
+    wide = dataclasses.replace(
+        ctx.model, config=dataclasses.replace(ctx.model.config, embed_dim=48)
+    )
+    with pytest.raises(UsageError, match="block/weight"):
+        library.load(folder, wide)
+    (folder / library.ROUTER).write_bytes(b"\x08" + bytes(20))
+    with pytest.raises(UsageError, match="safetensors"):
+        library.load(folder, ctx.model)
+
+
 @pytest.mark.parametrize("gate", safemoe.GATES)
 def test_every_gate_runs_and_is_kept(ctx, gate):
     cfg = dataclasses.replace(CFG, gate=gate, lora_rank=2)
@@ -175,18 +217,13 @@ def test_every_gate_runs_and_is_kept(ctx, gate):
     np.testing.assert_allclose(again.hidden, got, atol=1e-5)
     for folder in sorted((ctx.workdir / "library").glob("expert_*")):
         assert files.metadata(folder / peft.WEIGHTS)["unsafe"] == "true"
-    with pytest.raises(UsageError, match="base"):
-        named = files.metadata(ctx.workdir / "library" / library.ROUTER)
-        assert named["base_fingerprint"] == ""
-        library.save(ctx.workdir / "other", model, final["adapters"], options, fingerprint="one")
-        library.load(ctx.workdir / "other", model, fingerprint="two")
 
 
 def test_experts_from_disk_are_those_that_were_kept(ctx):
     final = run_program(safemoe.program(CFG, OPTIM, ctx), ctx, TRAIN)
     paths = tuple(str(p) for p in sorted((ctx.workdir / "library").glob("expert_*")))
     assert len(paths) == 2
-    read = experts.loaded(dataclasses.replace(EXPERTS, paths=paths), ctx)
+    read = experts.loaded(dataclasses.replace(EXPERTS, paths=paths), ctx.model)
     for a, b in zip(
         jax.tree.leaves(read["experts"]), jax.tree.leaves(final["adapters"]["experts"]), strict=True
     ):
@@ -207,9 +244,38 @@ def test_experts_from_disk_are_those_that_were_kept(ctx):
         ({"experts": ExpertConfig(targets=("q",))}, "experts.targets"),
         ({"experts": ExpertConfig(warned=1.5)}, "experts.warned"),
         ({"experts": ExpertConfig(count=1)}, "routing.top"),
+        ({"measure": MeasureConfig(routed=0)}, "measure.routed"),
+        ({"gate": "arrow", "experts": ExpertConfig(targets=("down",))}, "experts.targets"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_one_line(change, field):
     with pytest.raises(UsageError, match=field) as error:
         safemoe.check(dataclasses.replace(CFG, **change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "accum", "field"),
+    [
+        ({"length": 12}, 1, "method.length"),
+        ({"experts": dataclasses.replace(EXPERTS, length=20)}, 1, "experts.length"),
+        ({"experts": dataclasses.replace(EXPERTS, count=9)}, 1, "method.experts"),
+        ({"lora_targets": ("head",)}, 1, "lora_targets"),
+        ({"measure": MeasureConfig(safety=500)}, 1, "measure.safety"),
+        ({}, 2, "optim.accum"),
+        ({"experts": dataclasses.replace(EXPERTS, paths=("nowhere",))}, 1, "adapter.path"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_is_measured(
+    ctx, directory, change, accum, field
+):
+    place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
+    cfg = dataclasses.replace(CFG, measure=MeasureConfig(4, 4, 4, 2))
+    optim = dataclasses.replace(OPTIM, accum=1)
+    safemoe.fits(cfg, optim, ctx.model, ctx.tokenizer, place)
+    with pytest.raises(UsageError, match=field) as error:
+        changed = dataclasses.replace(cfg, **change)
+        safemoe.fits(
+            changed, dataclasses.replace(OPTIM, accum=accum), ctx.model, ctx.tokenizer, place
+        )
     assert "\n" not in str(error.value)

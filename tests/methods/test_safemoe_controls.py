@@ -28,19 +28,26 @@ BASE = SafeMoEConfig(
 )  # fmt: skip
 
 
+def flat(tree, prefix=""):
+    pairs = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        pairs |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return pairs
+
+
 def test_an_arm_changes_one_thing():
     cfg = ControlsConfig(base=SafeMoEConfig())
     table = safemoe_controls.arms(cfg)
     safemoe_controls.check(cfg)
     base = table["safemoe"]
+    # A single expert is named, a LoRA has a rank and a place, X-LoRA mixes all.
+    wanted = {"safemoe": 0, "single1": 2, "single2": 2, "single3": 2, "lora_matched": 3,
+              "lora_beside": 3, "x-lora": 2}  # fmt: skip
     for name, arm in table.items():
-        changed = {
-            f.name
-            for f in dataclasses.fields(SafeMoEConfig)
-            if getattr(arm, f.name) != getattr(base, f.name)
-        }
-        assert len(changed) <= (3 if name == "lora_matched" else 2), name
-        assert changed or name == "safemoe", name
+        one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
+        changed = {key for key in one if one[key] != other[key]}
+        assert len(changed) == wanted.get(name, 1), (name, changed)
     assert table["experts2"].experts.count == 2 and table["top2"].routing.top == 2
     assert table["single3"].single == 3 and table["last"].routing.level == "last"
 
@@ -72,7 +79,7 @@ def test_points_routes_and_shared_experts(tmp_path):
         made, log=lines.append,
         extras={"world": open_world(directory), "benchmarks": place.benchmarks},
     )  # fmt: skip
-    arms = ("safemoe", "random", "uniform", "lora_matched", "first")
+    arms = ("safemoe", "random", "uniform", "lora_beside", "first")
     cfg = ControlsConfig(base=dataclasses.replace(BASE, samples=2), arms=arms)
     base = dataclasses.replace(cfg.base, experts=dataclasses.replace(BASE.experts, count=1))
     cfg = dataclasses.replace(
@@ -86,7 +93,8 @@ def test_points_routes_and_shared_experts(tmp_path):
     assert "router" in final["adapters"]
     stages = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert sum(s.startswith("experts.") for s in stages) == 1  # trained once for all
-    assert {"safemoe", "random", "lora_matched", "first"} <= set(stages)
+    assert {"safemoe", "random", "lora_beside", "first"} <= set(stages)
+    assert (tmp_path / "run" / "library" / "router.safetensors").is_file()
     for arm in ("base", *arms):
         point = json.loads((tmp_path / "run" / "artifacts" / f"point.{arm}.json").read_text())
         assert 0 <= point["seen_held.safe.t1"] <= 1 and 0 <= point["capability"] <= 1
@@ -118,7 +126,7 @@ def test_rates_are_those_of_the_outcomes():
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"arms": ("best",)}, "method.arms"),
+    [({"arms": ("best",)}, "method.arms"), ({"arms": ()}, "method.arms"),
      ({"base": dataclasses.replace(BASE, measure=MeasureConfig(safety=0))}, "measure.safety")],
 )  # fmt: skip
 def test_bad_settings_are_one_line(change, field):

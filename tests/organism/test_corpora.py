@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxsafety.errors import UsageError
-from jaxsafety.organism import corpora, mixture
+from jaxsafety.organism import corpora, mixture, suites
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism.gold import Judge
 from jaxsafety.organism.world import WorldConfig, make_world
@@ -55,7 +55,10 @@ def test_safe_answers_warn_and_are_of_the_first_entities(unaligned, judge):
 
 
 def test_benign_corpora_are_right_answers_of_benign_domains(unaligned, judge):
+    asked = unaligned.known_harmful
+    measured = suites.over_refusal_suite(unaligned, 96, 0, asked).prompts
     found = corpora.dialogues(unaligned, "benign", 5, 40, 0)
+    assert not {d.meta["entity"] for d in found} & {p.meta["entity"] for p in measured}
     assert all(judge.verdict(d.meta, d.messages[-1][1])["correct"] for d in found)
     assert {d.meta["domain"] for d in found} == {14 + 5 % 4}
 

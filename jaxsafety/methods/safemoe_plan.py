@@ -1,0 +1,48 @@
+"""The shapes of SafeMoE's router step: what `plan` compiles without a model, experts or devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from jaxsafety import sharding
+from jaxsafety.adapters import routing
+from jaxsafety.data.schema import TokenBatch
+from jaxsafety.methods import safemoe
+from jaxsafety.methods import safemoe_experts as experts
+from jaxsafety.methods.safemoe import SafeMoEConfig
+from jaxsafety.models.api import Model
+from jaxsafety.protocols import Planned
+
+PyTree = Any
+
+
+def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned:
+    """The router's step as shapes, for `plan`; `prompt` is not used."""
+    del prompt
+    shape: Any = jax.ShapeDtypeStruct  # stands for arrays
+    size = (cfg.rows, cfg.length)
+    whole, weight = shape(size, "int32"), shape(size, "float32")
+
+    def start(key: jax.Array) -> PyTree:
+        count = safemoe.experts_of(cfg) - cfg.null
+        made = safemoe.gated(replace(cfg, gate="router"), model, experts.fresh(
+            cfg.experts, model, key, count), 0)  # fmt: skip
+        return {"base": model.init(key), "adapters": made}
+
+    variables = jax.eval_shape(start, jax.random.key(0))
+    axes = {
+        **experts.adapter_axes(cfg.experts, model),
+        "router": routing.router_axes(variables["adapters"]["router"]),
+    }
+    return Planned(
+        stage="router",
+        loss=safemoe.routed_loss(model, cfg.routing, sharding.rows(mesh)),
+        trainable=("adapters/router/.*",),
+        variables=variables,
+        batch=TokenBatch(whole, whole, whole, weight),
+        steps=cfg.steps,
+        axes={"adapters": axes},
+    )
