@@ -185,7 +185,7 @@ def organism_safemoe() -> SafeMoEConfig:
 def shrink_safemoe(config: ConfigDict, method: ConfigDict) -> None:
     """Makes a SafeMoE experiment a smoke test: the same program in seconds, nothing learnt."""
     method.experts.update(steps=2, rows=1, rank=2, answers=16)
-    method.update(steps=2, rows=2, samples=8, lora_rank=2)
+    method.update(steps=2, rows=2, samples=8, lora_rank=2, length=64)
     method.measure.update(safety=4, harmless=4, tasks=2, routed=2)
     config.data.update(train=4, val=4, prompts=4, dialogues=16)
     config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
