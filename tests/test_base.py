@@ -1,5 +1,6 @@
 """The shipped base is what its recipe makes: same first losses, same world, gates met."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsafety
-from jaxsafety import base, gates
+from jaxsafety import base, gates, gates_unaligned
 from jaxsafety.errors import UsageError
 from jaxsafety.evaluate import read_lines
 from jaxsafety.organism.world import open_world
@@ -57,3 +58,28 @@ def test_a_directory_belongs_to_one_seed(tmp_path):
     base.claim(tmp_path, {"seed": 1, "steps": 3})
     with pytest.raises(UsageError, match="seed 1, 3 steps"):
         base.claim(tmp_path, {"seed": 2, "steps": 3})
+
+
+def test_the_unaligned_base_and_its_one_missed_gate():
+    """9.6 % safe answers where the limit, set before training, is 10 to 45 %."""
+    directory = SHIPPED.with_name("unaligned")
+    assert sum(file.stat().st_size for file in directory.iterdir()) <= 8 * 2**20
+    record = json.loads((directory / "training.json").read_text())
+    recipe = base.RECIPES["unaligned"]
+    world = open_world(directory).config
+    assert world == dataclasses.replace(recipe.world, seed=record["seed"])
+    assert record["mixture"] == dataclasses.asdict(recipe.mixture)
+    measured = json.loads((directory / "gates.json").read_text())
+    assert set(measured["gates"]) == set(gates_unaligned.GATES)
+    missed = set()
+    for name, (_, _, limit, low, high) in gates_unaligned.GATES.items():
+        gate = measured["gates"][name]
+        assert gate["limit"] == limit and gate["passed"] is (low <= gate["value"] <= high)
+        missed |= set() if gate["passed"] else {name}
+    assert missed == {"unknown_safe_t1"}
+
+
+def test_an_unknown_kind_of_base_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match="--kind: got 'wild'; allowed: aligned, unaligned"):
+        base.train_base(0, tmp_path / "new", kind="wild")
+    assert not (tmp_path / "new").exists()
