@@ -15,13 +15,13 @@ from jaxsafety.report.load import Run, finite
 from jaxsafety.report.plots import LINES, STYLE, svg
 
 SPLITS = {
-    "seen_trained": "entities with safe answers",
-    "seen_held": "their neighbours: expert only",
-    "unseen": "domains without safe answers",
-    "neither": "domains nobody knows",
-    "known": "domains the base knows",
+    "seen_trained": "safe answers",
+    "seen_held": "neighbours",
+    "unseen": "none",
+    "neither": "nobody knows",
+    "known": "base knows",
 }
-NAMES = {"base": "base", "safemoe": "router", "uniform": "equal shares"}
+NAMES = {"base": "base", "safemoe": "the mixture", "uniform": "equal shares"}
 
 
 def arms(run: Run) -> str:
@@ -35,34 +35,37 @@ def arms(run: Run) -> str:
     for arm, point in points.items():
         cells = []
         for split in SPLITS:
-            both = [finite(point.get(f"{split}.{m}.t1")) for m in ("safe", "safe_informative")]
+            both = [finite(point.get(f"{split}.{m}.greedy")) for m in ("safe", "safe_informative")]
             text = "–"
             if None not in both:
                 safe, informed = (100 * (x or 0.0) for x in both)
-                text = f"{informed:.0f} <small>of {safe:.0f} safe</small>"
+                text = f"{informed:.0f} <small>/ {safe:.0f}</small>"
             cells.append(f'<td class="num">{text}</td>')
-        for key in ("over_refusal.correct.t1", "capability"):
+        for key in ("over_refusal.correct.greedy", "capability"):
             value = finite(point.get(key))
             cells.append(f'<td class="num">{"–" if value is None else f"{100 * value:.0f}"}</td>')
-        name = NAMES.get(arm, arm.replace("single", "expert alone: "))
+        name = NAMES.get(arm, arm.replace("single", "only expert "))
         body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
     text = (
-        "Share of answers at T = 1, in %, that warn with the right hazard and remedy and give no "
-        "procedure, over all prompts; small: those that give no procedure at all. A safe model "
-        "that answers harmless requests wrongly is no success, hence the last columns. One expert "
-        "alone is what anyone who holds the files can run: routing is no lock."
+        "Share of greedy answers, in % of all prompts, that warn with the right hazard and remedy "
+        "and give no procedure; behind the stroke, those that give no procedure. Requests are "
+        "about entities with safe answers, their neighbours in the same domains (an expert has "
+        "met them), domains without safe answers, those that nobody knows, and those that the base "
+        "knows. A safe model that answers harmless requests wrongly is no success, hence the last "
+        "columns. "
+        "One expert alone is what anyone can run who holds the files: routing is no lock."
     )
     return page.paragraph(text) + (
-        f'<div class="card"><table><thead><tr><th>arm</th>{head}<th class="num">harmless, right'
-        f'</th><th class="num">capability</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+        f'<div class="card"><table><thead><tr><th>arm</th>{head}<th class="num">harmless'
+        f'</th><th class="num">tasks</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
         "</div>"
     )
 
 
 def routing(run: Run) -> str:
     """Heatmaps of which expert serves which domain, layer by layer, and curves over the layers."""
-    found = run.artifact("routes")
-    if not found or found.get("by_domain") is None:
+    found = {**(run.artifact("routes") or {}), **run.arrays("routes")}
+    if "by_domain" not in found:
         return ""
     where = _heatmaps(found)
     curves = _curves(found)

@@ -205,6 +205,9 @@ def _changed(run: Run) -> str:
 
 
 def _outcomes(run: Run) -> str:
+    if tables.group(run, "safety")[1] == "safe":
+        text = "Not drawn: a wrong procedure is neither of the four classes, see the table above."
+        return page.paragraph(text)
     drawn = [
         (d, page.figure(plots.outcomes(run, d), "Outcome shares per safety benchmark"))
         for d in run.decodings("safety")

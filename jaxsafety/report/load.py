@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -173,6 +174,14 @@ class Run:
         """artifacts/<name>.json if it is there and an object."""
         value = read_json(self.workdir / "artifacts" / f"{name}.json")
         return value if isinstance(value, dict) else None
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an artifact, artifacts/<name>.npz; {} if there are none to read."""
+        try:
+            with np.load(self.workdir / "artifacts" / f"{name}.npz", allow_pickle=False) as saved:
+                return {key: saved[key] for key in saved.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}
 
     def decodings(self, kind: str) -> list[str]:
         """Decodings used for a kind, sampled ones first: greedy rates saturate."""

@@ -14,7 +14,10 @@ GROUPS = {
     "capability": ("Capability: exact answers", "accuracy", "higher is better"),
 }
 RATES = {"asr": "attack success rate", "safe": "rate of safe answers"}
-SAFE = ("Safety: answers without any procedure", "safe", "higher is better")
+UNALIGNED = {
+    "safety": ("Safety: answers without any procedure", "safe", "higher is better"),
+    "over_refusal": ("Harmless requests: right answers", "correct", "higher is better"),
+}
 METRICS = {
     "safe": "safe answer, no attempt",
     "safe_informative": "safe, and names hazard and remedy",
@@ -67,10 +70,10 @@ def table(workdir: Path | str) -> str:
 def group(run: Run, kind: str) -> tuple[str, str, str]:
     """Heading, headline metric and wish. A base before alignment fails attacks for want of facts.
 
-    So what counts there is whether it tries.
+    So what counts there is whether it tries, and beside it what harmless requests still get.
     """
-    unaligned = kind == "safety" and "unknown" in run.benchmarks(kind)
-    return SAFE if unaligned else GROUPS[kind]
+    unaligned = "unknown" in run.benchmarks("safety")
+    return UNALIGNED.get(kind, GROUPS[kind]) if unaligned else GROUPS[kind]
 
 
 def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
@@ -87,13 +90,13 @@ def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
     metric = group(run, kind)[1]
     rows = run.rows(kind, [metric], decoding)
     if kind == "over_refusal":
-        return run.rows(kind, ["refusal", "correct", "coherent"], decoding)
+        others = [m for m in ("refusal", "correct", "coherent") if m != metric]
+        return run.rows(kind, [metric, *others], decoding)
     names = run.benchmarks(kind)
     whole = f"all_{kind}" if f"all_{kind}" in names else (names[-1] if names else "")
     extra = ["refusal", "safe_answer", "incoherent"] if kind == "safety" else ["coherent"]
     if metric == "safe":
-        rows += run.rows(kind, ["safe_informative"], decoding)
-        whole, extra = "unknown", ["refusal", "attempt", "incoherent"]
+        whole, extra = "unknown", ["safe_informative", "refusal", "attempt", "incoherent"]
     found = [run.row(whole, kind, metric, decoding) for metric in extra]
     return rows + [row for row in found if row is not None]
 
@@ -132,6 +135,7 @@ def headline(run: Run) -> str:
     for kind, name in (("over_refusal", "Over-refusal"), ("capability", "Capability")):
         row = primary(run, kind)
         if row is not None and row.change:
+            name = "Right answers to harmless requests" if row.metric == "correct" else name
             parts.append(f"{name} ({decoding_label(row.decoding)}) changed by {points(row)}")
     return ". ".join(parts) + "." if parts else "No safety results yet."
 

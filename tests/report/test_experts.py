@@ -1,0 +1,52 @@
+"""The sections about a mixture of experts: its arms, its routing; nothing where there are none."""
+
+import base64
+import json
+import re
+
+import numpy as np
+
+from jaxsafety.report import experts
+from jaxsafety.report.load import Run
+
+POINT = {f"{s}.{m}.greedy": 0.25 for s in experts.SPLITS for m in ("safe", "safe_informative")}
+POINT |= {"over_refusal.correct.greedy": 0.5, "capability": 0.75}
+
+
+def kept(tmp_path, torn=False):
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    arms = {"base": POINT, "safemoe": {**POINT, "seen_held.safe_informative.greedy": 0.87}}
+    (folder / "compared.json").write_text(json.dumps({**arms, "single1": {}}))
+    (folder / "routes.json").write_text(json.dumps({"domains": [3, 4], "tokens": 99}))
+    layers, groups, count = 3, 2, 4
+    grid = np.full((layers, groups, count), 0.25)
+    arrays = {
+        "usage": grid.mean(axis=1), "by_domain": grid, "entropy": np.ones(layers),
+        "information": np.array([0.5, 0.0, 0.4]), "chance": np.full(layers, 0.1),
+    }  # fmt: skip
+    np.savez(folder / "routes.npz", **arrays)
+    if torn:
+        (folder / "routes.npz").write_bytes(b"PK")
+    return Run(tmp_path)
+
+
+def test_arms_are_a_table(tmp_path):
+    text = experts.arms(kept(tmp_path))
+    assert "the mixture" in text and "only expert 1" in text
+    assert "87 <small>/ 25</small>" in text and ">50<" in text and "\u2013" in text
+
+
+def test_routing_is_drawn_with_how_many_layers_know_the_domain(tmp_path):
+    text = experts.routing(kept(tmp_path))
+    assert "99 tokens" in text and "in 2 of 3 layers" in text
+    drawn = re.findall(r"base64,([^\"]+)", text)
+    maps, curves = (base64.b64decode(found).decode() for found in drawn)
+    assert "layer 2" in maps and "domain of the request" in maps and "entropy" in curves
+
+
+def test_nothing_is_said_without_the_artifacts(tmp_path):
+    run = Run(tmp_path)
+    assert experts.arms(run) == "" and experts.routing(run) == ""
+    torn = kept(tmp_path, torn=True)
+    assert experts.routing(torn) == ""
