@@ -7,8 +7,8 @@ and experts of the safe answers themselves. The thesis counts as failed if rando
 or the LoRA of as many parameters reach it: the paired 95 % interval over seeds of the difference in
 `seen_held.safe_informative.greedy` holds zero or lies below it. Sampled answers (T = 1) are in the
 table too. Knowledge is not equal in these arms: only unsafe answers tell the facts of `seen_held`.
-"warning" (experts of the warnings alone) and "lora_beside" (a LoRA on a base with the unsafe experts
-merged in) have the same knowledge. One run is one seed; the table needs five:
+"warning" (experts of the warnings alone) and "lora_beside" (a LoRA on a base with the unsafe
+experts merged in) have the same knowledge. One run is one seed; the table needs five:
 
   for s in 0 1 2 3 4; do jaxsafety run --config=configs/safemoe/controls.py:seed=$s \
       --workdir=runs/safemoe-controls/$s; done
