@@ -87,7 +87,7 @@ def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
     assert cli.main(["eval", f"--workdir={tmp_path}", "--rejudge"]) == 0
     assert cli.main(["eval", f"--model={tmp_path}", f"--out={out}"]) == 0
     assert cli.main(["organism", "--seed=7", f"--out={out}", "--steps=3"]) == 0
-    trained = (7, out, {"steps": 3, "smoke": False})
+    trained = (7, out, {"steps": 3, "smoke": False, "kind": "aligned"})
     assert seen == [(tmp_path, True), (tmp_path, out), trained]
 
 

@@ -12,8 +12,9 @@ CONFIGS = sorted(
 )
 
 
-# A minute each, and tests/methods runs their programs at a smaller size.
+# A minute each, and tests/methods or a notebook runs their programs at a smaller size.
 LONG = ("controls", "vanishing", "mistral_7b_router")
+NOTEBOOKS = ("safemoe/organism",)
 
 
 def cases():
@@ -25,9 +26,10 @@ def cases():
         settings = plain(load_config(f"{file}:smoke"))
         settings["model"].pop("shape")
         form = json.dumps({**settings, "optim": {}}, sort_keys=True, default=str)
-        marks = pytest.mark.slow if form in seen or file.stem in LONG else ()
+        name = f"{file.parent.name}/{file.stem}"
+        slow = form in seen or file.stem in LONG or name in NOTEBOOKS
         seen.add(form)
-        yield pytest.param(file, id=f"{file.parent.name}/{file.stem}", marks=marks)
+        yield pytest.param(file, id=name, marks=pytest.mark.slow if slow else ())
 
 
 @pytest.mark.parametrize("file", list(cases()))
@@ -44,7 +46,7 @@ def test_config_runs(file, tmp_path, capsys):
     assert all(r["lo"] <= r["value"] <= r["hi"] and r["n"] > 0 for r in records)
     # Weights, or a mixture, or an adapter that is merged into nothing.
     kept = ("student/config.json", "library/router.safetensors", "adapter/adapter_config.json")
-    assert 1 <= sum((tmp_path / name).is_file() for name in kept) == 1
+    assert 1 <= sum((tmp_path / name).is_file() for name in kept)
     assert (tmp_path / "metrics.jsonl").read_text().strip()
     assert cli.main(command) == 0
     assert (tmp_path / "results.jsonl").read_text() == first

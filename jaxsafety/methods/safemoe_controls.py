@@ -78,7 +78,8 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         return replace(base, gate="single", single=int(name[-1]))
     if name.startswith("experts"):
         count = int(name.removeprefix("experts"))
-        return experts(count=count)
+        top = min(base.routing.top, count)  # 0 is all of them
+        return replace(experts(count=count), routing=replace(base.routing, top=top))
     if name.startswith("samples"):
         return replace(base, samples=int(name.removeprefix("samples")))
     if name.startswith("warned"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxsafety import trees
+from jaxsafety.adapters.routing import Routing
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import safemoe, safemoe_controls, safemoe_measure
 from jaxsafety.methods.safemoe import SafeMoEConfig
@@ -37,13 +38,13 @@ def flat(tree, prefix=""):
 
 
 def test_an_arm_changes_one_thing():
-    cfg = ControlsConfig(base=SafeMoEConfig())
+    cfg = ControlsConfig(base=SafeMoEConfig(routing=Routing(top=0)))
     table = safemoe_controls.arms(cfg)
     safemoe_controls.check(cfg)
     base = table["safemoe"]
     # A single expert is named, a LoRA has a rank and a place, X-LoRA mixes all.
     wanted = {"safemoe": 0, "single1": 2, "single2": 2, "single3": 2, "lora_matched": 3,
-              "lora_beside": 3, "x-lora": 2}  # fmt: skip
+              "lora_beside": 3}  # fmt: skip
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
         changed = {key for key in one if one[key] != other[key]}
@@ -139,5 +140,7 @@ def test_an_aligned_organism_is_refused():
     with pytest.raises(UsageError, match="unaligned"):
         safemoe_controls.fits(ControlsConfig(), OptimConfig(), None, None, place)
     with pytest.raises(UsageError, match="experts.paths"):
-        model = type("M", (), {"config": type("C", (), {"max_length": 256})})
+        shape = type("C", (), {"max_length": 256})
+        names = dict.fromkeys(("gate", "up", "down"))
+        model = type("M", (), {"config": shape, "projections": names})
         safemoe.fits(SafeMoEConfig(), OptimConfig(), model, None, place)
