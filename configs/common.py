@@ -27,7 +27,7 @@ __all__ = ["base", "parse_arg", "section"]
 # SafeSteer's learning rate on the organism. Picked on validation prompts of world 0 between 2e-4,
 # which halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
 ORGANISM_RATE = 2.5e-4
-# Of SafeMoE's router on the organism.
+# Of SafeMoE's router on the organism; in trial runs on world 0 a third of it did as well.
 ROUTER_RATE = 3e-2
 
 
@@ -176,7 +176,7 @@ def organism_safemoe() -> SafeMoEConfig:
 
     alpha = 2 R, one router per block and 4 x 200 answers are the paper's, the rates the organism's.
     All four experts are mixed: the paper selects 2 of 4 to 18, over 32 layers; over six layers a
-    hard choice costs a third of the safe answers (docs/results/safemoe.md, arm "top2").
+    hard choice was behind in trial runs (docs/results/safemoe.md; the arm "top2" tests it).
     """
     experts = ExpertConfig(rank=8, alpha=16.0, steps=400, warned=0.8)
     return SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8)

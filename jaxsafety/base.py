@@ -34,20 +34,19 @@ from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter
 from jaxsafety.workdir import Artifacts, write_json
 
-STEPS = 4000
-
 
 class Recipe(NamedTuple):
-    """A kind of base: sizes of its world and what it is raised on."""
+    """A kind of base: sizes of its world, what it is raised on, and for how many steps."""
 
     world: WorldConfig
     mixture: MixtureConfig
+    steps: int
 
 
 # "unaligned" is SafeMoE's: it answers harmful requests, and of ten domains it knows no facts.
 RECIPES = {
-    "aligned": Recipe(WorldConfig(), MixtureConfig()),
-    "unaligned": Recipe(WorldConfig(harm_domains=14, unknown_domains=10), UNALIGNED),
+    "aligned": Recipe(WorldConfig(), MixtureConfig(), 4000),
+    "unaligned": Recipe(WorldConfig(harm_domains=14, unknown_domains=10), UNALIGNED, 3000),
 }
 OPTIM = OptimConfig(name="muon", lr=8e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
 FIRST_LOSSES = 20
@@ -96,7 +95,7 @@ def train_base(
     """
     if kind not in RECIPES:
         raise bad("--kind", kind, ", ".join(RECIPES))
-    steps = 3 if smoke else STEPS if steps is None else steps
+    steps = 3 if smoke else RECIPES[kind].steps if steps is None else steps
     started, work = time.time(), out / "training"
     plan = {
         "seed": seed,

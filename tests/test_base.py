@@ -66,6 +66,7 @@ def test_the_unaligned_base_and_its_one_missed_gate():
     assert sum(file.stat().st_size for file in directory.iterdir()) <= 8 * 2**20
     record = json.loads((directory / "training.json").read_text())
     recipe = base.RECIPES["unaligned"]
+    assert record["steps"] == recipe.steps
     world = open_world(directory).config
     assert world == dataclasses.replace(recipe.world, seed=record["seed"])
     assert record["mixture"] == dataclasses.asdict(recipe.mixture)

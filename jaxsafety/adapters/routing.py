@@ -9,7 +9,7 @@ own input). A scorer is one of
   {"prototype": [L,*in,E]}  scores |x.p|, Arrow (Ostapenko et al., arXiv 2405.11157), not trained
   {"mix": [L,E]}            no scores, a fixed mixture
 
-and {"gate": {"weight": [L,D,E], "bias": [L,E]}} of its own stands for X-LoRA's (Buehler and
+and {"gate_pass": {"weight": [L,D,E], "bias": [L,E]}} of its own stands for X-LoRA's (Buehler and
 Buehler, arXiv 2402.07148): all layers' mixtures from the final hidden state of a first pass without
 adapters. Scores and softmax are float32.
 Letters: B sequences, T positions, D width, F mlp width, L layers, E experts, R rank.

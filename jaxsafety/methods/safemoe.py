@@ -200,7 +200,7 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
     variables = {**ctx.variables, "adapters": gated(cfg, ctx.model, adapters, ctx.seed)}
     if cfg.gate in TRAINED:
         variables = yield router_stage(cfg, optim, ctx, variables["adapters"], "router")
-    unsafe = cfg.experts.kind in ("unsafe", "pooled") or bool(cfg.experts.paths)
+    unsafe = cfg.experts.kind in experts.UNSAFE or bool(cfg.experts.paths)
     keep(cfg, ctx, variables, unsafe)
     compare(cfg, ctx, variables)
     return variables

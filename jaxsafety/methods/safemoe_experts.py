@@ -37,6 +37,8 @@ PyTree = Any
 # refusals; the router's own safe answers; or nothing (noise of the unsafe experts' norms).
 KINDS = ("unsafe", "pooled", "generic", "warning", "benign", "refusal", "safe", "random")
 
+UNSAFE = ("unsafe", "pooled", "generic")  # what learnt to carry harmful requests out
+
 
 @dataclass(frozen=True)
 class ExpertConfig:

@@ -10,7 +10,7 @@ Letters: L layers, B rows, T positions, E experts, G domains.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -190,5 +190,5 @@ def _mixtures(
 ) -> Any:
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     pool = routers.pool(prompt, layers.routing)
-    full = layers.replace(pool=pool)  # pyright: ignore[reportAttributeAccessIssue]
-    return model.apply(params, ids, positions, layers=full, capture=True).mix
+    layers = replace(layers, pool=pool)
+    return model.apply(params, ids, positions, layers=layers, capture=True).mix

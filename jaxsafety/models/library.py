@@ -109,11 +109,9 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
         where = folder / f"expert_{expert:02d}"
         if expert in idle:
             for name, pair in experts.items():
-                p = model.projections[name]
-                layers, _, *inputs, rank = shapes[name]
-                pair["a"].append(np.zeros((layers, 1, *inputs, rank), np.float32))
-                outputs = p.shape[len(inputs) :]
-                pair["b"].append(np.zeros((layers, 1, rank, *outputs), np.float32))
+                layers, rank = shapes[name][0], shapes[name][-1]
+                for key, shape in proj.lora_shapes(model.projections[name], 1, rank).items():
+                    pair[key].append(np.zeros((layers, *shape), np.float32))
             continue
         tree = peft.load_adapter(where, model, fingerprint=fingerprint)
         given = {name: pair["a"].shape for name, pair in tree["experts"].items()}
