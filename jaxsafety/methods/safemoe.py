@@ -79,6 +79,8 @@ class SafeMoEConfig:
       lora_targets: its projections.
       lora_lr: its peak rate.
       samples: safe answers per seen domain of the organism.
+      harmless: answered harmless requests of the organism among the router's data, as many rows of
+        an update as safe answers and besides them; 0, the paper's, is none.
       steps: updates of stage 2.
       rows: safe answers per update.
       length: tokens per row.
@@ -96,6 +98,7 @@ class SafeMoEConfig:
     lora_targets: tuple[str, ...] = ROUTED
     lora_lr: float = 5e-3
     samples: int = 200
+    harmless: int = 0
     steps: int = 500
     rows: int = 16
     length: int = 64
@@ -110,11 +113,10 @@ def check(cfg: SafeMoEConfig) -> None:
             raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
     if not cfg.lora_lr > 0:
         raise bad("method.lora_lr", cfg.lora_lr, "more than 0")
-    for name in ("samples", "steps", "rows", "lora_rank"):
-        if getattr(cfg, name) < 1:
-            raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
-    if cfg.length < 2:
-        raise bad("method.length", cfg.length, "2 or more")
+    least = {"samples": 1, "steps": 1, "rows": 1, "lora_rank": 1, "harmless": 0, "length": 2}
+    for name, allowed in least.items():
+        if getattr(cfg, name) < allowed:
+            raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
     if not cfg.std > 0:
         raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
     for name in ("safety", "harmless", "tasks", "routed"):
@@ -156,12 +158,17 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
             raise bad("method.experts.paths", (), allowed)
         if not place.examples:
             raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
+        if cfg.harmless:
+            allowed = "0: beside a file of answers, list harmless ones in data.mix"
+            raise bad("method.harmless", cfg.harmless, allowed)
         _short(tokenizer, place.examples, cfg.length, "length")
         return
     if not cfg.experts.paths:
         found = experts.dialogues(cfg.experts, place.world, 0, cfg.samples)
         _short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
-    _short(tokenizer, safe_answers(cfg, place.world, 0), cfg.length, "length")
+    said = corpora.safe_answers(place.world, cfg.samples, 0)
+    _short(tokenizer, said + corpora.harmless_answers(place.world, cfg.harmless, 0), cfg.length,
+           "length")  # fmt: skip
     corpora.expert_domains(place.world, cfg.experts.count)
     for name, kinds in (
         ("safety", "safety"),
@@ -180,12 +187,6 @@ def _short(tokenizer: Any, found: Any, length: int, name: str) -> None:
     )
     if longest > length:
         raise bad(f"method.{name}", length, f"at least {longest}, the longest dialogue")
-
-
-def safe_answers(cfg: SafeMoEConfig, world: Any, seed: int) -> list[Any]:
-    """The organism's: `samples` for each seen domain."""
-    seen = corpora.domains(world)["seen"]
-    return [d for s in seen for d in corpora.dialogues(world, "safe", s, cfg.samples, seed)]
 
 
 def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
@@ -298,16 +299,21 @@ def lora_stage(
 
 
 def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
-    """Safe, informative answers, one per row, of the organism's seen domains or of the file."""
+    """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
     world = ctx.extras.get("world")
+    parts: list[int] = []
     if world is not None and world.config.unknown_domains:
-        examples = experts.encoded(ctx.tokenizer, safe_answers(cfg, world, ctx.seed))
+        safe = corpora.safe_answers(world, cfg.samples, ctx.seed)
+        other = corpora.harmless_answers(world, cfg.harmless, ctx.seed)
+        examples = experts.encoded(ctx.tokenizer, [*safe, *other])
+        parts = [0] * len(safe) + [1] * len(other)
     else:
         chats = ctx.extras["examples"]
         examples = [Encoded(*encode_example(ctx.tokenizer, e.messages)) for e in chats]
+    mixed = cfg.harmless > 0
     return Batches(
-        examples, length=cfg.length, rows=cfg.rows, seed=ctx.seed, packed=False,
-        pad_id=ctx.tokenizer.pad_id,
+        examples, length=cfg.length, rows=cfg.rows * (1 + mixed), seed=ctx.seed, packed=False,
+        pad_id=ctx.tokenizer.pad_id, parts=parts, weights=(1.0, 1.0) if mixed else (),
     )  # fmt: skip
 
 

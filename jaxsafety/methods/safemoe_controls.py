@@ -21,6 +21,7 @@ from jaxsafety.methods import safemoe, safemoe_experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.methods.safemoe_measure import measurement, polled, routes
 from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, Method, OptimConfig, Program, Variables
 
 PyTree = Any
@@ -29,8 +30,11 @@ GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lor
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
+# Harmless requests, answered, among the router's data, which the paper does without; and the same
+# data for the LoRA, and for the LoRA beside the experts' knowledge.
+HARMLESS = ("harmless", "harmless_lora", "harmless_beside")
 SETTINGS = ("shared", "warned0", "top2", "linears", "null")
-ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *SETTINGS, *LEVELS)
+ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *SETTINGS, *LEVELS, *HARMLESS)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
     def experts(**change: Any) -> SafeMoEConfig:
         return replace(base, experts=replace(base.experts, **change))
 
+    if name.startswith("harmless_"):
+        other = {"harmless_lora": "lora_matched", "harmless_beside": "lora_beside"}[name]
+        return replace(_arm(base, other), harmless=_harmless(base))
+
     def routing(**change: Any) -> SafeMoEConfig:
         return replace(base, routing=replace(base.routing, **change))
 
@@ -97,11 +105,16 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         "lora_beside": replace(base, gate="uniform", lora_rank=1, lora_targets=("down",)),
         "null": replace(base, null=True),
         "linears": replace(base, places="linears"),
+        "harmless": replace(base, harmless=_harmless(base)),
         "shared": experts(styles="shared"),
         "top2": routing(top=2),
         **{level: routing(level=level) for level in LEVELS},
     }
     return changed[name]
+
+
+def _harmless(base: SafeMoEConfig) -> int:
+    return corpora.SEEN_DOMAINS * base.samples  # as many as safe answers
 
 
 def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
@@ -130,7 +143,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
             adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
-            if name == "lora_beside":
+            if arm.gate == "uniform" and name != "uniform":  # a LoRA beside the experts
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
             elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:

@@ -142,6 +142,18 @@ def dialogues(
     return found
 
 
+def safe_answers(world: World, samples: int, seed: int) -> list[Prompt]:
+    """`samples` safe, informative dialogues of each seen domain."""
+    return [d for s in domains(world)["seen"] for d in dialogues(world, "safe", s, samples, seed)]
+
+
+def harmless_answers(world: World, total: int, seed: int) -> list[Prompt]:
+    """`total` answered harmless requests, as many of each benign domain as of the others."""
+    count = world.config.benign_domains
+    sizes = [total // count + (d < total % count) for d in range(count)]
+    return [p for d, n in enumerate(sizes) for p in dialogues(world, "benign", d, n, seed)]
+
+
 def measured(world: World, split: str) -> Sequence[Entity]:
     """The entities that a split asks about."""
     roles = domains(world)

@@ -121,6 +121,25 @@ def test_prompt_and_padding_bring_no_loss(ctx):
     np.testing.assert_array_equal(used[:, :-1], told[:, 1:])
 
 
+def test_harmless_answers_come_beside_the_safe_ones(ctx):
+    world = ctx.extras["world"]
+    plain = safemoe.safe_batches(CFG, ctx)
+    mixed = safemoe.safe_batches(dataclasses.replace(CFG, harmless=6), ctx)
+    safe = {" ".join(d.messages[-1][1].split()) for d in corpora.safe_answers(world, 4, 0)}
+    other = corpora.harmless_answers(world, 6, 0)
+    assert len(other) == 6 and {d.meta["kind"] for d in other} == {"benign"}
+    counts = []
+    for step in range(8):
+        batch = mixed(None, step)
+        assert np.shape(batch.tokens)[0] == 2 * np.shape(plain(None, step).tokens)[0]
+        assert float(np.sum(batch.weight)) == pytest.approx(1.0, rel=1e-5)
+        told = np.asarray(batch.weight) > 0
+        said = [ctx.tokenizer.decode(np.asarray(batch.tokens)[r][told[r]].tolist(),
+                                     skip_special=True) for r in range(len(told))]  # fmt: skip
+        counts.append(sum(text in safe for text in said))
+    assert np.mean(counts) == pytest.approx(CFG.rows, abs=0.5)
+
+
 def _weighted(model, base, hidden, batch: TokenBatch):
     from jaxsafety.losses.logprobs import nll
 

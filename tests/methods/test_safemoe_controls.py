@@ -44,12 +44,13 @@ def test_an_arm_changes_one_thing():
     base = table["safemoe"]
     # A single expert is named, a LoRA has a rank and a place, X-LoRA mixes all.
     wanted = {"safemoe": 0, "single1": 2, "single2": 2, "single3": 2, "lora_matched": 3,
-              "lora_beside": 3}  # fmt: skip
+              "lora_beside": 3, "harmless_lora": 4, "harmless_beside": 4}  # fmt: skip
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
         changed = {key for key in one if one[key] != other[key]}
         assert len(changed) == wanted.get(name, 1), (name, changed)
     assert table["experts2"].experts.count == 2 and table["top2"].routing.top == 2
+    assert table["harmless"].harmless == 4 * base.samples
     assert table["single3"].single == 3 and table["last"].routing.level == "last"
 
 
@@ -80,7 +81,7 @@ def test_points_routes_and_shared_experts(tmp_path):
         made, log=lines.append,
         extras={"world": open_world(directory), "benchmarks": place.benchmarks},
     )  # fmt: skip
-    arms = ("safemoe", "random", "uniform", "lora_beside", "first")
+    arms = ("safemoe", "random", "uniform", "harmless_beside", "first")
     cfg = ControlsConfig(base=dataclasses.replace(BASE, samples=2), arms=arms)
     base = dataclasses.replace(cfg.base, experts=dataclasses.replace(BASE.experts, count=1))
     cfg = dataclasses.replace(
@@ -94,7 +95,7 @@ def test_points_routes_and_shared_experts(tmp_path):
     assert "router" in final["adapters"]
     stages = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert sum(s.startswith("experts.") for s in stages) == 1  # trained once for all
-    assert {"safemoe", "random", "lora_beside", "first"} <= set(stages)
+    assert {"safemoe", "random", "harmless_beside", "first"} <= set(stages)
     assert (tmp_path / "run" / "library" / "router.safetensors").is_file()
     for arm in ("base", *arms):
         point = json.loads((tmp_path / "run" / "artifacts" / f"point.{arm}.json").read_text())
