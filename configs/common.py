@@ -179,7 +179,7 @@ def organism_safemoe() -> SafeMoEConfig:
     hard choice was behind in trial runs (docs/results/safemoe.md; the arm "top2" tests it).
     """
     experts = ExpertConfig(rank=8, alpha=16.0, steps=400, warned=0.8)
-    return SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8)
+    return SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8, length=48)
 
 
 def shrink_safemoe(config: ConfigDict, method: ConfigDict) -> None:
