@@ -47,7 +47,7 @@ SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eva
 class ModelSource:
     """Where the model lies, a directory or a hub id; "" is the shipped organism.
 
-    "shipped:unaligned" is the shipped base before alignment (docs/organism.md).
+    "shipped:unaligned" is the shipped base before alignment (docs/results/safemoe.md).
 
     Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights.
     """
