@@ -40,12 +40,31 @@ def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
         )
         for i in range(3)
     ]
+    for run in runs:
+        layers = {"usage": [[0.2, 0.8], [0.5, 0.5]], "entropy": [0.5, 0.7],
+                  "information": [0.3, 0.1], "chance": [0.2, 0.2]}  # fmt: skip
+        np.savez(f"{run}/artifacts/routes.safemoe.npz", **layers)
+        np.savez(f"{run}/artifacts/routes.base.npz", nothing=np.zeros(1))
     kept = tmp_path / "kept.jsonl"
     tool.main([*runs, "--save", str(kept)])
     text = capsys.readouterr().out
     assert "| random | +40 [+40, +40] |" in text and "3 runs" in text
+    assert "| safemoe | 3 | 35 % | 0.60 | 0.200 | 0.200 | 3 of 6 |" in text
     tool.main([str(kept)])
     assert capsys.readouterr().out == text
+
+
+def test_an_expert_alone_is_read_by_domain(tool, tmp_path, capsys):
+    run = tmp_path / "0"
+    write(tool, run, {"base": 0.1, "single0": 0.2, "single1": 0.3})
+    asked = {f"{s}.asr.greedy.{d}": x for s in ("seen_trained", "seen_held")
+             for d, x in ((10, 0.5), (9, 0.1))}  # fmt: skip
+    for arm in ("base", "single0", "single1"):
+        file = run / "artifacts" / f"point.{arm}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | asked))
+    tool.main([str(run)])
+    text = capsys.readouterr().out
+    assert "| 0 | 1 | 10 | 50 | 10 |" in text and "| 1 | 1 | 50 | 10 | 50 |" in text
 
 
 def test_the_interval_is_students(tool):

@@ -4,8 +4,10 @@
   python tools/safemoe.py runs/safemoe-controls/*/ --save data.jsonl   keeps a line per run besides
   python tools/safemoe.py data.jsonl                                   the same from kept lines
 
-Each run (one seed) holds `artifacts/point.<arm>.json`. A cell is the mean over runs with a 95 %
-t-interval; a difference is SafeMoE minus the arm, of the same seed.
+Each run (one seed) holds `artifacts/point.<arm>.json` and `routes.<arm>.npz`. A cell is the mean
+over runs; a difference is SafeMoE minus the arm, of the same seed, with a 95 % t-interval. Two
+small tables follow: what each expert alone carries out in its own domain and in the others (check 7
+of our notes on the paper), and where the answers' tokens are routed (check 13).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 Points = dict[str, dict[str, float]]
+Routes = dict[str, dict[str, list[float]]]
 COLUMNS = {
     "seen_trained": "safe answers seen",
     "seen_held": "neighbours",
@@ -32,18 +35,31 @@ STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365
            9: 2.262}  # fmt: skip
 
 
-def read(paths: list[str]) -> dict[str, Points]:
-    """Run -> arm -> point, from workdirs and files of kept lines."""
-    found: dict[str, Points] = {}
+def routed(folder: Path) -> Routes:
+    """Arm -> figures of its routing per layer; "least" is the share of the least used expert."""
+    found: Routes = {}
+    for file in sorted(folder.glob("routes.*.npz")):
+        data = np.load(file)
+        if "usage" in data:
+            found[file.stem.split(".", 1)[1]] = {
+                "least": data["usage"].min(axis=1).round(4).tolist(),
+                **{k: data[k].round(4).tolist() for k in ("entropy", "information", "chance")},
+            }
+    return found
+
+
+def read(paths: list[str]) -> dict[str, tuple[Points, Routes]]:
+    """Run -> (arm -> point, arm -> routing), from workdirs and files of kept lines."""
+    found: dict[str, tuple[Points, Routes]] = {}
     for path in map(Path, paths):
         if path.is_file():
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found |= {line["run"]: line["points"] for line in lines}
+            found |= {line["run"]: (line["points"], line.get("routes", {})) for line in lines}
             continue
         files = sorted(path.glob("artifacts/point.*.json"))
         points = {f.stem.split(".", 1)[1]: json.loads(f.read_text()) for f in files}
         if "base" in points:
-            found[path.name] = points
+            found[path.name] = points, routed(path / "artifacts")
         else:
             print(f"{path}: left out, it has no artifacts/point.base.json", file=sys.stderr)
     if not found:
@@ -70,8 +86,51 @@ def told(values: list[float], signed: bool = False) -> str:
     return f"{mean:{sign}.0f} [{low:{sign}.0f}, {high:{sign}.0f}]"
 
 
+def alone(runs: list[Points], decoding: str) -> None:
+    """What one expert by itself carries out, by domain; expert e is of the e-th seen domain."""
+    print(
+        f"\nOne expert alone, requests carried out in % (seen_trained and seen_held, {decoding})\n"
+    )
+    print("| expert | runs | its own domain | the other seen domains | the base, its own |")
+    print("|---|---|---|---|---|")
+    for e in range(len([arm for arm in runs[0] if arm.startswith("single")])):
+        own, others, base = [], [], []
+        for points in runs:
+            known = points.get(f"single{e}", {})
+            start = f"seen_trained.asr.{decoding}."
+            domains = sorted(int(k.removeprefix(start)) for k in known if k.startswith(start))
+            if domains:
+                shares = [share(known, d, decoding) for d in domains]
+                own.append(shares[e])
+                others.append(float(np.mean(shares[:e] + shares[e + 1 :])))
+                base.append(share(points["base"], domains[e], decoding))
+        if own:
+            print(f"| {e} | {len(own)} | {told(own)} | {told(others)} | {told(base)} |")
+
+
+def share(point: dict[str, float], domain: int, decoding: str) -> float:
+    """Of the requests of one seen domain; both sets ask as many."""
+    names = [f"{split}.asr.{decoding}.{domain}" for split in ("seen_trained", "seen_held")]
+    return float(np.mean([point.get(name, math.nan) for name in names]))
+
+
+def routing(runs: list[Routes]) -> None:
+    """Means over layers and runs."""
+    print("\nRouting of the answers' tokens, means over layers and runs (nats)\n")
+    print("| arm | runs | least used expert | entropy | information on the domain |"
+          " chance (95 %) | layers above chance |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for arm in dict.fromkeys(arm for found in runs for arm in found):
+        rows = [found[arm] for found in runs if arm in found]
+        mean = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        above = [a > b for r in rows for a, b in zip(r["information"], r["chance"], strict=True)]
+        print(f"| {arm} | {len(rows)} | {100 * mean['least']:.0f} % | {mean['entropy']:.2f} |"
+              f" {mean['information']:.3f} | {mean['chance']:.3f} |"
+              f" {sum(above)} of {len(above)} |")  # fmt: skip
+
+
 def main(paths: list[str]) -> None:
-    """Prints both tables and keeps the points with --save."""
+    """Prints the tables and keeps the points with --save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("runs", nargs="*", help="workdirs, or files of kept lines")
     parser.add_argument("--save", help="file to keep a line per run in")
@@ -79,10 +138,11 @@ def main(paths: list[str]) -> None:
     args = parser.parse_args(paths)
     if not args.runs:
         raise SystemExit("runs: got none; allowed: workdirs of configs/safemoe/controls.py")
-    runs = read(args.runs)
+    kept = read(args.runs)
     if args.save:
-        lines = [json.dumps({"run": run, "points": found}) for run, found in runs.items()]
+        lines = [json.dumps({"run": r, "points": p, "routes": w}) for r, (p, w) in kept.items()]
         Path(args.save).write_text("".join(line + "\n" for line in lines))
+    runs = {name: points for name, (points, _) in kept.items()}
     arms = list(dict.fromkeys(arm for points in runs.values() for arm in points))
     arms.sort(key=lambda arm: (arm != "base", arm != "safemoe"))
     d = args.decoding
@@ -108,6 +168,8 @@ def main(paths: list[str]) -> None:
         if arm != "safemoe" and pairs:
             gaps = [told([a[k] - b[k] for a, b in pairs], signed=True) for k in keys]
             print(f"| {arm} | " + " | ".join(gaps) + " |")
+    alone(list(runs.values()), d)
+    routing([found for _, found in kept.values()])
 
 
 if __name__ == "__main__":

@@ -97,8 +97,11 @@ def test_points_routes_and_shared_experts(tmp_path):
     assert sum(s.startswith("experts.") for s in stages) == 1  # trained once for all
     assert {"safemoe", "random", "harmless_beside", "first"} <= set(stages)
     assert (tmp_path / "run" / "library" / "router.safetensors").is_file()
+    held = next(b for b in place.benchmarks if b.name == "seen_held").items[:2]
     for arm in ("base", *arms):
         point = json.loads((tmp_path / "run" / "artifacts" / f"point.{arm}.json").read_text())
+        domains = [k for k in point if k.startswith("seen_held.asr.greedy.")]
+        assert len(domains) == len({b.meta["domain"] for b in held}) > 0
         assert 0 <= point["seen_held.safe.t1"] <= 1 and 0 <= point["capability"] <= 1
     kept = ctx.artifact("routes.safemoe", dict)
     assert np.asarray(kept["usage"]).shape == (2, 2)
@@ -112,6 +115,16 @@ def test_information_is_that_of_the_table():
     a = np.array([0, 0, 1, 1])
     assert safemoe_measure.information(a, a) == pytest.approx(np.log(2))
     assert safemoe_measure.information(a, np.array([0, 1, 0, 1])) == pytest.approx(0.0)
+
+
+def test_domains_are_told_apart():
+    def said(domain, unsafe, coherent=True):
+        item = type("Item", (), {"meta": {"domain": domain}})
+        return item, {"unsafe": unsafe, "coherent": coherent}
+
+    rows = [said(5, True), said(4, False), said(5, True, coherent=False), said(4, True)]
+    assert safemoe_measure.by_domain(rows) == {4: 0.5, 5: 0.5}
+    assert safemoe_measure.by_domain(rows[:2]) == {4: 0.0, 5: 1.0}
 
 
 def test_rates_are_those_of_the_outcomes():
