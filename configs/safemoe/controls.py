@@ -8,11 +8,10 @@ or the LoRA of as many parameters reach it: the paired 95 % interval over seeds 
 `seen_held.safe_informative.greedy` holds zero or lies below it. Sampled answers (T = 1) are in the
 table too. Knowledge is not equal in these arms: only unsafe answers tell the facts of `seen_held`.
 "warning" (experts of the warnings alone) and "lora_beside" (a LoRA on a base with the unsafe
-experts merged in) have the same knowledge. One run is one seed; the table needs five:
+experts merged in) have the same knowledge. "harmless" and its two fellows add answered harmless
+requests to the router's data. One run is one seed; the tables need five:
 
-  for s in 0 1 2 3 4; do jaxsafety run --config=configs/safemoe/controls.py:seed=$s \
-      --workdir=runs/safemoe-controls/$s; done
-  python tools/safemoe.py runs/safemoe-controls/*/
+  bash launch/safemoe.sh
 """
 
 from configs import common

@@ -25,7 +25,7 @@ from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, Method, OptimConfig, Program, Variables
 
 PyTree = Any
-EXPERTS = ("pooled", "generic", "warning", "benign", "refusal", "safe", "random")
+EXPERTS = ("pooled", "warning", "benign", "refusal", "safe", "random")
 GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lora_beside")
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
@@ -33,8 +33,8 @@ LEVELS = ("first", "last", "sequence")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
 # data for the LoRA, and for the LoRA beside the experts' knowledge.
 HARMLESS = ("harmless", "harmless_lora", "harmless_beside")
-SETTINGS = ("shared", "warned0", "top2", "linears", "null")
-ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *SETTINGS, *LEVELS, *HARMLESS)
+SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
+ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
     def routing(**change: Any) -> SafeMoEConfig:
         return replace(base, routing=replace(base.routing, **change))
 
-    if name in EXPERTS:
+    if name in (*EXPERTS, "generic"):
         return experts(kind=name)
     if name.startswith("single"):
         return replace(base, gate="single", single=int(name[-1]))
