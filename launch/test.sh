@@ -12,4 +12,4 @@ ruff check --quiet .
 ruff format --check --quiet .
 pyright --level error
 # One file stays on one worker, so that its fixtures (a loaded model) are made once.
-exec python -m pytest -q -n "${TEST_WORKERS:-2}" --dist loadfile "$@"
+exec python -m pytest -q -n "${TEST_WORKERS:-2}" --dist loadfile --no-loadscope-reorder "$@"

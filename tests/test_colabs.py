@@ -32,6 +32,7 @@ def test_style(path):
     assert sum("%pip" in c.source for c in code) == 1
 
 
+@pytest.mark.slow  # a minute each; the default tier runs their programs at smoke size or smaller
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_at_smoke_size(path, tmp_path, monkeypatch, capsys):
     pytest.importorskip("IPython", reason="IPython is of the extra dev")
