@@ -9,9 +9,9 @@ or the LoRA of as many parameters reach it: the paired 95 % interval over seeds 
 table too. Knowledge is not equal in these arms: only unsafe answers tell the facts of `seen_held`.
 "warning" (experts of the warnings alone) and "lora_beside" (a LoRA on a base with the unsafe
 experts merged in) have the same knowledge. "harmless" and its two fellows add answered harmless
-requests to the router's data. One run is one seed; the tables need five:
+requests to the router's data. One run is one seed; the tables need five (`launch/safemoe.sh`):
 
-  bash launch/safemoe.sh
+  jaxsafety run --config=configs/safemoe/controls.py:seed=0 --workdir=runs/safemoe-controls/0
 """
 
 from configs import common
