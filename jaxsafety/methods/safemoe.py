@@ -159,7 +159,7 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
         if not place.examples:
             raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
         if cfg.harmless:
-            allowed = "0: beside a file of answers, list harmless ones in data.mix"
+            allowed = "0: mix files of answers by data.mix instead"
             raise bad("method.harmless", cfg.harmless, allowed)
         _short(tokenizer, place.examples, cfg.length, "length")
         return
@@ -301,19 +301,19 @@ def lora_stage(
 def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
     """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
     world = ctx.extras.get("world")
-    parts: list[int] = []
+    mixed = cfg.harmless > 0
     if world is not None and world.config.unknown_domains:
         safe = corpora.safe_answers(world, cfg.samples, ctx.seed)
         other = corpora.harmless_answers(world, cfg.harmless, ctx.seed)
         examples = experts.encoded(ctx.tokenizer, [*safe, *other])
-        parts = [0] * len(safe) + [1] * len(other)
+        parts, weights = [0] * len(safe) + [1] * len(other), (1.0, 1.0) if mixed else ()
     else:
         chats = ctx.extras["examples"]
         examples = [Encoded(*encode_example(ctx.tokenizer, e.messages)) for e in chats]
-    mixed = cfg.harmless > 0
+        parts, weights = [e.meta.get("part", 0) for e in chats], ctx.extras.get("weights", ())
     return Batches(
         examples, length=cfg.length, rows=cfg.rows * (1 + mixed), seed=ctx.seed, packed=False,
-        pad_id=ctx.tokenizer.pad_id, parts=parts, weights=(1.0, 1.0) if mixed else (),
+        pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,
     )  # fmt: skip
 
 

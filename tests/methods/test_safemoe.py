@@ -13,7 +13,8 @@ import pytest
 
 from jaxsafety import trees
 from jaxsafety.adapters import lora, routing
-from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.chat import encode_example
+from jaxsafety.data.schema import Message, TokenBatch
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import safemoe
 from jaxsafety.methods import safemoe_experts as experts
@@ -140,6 +141,25 @@ def test_harmless_answers_come_beside_the_safe_ones(ctx):
     assert np.mean(counts) == pytest.approx(CFG.rows, abs=0.5)
 
 
+def test_files_of_answers_are_mixed_by_weight(ctx):
+    """`data.mix`: the share of a small file does not follow from its size."""
+    world = ctx.extras["world"]
+    rows = [(0, d) for d in corpora.safe_answers(world, 4, 0)]
+    rows += [(1, d) for d in corpora.harmless_answers(world, 4, 0)]
+    chats = [type("E", (), {"meta": {"part": part},
+                            "messages": [Message(*turn) for turn in d.messages]})
+             for part, d in rows]  # fmt: skip
+    extras = {"world": None, "examples": chats, "weights": (0.25, 0.75)}
+    batches = safemoe.safe_batches(CFG, dataclasses.replace(ctx, extras=extras))
+    small = {tuple(encode_example(ctx.tokenizer, c.messages)[0]) for c in chats[-4:]}
+    count = 0
+    for step in range(20):
+        batch = batches(None, step)
+        for ids, segments in zip(batch.tokens, batch.segments, strict=True):
+            count += tuple(np.asarray(ids)[np.asarray(segments) > 0].tolist()) in small
+    assert count / (20 * CFG.rows) == pytest.approx(0.75, abs=0.05)
+
+
 def _weighted(model, base, hidden, batch: TokenBatch):
     from jaxsafety.losses.logprobs import nll
 
@@ -264,6 +284,8 @@ def test_experts_from_disk_are_those_that_were_kept(ctx):
         ({"experts": ExpertConfig(warned=1.5)}, "experts.warned"),
         ({"experts": ExpertConfig(count=1)}, "routing.top"),
         ({"measure": MeasureConfig(routed=0)}, "measure.routed"),
+        ({"harmless": -1}, "method.harmless: got -1; allowed: 0 or more"),
+        ({"rows": 0}, "method.rows: got 0; allowed: 1 or more"),
         ({"gate": "arrow", "experts": ExpertConfig(targets=("down",))}, "experts.targets"),
     ],
 )  # fmt: skip
