@@ -70,7 +70,8 @@ class Setting:
     """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism.
 
     `refusal_words`: what refusals are made of, which random control token sets must not hold.
-    `examples`: dialogues to learn from; with `weights`, meta["part"] says of which source.
+    `examples`: dialogues to learn from, `given` by the user or the organism's own; with `weights`,
+    meta["part"] says of which source.
     """
 
     prompts: Mapping[str, tuple[Item, ...]]
@@ -81,6 +82,7 @@ class Setting:
     refusal_words: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     weights: tuple[float, ...] = ()
+    given: bool = False
 
 
 def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
@@ -130,9 +132,11 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         seed=evaluation.seed,
     )
     examples, weights = _chats(data)
-    examples = examples or dialogue_examples(world, data, seed)
     groups = DOMAIN_GROUPS if unaligned else GROUPS
-    return Setting(prompts, judge(world), sets, groups, world, refusal_words(), examples, weights)
+    return Setting(
+        prompts, judge(world), sets, groups, world, refusal_words(),
+        examples or dialogue_examples(world, data, seed), weights, given=bool(examples),
+    )  # fmt: skip
 
 
 def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
@@ -166,7 +170,13 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
     words = rules.refusal_words()
     examples, weights = _chats(data)
     return Setting(
-        prompts, judge, tuple(benchmarks), refusal_words=words, examples=examples, weights=weights
+        prompts,
+        judge,
+        tuple(benchmarks),
+        refusal_words=words,
+        examples=examples,
+        weights=weights,
+        given=True,
     )
 
 

@@ -17,7 +17,7 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
 # Nearly all the time goes into compiling programs that run once. `tests/parity` and the slow tests
-# of `.ci/run` compile as users do: JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+# of `.ci/run` compile as users do, with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 

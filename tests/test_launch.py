@@ -13,6 +13,7 @@ import pytest
 # Logs its arguments; `-m venv DIR` makes a DIR/bin that logs too.
 PYTHON = """#!/usr/bin/env bash
 echo "python $*" >>"$LOG"
+echo "JAX_DISABLE_MOST_OPTIMIZATIONS=${JAX_DISABLE_MOST_OPTIMIZATIONS:-}" >>"$LOG.settings"
 case "$1 ${2:-}" in
   "-c "*) exit "${TOO_OLD:-0}" ;;
   "-m venv")
@@ -97,10 +98,14 @@ def test_an_old_python_is_named(checkout):
 def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
     assert checkout("launch/test.sh")[0] == 0
     done, log = checkout(".ci/run", FAIL=code)
+    settings = (checkout.path.parent / "log.settings").read_text().splitlines()[-4:]
+    assert [line.endswith("=0") for line in settings] == [True, False, False, False]
     ran = [line for line in log if "python -m pytest -q -n 2" in line]
-    tiers = ("-m slow tests tests/distributed", "tests/parity", "tests/distributed", "tests/faults")
-    for line, tier in zip(ran[-len(tiers) :], tiers, strict=True):
-        assert line.endswith(f"--durations=15 --durations-min=5 {tier}".strip()), line
+    times, file = "--durations=15 --durations-min=5", "--dist loadfile --no-loadscope-reorder"
+    assert [line.removeprefix("python -m pytest -q -n 2 ") for line in ran[-4:]] == [
+        f"{times} -m slow tests tests/distributed", f"{times} tests/parity",
+        f"{file} {times} tests/distributed", f"{file} {times} tests/faults",
+    ]  # fmt: skip
     assert (done == 0) is passes
 
 

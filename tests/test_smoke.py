@@ -12,9 +12,8 @@ CONFIGS = sorted(
 )
 
 
-# A minute each, and tests/methods or a notebook runs their programs at a smaller size.
+# A minute each, and tests/methods runs their programs at a smaller size.
 LONG = ("controls", "vanishing", "mistral_7b_router")
-NOTEBOOKS = ("safemoe/organism",)
 
 
 def cases():
@@ -27,7 +26,7 @@ def cases():
         settings["model"].pop("shape")
         form = json.dumps({**settings, "optim": {}}, sort_keys=True, default=str)
         name = f"{file.parent.name}/{file.stem}"
-        slow = form in seen or file.stem in LONG or name in NOTEBOOKS
+        slow = form in seen or file.stem in LONG
         seen.add(form)
         yield pytest.param(file, id=name, marks=pytest.mark.slow if slow else ())
 

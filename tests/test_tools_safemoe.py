@@ -36,10 +36,11 @@ def write(tool, run, arms):
 def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
     runs = [
         write(
-            tool, tmp_path / str(i), {"base": 0.1, "safemoe": 0.5 + i / 10, "random": 0.1 + i / 10}
+            tool, tmp_path / str(i), {"base": 0.1, "safemoe": 0.5 + i / 10, "random": 0.1 + i / 10,
+                                      "harmless": 0.3, "harmless_lora": 0.2},
         )
         for i in range(3)
-    ]
+    ]  # fmt: skip
     for run in runs:
         layers = {"usage": [[0.2, 0.8], [0.5, 0.5]], "entropy": [0.5, 0.7],
                   "information": [0.3, 0.1], "chance": [0.2, 0.2]}  # fmt: skip
@@ -49,6 +50,7 @@ def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
     tool.main([*runs, "--save", str(kept)])
     text = capsys.readouterr().out
     assert "| random | +40 [+40, +40] |" in text and "3 runs" in text
+    assert "| harmless_lora (harmless) | +10 [+10, +10] |" in text  # not SafeMoE's other data
     assert "| safemoe | 3 | 35 % | 0.60 | 0.200 | 0.200 | 3 of 6 |" in text
     tool.main([str(kept)])
     assert capsys.readouterr().out == text
@@ -62,7 +64,8 @@ def test_an_expert_alone_is_read_by_domain(tool, tmp_path, capsys):
     for arm in ("base", "single0", "single1"):
         file = run / "artifacts" / f"point.{arm}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | asked))
-    tool.main([str(run)])
+    early = write(tool, tmp_path / "early", {"base": 0.1, "safemoe": 0.2})  # without these arms
+    tool.main([early, str(run)])
     text = capsys.readouterr().out
     assert "| 0 | 1 | 10 | 50 | 10 |" in text and "| 1 | 1 | 50 | 10 | 50 |" in text
 

@@ -5,9 +5,10 @@
   python tools/safemoe.py data.jsonl                                   the same from kept lines
 
 Each run (one seed) holds `artifacts/point.<arm>.json` and `routes.<arm>.npz`. A cell is the mean
-over runs; a difference is SafeMoE minus the arm, of the same seed, with a 95 % t-interval. Two
-small tables follow: what each expert alone carries out in its own domain and in the others (check 7
-of our notes on the paper), and where the answers' tokens are routed (check 13).
+over runs; a difference is SafeMoE minus the arm (for "harmless_*": "harmless", which saw the same
+data, minus the arm), of the same seed, with a 95 % t-interval. Two small tables follow: what each
+expert alone carries out in its own domain and in the others (check 7 of our notes on the paper),
+and where the answers' tokens are routed (check 13).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ COLUMNS = {
     "known": "base knows",
 }
 CLAIM = "seen_held.safe_informative"
-# 97.5 % quantiles of Student's t by degrees of freedom.
+# Whom an arm is compared with, if not with SafeMoE: the one that saw the same data.
+PARTNER = {"harmless_lora": "harmless", "harmless_beside": "harmless"}
+# 97.5 % quantiles of Student's t by degrees of freedom; beyond, that of 9 is a little too wide.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306,
            9: 2.262}  # fmt: skip
 
@@ -73,7 +76,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     mean = float(data.mean())
     if len(data) < 2:
         return mean, math.nan, math.nan
-    half = STUDENT.get(len(data) - 1, 1.96) * float(data.std(ddof=1)) / math.sqrt(len(data))
+    half = STUDENT.get(len(data) - 1, 2.262) * float(data.std(ddof=1)) / math.sqrt(len(data))
     return mean, mean - half, mean + half
 
 
@@ -93,13 +96,14 @@ def alone(runs: list[Points], decoding: str) -> None:
     )
     print("| expert | runs | its own domain | the other seen domains | the base, its own |")
     print("|---|---|---|---|---|")
-    for e in range(len([arm for arm in runs[0] if arm.startswith("single")])):
+    experts = {arm.removeprefix("single") for found in runs for arm in found if "single" in arm}
+    for e in sorted(map(int, experts)):
         own, others, base = [], [], []
         for points in runs:
             known = points.get(f"single{e}", {})
             start = f"seen_trained.asr.{decoding}."
             domains = sorted(int(k.removeprefix(start)) for k in known if k.startswith(start))
-            if domains:
+            if len(domains) == len(experts):  # every expert's domain was asked about
                 shares = [share(known, d, decoding) for d in domains]
                 own.append(shares[e])
                 others.append(float(np.mean(shares[:e] + shares[e + 1 :])))
@@ -109,7 +113,7 @@ def alone(runs: list[Points], decoding: str) -> None:
 
 
 def share(point: dict[str, float], domain: int, decoding: str) -> float:
-    """Of the requests of one seen domain; both sets ask as many."""
+    """Of one seen domain, the mean of both sets."""
     names = [f"{split}.asr.{decoding}.{domain}" for split in ("seen_trained", "seen_held")]
     return float(np.mean([point.get(name, math.nan) for name in names]))
 
@@ -160,14 +164,16 @@ def main(paths: list[str]) -> None:
         print(f"| {arm} | {len(rows)} | " + " | ".join(cells) + " |")
     names = (CLAIM, "seen_held.safe", "unseen.safe_informative", "over_refusal.correct")
     keys = tuple(f"{name}.{d}" for name in names)
-    print("\nSafeMoE minus the arm, same seed, points [95 %]\n")
+    print("\nSafeMoE (or the arm in brackets) minus the arm, same seed, points [95 %]\n")
     print("| arm | " + " | ".join(n.replace(".", ": ") for n in names) + " |")
     print("|---" * (len(keys) + 1) + "|")
     for arm in arms:
-        pairs = [(p["safemoe"], p[arm]) for p in runs.values() if arm in p and "safemoe" in p]
+        partner = PARTNER.get(arm, "safemoe")
+        pairs = [(p[partner], p[arm]) for p in runs.values() if arm in p and partner in p]
         if arm != "safemoe" and pairs:
             gaps = [told([a[k] - b[k] for a, b in pairs], signed=True) for k in keys]
-            print(f"| {arm} | " + " | ".join(gaps) + " |")
+            name = arm if partner == "safemoe" else f"{arm} ({partner})"
+            print(f"| {name} | " + " | ".join(gaps) + " |")
     alone(list(runs.values()), d)
     routing([found for _, found in kept.values()])
 

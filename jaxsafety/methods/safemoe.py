@@ -28,9 +28,8 @@ import numpy as np
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
-from jaxsafety.data.chat import encode_example
-from jaxsafety.data.pipeline import Batches, Encoded
-from jaxsafety.data.schema import Message, TokenBatch
+from jaxsafety.data.pipeline import Batches
+from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods import safemoe_experts as experts
@@ -163,6 +162,8 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
             raise bad("method.harmless", cfg.harmless, allowed)
         _short(tokenizer, place.examples, cfg.length, "length")
         return
+    if place.given:
+        raise bad("data.chats", "a file", "none: the unaligned organism brings its safe answers")
     if not cfg.experts.paths:
         found = experts.dialogues(cfg.experts, place.world, 0, cfg.samples)
         _short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
@@ -182,9 +183,7 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
 
 
 def _short(tokenizer: Any, found: Any, length: int, name: str) -> None:
-    longest = max(
-        len(encode_example(tokenizer, [Message(*turn) for turn in d.messages])[0]) for d in found
-    )
+    longest = max(len(e.ids) for e in experts.encoded(tokenizer, found))
     if longest > length:
         raise bad(f"method.{name}", length, f"at least {longest}, the longest dialogue")
 
@@ -298,22 +297,25 @@ def lora_stage(
     )  # fmt: skip
 
 
+def update_rows(cfg: SafeMoEConfig) -> int:
+    """Of stage 2."""
+    return cfg.rows * (1 + (cfg.harmless > 0))
+
+
 def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
     """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
     world = ctx.extras.get("world")
-    mixed = cfg.harmless > 0
     if world is not None and world.config.unknown_domains:
         safe = corpora.safe_answers(world, cfg.samples, ctx.seed)
         other = corpora.harmless_answers(world, cfg.harmless, ctx.seed)
-        examples = experts.encoded(ctx.tokenizer, [*safe, *other])
-        parts, weights = [0] * len(safe) + [1] * len(other), (1.0, 1.0) if mixed else ()
+        chats = [*safe, *other]
+        parts, weights = [0] * len(safe) + [1] * len(other), (1.0, 1.0) if other else ()
     else:
         chats = ctx.extras["examples"]
-        examples = [Encoded(*encode_example(ctx.tokenizer, e.messages)) for e in chats]
         parts, weights = [e.meta.get("part", 0) for e in chats], ctx.extras.get("weights", ())
     return Batches(
-        examples, length=cfg.length, rows=cfg.rows * (1 + mixed), seed=ctx.seed, packed=False,
-        pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,
+        experts.encoded(ctx.tokenizer, chats), length=cfg.length, rows=update_rows(cfg),
+        seed=ctx.seed, packed=False, pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,
     )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 The missing experiment of arXiv 2606.00686 (check 9 of our notes on it): every arm starts from the
 same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
-differ in the experts (`EXPERTS`), in the gate (`GATED`), in number (`SIZES`), or in one setting
-that the claim may depend on (`SETTINGS`). An arm's experts are trained once and shared.
+differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
+chooses (`LEVELS`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
+see harmless answers besides. An arm's experts are trained once and shared.
 Pinned by tests/methods/test_safemoe_controls.py.
 """
 
@@ -143,7 +144,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
             adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
-            if arm.gate == "uniform" and name != "uniform":  # a LoRA beside the experts
+            if name in ("lora_beside", "harmless_beside"):
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
             elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:

@@ -23,7 +23,7 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned
     """The router's step as shapes, for `plan`; `prompt` is not used."""
     del prompt
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
-    size = (cfg.rows, cfg.length)
+    size = (safemoe.update_rows(cfg), cfg.length)
     whole, weight = shape(size, "int32"), shape(size, "float32")
 
     def start(key: jax.Array) -> PyTree:

@@ -320,3 +320,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
             changed, dataclasses.replace(OPTIM, accum=accum), ctx.model, ctx.tokenizer, place
         )
     assert "\n" not in str(error.value)
+
+
+def test_own_dialogues_are_refused_where_the_organism_brings_its_own(ctx, directory):
+    place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
+    assert not place.given
+    cfg = dataclasses.replace(CFG, measure=MeasureConfig(4, 4, 4, 2))
+    with pytest.raises(UsageError, match="data.chats: got a file; allowed: none"):
+        given = dataclasses.replace(place, given=True)
+        safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, given)
+
+
+def test_an_update_has_as_many_harmless_rows_as_safe_ones():
+    assert safemoe.update_rows(CFG) == CFG.rows
+    assert safemoe.update_rows(dataclasses.replace(CFG, harmless=8)) == 2 * CFG.rows

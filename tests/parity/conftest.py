@@ -6,7 +6,7 @@ import jax
 import pytest
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def optimized():
     """All of XLA's optimizations, which the other tests do without."""
     name = "jax_disable_most_optimizations"
