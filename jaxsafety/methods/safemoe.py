@@ -163,7 +163,7 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
         _short(tokenizer, place.examples, cfg.length, "length")
         return
     if place.given:
-        raise bad("data.chats", "a file", "none: the unaligned organism brings its safe answers")
+        raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
         found = experts.dialogues(cfg.experts, place.world, 0, cfg.samples)
         _short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")

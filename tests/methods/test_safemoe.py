@@ -326,7 +326,7 @@ def test_own_dialogues_are_refused_where_the_organism_brings_its_own(ctx, direct
     place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
     assert not place.given
     cfg = dataclasses.replace(CFG, measure=MeasureConfig(4, 4, 4, 2))
-    with pytest.raises(UsageError, match="data.chats: got a file; allowed: none"):
+    with pytest.raises(UsageError, match="data.chats: got 'dialogues'; allowed: none"):
         given = dataclasses.replace(place, given=True)
         safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, given)
 
