@@ -176,7 +176,7 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
         refusal_words=words,
         examples=examples,
         weights=weights,
-        given=True,
+        given=bool(examples),
     )
 
 
