@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -20,7 +20,7 @@ import jinja2.ext
 import jinja2.nodes
 import jinja2.sandbox
 
-from jaxsafety.data.schema import Message
+from jaxsafety.data.schema import Encoded, Message
 from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
 
@@ -90,13 +90,10 @@ def encode_prompt(tokenizer: Tokenizer, messages: Messages) -> list[int]:
     return tokenizer.encode(render(tokenizer, messages, generation=True))
 
 
-def encode_example(tokenizer: Tokenizer, messages: Messages) -> tuple[list[int], list[bool]]:
+def encode_example(tokenizer: Tokenizer, messages: Messages) -> Encoded:
     """Token ids of a dialogue and its loss mask.
 
     The mask is True on the tokens of each assistant content and on its end of turn, nowhere else.
-
-    Returns:
-      (ids, mask), both of length T.
 
     Raises:
       UsageError: see `render`; also when a template rewrites contents.
@@ -113,7 +110,13 @@ def encode_example(tokenizer: Tokenizer, messages: Messages) -> tuple[list[int],
             inside += [t for t in gap if t <= ends[0]]
         for t in inside:
             mask[t] = True
-    return ids, mask
+    return Encoded(ids, mask)
+
+
+def encode_dialogues(tokenizer: Tokenizer, dialogues: Iterable[Any]) -> list[Encoded]:
+    """`encode_example` of each one's `messages`, which may be plain (role, content) pairs."""
+    turns = ([Message(*turn) for turn in dialogue.messages] for dialogue in dialogues)
+    return [encode_example(tokenizer, messages) for messages in turns]
 
 
 @functools.lru_cache(maxsize=16)

@@ -10,23 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxsafety.data import mixture
-from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.schema import Encoded, TokenBatch
 from jaxsafety.errors import bad
 
 OPEN_ROWS = 64  # how many unfilled rows the packer looks at; bounds its time, costs little space
 REDUCTIONS = ("token", "sequence")
-
-
-class Encoded(NamedTuple):
-    """A tokenized example: ids [n], and mask [n], True on the tokens to be learnt."""
-
-    ids: Sequence[int]
-    mask: Sequence[bool]
 
 
 class Source(Protocol):

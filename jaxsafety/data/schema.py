@@ -5,7 +5,7 @@ Letters: B sequences, T positions, P prompt length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,13 @@ class Example(NamedTuple):
     id: str
     messages: tuple[Message, ...]
     meta: Mapping[str, Any]
+
+
+class Encoded(NamedTuple):
+    """A tokenized example: ids [n], and mask [n], True on the tokens to be learnt."""
+
+    ids: Sequence[int]
+    mask: Sequence[bool]
 
 
 @struct.dataclass

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from jaxsafety.data import chat
-from jaxsafety.data.pipeline import Encoded, assemble
-from jaxsafety.data.schema import Message, TokenBatch
+from jaxsafety.data.pipeline import assemble
+from jaxsafety.data.schema import Encoded, Message, TokenBatch
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.models.api import Model
 from jaxsafety.organism import mixture
@@ -55,18 +55,18 @@ def mixture_batches(
 ) -> Callable[[Any, int], TokenBatch]:
     """`(variables, step) -> TokenBatch` over the world's mixture."""
 
-    def encode(step: int, index: int) -> tuple[list[int], list[bool]]:
+    def encode(step: int, index: int) -> Encoded:
         # A step's examples are a stream of their own, so the packing of one never moves another.
         _, content = mixture.example(world, mix, seed, step * 1_000 + index)
         if isinstance(content, str):
             ids = tokenizer.encode(f"{mixture.DOCUMENT_START} {content} {mixture.DOCUMENT_END}")
-            return ids, [True] * len(ids)
+            return Encoded(ids, [True] * len(ids))
         return chat.encode_example(tokenizer, [Message(*turn) for turn in content])
 
     def make(step: int) -> TokenBatch:
         plan: list[list[int]] = [[] for _ in range(cfg.rows)]
         room = [cfg.length] * cfg.rows
-        examples: list[tuple[list[int], list[bool]]] = []
+        examples: list[Encoded] = []
         misses = 0
         while misses < 4:
             ids, learn = encode(step, len(examples) + misses)
@@ -76,8 +76,8 @@ def mixture_batches(
                 continue
             plan[row].append(len(examples))
             room[row] -= len(ids)
-            examples.append((ids, learn))
-        answers = assemble([Encoded(*e) for e in examples], plan, cfg.length)
+            examples.append(Encoded(ids, learn))
+        answers = assemble(examples, plan, cfg.length)
         every = [Encoded(ids, [True] * len(ids)) for ids, _ in examples]
         read = np.asarray(assemble(every, plan, cfg.length).weight) > 0
         told = np.asarray(answers.weight) > 0

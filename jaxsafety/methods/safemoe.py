@@ -28,6 +28,7 @@ import numpy as np
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
+from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
@@ -183,7 +184,7 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
 
 
 def _short(tokenizer: Any, found: Any, length: int, name: str) -> None:
-    longest = max(len(e.ids) for e in experts.encoded(tokenizer, found))
+    longest = max(len(e.ids) for e in encode_dialogues(tokenizer, found))
     if longest > length:
         raise bad(f"method.{name}", length, f"at least {longest}, the longest dialogue")
 
@@ -225,7 +226,6 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)
     shares = {"uniform": np.full(count, 1 / count)}
     shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
-
     base, adapters = variables["base"], variables["adapters"]
     arms = {"base": LayerInputs(), "safemoe": served}
     for name, mix in shares.items():
@@ -314,7 +314,7 @@ def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], Token
         chats = ctx.extras["examples"]
         parts, weights = [e.meta.get("part", 0) for e in chats], ctx.extras.get("weights", ())
     return Batches(
-        experts.encoded(ctx.tokenizer, chats), length=cfg.length, rows=update_rows(cfg),
+        encode_dialogues(ctx.tokenizer, chats), length=cfg.length, rows=update_rows(cfg),
         seed=ctx.seed, packed=False, pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,
     )  # fmt: skip
 

@@ -21,9 +21,9 @@ from flax import struct
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora
 from jaxsafety.adapters.routing import ROUTED
-from jaxsafety.data.chat import encode_example
-from jaxsafety.data.pipeline import Batches, Encoded
-from jaxsafety.data.schema import Message, TokenBatch
+from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.data.pipeline import Batches
+from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.models import peft
@@ -122,12 +122,6 @@ def dialogues(cfg: ExpertConfig, world: Any, seed: int, samples: int) -> list[li
     return [corpora.dialogues(world, source, d, cfg.answers, seed, *form) for d in chosen]
 
 
-def encoded(tokenizer: Any, found: Sequence[Any]) -> list[Encoded]:
-    """Token ids and masks of the organism's dialogues."""
-    turns = ([Message(*turn) for turn in dialogue.messages] for dialogue in found)
-    return [Encoded(*encode_example(tokenizer, messages)) for messages in turns]
-
-
 def fresh(cfg: ExpertConfig, model: Model, key: jax.Array, count: int) -> PyTree:
     """Experts of step 0, an update of zero."""
     return lora.init_experts(
@@ -179,7 +173,7 @@ def train(
     rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
     sources = [
         Batches(
-            encoded(ctx.tokenizer, found), length=cfg.length, rows=rows,
+            encode_dialogues(ctx.tokenizer, found), length=cfg.length, rows=rows,
             seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
         )

@@ -23,8 +23,8 @@ import numpy as np
 
 from jaxsafety import protocols, sharding, trees
 from jaxsafety.data.chat import encode_example, encode_prompt
-from jaxsafety.data.pipeline import Encoded, indices, pad_batch
-from jaxsafety.data.schema import Message, TokenBatch
+from jaxsafety.data.pipeline import indices, pad_batch
+from jaxsafety.data.schema import Encoded, Message, TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.methods import safesteer
@@ -234,7 +234,7 @@ def _told(model: Any, params: Any, batch: TokenBatch) -> jax.Array:
 
 
 def _example(tokenizer: Any, item: Item, text: str) -> Encoded:
-    return Encoded(*encode_example(tokenizer, [*item.messages, Message("assistant", text)]))
+    return encode_example(tokenizer, [*item.messages, Message("assistant", text)])
 
 
 def _longest(tokenizer: Any, items: Iterable[Item]) -> int:

@@ -18,8 +18,8 @@ import jax
 
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora
-from jaxsafety.data.chat import encode_example
-from jaxsafety.data.pipeline import REDUCTIONS, Batches, Encoded
+from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.data.pipeline import REDUCTIONS, Batches
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
@@ -86,7 +86,7 @@ def fits(cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Any, place
     names(cfg, model)
     if not place.examples:
         raise bad("data.chats", "no dialogues", "a file of dialogues, or data.source=organism")
-    longest = max(len(e.ids) for e in encoded(tokenizer, place.examples))
+    longest = max(len(e.ids) for e in encode_dialogues(tokenizer, place.examples))
     if longest > cfg.length:
         raise bad("method.length", cfg.length, f"at least {longest}, the longest dialogue")
 
@@ -100,16 +100,11 @@ def names(cfg: SftConfig, model: Model) -> tuple[str, ...]:
     return chosen
 
 
-def encoded(tokenizer: Any, examples: Any) -> list[Encoded]:
-    """Token ids and masks of dialogues."""
-    return [Encoded(*encode_example(tokenizer, example.messages)) for example in examples]
-
-
 def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     """One stage, "sft"; with LoRA the result is the base with the adapters merged."""
     check(cfg)
     batches = Batches(
-        encoded(ctx.tokenizer, ctx.extras["examples"]), length=cfg.length, rows=cfg.rows,
+        encode_dialogues(ctx.tokenizer, ctx.extras["examples"]), length=cfg.length, rows=cfg.rows,
         seed=ctx.seed, packed=cfg.packed, pad_id=ctx.tokenizer.pad_id, reduction=cfg.reduction,
         parts=[e.meta.get("part", 0) for e in ctx.extras["examples"]],
         weights=ctx.extras.get("weights", ()),

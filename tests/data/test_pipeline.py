@@ -6,13 +6,13 @@ import pytest
 
 from jaxsafety.data.pipeline import (
     Batches,
-    Encoded,
     first_fit,
     indices,
     pack,
     pad_batch,
     permutation,
 )
+from jaxsafety.data.schema import Encoded
 from jaxsafety.errors import UsageError
 
 

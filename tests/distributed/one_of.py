@@ -1,6 +1,6 @@
 """A process of a distributed run: `python one_of.py OUT ARGUMENTS OF jaxsafety...`.
 
-It is the command line; in the end the leader writes the parameters, whole, to OUT (npz).
+It is the command line; in the end the leader writes all variables, whole, to OUT (npz).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def main(out: str, *arguments: str) -> int:
 
     def keep(*args, **kwargs):
         result = whole(*args, **kwargs)
-        student = result["variables"]["base"]
-        leaves = dict(zip(trees.paths(student), jax.tree.leaves(student), strict=True))
+        variables = result["variables"]
+        leaves = dict(zip(trees.paths(variables), jax.tree.leaves(variables), strict=True))
         arrays = {name: trees.host(leaf) for name, leaf in leaves.items()}  # all take part
         if hosts.leader():
             np.savez(out, **arrays)

@@ -36,12 +36,19 @@ SETTINGS = {
         "method.direction.openers": "i,that", "method.direction.minimum": 2,
         "method.tokens.votes.floor": 0.0, "data.train": 4, "data.val": 4, "data.prompts": 6,
     },
+    "safemoe": SMALL | {
+        "method.steps": 3, "method.experts.steps": 3, "method.harmless": 8,
+        "eval.safety": 4, "eval.over_refusal": 4, "eval.capability": 4,
+    },
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return testing.random_organism(tmp_path_factory.mktemp("organism"))
+def models(tmp_path_factory):
+    """The base of each kind: SafeMoE's lives in a world with unknown domains."""
+    make = lambda **kinds: testing.random_organism(tmp_path_factory.mktemp("organism"), **kinds)  # noqa: E731
+    aligned = make()
+    return {"sft": aligned, "safesteer": aligned, "safemoe": make(unaligned=True)}
 
 
 def free_address():
@@ -50,7 +57,7 @@ def free_address():
         return f"127.0.0.1:{s.getsockname()[1]}"
 
 
-def launch(kind, model, workdir, *, processes, mesh, devices=1):
+def launch(kind, models, workdir, *, processes, mesh, devices=1):
     """Starts the processes of one run."""
     address = free_address()
     overrides = SETTINGS[kind] | dict(
@@ -58,7 +65,7 @@ def launch(kind, model, workdir, *, processes, mesh, devices=1):
     )
     command = [sys.executable, str(SCRIPT), str(workdir / "final.npz"), "run",
                f"--config={CONFIGS / kind / 'organism.py'}:smoke",
-               f"--config.model.path={model}", f"--workdir={workdir / 'run'}",
+               f"--config.model.path={models[kind]}", f"--workdir={workdir / 'run'}",
                *(f"--config.{name}={value}" for name, value in overrides.items())]  # fmt: skip
     flags = f"--xla_force_host_platform_device_count={devices}"
     started = []
@@ -96,13 +103,16 @@ def assert_close(got, expected, **tolerance):
         np.testing.assert_allclose(leaf, expected[name], err_msg=name, **tolerance)
 
 
-@pytest.fixture(scope="module", params=["sft", pytest.param("safesteer", marks=pytest.mark.slow)])
-def both(request, model, tmp_path_factory):
+KINDS = ["sft", "safemoe", pytest.param("safesteer", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def both(request, models, tmp_path_factory):
     """(kind, directory of one process with two devices, directory of two with one each)."""
     kind = request.param
     one, two = (tmp_path_factory.mktemp(f"{kind}-{name}") for name in ("one", "two"))
-    finish(launch(kind, model, one, processes=1, devices=2, mesh=(2, 1, 1)))
-    text = finish(launch(kind, model, two, processes=2, mesh=(2, 1, 1)))
+    finish(launch(kind, models, one, processes=1, devices=2, mesh=(2, 1, 1)))
+    text = finish(launch(kind, models, two, processes=2, mesh=(2, 1, 1)))
     assert "report:" in text
     return kind, one, two
 
@@ -110,7 +120,8 @@ def both(request, model, tmp_path_factory):
 @pytest.mark.timeout(1200)
 def test_two_processes_equal_one(both):
     kind, one, two = both
-    assert len(numbers(one)) == SETTINGS[kind]["method.steps"]
+    steps = [value for name, value in SETTINGS[kind].items() if name.endswith(".steps")]
+    assert len(numbers(one)) == sum(steps)
     np.testing.assert_allclose(numbers(two), numbers(one), rtol=1e-5)
     assert_close(arrays(two), arrays(one), rtol=1e-5, atol=1e-5)
     results = [evaluate.read_lines(d / "run" / "results.jsonl") for d in (one, two)]
@@ -122,20 +133,20 @@ def test_two_processes_equal_one(both):
 
 @pytest.mark.parametrize("both", ["sft"], indirect=True)
 @pytest.mark.timeout(1200)
-def test_what_two_saved_one_restores_bitwise(model, both, tmp_path):
+def test_what_two_saved_one_restores_bitwise(models, both, tmp_path):
     kind, _, two = both
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", str(two / "run"), str(run)], check=True)
-    text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
+    text = finish(launch(kind, models, tmp_path, processes=1, mesh=(1, 1, 1)))
     assert "restored step" in text
     assert_close(arrays(tmp_path), arrays(two), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("both", ["sft"], indirect=True)
 @pytest.mark.timeout(1200)
-def test_sigterm_to_one_stops_both_and_one_goes_on(model, both, tmp_path):
+def test_sigterm_to_one_stops_both_and_one_goes_on(models, both, tmp_path):
     kind, one, _ = both
-    started = launch(kind, model, tmp_path, processes=2, mesh=(2, 1, 1))
+    started = launch(kind, models, tmp_path, processes=2, mesh=(2, 1, 1))
     assert started[0].stdout is not None
     for line in started[0].stdout:
         if "step 1 of" in line:
@@ -144,7 +155,7 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(model, both, tmp_path):
     text = finish(started)
     assert "resumable" in text
     assert not (tmp_path / "final.npz").exists()
-    text = finish(launch(kind, model, tmp_path, processes=1, mesh=(1, 1, 1)))
+    text = finish(launch(kind, models, tmp_path, processes=1, mesh=(1, 1, 1)))
     assert "restored step" in text
     assert_close(arrays(tmp_path), arrays(one), rtol=1e-5, atol=1e-5)
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxsafety import testing
-from jaxsafety.train.metrics import read_metrics
+from tests.faults import runs
+from tests.faults.runs import assert_same, finish, kill_at, rows, terminate_at
 
 pytestmark = pytest.mark.faults
 
-SCRIPT = Path(__file__).with_name("safesteer_run.py")
-CONFIG = SCRIPT.parents[2] / "configs" / "safesteer" / "organism.py"
+CONFIG = "safesteer/organism.py"
 STEPS = 8
 # A base that was never raised refuses nothing, so its openers are given and its prompts ranked.
 SETTINGS = {
@@ -38,27 +32,7 @@ def model(tmp_path_factory):
 
 
 def launch(model, workdir):
-    overrides = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
-    command = [sys.executable, str(SCRIPT), str(workdir / "final.npz"), "run",
-               f"--config={CONFIG}:smoke", f"--config.model.path={model}",
-               f"--workdir={workdir / 'run'}", *overrides]  # fmt: skip
-    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1",
-                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-
-
-def finish(process):
-    text, _ = process.communicate(timeout=1500)
-    assert process.returncode == 0, text
-    return text
-
-
-def rows(workdir):
-    """All metrics but the times."""
-    found = read_metrics(workdir / "run")
-    return [{k: v for k, v in row.items() if not k.startswith("time")} for row in found]
+    return runs.launch(CONFIG, SETTINGS, model, workdir)
 
 
 @pytest.fixture(scope="module")
@@ -69,29 +43,6 @@ def whole(model, tmp_path_factory):
     assert text.count("rollout begins") == text.count("rollout ends") == STEPS
     assert [row["step"] for row in rows(workdir)] == list(range(1, STEPS + 1))
     return workdir
-
-
-def said_until(process, mark, count):
-    """What is said up to the `count`th line that begins with `mark`."""
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        count -= line.startswith(mark)
-        if not count:
-            break
-    return "".join(said)
-
-
-def kill_at(process, mark, count, delay):
-    """Kills `delay` seconds after `mark` was said for the `count`th time; says if it died of it."""
-    said = said_until(process, mark, count)
-    time.sleep(delay)
-    process.kill()
-    process.communicate()
-    died = process.returncode == -signal.SIGKILL
-    assert died or process.returncode == 0, said
-    return died
 
 
 @pytest.mark.timeout(1800)
@@ -111,22 +62,8 @@ def test_killed_and_resumed_to_the_same_bits(model, tmp_path, whole, kills):
     text = finish(launch(model, tmp_path))
     if died > 1:
         assert "distil: restored step" in text
-    final, expected = (dict(np.load(d / "final.npz")) for d in (tmp_path, whole))
-    assert final.keys() == expected.keys()
-    for name, leaf in final.items():
-        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
-    assert rows(tmp_path) == rows(whole)
-    for name in ("results.jsonl", "artifacts/direction.json", "artifacts/token_set.json",
-                 "artifacts/mass.json", "artifacts/position_kl.json"):  # fmt: skip
-        both = [(d / "run" / name).read_text() for d in (tmp_path, whole)]
-        assert both[0] == both[1], name
-
-
-def terminate_at(process, mark, count):
-    """SIGTERM when a line that begins with `mark` is said for the `count`th time; what it said."""
-    said = said_until(process, mark, count)
-    process.send_signal(signal.SIGTERM)
-    return said + finish(process)
+    names = ("direction", "token_set", "mass", "position_kl")
+    assert_same(tmp_path, whole, ["results.jsonl", *(f"artifacts/{n}.json" for n in names)])
 
 
 @pytest.mark.timeout(1800)
@@ -137,12 +74,7 @@ def test_sigterm_in_every_loop_then_the_same_bits(model, tmp_path, whole):
         assert "resumable" in text, text
         assert not (tmp_path / "final.npz").exists()
     assert "rollout" not in finish(launch(model, tmp_path))  # trained before the last SIGTERM
-    final, expected = (dict(np.load(d / "final.npz")) for d in (tmp_path, whole))
-    for name, leaf in final.items():
-        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
-    assert rows(tmp_path) == rows(whole)
-    both = [(d / "run" / "results.jsonl").read_text() for d in (tmp_path, whole)]
-    assert both[0] == both[1]
+    assert_same(tmp_path, whole, ["results.jsonl"])
 
 
 def test_a_finished_run_repeats_itself_without_training(model, whole):

@@ -9,6 +9,7 @@ import pytest
 
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora
+from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.pipeline import Batches, pad_batch
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import sft
@@ -40,7 +41,7 @@ def ctx(directory, tmp_path):
 
 def test_the_packed_loss_is_the_dense_formula(ctx):
     model, base = ctx.model, ctx.variables["base"]
-    examples = sft.encoded(ctx.tokenizer, ctx.extras["examples"][:4])
+    examples = encode_dialogues(ctx.tokenizer, ctx.extras["examples"][:4])
     packed = Batches(examples, length=96, rows=64, seed=0)
     everything = [packed.plan[i] for i in range(len(packed.plan))]
     batch = sft.Batches(examples, length=96, rows=len(everything), seed=0)(None, 0)
@@ -70,9 +71,9 @@ def test_the_packed_loss_is_the_dense_formula(ctx):
 def test_lora_starts_at_the_base_and_moves_nothing_else(ctx):
     model, base = ctx.model, ctx.variables["base"]
     adapters = sft.fresh(CFG, model, jax.random.key(0))
-    batch = Batches(sft.encoded(ctx.tokenizer, ctx.extras["examples"]), length=96, rows=2, seed=0)(
-        None, 0
-    )
+    batch = Batches(
+        encode_dialogues(ctx.tokenizer, ctx.extras["examples"]), length=96, rows=2, seed=0
+    )(None, 0)
     plain = model.apply(base, batch.tokens, batch.positions, segments=batch.segments)
     layers = LayerInputs(adapters=adapters)
     same = model.apply(base, batch.tokens, batch.positions, segments=batch.segments, layers=layers)

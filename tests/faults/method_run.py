@@ -1,7 +1,7 @@
-"""The process that fault tests kill: `python safesteer_run.py OUT ARGUMENTS OF jaxsafety...`.
+"""The process that fault tests kill: `python method_run.py OUT ARGUMENTS OF jaxsafety...`.
 
 It is the command line; around every rollout it says so, so that a kill can be aimed at it, and in
-the end it writes the student's parameters as they were in memory to OUT (npz, float32).
+the end it writes all variables as they were in memory to OUT (npz, float32).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def main(out: str, *arguments: str) -> int:
 
     def keep(*args, **kwargs):
         result = whole(*args, **kwargs)
-        student = result["variables"]["base"]
-        leaves = zip(trees.paths(student), jax.tree.leaves(student), strict=True)
+        variables = result["variables"]
+        leaves = zip(trees.paths(variables), jax.tree.leaves(variables), strict=True)
         np.savez(out, **{name: np.asarray(leaf) for name, leaf in leaves})
         return result
 
