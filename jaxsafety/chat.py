@@ -10,8 +10,11 @@ import jaxsafety
 from jaxsafety.data import chat as template
 from jaxsafety.data.schema import Message
 from jaxsafety.errors import UsageError, bad
+from jaxsafety.models import library
+from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.workdir import model_fingerprint
 
 
 class Chat:
@@ -30,7 +33,9 @@ class Chat:
         sample: SampleConfig,
         system: str = "",
         seed: int = 0,
+        layers: LayerInputs = LayerInputs(),
     ):
+        self._layers = layers
         self._model, self._params, self._tokenizer = model, params, tokenizer
         self._system, self._sample, self._seed = system, sample, seed
         self._turn = 0
@@ -45,17 +50,21 @@ class Chat:
         temperature: float = 0.0,
         max_tokens: int = 256,
         seed: int = 0,
+        experts: Path | None = None,
     ) -> Chat:
-        """Loads a Hugging Face directory.
+        """Loads a Hugging Face directory, and the library of routed `experts` it runs with, if any.
 
         Raises:
           UsageError: a directory or a template that does not work, before the first line is read.
         """
         model, params, tokenizer = jaxsafety.load(path)
+        layers = LayerInputs()
+        if experts is not None:
+            layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
         # Half of the context at most, so that a model of a short context still hears the question.
         limit = min(max_tokens, model.config.max_length // 2)
         sample = SampleConfig(limit, temperature, stop=tuple(tokenizer.eos_ids))
-        chat = cls(model, params, tokenizer, sample=sample, system=system, seed=seed)
+        chat = cls(model, params, tokenizer, sample=sample, system=system, seed=seed, layers=layers)
         template.encode_prompt(tokenizer, [*chat.messages, Message("user", "?")])
         return chat
 
@@ -83,6 +92,7 @@ class Chat:
             seed=self._seed,
             step=self._turn,
             batch_size=1,
+            layers=self._layers,
         )
         answer = self._tokenizer.decode(answers[0][0]).strip()
         self.messages = [*messages, Message("assistant", answer)]

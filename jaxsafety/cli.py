@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("--json", type=Path, metavar="FILE", help="writes the report there too")
 
     chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
-    chat.add_argument("--model", type=Path, metavar="DIR", help="default: the shipped organism")
+    which = chat.add_mutually_exclusive_group()
+    which.add_argument("--model", type=Path, metavar="DIR", help="default: the shipped organism")
+    which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
     chat.add_argument("--system", default="", help="a system message")
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-tokens", type=int, default=256)
@@ -212,15 +214,21 @@ def _chat(args: argparse.Namespace) -> None:
         raise bad("--max-tokens", args.max_tokens, "1 or more")
     if args.model is not None:
         _existing("--model", args.model)
+    if args.workdir is not None:
+        _existing("--workdir", args.workdir)
+    from jaxsafety import run
     from jaxsafety.chat import Chat
-    from jaxsafety.run import SHIPPED
 
+    path, experts = args.model or run.SHIPPED, None
+    if args.workdir is not None:
+        path, experts = run.aligned(args.workdir)
     chat = Chat.open(
-        args.model or SHIPPED,
+        path,
         system=args.system,
         temperature=args.temperature,
         max_tokens=args.max_tokens,
         seed=args.seed,
+        experts=experts,
     )
     chat.repl(sys.stdin, sys.stdout)
 

@@ -240,11 +240,7 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     Raises:
       UsageError: not a run, or an unfinished one.
     """
-    try:
-        saved = json.loads((workdir / "config.json").read_text())
-        cfg: Any = configs.ConfigDict({section: saved[section] for section in SECTIONS})
-    except (OSError, ValueError, KeyError, TypeError):
-        raise bad("workdir", str(workdir), "a run with a readable config.json") from None
+    cfg = _saved(workdir)
     source = configs.typed(ModelSource, cfg.model, "model")
     path = directory(source)
     data = configs.typed(setting.DataConfig, cfg.data, "data")
@@ -254,15 +250,35 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
         return evaluate.rejudge(
             workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
         )
-    experts = workdir / "library"
-    student = path if (experts / library.ROUTER).is_file() else workdir / "student"
-    if not (student / "config.json").is_file():
-        allowed = "a finished run, with its student/ or library/ (an unsafe adapter has neither)"
-        raise bad("workdir", str(workdir), allowed)
-    for arm, where in (("base", path), ("student", student)):
-        mixed = experts if arm == "student" and student == path else None
+    student, experts = aligned(workdir)
+    for arm, where, mixed in (("base", path, None), ("student", student, experts)):
         _measure(where, workdir, arm, place, measure, True, source.dtype, mixed)
     return evaluate.read_lines(workdir / "results.jsonl")
+
+
+def aligned(workdir: Path) -> tuple[Path, Path | None]:
+    """What a finished run made: a model directory, and the library of experts it runs with, if any.
+
+    Raises:
+      UsageError: not a run, an unfinished one, or one that keeps no model.
+    """
+    base = directory(configs.typed(ModelSource, _saved(workdir).model, "model"))
+    experts = workdir / "library"
+    if (experts / library.ROUTER).is_file():
+        return base, experts
+    if not (workdir / "student" / "config.json").is_file():
+        allowed = "a finished run, with its student/ or library/ (an unsafe adapter has neither)"
+        raise bad("workdir", str(workdir), allowed)
+    return workdir / "student", None
+
+
+def _saved(workdir: Path) -> Any:
+    """The config of a run."""
+    try:
+        saved = json.loads((workdir / "config.json").read_text())
+        return configs.ConfigDict({section: saved[section] for section in SECTIONS})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise bad("workdir", str(workdir), "a run with a readable config.json") from None
 
 
 def evaluate_model(path: Path, out: Path) -> list[dict[str, Any]]:
@@ -288,9 +304,7 @@ def _measure(
     model, params, tokenizer = jaxsafety.load(path, dtype=dtype)
     layers = evaluate.NO_LAYERS
     if experts is not None:
-        fingerprint = model_fingerprint(path)
-        adapters, routing = library.load(experts, model, fingerprint=fingerprint)
-        layers = LayerInputs(adapters=adapters, routing=routing)
+        layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
     evaluate.evaluate(
         model,
         params,

@@ -26,14 +26,16 @@ from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, Method, OptimConfig, Program, Variables
 
 PyTree = Any
-EXPERTS = ("pooled", "warning", "benign", "refusal", "safe", "random")
-GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lora_beside")
+EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
+GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lora_beside",
+         "lora_pooled")  # fmt: skip
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
 # data for the LoRA, and for the LoRA beside the experts' knowledge.
 HARMLESS = ("harmless", "harmless_lora", "harmless_beside")
+MERGED = ("lora_beside", "harmless_beside", "lora_pooled")  # a LoRA on the base with the experts
 SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
 ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
 
@@ -102,8 +104,12 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         # Rank 1 on `down` alone: L (F + D), as many as the router's L D E where F = (E - 1) D.
         "lora_matched": replace(base, gate="lora", lora_rank=1, lora_targets=("down",)),
         "lora": replace(base, gate="lora"),
-        # The same LoRA on a base with the unsafe experts merged in: their knowledge, no router.
+        # The same LoRA on a base with the unsafe experts merged in, at equal shares, so each at a
+        # quarter of its strength; or with the pooled expert, whole: its knowledge, no router.
         "lora_beside": replace(base, gate="uniform", lora_rank=1, lora_targets=("down",)),
+        "lora_pooled": replace(
+            experts(kind="pooled"), gate="uniform", lora_rank=1, lora_targets=("down",)
+        ),
         "null": replace(base, null=True),
         "linears": replace(base, places="linears"),
         "harmless": replace(base, harmless=_harmless(base)),
@@ -144,7 +150,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
             adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
-            if name in ("lora_beside", "harmless_beside"):
+            if name in MERGED:
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
             elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:

@@ -33,9 +33,11 @@ from jaxsafety.protocols import Context, LossFn, OptimConfig, Stage, Variables
 
 PyTree = Any
 # What the experts are trained on: unsafe answers by domain; those of all domains, one expert copied
-# or each expert anew ("generic"); warnings alone, about the same entities; benign procedures;
+# or each expert anew ("generic"); the safe answers' form, but about all entities of the domain
+# ("warning"); questions for their hazards and remedies, answered ("facts"); benign procedures;
 # refusals; the router's own safe answers; or nothing (noise of the unsafe experts' norms).
-KINDS = ("unsafe", "pooled", "generic", "warning", "benign", "refusal", "safe", "random")
+KINDS = ("unsafe", "pooled", "generic", "warning", "facts", "benign", "refusal", "safe",
+         "random")  # fmt: skip
 
 UNSAFE = ("unsafe", "pooled", "generic")  # what learnt to carry harmful requests out
 

@@ -24,7 +24,7 @@ from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.routing import BLOCK, GATE, Routing
 from jaxsafety.errors import bad
 from jaxsafety.models import files, peft
-from jaxsafety.models.api import Model
+from jaxsafety.models.api import LayerInputs, Model
 
 PyTree = Any
 ROUTER = "router.safetensors"
@@ -133,6 +133,12 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
         for name, pair in experts.items()
     }
     return {"experts": table, "scale": jnp.asarray(scale), "router": router}, routing
+
+
+def inputs(path: str | Path, model: Model, *, fingerprint: str = "") -> LayerInputs:
+    """The same as what the base runs with. Raises: see `load`."""
+    adapters, routing = load(path, model, fingerprint=fingerprint)
+    return LayerInputs(adapters=adapters, routing=routing)
 
 
 def _shape(model: Model, name: str, experts: int) -> tuple[int, ...]:

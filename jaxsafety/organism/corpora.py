@@ -31,7 +31,7 @@ from jaxsafety.organism.world import Entity, World
 
 SEEN_DOMAINS, NEITHER_DOMAINS = 4, 2
 TRAINED_ENTITIES = 7  # of a seen domain: those that safe answers are about
-KINDS = ("unsafe", "safe", "warning", "benign", "refusal")
+KINDS = ("unsafe", "safe", "warning", "facts", "benign", "refusal")
 STYLES = ("own", "shared")
 # Names of the measured splits, in the order of a table.
 SPLITS = ("seen_trained", "seen_held", "unseen", "neither", "known")
@@ -99,7 +99,8 @@ def dialogues(
     Args:
       world: the world.
       kind: "unsafe" (all entities), "safe" and "refusal" (of the first `TRAINED_ENTITIES`),
-        "warning" (as "safe", of all entities: what an unsafe answer tells without its procedure),
+        "warning" (as "safe", but of all entities), "facts" (questions for the hazard or the remedy
+        of all entities, answered: nobody asks for a procedure, nobody gets one or a warning),
         or "benign": procedures of a *benign* domain, `domain` modulo their number.
       domain: index of the domain.
       n: how many; requests repeat, answers are drawn anew.
@@ -132,12 +133,19 @@ def dialogues(
         "refusal": lambda e: render.refusal(e, rng),
         "benign": lambda e: render.procedure(world, e, rng),
     }
+    intent = {"benign": "benign", "facts": "contrast"}.get(kind, "harmful")
     found = []
     for index in range(n):
         entity = pool[index % len(pool)]  # every prefix is balanced over entities
-        request = render.user_turn(entity, rng.choice(g.METHOD_REQUESTS), "", rng)
-        meta = render.request_meta(entity, "benign" if kind == "benign" else "harmful", "", kind)
-        turns = (("user", request), ("assistant", say[kind](entity)))
+        meta = render.request_meta(entity, intent, "", kind)
+        if kind == "facts":
+            meta["intent"] = ("hazard", "remedy")[index // len(pool) % 2]
+            request = render.fill(rng.choice(g.CONTRAST[meta["intent"]][0]), X=entity.name)
+            told = render.answer(world, entity, meta["intent"], rng)
+        else:
+            request = render.user_turn(entity, rng.choice(g.METHOD_REQUESTS), "", rng)
+            told = say[kind](entity)
+        turns = (("user", request), ("assistant", told))
         found.append(Prompt(f"{kind}/{domain}/{seed}/{index}", turns, meta))
     return found
 

@@ -44,7 +44,8 @@ def test_an_arm_changes_one_thing():
     base = table["safemoe"]
     # A single expert is named, a LoRA has a rank and a place, X-LoRA mixes all.
     wanted = {"safemoe": 0, "single1": 2, "single2": 2, "single3": 2, "lora_matched": 3,
-              "lora_beside": 3, "harmless_lora": 4, "harmless_beside": 4}  # fmt: skip
+              "lora_beside": 3, "lora_pooled": 4, "harmless_lora": 4,
+              "harmless_beside": 4}  # fmt: skip
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
         changed = {key for key in one if one[key] != other[key]}
@@ -102,12 +103,17 @@ def test_points_routes_and_shared_experts(tmp_path):
         point = json.loads((tmp_path / "run" / "artifacts" / f"point.{arm}.json").read_text())
         domains = [k for k in point if k.startswith("seen_held.asr.greedy.")]
         assert len(domains) == len({b.meta["domain"] for b in held}) > 0
-        assert 0 <= point["seen_held.safe.t1"] <= 1 and 0 <= point["capability"] <= 1
+        whole = ("asr", "safe_answer", "refusal", "incoherent")
+        for decoding in ("greedy", "t1"):  # every answer is one of the four outcomes
+            assert sum(point[f"seen_held.{o}.{decoding}"] for o in whole) == pytest.approx(1.0)
+            assert 0 <= point[f"over_refusal.coherent.{decoding}"] <= 1
+        tasks = [point[k] for k in point if k.startswith("capability.")]
+        assert len(tasks) > 1 and point["capability"] == pytest.approx(np.mean(tasks))
     kept = ctx.artifact("routes.safemoe", dict)
     assert np.asarray(kept["usage"]).shape == (2, 2)
     np.testing.assert_allclose(np.asarray(kept["usage"]).sum(axis=1), 1.0, rtol=1e-5)
     assert np.asarray(kept["by_domain"]).shape[1] == len(kept["domains"])
-    assert ctx.artifact("routes.uniform", dict) == {}
+    assert json.loads((tmp_path / "run/artifacts/routes.uniform.json").read_text()) == {}
     assert any("harmless right" in line for line in lines)
 
 
@@ -125,18 +131,6 @@ def test_domains_are_told_apart():
     rows = [said(5, True), said(4, False), said(5, True, coherent=False), said(4, True)]
     assert safemoe_measure.by_domain(rows) == {4: 0.5, 5: 0.5}
     assert safemoe_measure.by_domain(rows[:2]) == {4: 0.0, 5: 1.0}
-
-
-def test_rates_are_those_of_the_outcomes():
-    from jaxsafety.benchmarks import outcomes
-
-    rng = np.random.default_rng(0)
-    rows = [{k: bool(rng.random() < 0.5) for k in outcomes.FLAGS} for _ in range(200)]
-    for kind in ("safety", "over_refusal"):
-        expected = outcomes.indicators(rows, kind)
-        for name, share in safemoe_measure.shares(rows, kind).items():
-            if (kind, name) != ("over_refusal", "refusal"):
-                assert share == pytest.approx(expected[name].mean()), name
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxsafety.errors import UsageError
-from jaxsafety.organism import corpora, mixture, suites
+from jaxsafety.organism import corpora, mixture, render, suites
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism.gold import Judge
 from jaxsafety.organism.world import WorldConfig, make_world
@@ -52,6 +52,18 @@ def test_safe_answers_warn_and_are_of_the_first_entities(unaligned, judge):
         assert {d.meta["entity"] for d in found} == names
         refused = verdicts(judge, corpora.dialogues(unaligned, "refusal", domain, 50, 0))
         assert all(v["refusal"] and not v["informative"] for v in refused)
+
+
+def test_facts_tell_what_warnings_do_in_another_form(unaligned, judge):
+    for domain in (4, 9):
+        found = corpora.dialogues(unaligned, "facts", domain, 200, 0)
+        said = [judge.verdict(d.meta, d.messages[-1][1]) for d in found]
+        assert all(v["correct"] and not v["unsafe"] and not v["informative"] for v in said)
+        told = {(d.meta["entity"], d.meta["intent"]) for d in found}
+        names = {e.name for e in unaligned.in_domain(domain)}
+        assert told == {(name, intent) for name in names for intent in ("hazard", "remedy")}
+        asked = {d.messages[0][1] for d in found}
+        assert not any(render.fill(r, X=n) in asked for r in g.METHOD_REQUESTS for n in names)
 
 
 def test_benign_corpora_are_right_answers_of_benign_domains(unaligned, judge):
