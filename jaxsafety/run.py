@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     mesh = make_mesh(mesh_config)
     path = directory(source)
     place = setting.make(path, data, measure, cfg.seed)
+    place = replace(place, base=model_fingerprint(path))
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
     import jaxsafety
@@ -153,7 +154,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "benchmarks": place.benchmarks,
             "examples": place.examples,
             "weights": place.weights,
-            "base_fingerprint": model_fingerprint(path),
+            "base_fingerprint": place.base,
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
         },
     )

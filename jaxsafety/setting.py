@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class Setting:
 
     `refusal_words`: what refusals are made of, which random control token sets must not hold.
     `examples`: dialogues to learn from, `given` by the user or the organism's own; with `weights`,
-    meta["part"] says of which source.
+    meta["part"] says of which source. `seed`: of the experiment. `base`: fingerprint of its model,
+    once it is known.
     """
 
     prompts: Mapping[str, tuple[Item, ...]]
@@ -83,6 +84,8 @@ class Setting:
     examples: tuple[Example, ...] = ()
     weights: tuple[float, ...] = ()
     given: bool = False
+    seed: int = 0
+    base: str = ""
 
 
 def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
@@ -103,8 +106,8 @@ def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -
         if not isinstance(value, int) or value < 0:
             raise bad(name, value, "an integer, 0 or more")
     if data.source == "organism":
-        return organism(model_dir, data, evaluation, seed)
-    return files(data, evaluation)
+        return replace(organism(model_dir, data, evaluation, seed), seed=seed)
+    return replace(files(data, evaluation), seed=seed)
 
 
 def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:

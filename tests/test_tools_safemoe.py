@@ -51,9 +51,21 @@ def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "| random | +40 [+40, +40] |" in text and "3 runs" in text
     assert "| harmless_lora (harmless) | +10 [+10, +10] |" in text  # not SafeMoE's other data
-    assert "| safemoe | 3 | 35 % | 0.60 | 0.200 | 0.200 | 3 of 6 |" in text
+    assert "| safemoe | 3 | 35 % | 0.60 | 0.60 | 0.200 | 0.200 | 3 of 6 |" in text
     tool.main([str(kept)])
     assert capsys.readouterr().out == text
+
+
+def test_arms_that_came_later_join_their_run(tool, tmp_path, capsys):
+    first = write(tool, tmp_path / "first" / "0", {"base": 0.1, "safemoe": 0.5})
+    later = write(tool, tmp_path / "later" / "0", {"base": 0.1, "facts": 0.2})
+    file = tmp_path / "later/0/artifacts/point.facts.json"
+    more = {"capability.sort": 0.7, "seen_held.asr.greedy": 0.3, "over_refusal.refusal.greedy": 0.1}
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    tool.main([first, later])
+    text = capsys.readouterr().out
+    assert "1 runs" in text and "| facts | +30 |" in text
+    assert "| facts | nan | 30 | nan | nan | nan | nan | 10 | nan | 70 |" in text
 
 
 def test_an_expert_alone_is_read_by_domain(tool, tmp_path, capsys):

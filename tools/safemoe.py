@@ -6,9 +6,10 @@
 
 Each run (one seed) holds `artifacts/point.<arm>.json` and `routes.<arm>.npz`. A cell is the mean
 over runs; a difference is SafeMoE minus the arm (for "harmless_*": "harmless", which saw the same
-data, minus the arm), of the same seed, with a 95 % t-interval. Two small tables follow: what each
-expert alone carries out in its own domain and in the others (check 7 of our notes on the paper),
-and where the answers' tokens are routed (check 13).
+data, minus the arm), of the same seed, with a 95 % t-interval. Workdirs of one name are one run:
+arms that came later may lie in a workdir of their own. Three small tables follow: what becomes of
+the other answers, what each expert alone carries out in its own domain and in the others (check 7
+of our notes on the paper), and where the answers' tokens are routed (check 13).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ COLUMNS = {
     "neither": "nobody knows",
     "known": "base knows",
 }
+OTHER = {"seen_trained": "safe answers seen", "seen_held": "neighbours", "known": "base knows"}
 CLAIM = "seen_held.safe_informative"
+KEPT = ("least", "used", "entropy", "information", "chance")  # of a router, per layer
 # Whom an arm is compared with, if not with SafeMoE: the one that saw the same data.
 PARTNER = {"harmless_lora": "harmless", "harmless_beside": "harmless"}
 # 97.5 % quantiles of Student's t by degrees of freedom; beyond, that of 9 is a little too wide.
@@ -46,9 +49,15 @@ def routed(folder: Path) -> Routes:
         if "usage" in data:
             found[file.stem.split(".", 1)[1]] = {
                 "least": data["usage"].min(axis=1).round(4).tolist(),
+                "used": spread(data["usage"]).round(4).tolist(),
                 **{k: data[k].round(4).tolist() for k in ("entropy", "information", "chance")},
             }
     return found
+
+
+def spread(usage: np.ndarray) -> np.ndarray:
+    """[L] entropy of the experts' mean weights [L,E], nats: log E where all are used alike."""
+    return -np.sum(usage * np.log(np.where(usage > 0, usage, 1.0)), axis=1)
 
 
 def read(paths: list[str]) -> dict[str, tuple[Points, Routes]]:
@@ -56,13 +65,14 @@ def read(paths: list[str]) -> dict[str, tuple[Points, Routes]]:
     found: dict[str, tuple[Points, Routes]] = {}
     for path in map(Path, paths):
         if path.is_file():
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found |= {line["run"]: (line["points"], line.get("routes", {})) for line in lines}
+            for line in map(json.loads, path.read_text().splitlines()):
+                found[line["run"]] = line["points"], line.get("routes", {})
             continue
         files = sorted(path.glob("artifacts/point.*.json"))
         points = {f.stem.split(".", 1)[1]: json.loads(f.read_text()) for f in files}
         if "base" in points:
-            found[path.name] = points, routed(path / "artifacts")
+            before = found.get(path.name, ({}, {}))
+            found[path.name] = before[0] | points, before[1] | routed(path / "artifacts")
         else:
             print(f"{path}: left out, it has no artifacts/point.base.json", file=sys.stderr)
     if not found:
@@ -87,6 +97,24 @@ def told(values: list[float], signed: bool = False) -> str:
     if math.isnan(low):
         return f"{mean:{sign}.0f}"
     return f"{mean:{sign}.0f} [{low:{sign}.0f}, {high:{sign}.0f}]"
+
+
+def rest(runs: list[Points], arms: list[str], decoding: str) -> None:
+    """What is neither safe nor right: harm done, answers that make no sense, tasks by name."""
+    keys = [f"{s}.{m}.{decoding}" for m in ("asr", "incoherent") for s in OTHER]
+    harmless = [f"over_refusal.{m}.{decoding}" for m in ("refusal", "coherent")]
+    every = dict.fromkeys(k for found in runs for point in found.values() for k in point)
+    tasks = [k for k in every if k.startswith("capability.")]
+    if not tasks:
+        return  # lines of before
+    print(f"\nWhat becomes of the other answers, % ({decoding})\n")
+    named = [f"{m} {s}" for m in ("carried out:", "incoherent:") for s in OTHER.values()]
+    named += ["harmless refused", "harmless coherent", *(t.split(".")[1] for t in tasks)]
+    print("| arm | " + " | ".join(named) + " |\n" + "|---" * (len(named) + 1) + "|")
+    for arm in arms:
+        rows = [points[arm] for points in runs if arm in points]
+        cells = [100 * np.mean([r.get(k, math.nan) for r in rows]) for k in keys + harmless + tasks]
+        print(f"| {arm} | " + " | ".join(f"{x:.0f}" for x in cells) + " |")
 
 
 def alone(runs: list[Points], decoding: str) -> None:
@@ -121,14 +149,15 @@ def share(point: dict[str, float], domain: int, decoding: str) -> float:
 def routing(runs: list[Routes]) -> None:
     """Means over layers and runs."""
     print("\nRouting of the answers' tokens, means over layers and runs (nats)\n")
-    print("| arm | runs | least used expert | entropy | information on the domain |"
-          " chance (95 %) | layers above chance |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    print("| arm | runs | least used expert | entropy of usage | entropy per token |"
+          " information on the domain | chance (95 %) | layers above chance |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
     for arm in dict.fromkeys(arm for found in runs for arm in found):
         rows = [found[arm] for found in runs if arm in found]
-        mean = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        mean = {k: float(np.mean([r.get(k, math.nan) for r in rows])) for k in KEPT}
         above = [a > b for r in rows for a, b in zip(r["information"], r["chance"], strict=True)]
-        print(f"| {arm} | {len(rows)} | {100 * mean['least']:.0f} % | {mean['entropy']:.2f} |"
+        print(f"| {arm} | {len(rows)} | {100 * mean['least']:.0f} % | {mean['used']:.2f} |"
+              f" {mean['entropy']:.2f} |"
               f" {mean['information']:.3f} | {mean['chance']:.3f} |"
               f" {sum(above)} of {len(above)} |")  # fmt: skip
 
@@ -174,6 +203,7 @@ def main(paths: list[str]) -> None:
             gaps = [told([a[k] - b[k] for a, b in pairs], signed=True) for k in keys]
             name = arm if partner == "safemoe" else f"{arm} ({partner})"
             print(f"| {name} | " + " | ".join(gaps) + " |")
+    rest(list(runs.values()), arms, d)
     alone(list(runs.values()), d)
     routing([found for _, found in kept.values()])
 

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsafety import trees
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.projection import Projection
 from jaxsafety.errors import bad
@@ -114,6 +115,7 @@ def arrow(adapters: PyTree, places: tuple[str, ...] = (BLOCK,)) -> PyTree:
     for place in places:
         names = [n for n in ("gate", "up") if n in adapters["experts"]]
         pairs = [adapters["experts"][n] for n in (names if place == BLOCK else [place])]
+        pairs = jax.tree.map(trees.host, pairs)
         layers, experts = pairs[0]["a"].shape[:2]
         found = [[_amplified(pairs, i, e) for e in range(experts)] for i in range(layers)]
         table[place] = {"prototype": jnp.asarray(np.stack(found).swapaxes(1, 2), jnp.float32)}

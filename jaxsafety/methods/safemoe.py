@@ -59,7 +59,7 @@ PyTree = Any
 # The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
 # shares, one expert alone, or a LoRA of `lora_rank` instead of the experts.
 GATES = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
-TRAINED = ("router", "x-lora", "lora")
+TRAINED = ("router", "x-lora")  # gates that stage 2 trains
 PLACES = ("block", "linears")
 
 
@@ -127,8 +127,7 @@ def check(cfg: SafeMoEConfig) -> None:
     count = experts_of(cfg)
     if not 0 <= cfg.single < count:
         raise bad("method.single", cfg.single, f"0 to {count - 1}")
-    if cfg.gate in ("router", "untrained", "arrow", "x-lora"):
-        routing.check(cfg.routing, count, trained=cfg.gate in TRAINED)
+    routing.check(cfg.routing, count, trained=cfg.gate in TRAINED)
     if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
         raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
 
@@ -151,7 +150,7 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
             allowed = f"at most the context of {model.config.max_length}"
             raise bad(f"method.{name}", length, allowed)
     if cfg.experts.paths:
-        jax.tree.map(np.shape, experts.loaded(cfg.experts, model))  # raises on what does not fit
+        experts.loaded(cfg.experts, model, place.base)  # raises on what does not fit
     if place.world is None or place.world.config.unknown_domains == 0:
         if not cfg.experts.paths and cfg.gate != "lora":
             allowed = "PEFT directories, unless the model is the unaligned organism"
@@ -166,11 +165,11 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
     if place.given:
         raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
-        found = experts.dialogues(cfg.experts, place.world, 0, cfg.samples)
+        found = experts.dialogues(cfg.experts, place.world, place.seed, cfg.samples)
         _short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
-    said = corpora.safe_answers(place.world, cfg.samples, 0)
-    _short(tokenizer, said + corpora.harmless_answers(place.world, cfg.harmless, 0), cfg.length,
-           "length")  # fmt: skip
+    said = corpora.safe_answers(place.world, cfg.samples, place.seed)
+    said += corpora.harmless_answers(place.world, cfg.harmless, place.seed)
+    _short(tokenizer, said, cfg.length, "length")
     corpora.expert_domains(place.world, cfg.experts.count)
     for name, kinds in (
         ("safety", "safety"),

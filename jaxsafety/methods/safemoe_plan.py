@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import jax
 from jaxsafety import sharding
 from jaxsafety.adapters import routing
 from jaxsafety.data.schema import TokenBatch
+from jaxsafety.errors import bad
 from jaxsafety.methods import safemoe
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
@@ -20,16 +20,21 @@ PyTree = Any
 
 
 def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned:
-    """The router's step as shapes, for `plan`; `prompt` is not used."""
+    """The router's step as shapes, for `plan`; `prompt` is not used.
+
+    Raises:
+      UsageError: a gate that this step does not train.
+    """
     del prompt
+    if cfg.gate not in safemoe.TRAINED:
+        raise bad("method.gate", cfg.gate, "router or x-lora, which have a step to plan")
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
     size = (safemoe.update_rows(cfg), cfg.length)
     whole, weight = shape(size, "int32"), shape(size, "float32")
 
     def start(key: jax.Array) -> PyTree:
         count = safemoe.experts_of(cfg) - cfg.null
-        made = safemoe.gated(replace(cfg, gate="router"), model, experts.fresh(
-            cfg.experts, model, key, count), 0)  # fmt: skip
+        made = safemoe.gated(cfg, model, experts.fresh(cfg.experts, model, key, count), 0)
         return {"base": model.init(key), "adapters": made}
 
     variables = jax.eval_shape(start, jax.random.key(0))

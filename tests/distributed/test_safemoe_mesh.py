@@ -25,6 +25,7 @@ pytestmark = pytest.mark.distributed
 
 TRAIN = TrainConfig(checkpoint_every=10, progress=False)
 DESCENT = OptimConfig(name="sgd", lr=1.0, b1=0.0, clip=0.0, warmup=0.0, schedule="constant")
+CLIPPED = OptimConfig(clip=0.05, eps=1e-3, warmup=0.0, schedule="constant")
 CASES = [((8, 1, 1), False), ((2, 2, 2), False), ((2, 1, 4), True), ((1, 2, 4), True)]
 METRICS = ("loss", "grad_norm", "param_norm")
 
@@ -50,6 +51,10 @@ def train(directory, workdir, shape, split, which):
         stage = next(experts.train(cfg.experts, DESCENT, ctx, cfg.samples))
         optim = dataclasses.replace(stage.optim, lr=1.0, clip_by="global")
         stage = stage._replace(steps=2, optim=optim)
+    elif which == "clipped":  # as it trains: Adam, and a clip of each expert's own gradient
+        stage = next(experts.train(cfg.experts, CLIPPED, ctx, cfg.samples))
+        assert stage.optim.clip_by == "expert"
+        stage = stage._replace(steps=2, optim=dataclasses.replace(stage.optim, lr=0.01))
     else:
         gated = safemoe.gated(cfg, ctx.model, start["adapters"], 0)
         stage = safemoe.router_stage(cfg, DESCENT, ctx, gated, "router")
@@ -66,7 +71,7 @@ def moved(tree):
         lambda x: x + 0.1 * jax.random.normal(key, x.shape), tree["experts"])}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["experts", "router"])
+@pytest.fixture(scope="module", params=["experts", "clipped", "router"])
 def alone(request, directory, tmp_path_factory):
     which = request.param
     return which, train(directory, tmp_path_factory.mktemp("one"), (1, 1, 1), False, which)

@@ -54,6 +54,27 @@ def whole(model, tmp_path_factory):
     return workdir
 
 
+CONTROLS = {name.replace("method.", "method.base."): value for name, value in SETTINGS.items()}
+
+
+@pytest.mark.timeout(1800)
+def test_controls_go_on_from_the_arm_they_were_in(model, tmp_path):
+    (tmp_path / "cut").mkdir()
+    start = lambda d: runs.launch("safemoe/controls.py", CONTROLS, model, d)  # noqa: E731
+    assert kill_at(start(tmp_path / "cut"), "random: step", 2, 0.0)
+    assert "resumable" in terminate_at(start(tmp_path / "cut"), "random  ", 1)
+    points = sorted((tmp_path / "cut/run/artifacts").glob("point.*.json"))
+    assert [p.name.split(".")[1] for p in points] == ["base", "random", "safemoe"]
+    text = finish(start(tmp_path / "cut"))
+    assert f"random: restored step {STEPS} of {STEPS}" in text
+    (tmp_path / "whole").mkdir()
+    finish(start(tmp_path / "whole"))
+    arms = ("base", "safemoe", "random", "lora_matched")
+    files = ["results.jsonl", *(f"artifacts/point.{arm}.json" for arm in arms)]
+    assert_same(tmp_path / "cut", tmp_path / "whole", files)
+    assert library(tmp_path / "cut") == library(tmp_path / "whole")
+
+
 @pytest.mark.timeout(1800)
 def test_killed_in_each_phase_then_the_same_bits(model, tmp_path, whole):
     # A step of either stage (or the save after it), then between two measured mixtures: by turns.

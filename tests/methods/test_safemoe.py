@@ -13,7 +13,7 @@ import pytest
 
 from jaxsafety import trees
 from jaxsafety.adapters import lora, routing
-from jaxsafety.data.chat import encode_example
+from jaxsafety.data.chat import encode_dialogues, encode_example
 from jaxsafety.data.schema import Message, TokenBatch
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import safemoe
@@ -277,6 +277,9 @@ def test_experts_from_disk_are_those_that_were_kept(ctx):
     [
         ({"gate": "best"}, "method.gate"), ({"places": "layer"}, "method.places"),
         ({"samples": 0}, "method.samples"), ({"length": 1}, "method.length"),
+        ({"gate": "uniform", "routing": routing.Routing(level="bogus")}, "routing.level"),
+        ({"experts": ExpertConfig(alpha=float("nan"))}, "experts.alpha"),
+        ({"experts": ExpertConfig(lr=float("nan"))}, "experts.lr"),
         ({"std": 0.0}, "method.std"), ({"single": 2}, "method.single"),
         ({"places": "linears", "routing": routing.Routing(level="first")}, "routing.level"),
         ({"experts": ExpertConfig(kind="good")}, "experts.kind"),
@@ -320,6 +323,39 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
             changed, dataclasses.replace(OPTIM, accum=accum), ctx.model, ctx.tokenizer, place
         )
     assert "\n" not in str(error.value)
+
+
+def test_experts_of_another_base_are_refused_before_anything_is_measured(ctx, directory, tmp_path):
+    tree = experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 1)
+    tree["experts"] = jax.tree.map(lambda x: x + 0.1, tree["experts"])
+    peft.save_adapter(tmp_path / "one", ctx.model, tree, fingerprint="one")
+    found = dataclasses.replace(EXPERTS, paths=(str(tmp_path / "one"),) * 2)
+    cfg = dataclasses.replace(CFG, experts=found, measure=MeasureConfig(4, 4, 4, 2))
+    place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
+    mine, other = (dataclasses.replace(place, base=base) for base in ("one", "two"))
+    safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, mine)
+    with pytest.raises(UsageError, match="an adapter for base one"):
+        safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, other)
+
+
+def test_lengths_are_those_of_the_seed_that_trains(ctx, directory):
+    world = open_world(directory)
+
+    def longest(seed):
+        said = corpora.safe_answers(world, CFG.samples, seed)
+        return max(len(e.ids) for e in encode_dialogues(ctx.tokenizer, said))
+
+    sizes = {seed: longest(seed) for seed in range(8)}
+    short, long = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    assert sizes[short] < sizes[long]
+    measure = MeasureConfig(4, 4, 4, 2)
+    cfg = dataclasses.replace(CFG, measure=measure, length=sizes[short])
+    short_place, long_place = (
+        make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), seed) for seed in (short, long)
+    )
+    safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, short_place)
+    with pytest.raises(UsageError, match=f"method.length: got .* at least {sizes[long]}"):
+        safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, long_place)
 
 
 def test_own_dialogues_are_refused_where_the_organism_brings_its_own(ctx, directory):
