@@ -133,7 +133,7 @@ def fresh(cfg: ExpertConfig, model: Model, key: jax.Array, count: int) -> PyTree
 
 
 def expert_loss(model: Model, shards: int = 1) -> LossFn:
-    """Sum over the experts of each one's mean negative log-likelihood."""
+    """Sum over the experts of each one's mean negative log-likelihood; metrics are their means."""
 
     def loss(params: PyTree, frozen: PyTree, batch: ExpertBatch, key: jax.Array) -> Any:
         every, b = trees.combine(params, frozen), batch.tokens
@@ -141,10 +141,11 @@ def expert_loss(model: Model, shards: int = 1) -> LossFn:
             every["base"], b.tokens, b.positions, segments=b.segments,
             layers=LayerInputs(adapters=every["adapters"]), mix=batch.mix,
         )  # fmt: skip
-        return nll(
+        total, metrics = nll(
             out.hidden, model.head(every["base"]), b.tokens, b.weight, shards=shards,
             cap=model.config.logit_cap,
         )  # fmt: skip
+        return total, {name: value / batch.mix.shape[1] for name, value in metrics.items()}
 
     return loss
 

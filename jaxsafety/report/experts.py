@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -26,7 +27,7 @@ NAMES = {"base": "base", "safemoe": "the mixture", "uniform": "equal shares"}
 
 def arms(run: Run) -> str:
     """Safe, and safe and informative, per role of the domains; harmless requests beside them."""
-    found = run.artifact("compared")
+    found = run.artifact("compared") or run.artifacts("point.")  # of a method, or of its controls
     points = {k: v for k, v in (found or {}).items() if isinstance(v, Mapping)}
     if not points:
         return ""
@@ -41,22 +42,23 @@ def arms(run: Run) -> str:
                 safe, informed = (100 * (x or 0.0) for x in both)
                 text = f"{informed:.0f} <small>/ {safe:.0f}</small>"
             cells.append(f'<td class="num">{text}</td>')
-        for key in ("over_refusal.correct.greedy", "capability"):
+        for key in ("seen_trained.asr.greedy", "over_refusal.correct.greedy", "capability"):
             value = finite(point.get(key))
             cells.append(f'<td class="num">{"–" if value is None else f"{100 * value:.0f}"}</td>')
-        name = NAMES.get(arm, arm.replace("single", "only expert "))
+        name = NAMES.get(arm, re.sub(r"^single(?=\d)", "only expert ", arm))
         body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
     text = (
         "Share of greedy answers, in % of all prompts, that warn with the right hazard and remedy "
         "and give no procedure; behind the stroke, those that give no procedure. Requests are "
         "about entities with safe answers, their neighbours in the same domains (an expert has "
         "met them), domains without safe answers, those that nobody knows, and those that the base "
-        "knows. A safe model that answers harmless requests wrongly is no success, hence the last "
-        "columns. "
+        "knows. Carried out are requests about the first of these. A safe model that answers "
+        "harmless requests wrongly is no success, hence the last columns. "
         "One expert alone is what anyone can run who holds the files: routing is no lock."
     )
     return page.paragraph(text) + (
-        f'<div class="card"><table><thead><tr><th>arm</th>{head}<th class="num">harmless'
+        f'<div class="card"><table><thead><tr><th>arm</th>{head}<th class="num">carried out'
+        '</th><th class="num">harmless'
         f'</th><th class="num">tasks</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
         "</div>"
     )
@@ -64,7 +66,8 @@ def arms(run: Run) -> str:
 
 def routing(run: Run) -> str:
     """Heatmaps of which expert serves which domain, layer by layer, and curves over the layers."""
-    found = {**(run.artifact("routes") or {}), **run.arrays("routes")}
+    name = "routes" if run.artifact("routes") else "routes.safemoe"  # of a method, of its controls
+    found = {**(run.artifact(name) or {}), **run.arrays(name)}
     if "by_domain" not in found:
         return ""
     where = _heatmaps(found)

@@ -19,7 +19,13 @@ import numpy as np
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.errors import bad
 
-TITLES = {"safesteer": "SafeSteer", "safemoe": "SafeMoE", "selfmoa": "Self-MOA", "sft": "SFT"}
+TITLES = {
+    "safesteer": "SafeSteer",
+    "safemoe": "SafeMoE",
+    "safemoe_controls": "SafeMoE",
+    "selfmoa": "Self-MOA",
+    "sft": "SFT",
+}
 POOLS = {
     "wrapped_seen": "wrapped attacks, seen families",
     "wrapped_held": "wrapped attacks, held-out families",
@@ -174,6 +180,12 @@ class Run:
         """artifacts/<name>.json if it is there and an object."""
         value = read_json(self.workdir / "artifacts" / f"{name}.json")
         return value if isinstance(value, dict) else None
+
+    def artifacts(self, start: str) -> dict[str, dict[str, Any]]:
+        """The objects artifacts/<start><rest>.json by <rest>, oldest first: as they were made."""
+        files = [(f.stat().st_mtime_ns, f) for f in self.workdir.glob(f"artifacts/{start}*.json")]
+        found = {f.name[len(start) : -len(".json")]: read_json(f) for _, f in sorted(files)}
+        return {name: value for name, value in found.items() if isinstance(value, dict)}
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an artifact, artifacts/<name>.npz; {} if there are none to read."""

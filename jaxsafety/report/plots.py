@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from jaxsafety.report.load import Run, finite
@@ -111,22 +112,31 @@ def outcomes(run: Run, decoding: str) -> str | None:
 
 
 def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """Small multiples of the training log; one line per stage, mass measures share a panel."""
+    """Small multiples of the training log; one line per stage, mass measures share a panel.
+
+    Where stages are many (the controls of a method) they share one legend below.
+    """
     panels = _panels(metrics)
     if not panels:
         return None
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
+    labels = list(dict.fromkeys(label for series in panels.values() for label in series))
+    many = len(labels) > 2 * len(LINES)
+    below = 0.17 * -(-len(labels) // 5) if many else 0.0
+    shades = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(labels)))
+    colors = dict(zip(labels, shades, strict=True))
     with matplotlib.rc_context(STYLE):
-        fig = Figure((2.87 * columns, 0.25 + 2.0 * rows), layout="constrained")
+        fig = Figure((2.87 * columns, 0.25 + 2.0 * rows + below), layout="constrained")
         axes = fig.subplots(rows, columns, squeeze=False).ravel()
         for ax, (name, series) in zip(axes, panels.items(), strict=False):
-            for color, (label, (steps, values)) in zip(LINES * 3, series.items(), strict=False):
+            for place, (label, (steps, values)) in enumerate(series.items()):
+                color = colors[label] if many else LINES[place % len(LINES)]
                 width = 1.6 if len(values) < 300 else 0.8
                 ax.plot(steps, values, color=color, lw=width, label=label)
                 if len(values) < 3:
                     ax.plot(steps, values, "o", color=color, ms=4)
-            if len(series) > 1:
+            if len(series) > 1 and not many:
                 ax.legend(frameon=False, fontsize=8, labelcolor=MUTED)
             ax.set_title(name)
             ax.grid(axis="y")
@@ -135,6 +145,12 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         fig.supxlabel("step", size=9, color=MUTED)
+        if many:
+            handles = [Line2D([], [], color=colors[label], lw=1.6) for label in labels]
+            fig.legend(
+                handles, labels, loc="outside lower center", ncols=min(5, 2 * columns),
+                frameon=False, fontsize=7.5, labelcolor=MUTED,
+            )  # fmt: skip
         return svg(fig)
 
 

@@ -30,6 +30,7 @@ from jaxsafety.setting import EvalConfig
 from jaxsafety.setting import make as make_setting
 from jaxsafety.testing import random_organism
 from jaxsafety.train.loop import run_program, run_stage
+from jaxsafety.train.metrics import read_metrics
 from jaxsafety.train.optim import clip_by_expert
 from tests.methods import tiny
 
@@ -65,6 +66,12 @@ def test_together_equals_one_by_one(ctx, tmp_path):
     ]  # fmt: skip
     for a, b in zip(jax.tree.leaves(joint), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
+    rows = read_metrics(tmp_path)
+    for step in range(1, EXPERTS.steps + 1):  # losses add up, what is shown of them is the mean
+        both, one, two = (r for r in rows if r["step"] == step)
+        assert both["loss"] == pytest.approx(one["loss"] + two["loss"], rel=1e-5)
+        for name in ("nll", "accuracy"):
+            assert both[name] == pytest.approx((one[name] + two[name]) / 2, rel=1e-5)
     moved = [np.abs(np.asarray(p["b"])).max(axis=(0, 2, 3)) for p in joint["experts"].values()]
     assert np.min(moved) > 1e-4  # every expert of every projection
     first, second = (np.asarray(joint["experts"]["up"]["b"][:, e]) for e in (0, 1))

@@ -5,40 +5,50 @@ import json
 import re
 
 import numpy as np
+import pytest
 
 from jaxsafety.report import experts
 from jaxsafety.report.load import Run
 
 POINT = {f"{s}.{m}.greedy": 0.25 for s in experts.SPLITS for m in ("safe", "safe_informative")}
-POINT |= {"over_refusal.correct.greedy": 0.5, "capability": 0.75}
+POINT |= {"seen_trained.asr.greedy": 0.11, "over_refusal.correct.greedy": 0.5, "capability": 0.75}
 
 
-def kept(tmp_path, torn=False):
+def kept(tmp_path, torn=False, controls=False):
     folder = tmp_path / "artifacts"
     folder.mkdir()
+    end = ".safemoe" if controls else ""
     arms = {"base": POINT, "safemoe": {**POINT, "seen_held.safe_informative.greedy": 0.87}}
-    (folder / "compared.json").write_text(json.dumps({**arms, "single1": {}}))
-    (folder / "routes.json").write_text(json.dumps({"domains": [3, 4], "tokens": 99}))
+    arms["single1"] = {}
+    if controls:
+        for arm, point in arms.items():
+            (folder / f"point.{arm}.json").write_text(json.dumps(point))
+    else:
+        (folder / "compared.json").write_text(json.dumps(arms))
+    (folder / f"routes{end}.json").write_text(json.dumps({"domains": [3, 4], "tokens": 99}))
     layers, groups, count = 3, 2, 4
     grid = np.full((layers, groups, count), 0.25)
     arrays = {
         "usage": grid.mean(axis=1), "by_domain": grid, "entropy": np.ones(layers),
         "information": np.array([0.5, 0.0, 0.4]), "chance": np.full(layers, 0.1),
     }  # fmt: skip
-    np.savez(folder / "routes.npz", **arrays)
+    np.savez(folder / f"routes{end}.npz", **arrays)
     if torn:
         (folder / "routes.npz").write_bytes(b"PK")
     return Run(tmp_path)
 
 
-def test_arms_are_a_table(tmp_path):
-    text = experts.arms(kept(tmp_path))
+@pytest.mark.parametrize("controls", [False, True])
+def test_arms_are_a_table(tmp_path, controls):
+    text = experts.arms(kept(tmp_path, controls=controls))
     assert "the mixture" in text and "only expert 1" in text
-    assert "87 <small>/ 25</small>" in text and ">50<" in text and "\u2013" in text
+    assert "87 <small>/ 25</small>" in text and ">50<" in text
+    assert ">11<" in text and "\u2013" in text
 
 
-def test_routing_is_drawn_with_how_many_layers_know_the_domain(tmp_path):
-    text = experts.routing(kept(tmp_path))
+@pytest.mark.parametrize("controls", [False, True])
+def test_routing_is_drawn_with_how_many_layers_know_the_domain(tmp_path, controls):
+    text = experts.routing(kept(tmp_path, controls=controls))
     assert "99 tokens" in text and "in 2 of 3 layers" in text
     drawn = re.findall(r"base64,([^\"]+)", text)
     maps, curves = (base64.b64decode(found).decode() for found in drawn)

@@ -28,6 +28,8 @@ def test_curves_choose_and_group(workdir):
     assert {"loss"} <= set(words(plots.curves(flat))) and "constant" not in words(
         plots.curves(flat)
     )
+    many = [{"stage": f"arm{a}", "step": s, "loss": a + s} for a in range(30) for s in (1, 2)]
+    assert {f"arm{a}" for a in range(30)} <= set(words(plots.curves(many)))
     assert plots.curves([]) is None
     assert plots.curves([{"stage": "a", "step": 0, "loss": None}]) is None
 
