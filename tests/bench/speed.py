@@ -123,11 +123,11 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
         ", ".join(f"{k} {v}" for k, v in about.items()) + ".",
         "Model: a Llama of 40.0 M random parameters. Two processes per pair, runs alternate, the"
         " least of each counts; compilation is not in it. Memory: peak resident set above what"
-        " weights and inputs take.",
+        " weights and inputs take. Load: of the machine before the first run; 0 is quiet.",
         "",
         "| what | peer | ours, ms | peer, ms | faster | goal | met |"
-        " extra memory, MiB: ours, peer | results |",
-        "|---|---|---|---|---|---|---|---|---|",
+        " extra memory, MiB: ours, peer | results | runs (load) |",
+        "|---" * 10 + "|",
     ]
     for row in rows:
         ours, theirs = (min(times) for times in row["seconds"])
@@ -142,7 +142,7 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
         lines.append(
             f"| {row['what']} | {row['peer']} | {1e3 * ours:.0f} | {1e3 * theirs:.0f} |"
             f" {theirs / ours:.2f}x | {goal:g}x | {'yes' if met else '**no**'} | {text} |"
-            f" {row['agreement']} |"
+            f" {row['agreement']} | {len(row['seconds'][0])} ({row['load']:.1f}) |"
         )
     lines += ["", *gpu_lines()]
     return "\n".join(lines) + "\n"
