@@ -35,7 +35,7 @@ OTHER = {"seen_trained": "safe answers seen", "seen_held": "neighbours", "known"
 CLAIM = "seen_held.safe_informative"
 KEPT = ("least", "used", "entropy", "information", "chance")  # of a router, per layer
 # Whom an arm is compared with, if not with SafeMoE: the one that saw the same data.
-PARTNER = {"harmless_lora": "harmless", "harmless_beside": "harmless"}
+PARTNER = dict.fromkeys(("harmless_lora", "harmless_beside", "harmless_pooled"), "harmless")
 # 97.5 % quantiles of Student's t by degrees of freedom; beyond, that of 9 is a little too wide.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306,
            9: 2.262}  # fmt: skip

@@ -33,9 +33,10 @@ BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
-# data for the LoRA, and for the LoRA beside the experts' knowledge.
-HARMLESS = ("harmless", "harmless_lora", "harmless_beside")
-MERGED = ("lora_beside", "harmless_beside", "lora_pooled")  # a LoRA on the base with the experts
+# data for the LoRA, and for the LoRAs beside the experts' knowledge.
+HARMLESS = ("harmless", "harmless_lora", "harmless_beside", "harmless_pooled")
+# A LoRA on the base with the experts merged in.
+MERGED = ("lora_beside", "harmless_beside", "lora_pooled", "harmless_pooled")
 SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
 ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
 
@@ -77,7 +78,7 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         return replace(base, experts=replace(base.experts, **change))
 
     if name.startswith("harmless_"):
-        other = {"harmless_lora": "lora_matched", "harmless_beside": "lora_beside"}[name]
+        other = name.replace("harmless", "lora").replace("lora_lora", "lora_matched")
         return replace(_arm(base, other), harmless=_harmless(base))
 
     def routing(**change: Any) -> SafeMoEConfig:

@@ -45,7 +45,7 @@ def test_an_arm_changes_one_thing():
     # A single expert is named, a LoRA has a rank and a place, X-LoRA mixes all.
     wanted = {"safemoe": 0, "single1": 2, "single2": 2, "single3": 2, "lora_matched": 3,
               "lora_beside": 3, "lora_pooled": 4, "harmless_lora": 4,
-              "harmless_beside": 4}  # fmt: skip
+              "harmless_beside": 4, "harmless_pooled": 5}  # fmt: skip
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
         changed = {key for key in one if one[key] != other[key]}
