@@ -34,7 +34,9 @@ SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples1
 LEVELS = ("first", "last", "sequence")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
 # data for the LoRA, and for the LoRAs beside the experts' knowledge.
-HARMLESS = ("harmless", "harmless_lora", "harmless_beside", "harmless_pooled")
+LORAS = {"harmless_lora": "lora_matched", "harmless_beside": "lora_beside",
+         "harmless_pooled": "lora_pooled"}  # fmt: skip
+HARMLESS = ("harmless", *LORAS)
 # A LoRA on the base with the experts merged in.
 MERGED = ("lora_beside", "harmless_beside", "lora_pooled", "harmless_pooled")
 SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
@@ -77,9 +79,8 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
     def experts(**change: Any) -> SafeMoEConfig:
         return replace(base, experts=replace(base.experts, **change))
 
-    if name.startswith("harmless_"):
-        other = name.replace("harmless", "lora").replace("lora_lora", "lora_matched")
-        return replace(_arm(base, other), harmless=_harmless(base))
+    if name in LORAS:
+        return replace(_arm(base, LORAS[name]), harmless=_harmless(base))
 
     def routing(**change: Any) -> SafeMoEConfig:
         return replace(base, routing=replace(base.routing, **change))
