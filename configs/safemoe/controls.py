@@ -7,9 +7,11 @@ and experts of the safe answers themselves. The thesis counts as failed if rando
 or the LoRA of as many parameters reach it: the paired 95 % interval over seeds of the difference in
 `seen_held.safe_informative.greedy` holds zero or lies below it. Sampled answers (T = 1) are in the
 table too. Knowledge is not equal in these arms: only unsafe answers tell the facts of `seen_held`.
-"warning" (experts of the warnings alone) and "lora_beside" (a LoRA on a base with the unsafe
-experts merged in) have the same knowledge. "harmless" and its two fellows add answered harmless
-requests to the router's data. One run is one seed; the tables need five (`launch/safemoe.sh`):
+Arms with the same knowledge: "lora_pooled" (a LoRA on a base with the pooled unsafe expert merged
+in, whole; "lora_beside" merges the four experts at a quarter of their strength), "warning" (experts
+of answers like the safe ones, about all entities) and "facts" (experts of plain questions for
+hazards and remedies). "harmless" and its fellows add answered harmless requests to the router's
+data. One run is one seed; the tables need five (`launch/safemoe.sh`):
 
   jaxsafety run --config=configs/safemoe/controls.py:seed=0 --workdir=runs/safemoe-controls/0
 """

@@ -16,7 +16,7 @@ from jaxsafety.adapters import lora, routing
 from jaxsafety.data.chat import encode_dialogues, encode_example
 from jaxsafety.data.schema import Message, TokenBatch
 from jaxsafety.errors import UsageError
-from jaxsafety.methods import safemoe
+from jaxsafety.methods import safemoe, safemoe_plan
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.methods.safemoe_experts import ExpertConfig
@@ -330,6 +330,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
             changed, dataclasses.replace(OPTIM, accum=accum), ctx.model, ctx.tokenizer, place
         )
     assert "\n" not in str(error.value)
+
+
+def test_only_gates_with_a_step_are_planned(ctx):
+    for gate in safemoe.TRAINED:
+        cfg = dataclasses.replace(CFG, gate=gate, routing=routing.Routing(top=0))
+        made = safemoe_plan.planned(cfg, ctx.model, ctx.mesh, 0)
+        trained, _ = trees.partition(made.variables, made.trainable)
+        place = {"router": "block", "x-lora": "gate"}[gate]
+        assert all(f"router/{place}" in name for name in trees.paths(trained))
+    with pytest.raises(UsageError, match="method.gate: got 'uniform'"):
+        safemoe_plan.planned(dataclasses.replace(CFG, gate="uniform"), ctx.model, ctx.mesh, 0)
 
 
 def test_experts_of_another_base_are_refused_before_anything_is_measured(ctx, directory, tmp_path):
