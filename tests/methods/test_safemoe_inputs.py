@@ -1,0 +1,147 @@
+"""What SafeMoE refuses, in one line, before anything is measured or trained; what it plans."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import pytest
+
+from jaxsafety import trees
+from jaxsafety.adapters import routing
+from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.errors import UsageError
+from jaxsafety.methods import safemoe, safemoe_plan
+from jaxsafety.methods import safemoe_experts as experts
+from jaxsafety.methods.safemoe import SafeMoEConfig
+from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.methods.safemoe_measure import MeasureConfig
+from jaxsafety.models import peft
+from jaxsafety.organism import corpora
+from jaxsafety.organism.world import open_world
+from jaxsafety.protocols import OptimConfig
+from jaxsafety.setting import EvalConfig
+from jaxsafety.setting import make as make_setting
+from jaxsafety.testing import random_organism
+from tests.methods import tiny
+
+EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, steps=3, rows=1, answers=10, length=96)
+CFG = SafeMoEConfig(experts=EXPERTS, samples=4, steps=2, rows=4)
+OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return random_organism(tmp_path_factory.mktemp("organism"), unaligned=True)
+
+
+@pytest.fixture
+def ctx(directory, tmp_path):
+    made = tiny.context(directory, tmp_path)
+    return dataclasses.replace(made, extras={"world": open_world(directory)})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"gate": "best"}, "method.gate"), ({"places": "layer"}, "method.places"),
+        ({"samples": 0}, "method.samples"), ({"length": 1}, "method.length"),
+        ({"gate": "uniform", "routing": routing.Routing(level="bogus")}, "routing.level"),
+        ({"experts": ExpertConfig(alpha=float("nan"))}, "experts.alpha"),
+        ({"experts": ExpertConfig(lr=float("nan"))}, "experts.lr"),
+        ({"std": 0.0}, "method.std"), ({"single": 2}, "method.single"),
+        ({"places": "linears", "routing": routing.Routing(level="first")}, "routing.level"),
+        ({"experts": ExpertConfig(kind="good")}, "experts.kind"),
+        ({"experts": ExpertConfig(targets=("q",))}, "experts.targets"),
+        ({"experts": ExpertConfig(warned=1.5)}, "experts.warned"),
+        ({"experts": ExpertConfig(count=1)}, "routing.top"),
+        ({"measure": MeasureConfig(routed=0)}, "measure.routed"),
+        ({"harmless": -1}, "method.harmless: got -1; allowed: 0 or more"),
+        ({"rows": 0}, "method.rows: got 0; allowed: 1 or more"),
+        ({"gate": "arrow", "experts": ExpertConfig(targets=("down",))}, "experts.targets"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_one_line(change, field):
+    with pytest.raises(UsageError, match=field) as error:
+        safemoe.check(dataclasses.replace(CFG, **change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "accum", "field"),
+    [
+        ({"length": 12}, 1, "method.length"),
+        ({"experts": dataclasses.replace(EXPERTS, length=20)}, 1, "experts.length"),
+        ({"experts": dataclasses.replace(EXPERTS, count=9)}, 1, "method.experts"),
+        ({"lora_targets": ("head",)}, 1, "lora_targets"),
+        ({"measure": MeasureConfig(safety=500)}, 1, "measure.safety"),
+        ({}, 2, "optim.accum"),
+        ({"experts": dataclasses.replace(EXPERTS, paths=("nowhere",))}, 1, "adapter.path"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_is_measured(
+    ctx, directory, change, accum, field
+):
+    place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
+    cfg = dataclasses.replace(CFG, measure=MeasureConfig(4, 4, 4, 2))
+    optim = dataclasses.replace(OPTIM, accum=1)
+    safemoe.fits(cfg, optim, ctx.model, ctx.tokenizer, place)
+    with pytest.raises(UsageError, match=field) as error:
+        changed = dataclasses.replace(cfg, **change)
+        safemoe.fits(
+            changed, dataclasses.replace(OPTIM, accum=accum), ctx.model, ctx.tokenizer, place
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_only_gates_with_a_step_are_planned(ctx):
+    for gate in safemoe.TRAINED:
+        cfg = dataclasses.replace(CFG, gate=gate, routing=routing.Routing(top=0))
+        made = safemoe_plan.planned(cfg, ctx.model, ctx.mesh, 0)
+        trained, _ = trees.partition(made.variables, made.trainable)
+        place = {"router": "block", "x-lora": "gate"}[gate]
+        assert all(f"router/{place}" in name for name in trees.paths(trained))
+    with pytest.raises(UsageError, match="method.gate: got 'uniform'"):
+        safemoe_plan.planned(dataclasses.replace(CFG, gate="uniform"), ctx.model, ctx.mesh, 0)
+
+
+def test_experts_of_another_base_are_refused_before_anything_is_measured(ctx, directory, tmp_path):
+    tree = experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 1)
+    tree["experts"] = jax.tree.map(lambda x: x + 0.1, tree["experts"])
+    peft.save_adapter(tmp_path / "one", ctx.model, tree, fingerprint="one")
+    found = dataclasses.replace(EXPERTS, paths=(str(tmp_path / "one"),) * 2)
+    cfg = dataclasses.replace(CFG, experts=found, measure=MeasureConfig(4, 4, 4, 2))
+    place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
+    mine, other = (dataclasses.replace(place, base=base) for base in ("one", "two"))
+    safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, mine)
+    with pytest.raises(UsageError, match="an adapter for base one"):
+        safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, other)
+
+
+def test_lengths_are_those_of_the_seed_that_trains(ctx, directory):
+    world = open_world(directory)
+
+    def longest(seed):
+        said = corpora.safe_answers(world, CFG.samples, seed)
+        return max(len(e.ids) for e in encode_dialogues(ctx.tokenizer, said))
+
+    sizes = {seed: longest(seed) for seed in range(8)}
+    short, long = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    assert sizes[short] < sizes[long]
+    measure = MeasureConfig(4, 4, 4, 2)
+    cfg = dataclasses.replace(CFG, measure=measure, length=sizes[short])
+    short_place, long_place = (
+        make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), seed) for seed in (short, long)
+    )
+    safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, short_place)
+    with pytest.raises(UsageError, match=f"method.length: got .* at least {sizes[long]}"):
+        safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, long_place)
+
+
+def test_own_dialogues_are_refused_where_the_organism_brings_its_own(ctx, directory):
+    place = make_setting(directory, tiny.DATA, EvalConfig(4, 4, 4), 0)
+    assert not place.given
+    cfg = dataclasses.replace(CFG, measure=MeasureConfig(4, 4, 4, 2))
+    with pytest.raises(UsageError, match="data.chats: got 'dialogues'; allowed: none"):
+        given = dataclasses.replace(place, given=True)
+        safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, given)
