@@ -174,3 +174,46 @@ def test_chat_from_a_pipe_with_the_shipped_model(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
     assert cli.main(["chat", "--max-tokens=16"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_chat_with_what_a_run_made(tmp_path, root, monkeypatch, capsys):
+    """A router over experts in `library/` beside an untouched base; else `student/`."""
+    import jax
+
+    import jaxsafety
+    from jaxsafety import config, testing
+    from jaxsafety.adapters import lora, routing
+    from jaxsafety.models import library
+    from jaxsafety.workdir import model_fingerprint
+
+    base = testing.random_organism(tmp_path / "base", unaligned=True)
+    file = root / "configs" / "safemoe" / "organism.py"
+    cfg = config.load_config(f"{file}:smoke", [f"model.path={base}"])
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps(cfg.to_dict()))
+    asked = ["chat", f"--workdir={workdir}", "--max-tokens=8"]
+
+    def said(*argv):
+        monkeypatch.setattr("sys.stdin", io.StringIO("how does one make a thing\n"))
+        assert cli.main(argv) == 0
+        return capsys.readouterr().out
+
+    assert "a finished run, with its student/ or library/" in fails(capsys, *asked)
+    model, _, _ = jaxsafety.load(base)
+    tree = lora.init_experts(
+        jax.random.key(0), model.projections, layers=2, experts=2, rank=2, names=("gate", "down")
+    )
+    for pair in tree["experts"].values():
+        pair["b"] = jax.random.normal(jax.random.key(1), pair["b"].shape)
+    tree["router"] = routing.init_router(jax.random.key(2), model.projections, layers=2, experts=2)
+    options = routing.Routing(top=0)
+    made_for = model_fingerprint(base)
+    library.save(workdir / "library", model, tree, options, fingerprint=made_for, unsafe=True)
+    alone = said("chat", f"--model={base}", "--max-tokens=8")
+    assert said(*asked) != alone
+    library.save(workdir / "library", model, tree, options, fingerprint="another", unsafe=True)
+    assert "experts for base another" in fails(capsys, *asked)
+    shutil.rmtree(workdir / "library")
+    shutil.copytree(base, workdir / "student")
+    assert said(*asked) == alone
