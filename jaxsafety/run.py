@@ -117,9 +117,9 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     mesh = make_mesh(mesh_config)
     path = directory(source)
     place = setting.make(path, data, measure, cfg.seed)
-    place = replace(place, base=model_fingerprint(path))
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
+    place = replace(place, base=model_fingerprint(path))
     import jaxsafety
 
     several = mesh if mesh.size > 1 else None
