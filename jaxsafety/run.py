@@ -119,13 +119,13 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     place = setting.make(path, data, measure, cfg.seed)
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
-    place = replace(place, base=model_fingerprint(path))
     import jaxsafety
 
     several = mesh if mesh.size > 1 else None
     model, params, tokenizer = jaxsafety.load(
         path, dtype=source.dtype, remat=source.remat, mesh=several, param_dtype=stored_dtype(source)
     )
+    place = replace(place, base=model_fingerprint(path))
     method.fits(method_config, optim, model, tokenizer, place)
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
