@@ -106,7 +106,7 @@ def rest(runs: list[Points], arms: list[str], decoding: str) -> None:
     every = dict.fromkeys(k for found in runs for point in found.values() for k in point)
     tasks = [k for k in every if k.startswith("capability.")]
     if not tasks:
-        return  # lines of before
+        return  # a setting without tasks
     print(f"\nWhat becomes of the other answers, % ({decoding})\n")
     named = [f"{m} {s}" for m in ("carried out:", "incoherent:") for s in OTHER.values()]
     named += ["harmless refused", "harmless coherent", *(t.split(".")[1] for t in tasks)]
@@ -154,7 +154,7 @@ def routing(runs: list[Routes]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for arm in dict.fromkeys(arm for found in runs for arm in found):
         rows = [found[arm] for found in runs if arm in found]
-        mean = {k: float(np.mean([r.get(k, math.nan) for r in rows])) for k in KEPT}
+        mean = {k: float(np.mean([r[k] for r in rows])) for k in KEPT}
         above = [a > b for r in rows for a, b in zip(r["information"], r["chance"], strict=True)]
         print(f"| {arm} | {len(rows)} | {100 * mean['least']:.0f} % | {mean['used']:.2f} |"
               f" {mean['entropy']:.2f} |"
