@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxsafety"
 # matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
 LAYERS = (
     ("errors",),
-    ("hosts",),
+    ("hosts", "progress"),
     ("config", "registry", "shapes", "trees"),
     ("sharding",),
     ("data.schema",),
