@@ -1,11 +1,10 @@
-"""Measure a model: generate, save, judge, and turn verdicts into `results.jsonl`.
+"""Measure a model: generate, save, and have `grading` judge what it said.
 
 Everything a model said is on disk before any judge sees it, one file per benchmark and decoding,
 each written whole or not at all. An interrupted evaluation therefore continues where it stopped,
-and `rejudge` grades again without a model. Layout below the workdir `out`:
+and `rejudge` grades again without a model. Below the workdir `out`, beside the files of `grading`:
 
-  generations/<arm>/<benchmark>.<decoding>.jsonl   verdicts/<arm>/<benchmark>.<decoding>.jsonl
-  verdicts/pools.json {pool: [benchmarks]}         results.jsonl (all arms)
+  generations/<arm>/<benchmark>.<decoding>.jsonl
 """
 
 from __future__ import annotations
@@ -14,21 +13,19 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxsafety import hosts
+from jaxsafety import grading, hosts
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.errors import bad
+from jaxsafety.grading import Groups, Line, Record, read_lines, write_lines
+from jaxsafety.grading import rejudge as rejudge
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.protocols import Benchmark, Exchange, Item, Judge, SampleConfig
-
-Record = dict[str, Any]
-Line = dict[str, Any]
-Groups = Mapping[str, Sequence[str]]
+from jaxsafety.protocols import Benchmark, Item, Judge, SampleConfig
 
 
 @dataclass(frozen=True)
@@ -145,68 +142,10 @@ def evaluate(
                 lines = _lines(bench, ids, tokenizer, settings)
                 write_lines(path, lines)
                 how = f"{time.perf_counter() - start:.1f} s"
-            verdicts = _judge(out, arm, bench, decoding.name, lines, judge)
+            verdicts = grading.judged(out, arm, bench, decoding.name, lines, judge)
             graded.append((bench, decoding.name, verdicts))
-            log(_progress(arm, bench, decoding.name, verdicts, how))
-    return _finish(out, arm, graded, {**outcomes.pools(benchmarks), **(groups or {})}, seed)
-
-
-def rejudge(
-    out: Path,
-    benchmarks: Sequence[Benchmark],
-    judge: Judge,
-    *,
-    arms: Sequence[str] | None = None,
-    seed: int = 0,
-    log: Callable[[str], None] = print,
-    groups: Groups | None = None,
-) -> list[Record]:
-    """Grades saved generations again; no model is needed and none is loaded.
-
-    Args:
-      out: a workdir with generations.
-      benchmarks: where the items (and what the judge needs of them) come from.
-      judge: `[Exchange] -> [verdict]`.
-      arms: which arms; None takes every one found.
-      seed: of the bootstrap, and recorded.
-      log: receives a line per file.
-      groups: as in `evaluate`.
-
-    Returns:
-      The new records of all regraded arms.
-
-    Raises:
-      UsageError: no generations for these arms and benchmarks, or one of an unknown item.
-    """
-    root = Path(out) / "generations"
-    found = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    records = []
-    for arm in found if arms is None else arms:
-        graded = []
-        for bench in benchmarks:
-            for path in sorted((root / arm).glob(f"{bench.name}.*.jsonl")):
-                decoding = path.name.removeprefix(f"{bench.name}.").removesuffix(".jsonl")
-                verdicts = _judge(Path(out), arm, bench, decoding, read_lines(path), judge)
-                graded.append((bench, decoding, verdicts))
-                log(_progress(arm, bench, decoding, verdicts, "rejudged"))
-        if not graded:
-            raise bad("arm", arm, f"one with saved generations in {root} (found: {found})")
-        records += _finish(
-            Path(out), arm, graded, {**outcomes.pools(benchmarks), **(groups or {})}, seed
-        )
-    if not records:
-        raise bad("workdir", str(out), "one with generations/<arm>/<benchmark>.<decoding>.jsonl")
-    return records
-
-
-def read_lines(path: Path) -> list[Line]:
-    """Parses a jsonl file."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-
-
-def write_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Writes a jsonl file whole or not at all (a temporary neighbour, then a rename)."""
-    hosts.write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            log(grading.told(arm, bench, decoding.name, verdicts, how))
+    return grading.finish(out, arm, graded, benchmarks, groups, seed)
 
 
 def _check(benchmarks: Sequence[Benchmark], decodings: Sequence[Decoding], arm: str) -> None:
@@ -268,8 +207,9 @@ def _lines(bench: Benchmark, ids: Sequence[Any], tokenizer: Any, settings: Line)
                 "meta": dict(item.meta),
                 "settings": settings,
             }
-            # meta may hold tuples or sets: what is judged now must equal what is read back later
-            lines.append(json.loads(json.dumps(line, default=str)))
+            # meta may hold tuples, sets or NaN: what is judged now must equal what is read back
+            kept = json.loads(json.dumps(line, default=str), parse_constant=lambda name: None)
+            lines.append(kept)
     return lines
 
 
@@ -285,62 +225,3 @@ def _complete(path: Path, bench: Benchmark, d: Decoding, settings: Line) -> list
     items = [(i.id, _messages(i)) for i in bench.items]
     want = [(i, s, messages, settings) for i, messages in items for s in range(d.samples)]
     return lines if have == want else None
-
-
-def _judge(
-    out: Path, arm: str, bench: Benchmark, decoding: str, lines: Sequence[Line], judge: Judge
-) -> list[Line]:
-    """Judges saved answers and saves the verdicts, with the outcome this package assigns."""
-    items = {item.id: item for item in bench.items}
-    unknown = next((line["id"] for line in lines if line["id"] not in items), None)
-    if unknown is not None:
-        raise bad(f"generations.{arm}.{bench.name}.{decoding}", unknown, "ids of its benchmark")
-    given = judge([Exchange(items[line["id"]], line["response"]) for line in lines])
-    if len(given) != len(lines):
-        raise ValueError(f"the judge returned {len(given)} verdicts for {len(lines)} answers")
-    verdicts = []
-    for line, verdict in zip(lines, given, strict=True):
-        flags = {key: bool(verdict.get(key, False)) for key in outcomes.FLAGS}
-        head = {"id": line["id"], "sample": line["sample"], "outcome": outcomes.outcome(verdict)}
-        verdicts.append({**head, **flags})
-    write_lines(out / "verdicts" / arm / f"{bench.name}.{decoding}.jsonl", verdicts)
-    return verdicts
-
-
-def _progress(arm: str, bench: Benchmark, decoding: str, verdicts: list[Line], how: str) -> str:
-    metric = outcomes.METRICS[bench.kind][0]
-    values = outcomes.indicators(verdicts, bench.kind)[metric]
-    lo, hi = outcomes.interval(values, [v["id"] for v in verdicts])
-    numbers = f"{metric} {100 * values.mean():5.1f} % [{100 * lo:.1f}, {100 * hi:.1f}]"
-    return f"{arm:8} {bench.name:24} {decoding:7} n={len(verdicts):<5} {numbers:28} {how}"
-
-
-def _finish(
-    out: Path,
-    arm: str,
-    graded: Sequence[tuple[Benchmark, str, list[Line]]],
-    groups: Groups,
-    seed: int,
-) -> list[Record]:
-    """Records of one arm with its pools; replaces that arm in `results.jsonl`, keeps the others."""
-    records = []
-    for bench, decoding, verdicts in graded:
-        keys = [v["id"] for v in verdicts]
-        records += outcomes.records(arm, bench.name, bench.kind, decoding, verdicts, keys, seed)
-    for pool, names in groups.items():
-        for decoding in dict.fromkeys(d for _, d, _ in graded):
-            parts = [(b, v) for b, d, v in graded if d == decoding and b.name in names]
-            verdicts = [v for _, part in parts for v in part]
-            keys = [(b.name, v["id"]) for b, part in parts for v in part]
-            if parts:
-                kind = parts[0][0].kind
-                records += outcomes.records(arm, pool, kind, decoding, verdicts, keys, seed)
-    path = out / "results.jsonl"
-    kept = read_lines(path) if hosts.leader() and path.is_file() else []
-    others = [r for r in kept if r["arm"] != arm]
-    hosts.write(
-        out / "verdicts" / "pools.json",
-        json.dumps({k: list(v) for k, v in groups.items()}, indent=1) + "\n",
-    )
-    write_lines(path, [*others, *records])
-    return records

@@ -140,8 +140,8 @@ class Exchange(NamedTuple):
     response: str
 
 
-# A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": bool,
-# "outcome": str}
+# A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": True,
+# False or None (cannot tell), "outcome": str or None, "cause": why where one is None that matters}
 Judge = Callable[[Sequence[Exchange]], list[dict[str, Any]]]
 
 

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "jaxsafety"
 LAYERS = (
     ("errors",),
     ("hosts", "progress"),
-    ("config", "registry", "shapes", "trees"),
+    ("config", "registry", "shapes", "trees", "benchmarks.intervals"),
     ("sharding",),
     ("data.schema",),
     ("adapters", "losses", "data", "organism"),
@@ -30,7 +30,7 @@ LAYERS = (
     ("",),
     ("protocols",),
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
-    ("methods", "mitigations", "benchmarks"),
+    ("methods", "mitigations", "benchmarks", "grading"),
     ("evaluate", "report", "setting", "workdir", "testing"),
     ("run", "chat", "topology", "hlo", "convert"),
     ("calibration", "plan"),

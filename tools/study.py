@@ -41,7 +41,7 @@ def summary(run: Path) -> Run | None:
     for record in map(json.loads, lines):
         key = record["benchmark"], record["metric"]
         task = record["metric"] == "accuracy.greedy" and not record["benchmark"].startswith("all_")
-        if key in wanted or task:
+        if (key in wanted or task) and record["value"] is not None:
             arm = rates.setdefault(record["arm"], {})
             arm["/".join(key)] = [round(record[k], 5) for k in ("value", "lo", "hi")]
     if "student" not in rates:

@@ -85,7 +85,7 @@ def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs]
                 own = [(i, v) for (b, i), v in zip(asked, judged, strict=True) if b.name == bench]
                 found = outcomes.indicators([v for _, v in own], sets[bench].kind)
                 for metric, values in found.items():
-                    point[f"{bench}.{metric}.{name}"] = float(values.mean())
+                    point[f"{bench}.{metric}.{name}"] = outcomes.mean(values)
                 if sets[bench].kind == "safety":
                     point |= {f"{bench}.asr.{name}.{d}": x for d, x in by_domain(own).items()}
         judged = verdicts(params, layers, [item for _, item in tasks], 0.0, 24)

@@ -140,7 +140,7 @@ class Run:
         if not self.workdir.is_dir():
             raise bad("workdir", str(workdir), "an existing run's directory")
         lines = read_lines(self.workdir / "results.jsonl")
-        self.records = [r for r in lines if set(outcomes.RECORD_KEYS) <= set(r)]
+        self.records = [r for r in map(outcomes.complete, lines) if r is not None]
         self._by_key = {(r["arm"], r["benchmark"], r["metric"]): r for r in self.records}
         arms = list(dict.fromkeys(str(r["arm"]) for r in self.records))
         self.before = "base" if "base" in arms else (arms[0] if len(arms) > 1 else None)
@@ -241,7 +241,7 @@ class Run:
         return [row for row in found if row is not None]
 
     def _per_prompt(self, arm: str | None, benchmark: str, kind: str, metric: str, decoding: str):
-        """(benchmark, prompt) -> mean of the metric over its samples."""
+        """(benchmark, prompt) -> mean of the metric over its judged samples, NaN without one."""
         means: dict[tuple[str, Any], float] = {}
         for name in self.pools.get(benchmark, [benchmark]):
             lines = self.lines("verdicts", arm, name, decoding)
@@ -253,7 +253,9 @@ class Run:
             groups: dict[Any, list[float]] = {}
             for key, value in zip(ids, values, strict=True):
                 groups.setdefault(key, []).append(float(value))
-            means |= {(name, key): float(np.mean(group)) for key, group in groups.items()}
+            for key, group in groups.items():
+                value = outcomes.mean(group)
+                means[name, key] = math.nan if value is None else value
         return means
 
     def _paired(self, benchmark: str, kind: str, metric: str, decoding: str):
@@ -261,10 +263,14 @@ class Run:
         second = self._per_prompt(self.after, benchmark, kind, metric, decoding)
         if not first or first.keys() != second.keys():
             return None
-        before, after = list(first.values()), [second[key] for key in first]
-        change, lo, hi = outcomes.paired_bootstrap(before, after)
+        pairs = [
+            (x, second[key]) for key, x in first.items() if x == x and second[key] == second[key]
+        ]
+        if not pairs:  # no prompt was judged in both arms
+            return None
+        change, lo, hi = outcomes.paired_bootstrap(*zip(*pairs, strict=True))
         if lo == hi:  # every prompt moved alike: no spread to resample, so bound what was not seen
-            _, unseen = outcomes.wilson(0, len(before))
+            _, unseen = outcomes.wilson(0, len(pairs))
             lo, hi = max(-1.0, change - unseen), min(1.0, change + unseen)
         return change, lo, hi
 
