@@ -200,6 +200,10 @@ def no_check(*args: Any) -> None:
     """Accepts everything."""
 
 
+def no_inspection(cfg: Any, ctx: Context, variables: Variables) -> None:
+    """Nothing to look at beside what every run measures."""
+
+
 def no_layers(cfg: Any, variables: Variables) -> LayerInputs:
     """The trained model is its parameters alone."""
     del cfg, variables
@@ -213,7 +217,9 @@ class Method(NamedTuple):
     ctx)`. `fits(cfg, optim, model, tokenizer, place)` is for what only the model can tell (prompts
     longer than the context, say): called before anything is measured; `place` has `prompts` by
     split and `benchmarks`. `serve(cfg, variables)` is what the trained model runs with beside
-    `variables["base"]`.
+    `variables["base"]`. `inspect(cfg, ctx, variables)` looks into the trained model and leaves
+    artifacts; it is called once the model is exported, on what was exported, so that whatever fails
+    in it (memory, above all) cannot lose the model.
     """
 
     config: type
@@ -221,3 +227,4 @@ class Method(NamedTuple):
     program: Callable[..., Program]
     fits: Callable[..., None] = no_check
     serve: Callable[[Any, Variables], LayerInputs] = no_layers
+    inspect: Callable[[Any, Context, Variables], None] = no_inspection

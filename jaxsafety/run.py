@@ -163,13 +163,14 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         arm("base", params)
         variables = run_program(method.program(method_config, optim, ctx), ctx, train)
         layers = method.serve(method_config, variables)
+        export = workdir / "student"
+        if layers.adapters is None and not hosts.share((export / "config.json").is_file):
+            hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
+        if (path / "world.json").is_file() and hosts.leader() and export.is_dir():
+            (export / "world.json").write_text((path / "world.json").read_text())
+        method.inspect(method_config, ctx, variables)
         arm("student", variables["base"], layers)
     writer.close()
-    export = workdir / "student"
-    if layers.adapters is None and not hosts.share((export / "config.json").is_file):
-        hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
-    if (path / "world.json").is_file() and hosts.leader() and export.is_dir():
-        (export / "world.json").write_text((path / "world.json").read_text())
     write_meta(workdir, {"seconds": round(time.time() - started, 1)})
     hosts.barrier(f"end of {workdir}")
     return {
