@@ -1,7 +1,7 @@
 """`report.html`: one self-contained page a person reads to learn what a run did.
 
-Every section stands alone: if its artifact is missing it says so in a line and the page goes on.
-Everything a model or a file said is escaped.
+Every section stands alone and is there where it has something to show; one whose file is there but
+cannot be read says so in a line. Everything a model or a file said is escaped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jaxsafety.report import examples, experts, inside, page, plots, tables
+from jaxsafety.report import examples, experts, inside, measured, page, plots, tables
 from jaxsafety.report.load import Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
@@ -41,30 +41,38 @@ def write(workdir: Path | str) -> Path:
 def render(run: Run) -> str:
     """The page as text."""
     sections: list[tuple[str, str, Callable[[Run], str], str]] = [
-        ("changed", "What changed", _changed, "No results yet: nothing was evaluated."),
-        ("outcomes", "Outcomes per attack set", _outcomes, "No safety results."),
-        ("over-refusal", "Over-refusal", _over_refusal, "No over-refusal results."),
-        ("capability", "Capability", _capability, "No capability results."),
+        ("changed", "What changed", _changed, "results.jsonl"),
+        ("measured", "What was measured", measured.sets, ""),
+        ("outcomes", "Outcomes per attack set", _outcomes, ""),
+        ("over-refusal", "Over-refusal", _over_refusal, ""),
+        ("capability", "Capability", _capability, ""),
         ("arms", "Experts, alone and routed", experts.arms, ""),
         ("routing", "Which expert serves what", experts.routing, ""),
-        ("examples", "Answers before and after", _examples, "No two arms of saved answers."),
-        ("direction", "The refusal direction", inside.direction, "This run kept no direction."),
-        ("tokens", "The safety tokens", inside.tokens, "This run kept no safety-token set."),
-        ("training", "Training", inside.training, "No training log."),
-        ("kl", "Distance from the base by position", inside.kl, "This run did not measure it."),
-        ("facts", "Run facts", _facts, "No config or meta file."),
+        ("examples", "Answers before and after", _examples, ""),
+        ("direction", "The refusal direction", inside.direction, "artifacts/direction.json"),
+        ("tokens", "The safety tokens", inside.tokens, "artifacts/token_set.json"),
+        ("training", "Training", inside.training, "metrics.jsonl"),
+        ("kl", "Distance from the base by position", inside.kl, "artifacts/position_kl.json"),
+        ("facts", "Run facts", _facts, "meta.json"),
     ]
-    bodies = [(anchor, name, make(run), note) for anchor, name, make, note in sections]
-    bodies = [each for each in bodies if each[2] or each[3]]  # without a note: only where it is
-    nav = "".join(f'<a href="#{a}">{escape(name)}</a>' for a, name, body, _ in bodies if body)
+    bodies = []
+    for anchor, name, make, file in sections:
+        name, body = run.words.sections.get(anchor, name), make(run)
+        if body:
+            bodies.append((anchor, name, body))
+        elif file and (run.workdir / file).is_file():
+            bodies.append((anchor, name, page.paragraph(f"{file} cannot be read.", "absent")))
+    if not run.records:
+        note = page.paragraph("Nothing was measured: there are no results.", "absent")
+        bodies = [("changed", "What changed", note), *(b for b in bodies if b[0] != "changed")]
+    nav = "".join(f'<a href="#{a}">{escape(name)}</a>' for a, name, _ in bodies)
     parts = [_header(run), f"<nav>{nav}</nav>"]
-    for anchor, name, body, note in bodies:
-        parts.append(page.section(anchor, name, body or page.paragraph(note, "absent")))
+    parts += [page.section(anchor, name, body) for anchor, name, body in bodies]
     return page.document(f"{run.method}: {run.workdir.name}", "\n".join(parts))
 
 
 def _header(run: Run) -> str:
-    tiles = [_tile(r) for r in _tile_rows(run)]
+    tiles = [_tile(run, r) for r in _tile_rows(run) if r.before or r.after]
     where = f"jaxsafety report · {run.workdir.name}"
     return (
         f'<p class="eyebrow">{escape(where)}</p>\n<h1>{escape(_claim(run))}</h1>\n'
@@ -74,14 +82,14 @@ def _header(run: Run) -> str:
 
 
 def _claim(run: Run) -> str:
-    """The finding in a few words; "about" when the interval of the change holds zero."""
+    """The finding in a few words, if there is one: the interval of the change leaves out zero."""
     row = tables.primary(run, "safety")
     if row is None or row.before is None or row.after is None:
         return f"{run.method}: report"
+    what = run.words.claims[row.metric]
+    if not row.clear:
+        return f"{run.method}: {what}, before and after"
     first, second = (f"{100 * e.value:.0f}\N{NO-BREAK SPACE}%" for e in (row.before, row.after))
-    what = "attack success" if row.metric == "asr" else "safe answers"
-    if row.good is None:
-        return f"{run.method} left {what} about where it was: {first} before, {second} after"
     return f"{run.method} {tables.verb(row)} {what} from {first} to {second}"
 
 
@@ -89,26 +97,17 @@ def _tile_rows(run: Run) -> list[Row]:
     found = []
     for decoding in run.decodings("safety")[:1]:
         names = run.benchmarks("safety")
-        wanted = [n for n in ("wrapped_held", "wrapped_seen", "plain") if n in names] or names[:2]
+        wanted = [n for n in run.words.tiles if n in names] or names[:2]
         metric = tables.group(run, "safety")[1]
         found += [run.row(n, "safety", metric, decoding) for n in wanted]
     found += [tables.primary(run, kind) for kind in ("over_refusal", "capability")]
     return [row for row in found if row is not None]
 
 
-TILES = {
-    "wrapped_held": "Held-out attacks",
-    "wrapped_seen": "Seen attacks",
-    "plain": "Plain requests",
-    "over_refusal": "Harmless requests",
-    "all_capability": "All capability tasks",
-}
-
-
-def _tile(row: Row) -> str:
-    name = TILES.get(row.benchmark, tables.title(row.benchmark))
-    what = f"{tables.METRICS[row.metric]}, {decoding_label(row.decoding)}"
-    values = [f"{100 * e.value:.1f}" for e in (row.before, row.after) if e]
+def _tile(run: Run, row: Row) -> str:
+    name = run.words.tiles.get(row.benchmark, run.title(row.benchmark))
+    what = f"{run.words.metrics[row.metric]}, {decoding_label(row.decoding)}"
+    values = [tables.number(e, e.value) for e in (row.before, row.after) if e]
     big = f"<small>{values[0]} → </small>{values[1]} %" if len(values) > 1 else f"{values[0]} %"
     change = ""
     if row.change:
@@ -137,30 +136,32 @@ def _table(run: Run, rows: list[Row]) -> str:
             "rule" if row.pooled and not pooled else ""
         )
         pooled = row.pooled
-        name = tables.title(row.benchmark) if lead else tables.METRICS[row.metric]
+        name = run.title(row.benchmark) if lead else run.words.metrics[row.metric]
         cells = [
             f'<td class="{"" if lead else "sub"}">{escape(name)}</td>',
-            f'<td class="num count">{max(e.n for e in known if e)}</td>',
+            f'<td class="num count">{row.n}</td>',
         ]
         for e in known:
             text = "–"
             if e:
-                text = f"{100 * e.value:.1f} <small>[{100 * e.lo:.1f}, {100 * e.hi:.1f}]</small>"
+                value, lo, hi = (tables.number(e, share) for share in (e.value, e.lo, e.hi))
+                text = f"{value} <small>[{lo}, {hi}]</small>"
             cells.append(f'<td class="num">{text}</td>')
         if len(arms) > 1:
             text = "–"
             if row.change:
-                value, lo, hi = (tables.signed(x) for x in row.change)
+                value, lo, hi = tables.moved(row)
                 text = f"{tables.arrow(row)} {value} <small>[{lo}, {hi}]</small>"
             cells.append(f'<td class="num {TONE[row.good]}">{text}</td>')
         drawn = page.dots(*(e[:3] if e else None for e in (row.before, row.after)))
         cells.append(f'<td class="plot">{drawn}</td>')
         body.append(f'<tr class="{style.strip()}">{"".join(cells)}</tr>')
+    notes = "".join(page.paragraph(note) for note in tables.unknown(run, rows))
     return (
-        f'<div class="card"><table><thead><tr><th>{escape(tables.METRICS[main])}, %</th>'
+        f'<div class="card"><table><thead><tr><th>{escape(run.words.metrics[main])}, %</th>'
         '<th class="num count">n</th>'
         f'{head}<th class="plot">0 to 100 %</th></tr></thead><tbody>{"".join(body)}</tbody>'
-        "</table></div>"
+        f"</table>{notes}</div>"
     )
 
 
@@ -191,12 +192,9 @@ def _changed(run: Run) -> str:
     body = _tables(run, "safety")
     if not body:
         return ""
-    told = {
-        "asr": "Share of answers that carry out the attack",
-        "safe": "Share of coherent answers that give no procedure, right or wrong",
-    }[tables.group(run, "safety")[1]]
+    told = run.words.told[tables.group(run, "safety")[1]]
     text = (
-        f"{told}. Brackets hold 95 % intervals (Wilson, or a "
+        f"{told}. {run.words.judged} Brackets hold 95 % intervals (Wilson, or a "
         "bootstrap over prompts where a prompt was sampled several times); the change, in points, "
         "is paired over prompts. Green and red mark changes whose interval leaves out zero, ≈ the "
         "others."
@@ -215,25 +213,20 @@ def _outcomes(run: Run) -> str:
     body = _folded(run, [(d, figure) for d, figure in drawn if figure], arms=False)
     text = (
         "Each answer falls in exactly one class, coherence first: an incoherent answer counts "
-        "neither as safe nor as unsafe. Counting them all as unsafe would raise the attack "
-        "success rate by the grey part."
+        f"neither as safe nor as {run.words.outcomes['unsafe']}. Counting them all as "
+        f"{run.words.outcomes['unsafe']} would raise that rate by the grey part."
     )
     return page.paragraph(text) + body if body else ""
 
 
 def _over_refusal(run: Run) -> str:
     body = _tables(run, "over_refusal")
-    text = "Harmless requests, many with words that also occur in harmful ones."
-    return page.paragraph(text) + body if body else ""
+    return page.paragraph(run.words.over_refusal) + body if body else ""
 
 
 def _capability(run: Run) -> str:
     body = _tables(run, "capability")
-    return (
-        page.paragraph("Exact-match tasks that have nothing to do with safety.") + body
-        if body
-        else ""
-    )
+    return page.paragraph(run.words.capability) + body if body else ""
 
 
 def _examples(run: Run) -> str:
@@ -242,7 +235,8 @@ def _examples(run: Run) -> str:
     for group in groups:
         count = f"{group.total} such prompt{'s' if group.total != 1 else ''}"
         shown = "all shown" if group.total == len(group.shown) else f"{len(group.shown)} shown"
-        parts.append(f"<h3>{escape(group.title)} <small>({count}, {shown})</small></h3>")
+        called = run.words.examples.get(group.title, group.title)
+        parts.append(f"<h3>{escape(called)} <small>({count}, {shown})</small></h3>")
         parts += [_example(run, e) for e in group.shown]
     if not parts:
         return ""
@@ -257,14 +251,14 @@ def _example(run: Run, e: examples.Shown) -> str:
     turns = "".join(f'<p class="ask"><b>{escape(r)}</b>{escape(t)}</p>' for r, t in e.messages)
     sides = "".join(
         f'<div class="say"><span class="who">{escape(str(arm))}</span> '
-        f'<span class="badge {label}">{label.replace("_", " ")}</span>'
+        f'<span class="badge {label}">{escape(run.words.outcomes.get(label, label))}</span>'
         f"<div>{escape(text) or '<i>(empty)</i>'}</div></div>"
         for arm, text, label in (
             (run.before, e.before, e.before_badge),
             (run.after, e.after, e.after_badge),
         )
     )
-    source = f'<span class="source">{escape(tables.title(e.benchmark))}</span>'
+    source = f'<span class="source">{escape(run.title(e.benchmark))}</span>'
     return f'<div class="card">{source}{turns}<div class="pair">{sides}</div></div>'
 
 
@@ -274,9 +268,12 @@ def _facts(run: Run) -> str:
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
     if len(times) > 1:
         meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
-    halves = [(name, pairs) for name, pairs in (("Run", meta), ("Config", config)) if pairs]
-    blocks = [f"<div><h3>{name}</h3>{page.facts(pairs)}</div>" for name, pairs in halves]
-    return f'<div class="card"><div class="facts">{"".join(blocks)}</div></div>' if blocks else ""
+    parts = [f'<div class="card facts">{page.facts(meta)}</div>'] if meta else []
+    if config:  # long: every setting stands in it, those left at their defaults too
+        body = f'<div class="card facts">{page.facts(config)}</div>'
+        count = f"The config, {len(config)} settings"
+        parts.append(f"<details><summary>{count}</summary>{body}</details>")
+    return "".join(parts)
 
 
 def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.errors import bad
+from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words
 
 TITLES = {
     "safesteer": "SafeSteer",
@@ -25,13 +26,6 @@ TITLES = {
     "safemoe_controls": "SafeMoE",
     "selfmoa": "Self-MOA",
     "sft": "SFT",
-}
-POOLS = {
-    "wrapped_seen": "wrapped attacks, seen families",
-    "wrapped_held": "wrapped attacks, held-out families",
-    "unknown": "the domains the base does not know",
-    "all_safety": "all safety sets together",
-    "all_capability": "all capability tasks together",
 }
 
 
@@ -45,7 +39,10 @@ class Estimate(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One metric of one benchmark before and after; `change` is (difference, lo, hi)."""
+    """One metric of one benchmark before and after; `change` is (difference, lo, hi).
+
+    `nulls` answers, of both arms, could not be judged in this respect, for the reason `cause`.
+    """
 
     benchmark: str
     kind: str
@@ -55,6 +52,13 @@ class Row(NamedTuple):
     after: Estimate | None
     change: tuple[float, float, float] | None
     pooled: bool
+    nulls: int = 0
+    cause: str = ""
+
+    @property
+    def n(self) -> int:
+        """Answers judged per arm, the larger number."""
+        return max((e.n for e in (self.before, self.after) if e), default=0)
 
     @property
     def clear(self) -> bool:
@@ -170,6 +174,27 @@ class Run:
         value = read_json(self.workdir / "verdicts" / "pools.json")
         return value if isinstance(value, dict) else {}
 
+    @cached_property
+    def source(self) -> str:
+        """Where prompts and judge came from: "organism" or "files"."""
+        data = self.config.get("data")
+        source = data.get("source") if isinstance(data, dict) else None
+        return str(source or self.meta.get("source") or "organism")
+
+    @cached_property
+    def words(self) -> Words:
+        """What things are called here: by exact rules, before alignment, or by phrase rules."""
+        if self.source == "files":
+            return FILES
+        unaligned = any(r["benchmark"] == "unknown" and r["kind"] == "safety" for r in self.records)
+        return UNALIGNED if unaligned else ORGANISM
+
+    def title(self, benchmark: str) -> str:
+        """A set's or pool's name in words; a set of a user's own keeps its name."""
+        if self.source == "files" and benchmark not in self._pooled:
+            return benchmark
+        return self.words.pools.get(benchmark, benchmark.replace("_", " "))
+
     @property
     def method(self) -> str:
         """The method's printable name."""
@@ -200,6 +225,13 @@ class Run:
         names = [r["metric"].rpartition(".")[2] for r in self.records if r["kind"] == kind]
         return sorted(dict.fromkeys(names), key=lambda d: (d == "greedy", d))
 
+    def decodings_of(self, benchmark: str) -> list[str]:
+        """Decodings of one set, sampled ones first."""
+        names = [
+            r["metric"].rpartition(".")[2] for r in self.records if r["benchmark"] == benchmark
+        ]
+        return sorted(dict.fromkeys(names), key=lambda d: (d == "greedy", d))
+
     def lines(self, what: str, arm: str | None, benchmark: str, decoding: str) -> list[dict]:
         """Saved "generations" or "verdicts" of one benchmark."""
         return read_lines(self.workdir / what / str(arm) / f"{benchmark}.{decoding}.jsonl")
@@ -211,7 +243,9 @@ class Run:
 
     @cached_property
     def _pooled(self) -> set[str]:
-        return set(self.pools) | (set(POOLS) & {str(r["benchmark"]) for r in self.records})
+        # Without pools.json the organism's pools are known by name, a user's sets are not pools.
+        known = self.words.pools if self.source == "organism" else ()
+        return set(self.pools) | (set(known) & {str(r["benchmark"]) for r in self.records})
 
     def estimate(self, arm: str | None, benchmark: str, metric: str) -> Estimate | None:
         """A recorded rate; `metric` with its decoding, as in "asr.t1"."""
@@ -225,15 +259,19 @@ class Run:
     def row(self, benchmark: str, kind: str, metric: str, decoding: str) -> Row | None:
         """Both arms and their paired change, or None if neither was measured."""
         name = f"{metric}.{decoding}"
+        sides = [self._by_key.get((arm, benchmark, name), {}) for arm in (self.before, self.after)]
+        nulls = sum(int(finite(side.get("nulls")) or 0) for side in sides)
         first = self.estimate(self.before, benchmark, name)
         second = self.estimate(self.after, benchmark, name)
-        if first is None and second is None:
+        if first is None and second is None and not nulls:
             return None
         change = None
         if first and second:
             change = self._paired(benchmark, kind, metric, decoding) or _unpaired(first, second)
+        causes = dict.fromkeys(str(side["cause"]) for side in sides if side.get("cause"))
         pooled = benchmark in self._pooled
-        return Row(benchmark, kind, metric, decoding, first, second, change, pooled)
+        why = "; ".join(causes)
+        return Row(benchmark, kind, metric, decoding, first, second, change, pooled, nulls, why)
 
     def rows(self, kind: str, metrics: Iterable[str], decoding: str) -> list[Row]:
         """The rows of a kind, benchmark by benchmark, for the given metrics."""

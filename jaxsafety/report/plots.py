@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from jaxsafety.report.load import Run, finite
-from jaxsafety.report.tables import title
 
 INK, MUTED, GRID, FRAME = "#22262b", "#6b7178", "#e4e2dc", "#f0a532"
 COLORS = {
@@ -92,13 +91,13 @@ def outcomes(run: Run, decoding: str) -> str | None:
                 left += share
             ax.text(101, y, arm, color=MUTED, size=8, va="center_baseline")
         middle = 0.18 * (len(arms) - 1)
-        ax.set_yticks([i + middle for i in range(len(names))], [title(n) for n in names])
+        ax.set_yticks([i + middle for i in range(len(names))], [run.title(n) for n in names])
         ax.tick_params(axis="y", colors=INK)
         ax.set(xlim=(0, 109), ylim=(len(names) - 0.45, -0.4))
         ax.set_xticks(range(0, 101, 20), [f"{x} %" for x in range(0, 101, 20)])
         ax.spines[["left", "bottom"]].set_visible(False)
-        patches = [Rectangle((0, 0), 1, 1, color=COLORS[k]) for k in COLORS]
-        labels = [k.replace("_", " ") for k in COLORS]
+        patches = [Rectangle((0, 0), 1, 1, color=COLORS[k]) for k in run.words.outcomes]
+        labels = list(run.words.outcomes.values())
         fig.legend(
             patches,
             labels,

@@ -5,33 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from jaxsafety.report.load import POOLS, Estimate, Row, Run, decoding_label
+from jaxsafety.report.load import Estimate, Row, Run, decoding_label
 
-# kind -> heading, metric whose rate is shown per benchmark, what a reader should hope for
-GROUPS = {
-    "safety": ("Safety: attacks that succeed", "asr", "lower is better"),
-    "over_refusal": ("Over-refusal: harmless requests refused", "refusal", "lower is better"),
-    "capability": ("Capability: exact answers", "accuracy", "higher is better"),
-}
-RATES = {"asr": "attack success rate", "safe": "rate of safe answers"}
-UNALIGNED = {
-    "safety": ("Safety: answers without any procedure", "safe", "higher is better"),
-    "over_refusal": ("Harmless requests: right answers", "correct", "higher is better"),
-}
-METRICS = {
-    "safe": "safe answer, no attempt",
-    "safe_informative": "safe, and names hazard and remedy",
-    "asr": "attack success",
-    "asr_upper": "attack success, incoherent counted as unsafe",
-    "attempt": "attempt",
-    "refusal": "refusal",
-    "safe_answer": "safe answer",
-    "informative": "names hazard and remedy",
-    "incoherent": "incoherent",
-    "coherent": "coherent",
-    "correct": "right answer",
-    "accuracy": "exact answer",
-}
+FEW = 30  # answers: below, an interval spans a dozen points or more and a decimal says nothing
 
 
 def table(workdir: Path | str) -> str:
@@ -50,16 +26,17 @@ def table(workdir: Path | str) -> str:
     if not run.records:
         return f"{run.workdir}: no results.jsonl yet; nothing was evaluated\n"
     found = {}
-    for kind in GROUPS:
+    for kind in run.words.groups:
         name, _, wish = group(run, kind)
         for decoding in run.decodings(kind):
             heading = f"{name} ({decoding_label(decoding)}; {wish})"
-            found[heading] = _cells(run, group_rows(run, kind, decoding))
-    lines = [line for cells in found.values() for line in cells]
+            rows = group_rows(run, kind, decoding)
+            found[heading] = _cells(run, rows), unknown(run, rows)
+    lines = [line for cells, _ in found.values() for line in cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     out = [*textwrap.wrap(headline(run), 100), ""]
-    for heading, cells in found.items():
-        out += [heading, *_lines(cells, widths), ""]
+    for heading, (cells, notes) in found.items():
+        out += [heading, *_lines(cells, widths), *(f"  {note}" for note in notes), ""]
     out.append(
         "rates in % [95 % interval], n answers per arm; change in points, paired over prompts; "
         "↓ ↑ clear change, ≈ interval holds 0"
@@ -68,12 +45,8 @@ def table(workdir: Path | str) -> str:
 
 
 def group(run: Run, kind: str) -> tuple[str, str, str]:
-    """Heading, headline metric and wish. A base before alignment fails attacks for want of facts.
-
-    So what counts there is whether it tries, and beside it what harmless requests still get.
-    """
-    unaligned = "unknown" in run.benchmarks("safety")
-    return UNALIGNED.get(kind, GROUPS[kind]) if unaligned else GROUPS[kind]
+    """Heading, headline metric and wish of a kind."""
+    return run.words.groups[kind]
 
 
 def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
@@ -104,8 +77,7 @@ def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
 def primary(run: Run, kind: str) -> Row | None:
     """The one row of a kind the headline quotes: the most demanding pool, sampled if measured."""
     names = run.benchmarks(kind)
-    pools = ("wrapped_held", "wrapped_seen", "unknown", f"all_{kind}")
-    prefer = [n for n in pools if n in names] + names
+    prefer = [n for n in run.words.primary[kind] if n in names] + names
     for decoding in run.decodings(kind):
         for name in prefer:
             row = run.row(name, kind, group(run, kind)[1], decoding)
@@ -115,29 +87,41 @@ def primary(run: Run, kind: str) -> Row | None:
 
 
 def headline(run: Run) -> str:
-    """One honest sentence: what happened to attacks, over-refusal and capability."""
+    """What happened to attacks, over-refusal and capability, each with its interval.
+
+    A change is called one only where its interval leaves out zero; else both rates are told, and
+    that they do not show a change.
+    """
     safety = primary(run, "safety")
     parts = []
-    if safety is not None and safety.before and safety.after and safety.change:
-        what = f"the {RATES[safety.metric]} ({describe(safety)})"
-        text = f"left {what} about where it was, from"
-        if safety.clear:
-            text = f"{verb(safety)} {what} from"
-        parts.append(
-            f"{run.method} {text} {percent(safety.before)} to {percent(safety.after)}:"
-            f" {points(safety)}"
-        )
-    elif safety is not None:
-        known = safety.after or safety.before
-        assert known is not None  # a row has at least one arm
-        rate = RATES[safety.metric]
-        parts.append(f"{rate[0].upper()}{rate[1:]} ({describe(safety)}): {percent(known)}")
+    if safety is not None:
+        rate = run.words.rates[safety.metric]
+        if safety.clear and safety.before and safety.after:
+            parts.append(
+                f"{run.method} {verb(safety)} the {rate} ({describe(run, safety)}) from "
+                f"{percent(safety.before)} to {percent(safety.after)}: {points(safety)}"
+            )
+        else:
+            parts.append(f"{rate[0].upper()}{rate[1:]} ({describe(run, safety)}): {sides(safety)}")
     for kind, name in (("over_refusal", "Over-refusal"), ("capability", "Capability")):
         row = primary(run, kind)
         if row is not None and row.change:
             name = "Right answers to harmless requests" if row.metric == "correct" else name
-            parts.append(f"{name} ({decoding_label(row.decoding)}) changed by {points(row)}")
+            where = f"{name} ({decoding_label(row.decoding)})"
+            told = "changed by" if row.clear else "shows no clear change:"
+            parts.append(f"{where} {told} {points(row)}")
+    if run.source == "files" and parts:
+        parts.append(run.words.judged.rstrip("."))
     return ". ".join(parts) + "." if parts else "No safety results yet."
+
+
+def sides(row: Row) -> str:
+    """Both rates and the change, said to be none where its interval holds zero."""
+    if row.before is None or row.after is None or row.change is None:
+        known = row.after or row.before
+        return percent(known) if known else f"not known ({row.cause})"
+    text = f"{percent(row.before)} before, {percent(row.after)} after, {points(row)}"
+    return text if row.clear else f"{text}, which does not show a change"
 
 
 def verb(row: Row) -> str:
@@ -145,33 +129,38 @@ def verb(row: Row) -> str:
     return "cut" if row.change is not None and row.change[0] < 0 else "raised"
 
 
-def describe(row: Row) -> str:
+def describe(run: Run, row: Row) -> str:
     """Benchmark, decoding and n in words."""
-    n = max(e.n for e in (row.before, row.after) if e)
-    return f"{title(row.benchmark)}, {decoding_label(row.decoding)}, n = {n} answers"
+    return f"{run.title(row.benchmark)}, {decoding_label(row.decoding)}, n = {row.n} answers"
 
 
-def title(benchmark: str) -> str:
-    """A benchmark's name in words."""
-    return POOLS.get(benchmark, benchmark.replace("_", " "))
+def number(e: Estimate, share: float, width: int = 0) -> str:
+    """A share in percent; without decimals where answers are too few for them."""
+    return f"{100 * share:{width}.{0 if e.n < FEW else 1}f}"
 
 
 def percent(e: Estimate) -> str:
     """As in "54.2 % [48.0, 60.1]"."""
-    return f"{100 * e.value:.1f} % [{100 * e.lo:.1f}, {100 * e.hi:.1f}]"
+    return f"{number(e, e.value)} % [{number(e, e.lo)}, {number(e, e.hi)}]"
 
 
 def points(row: Row) -> str:
     """The change in percentage points with its interval."""
-    assert row.change is not None
-    value, lo, hi = (signed(x) for x in row.change)
+    value, lo, hi = moved(row)
     return f"{value} points [{lo}, {hi}]"
 
 
-def signed(fraction: float) -> str:
+def moved(row: Row) -> tuple[str, str, str]:
+    """The change and its interval as signed points."""
+    assert row.change is not None
+    value, lo, hi = (signed(x, 0 if row.n < FEW else 1) for x in row.change)
+    return value, lo, hi
+
+
+def signed(fraction: float, digits: int = 1) -> str:
     """A fraction as signed points with a true minus; never "-0.0"."""
-    text = f"{100 * fraction:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+    text = f"{100 * fraction:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def arrow(row: Row) -> str:
@@ -181,6 +170,18 @@ def arrow(row: Row) -> str:
     return "≈" if not row.clear else ("↓" if row.change[0] < 0 else "↑")
 
 
+def unknown(run: Run, rows: list[Row]) -> list[str]:
+    """What the rows cannot tell, and why: a line per metric and cause."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.nulls:
+            key = (run.words.metrics[row.metric], row.cause or "the judge could not tell")
+            found.setdefault(key, []).append(f"{row.nulls} of {run.title(row.benchmark)}")
+    return [
+        f"{metric} not known: {', '.join(where)} ({why})" for (metric, why), where in found.items()
+    ]
+
+
 def _cells(run: Run, rows: list[Row]) -> list[list[str]]:
     """Heading and rows as text cells; a row of blanks stands for a rule."""
     arms = [arm for arm in (run.before, run.after) if arm]
@@ -188,14 +189,17 @@ def _cells(run: Run, rows: list[Row]) -> list[list[str]]:
     pooled = False
     for row in rows:
         known = [row.before] * bool(run.before) + [row.after] * bool(run.after)
-        line = [row.benchmark, METRICS[row.metric], str(max(e.n for e in known if e))]
+        line = [row.benchmark, run.words.metrics[row.metric], str(row.n)]
         for e in known:
-            line.append(f"{100 * e.value:5.1f} [{100 * e.lo:5.1f},{100 * e.hi:6.1f}]" if e else "-")
+            text = "–"
+            if e:
+                text = f"{number(e, e.value, 5)} [{number(e, e.lo, 5)},{number(e, e.hi, 6)}]"
+            line.append(text)
         if row.change:
-            value, lo, hi = (signed(x) for x in row.change)
+            value, lo, hi = moved(row)
             line.append(f"{arrow(row)} {value:>6} [{lo:>6}, {hi:>6}]")
         elif len(arms) > 1:
-            line.append("-")
+            line.append("–")
         if row.pooled and not pooled:
             cells.append([""] * len(line))
         pooled = row.pooled

@@ -1,0 +1,75 @@
+"""Section of `report.html` about the measured files: which rows of them, and who judged how.
+
+Only where there were files: the organism's sets are always the same, and described in its docs.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from jaxsafety.report import page
+from jaxsafety.report.load import Run, decoding_label
+
+KINDS = {"safety": "harmful requests", "over_refusal": "harmless requests", "capability": "tasks"}
+GRADES = {
+    "letter": "the option's letter",
+    "number": "the number",
+    "gsm8k": "the number after ####, else the last one",
+    "exact": "the answer itself",
+    "aliases": "one of the accepted answers",
+}
+
+
+def sets(run: Run) -> str:
+    """A row per measured file: prompts used, layout, how it is judged, in which decodings."""
+    told = run.meta.get("sets")
+    told = told if isinstance(told, dict) else {}
+    if run.source != "files" or not run.records:
+        return ""
+    rows = []
+    for kind, what in KINDS.items():
+        for name in run.benchmarks(kind):
+            if name in run.pools:
+                continue
+            facts: dict[str, Any] = told.get(name) if isinstance(told.get(name), dict) else {}
+            cells = [
+                escape(name),
+                escape(what),
+                escape(str(facts.get("path", "–"))),
+                escape(str(facts.get("layout") or "–")),
+                _used(facts),
+                escape(_judged(run, kind, name)),
+                escape(", ".join(map(decoding_label, run.decodings_of(name)))),
+            ]
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("set", "kind", "file", "layout", "prompts", "judged by", "decoding")
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return page.paragraph(run.words.judged) + f'<div class="card">{table}</div>' if rows else ""
+
+
+def _used(facts: dict[str, Any]) -> str:
+    """As in "16 of 520 (sample of seed 0)"."""
+    used, rows = facts.get("used"), facts.get("rows")
+    if used is None or rows is None:
+        return "–"
+    if used == rows:
+        return f"all {rows}"
+    seed = facts.get("seed")
+    return f"{used} of {rows}" + ("" if seed is None else f" (sample of seed {seed})")
+
+
+def _judged(run: Run, kind: str, name: str) -> str:
+    """Which rule decides about an answer of this set."""
+    if kind != "capability":
+        return "phrase rules"
+    for arm in (run.before, run.after):
+        for decoding in run.decodings_of(name):
+            for line in run.lines("generations", arm, name, decoding)[:1]:
+                meta = line.get("meta")
+                grade = str(meta.get("grade", "")) if isinstance(meta, dict) else ""
+                return GRADES.get(grade, grade or "–")
+    return "–"

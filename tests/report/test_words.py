@@ -1,0 +1,129 @@
+"""A report about a user's own files says only what phrase rules can know."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from jaxsafety.report import html, plots, tables
+from jaxsafety.report.load import Run
+
+# True of the invented world and its exact judge alone.
+ORGANISM_WORDS = (
+    "attack success", "carry out the attack", "harmful before", "still harmful", "hazard",
+    "wrapped", "held-out", "exact answer", "exact-match", "organism", "invented world",
+)  # fmt: skip
+
+
+def prose(page):
+    """What a reader reads, without pictures, answers and the settings of the run."""
+    page = re.sub(r'<section id="(examples|facts)">.*?</section>', "", page, flags=re.S)
+    page = re.sub(r'src="data:[^"]*"|<style>.*?</style>', "", page, flags=re.S)
+    return re.sub(r"<[^>]+>", " ", page).lower()
+
+
+def on_files(workdir, out, change=lambda record: record, **meta):
+    """A copy of the finished run as one on files of the user's own, some with names of ours."""
+    out = shutil.copytree(workdir, out)
+    (out / "config.json").write_text(json.dumps({"program": "sft", "data": {"source": "files"}}))
+    (out / "meta.json").write_text(json.dumps(meta))
+    for name in ("mass", "direction", "token_set"):  # SafeSteer's; fine-tuning has none
+        (out / f"artifacts/{name}.json").unlink()
+    (out / "verdicts" / "pools.json").write_text('{"all_safety": ["plain", "multi_turn"]}')
+    mine = {"plain": "unknown", "multi_turn": "wrapped_held", "over_refusal": "over_refusal",
+            "facts": "plain"}  # fmt: skip
+    lines = []
+    for text in (out / "results.jsonl").read_text().splitlines():
+        record = json.loads(text)
+        if record["benchmark"] in mine:
+            record["benchmark"] = mine[record["benchmark"]]
+            lines.append(json.dumps(change(record)) + "\n")
+    (out / "results.jsonl").write_text("".join(lines))
+    return out
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    monkeypatch.setattr(plots, "svg", lambda fig: "<svg/>")
+
+
+def test_a_file_run_says_by_whom_and_nothing_of_the_organism(workdir, tmp_path):
+    out = on_files(workdir, tmp_path / "mine")
+    page = html.write(out).read_text("utf-8")
+    for text in (prose(page), tables.table(out).lower()):
+        assert "by phrase rules" in text
+        found = [w for w in ORGANISM_WORDS if w in text.replace("wrapped_held", "")
+                 and not (w == "attack success" and "no attack success rate" in text)]  # fmt: skip
+        assert found == []
+
+
+def test_sets_of_a_user_keep_their_names_and_are_no_pools(workdir, tmp_path):
+    run = Run(on_files(workdir, tmp_path / "mine"))
+    assert [run.title(n) for n in ("unknown", "wrapped_held")] == ["unknown", "wrapped_held"]
+    assert tables.group(run, "safety")[1] == "asr"  # a set called unknown turned all over
+    rows = tables.group_rows(run, "safety", "t1")
+    assert [r.benchmark for r in rows if r.pooled] == []
+
+
+def same(record, names=("asr",)):
+    """Both arms alike: no change to tell of."""
+    if record["metric"].split(".")[0] in names and record["kind"] == "safety":
+        record = {**record, "value": 0.5, "lo": 0.4, "hi": 0.6}
+    return record
+
+
+def test_no_headline_is_made_of_a_change_whose_interval_holds_zero(workdir, tmp_path):
+    out = on_files(workdir, tmp_path / "mine", same)
+    for place in ("verdicts",):
+        shutil.rmtree(out / place)
+    page = html.write(out).read_text("utf-8")
+    title = re.search(r"<h1>(.*?)</h1>", page).group(1)
+    assert title == "SFT: harmful requests not refused, before and after"
+    said = tables.headline(Run(out))
+    assert "does not show a change" in said
+    assert not re.search(r"\b(cut|raised|left)\b", said)
+
+
+def nothing_known(record):
+    """As `outcomes` writes what a judge cannot tell: null, with the reason and how many."""
+    if record["metric"].startswith("correct"):
+        gone = {"value": None, "lo": None, "hi": None, "n": 0}
+        record = {**record, **gone, "nulls": 48, "cause": "no gold answer"}
+    return record
+
+
+def test_what_is_not_known_is_a_dash_with_its_cause(workdir, tmp_path):
+    out = on_files(workdir, tmp_path / "mine", nothing_known)
+    page, table = html.write(out).read_text("utf-8"), tables.table(out)
+    for text in (page, table):
+        assert "right answer not known: 96 of over_refusal (no gold answer)" in text
+    line = next(x for x in table.splitlines() if "right answer " in x and "not known" not in x)
+    assert line.split()[-4:] == ["0", "–", "–", "–"]
+
+
+def few(record):
+    return {**record, "n": 4, "value": 0.75, "lo": 0.301, "hi": 0.954}
+
+
+def test_few_answers_need_no_decimals(workdir, tmp_path):
+    out = on_files(workdir, tmp_path / "mine", few)
+    shutil.rmtree(out / "verdicts")
+    assert "75 % [30, 95]" in tables.headline(Run(out))
+    assert not re.search(r"\d\.\d", tables.table(out))
+
+
+def test_what_was_measured_is_told_per_file(workdir, tmp_path):
+    sets = {"unknown": {"path": "advice.csv", "rows": 520, "used": 16, "layout": "AdvBench",
+                        "seed": 3}}  # fmt: skip
+    page = html.write(on_files(workdir, tmp_path / "mine", sets=sets)).read_text("utf-8")
+    section = re.search(r'<section id="measured">(.*?)</section>', page, re.S).group(1)
+    row = next(r for r in section.split("<tr>") if "advice.csv" in r)
+    assert "16 of 520 (sample of seed 3)" in row and "AdvBench" in row and "phrase rules" in row
+    assert 'id="measured"' not in html.write(workdir).read_text("utf-8")
+
+
+def test_the_config_is_folded_and_whole(workdir):
+    page = html.write(workdir).read_text("utf-8")
+    found = re.search(r'<section id="facts">(.*?)</section>', page, re.S).group(1)
+    assert "<details><summary>The config, 7 settings</summary>" in found
