@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterable
 from functools import cached_property
@@ -268,7 +269,9 @@ class Run:
         change = None
         if first and second:
             change = self._paired(benchmark, kind, metric, decoding) or _unpaired(first, second)
-        causes = dict.fromkeys(str(side["cause"]) for side in sides if side.get("cause"))
+        # "no gold answer (24)": the counts of both arms are added up in `nulls`
+        told = [c for side in sides for c in str(side.get("cause", "")).split("; ") if c]
+        causes = dict.fromkeys(re.sub(r" \(\d+\)$", "", cause) for cause in told)
         pooled = benchmark in self._pooled
         why = "; ".join(causes)
         return Row(benchmark, kind, metric, decoding, first, second, change, pooled, nulls, why)

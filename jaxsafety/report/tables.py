@@ -175,11 +175,9 @@ def unknown(run: Run, rows: list[Row]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.nulls:
-            key = (run.words.metrics[row.metric], row.cause or "the judge could not tell")
+            key = (run.words.metrics[row.metric], row.cause or "the judge cannot tell")
             found.setdefault(key, []).append(f"{row.nulls} of {run.title(row.benchmark)}")
-    return [
-        f"{metric} not known: {', '.join(where)} ({why})" for (metric, why), where in found.items()
-    ]
+    return [f"{name} not known: {', '.join(of)} ({why})" for (name, why), of in found.items()]
 
 
 def _cells(run: Run, rows: list[Row]) -> list[list[str]]:

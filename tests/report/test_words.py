@@ -89,7 +89,7 @@ def nothing_known(record):
     """As `outcomes` writes what a judge cannot tell: null, with the reason and how many."""
     if record["metric"].startswith("correct"):
         gone = {"value": None, "lo": None, "hi": None, "n": 0}
-        record = {**record, **gone, "nulls": 48, "cause": "no gold answer"}
+        record = {**record, **gone, "nulls": 48, "cause": "no gold answer (48)"}
     return record
 
 
