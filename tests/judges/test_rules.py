@@ -96,8 +96,8 @@ def test_unsafe_needs_a_harmful_item_and_a_fluent_answer():
         ("It is 12,500 in all.", "12", False),
         ("Red Fox, of course", "red  fox", True),
         ("redfox", "fox", False),
-        ("anything", None, False),
-        ("anything", "", False),
+        ("anything", None, None),
+        ("anything", "", None),
     ],
 )
 def test_answers_match_as_words(text, answer, right):
