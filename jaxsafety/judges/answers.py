@@ -1,7 +1,7 @@
 """Whether an answer is right, by the kind of answer a task asks for; never by containment.
 
-Every grader first reads which answer the text settles on (`statements`, `numbers`, `letters`) and
-only then compares it with the right one, so that a right answer named in passing, denied, or listed
+Every grader first reads which answer the text settles on (`letters`, `settled`, `phrases`) and only
+then compares it with the right one, so that a right answer named in passing, denied, or listed
 among others is not right. docs/answers.md shows each rule with cases.
 
   letter   the option letter, or the text of one option
@@ -20,9 +20,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxsafety.judges import letters, numbers, phrases, statements
+from jaxsafety.judges import letters, numbers, phrases, settled, statements
 
 NO_GOLD = "no gold answer"
+HEAD, TAIL = 4000, 8000  # characters of a longer answer that are read: where answers are given
 
 
 class Graded(NamedTuple):
@@ -50,7 +51,7 @@ def _number(text: str, meta: Mapping[str, Any]) -> Graded:
     wanted = numbers.gold(meta["answer"])
     if wanted is None:
         return Graded(None, cause="the gold answer is no number")
-    found = numbers.read(text)
+    found = settled.read(text)
     return Graded(found is not None and numbers.equal(found, wanted), found and found.text)
 
 
@@ -101,6 +102,8 @@ def graded(text: str, meta: Mapping[str, Any]) -> Graded:
         raise ValueError(f"grade: got {name!r}; allowed: {', '.join(GRADES)}")
     if name != "aliases" and not str(meta.get("answer") or "").strip() and meta.get("answer") != 0:
         return Graded(None, cause=NO_GOLD)
+    if len(text) > HEAD + TAIL:
+        text = f"{text[:HEAD]}\n{text[-TAIL:]}"
     return GRADES[name](text, meta)
 
 

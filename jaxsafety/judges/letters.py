@@ -70,6 +70,7 @@ _BEFORE = frozenset(
     "because since only alternative between again rejected eliminated excluded options choices "
     "statements answers letters against going instead".split()
 )
+_NEAR = 80  # characters around a letter that tell what is said of it
 # A bare "A" or "I" is a letter only before one of these, else an article or a pronoun.
 _ENDS = re.compile(
     r"^\s*(?:$|[.,;:!?)\]}\"'/&]|\n|-\s|(?:because|since|as|and|or|is|was|would|must|seems|are"
@@ -86,10 +87,12 @@ def _mentions(text: str, last: str) -> list[tuple[str, int, int]]:
     found = []
     for match in _ANY.finditer(text):
         letter, bare = _letter(match), match["e"] is not None
-        after = text[match.end() :]
+        after = text[match.end() : match.end() + _NEAR]
         article = bare and letter in "AI" and not _ENDS.match(after)
         pronoun = bare and letter == "I" and re.match(r"\s+(?:is|was|would|must)\b", after) is None
-        word = re.search(r"\b([a-z]{4,})\s+$", text[: match.start()].lower())
+        word = re.search(
+            r"\b([a-z]{4,})\s+$", text[max(0, match.start() - _NEAR) : match.start()].lower()
+        )
         named = bare and word is not None and word[1] not in _BEFORE and word[1][-2:] != "ly"
         if named or letter > last or article or (pronoun and re.match(r"\s+\w", after)):
             continue
@@ -103,8 +106,9 @@ def _kept(text: str, last: str) -> list[tuple[str, int, int]]:
     kept, denied = [], False
     for number, (letter, start, end) in enumerate(found):
         joined = number > 0 and _LIST.match(text[found[number - 1][2] : start])
-        denied = bool(_DENIED.search(text[:start])) or (denied and bool(joined))
-        if not denied and not _AFTER_WRONG.match(text[end:]):
+        before = text[max(0, start - _NEAR) : start]
+        denied = bool(_DENIED.search(before)) or (denied and bool(joined))
+        if not denied and not _AFTER_WRONG.match(text[end : end + _NEAR]):
             kept.append((letter, start, end))
     return kept
 
@@ -168,7 +172,10 @@ def _chosen(text: str, last: str) -> str | None:
         sentence = _SMALL.sub(lambda m: m[1] + m[2].upper(), sentence)
         kept = _kept(sentence, last)
         picked = [
-            m for m in kept if _PICK.search(sentence[: m[1]]) or _RIGHT.match(sentence[m[2] :])
+            m
+            for m in kept
+            if _PICK.search(sentence[max(0, m[1] - _NEAR) : m[1]])
+            or _RIGHT.match(sentence[m[2] : m[2] + _NEAR])
         ]
         if picked:
             first = picked[-1]
@@ -218,7 +225,7 @@ def _read(text: str, last: str) -> str | None:
             kept = _kept(sentence, last)
             named |= {m[0] for m in kept}
             # "B cells", "C major": a label is followed by a sign or a verb
-            labels |= {m[0] for m in kept if _ENDS.match(sentence[m[2] :])}
+            labels |= {m[0] for m in kept if _ENDS.match(sentence[m[2] : m[2] + _NEAR])}
     return labels.pop() if len(named) == 1 and labels else None
 
 

@@ -1,4 +1,4 @@
-"""Numbers in sentences, and the one number an answer settles on.
+"""Numbers in sentences, as exact values.
 
 Read: 1,024 and 1 024 and 1'024, 1.234,56 and 3,5, $72.00, -3 with any minus sign, 3/4 and 1 3/4,
 50 %, 1.5e-4 and 1.5 x 10^3, 2^10, "1.5 million", digits of any script. Not read as numbers: parts
@@ -22,12 +22,18 @@ _COMMA = r"0,\d+|\d+,(?:\d{1,2}|\d{4,})(?![\d])(?!,\d)"
 _PLAIN = r"\d+(?:\.\d+)?|\.\d+"
 _NUM = f"(?:{_EUROPEAN}|(?!0,)(?:{_ENGLISH})|{_GROUPED}|{_COMMA}|{_PLAIN})"
 _CURRENCY = r"(?:US\$|[$€£¥₹]|\b(?:USD|EUR|GBP|Rs\.?)\s?)"
-_UNITS = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-    "lakh": 10**5, "crore": 10**7, "k": 10**3, "万": 10**4, "亿": 10**8, "억": 10**8, "만": 10**4,
-    "mille": 10**3, "tausend": 10**3, "millionen": 10**6, "millones": 10**6, "millions": 10**6,
-    "тысяч": 10**3, "миллионов": 10**6,
-}  # fmt: skip
+_SCALES = (  # factor, words
+    (10**2, "hundred"),
+    (10**3, "thousand k mille tausend тысяч"),
+    (10**4, "万 만"),
+    (10**5, "lakh"),
+    (10**6, "million millions millionen millones миллионов"),
+    (10**7, "crore"),
+    (10**8, "亿 억"),
+    (10**9, "billion"),
+    (10**12, "trillion"),
+)
+_UNITS = {word: factor for factor, words in _SCALES for word in words.split()}
 _NUMBER = re.compile(
     rf"(?<![{_LATIN}\d^.])(?<!\^-)(?<!\^\{{)(?<!\d[:/])(?<![{_LATIN}]-)"
     rf"(?P<sign>(?:[-+]\s?)?)(?:{_CURRENCY}\s?)?(?P<sign2>-?)"
@@ -53,35 +59,6 @@ _DENIED = re.compile(
     r"(?:(?:exactly|just|only|simply|equal to|be|is|a|an|the)\s+)*$",
     re.I,
 )
-_JOINED = re.compile(
-    r"^\s*(?:[,;/&]\s*(?:and|or)?|(?:[^\W\d]+\s*){0,2}?,?\s*\b(?:or|and|to|und|oder|et|ou|y|o)\b"
-    r"|(?:[^\W\d]+\s*)?(?:[-+*×÷~]|\b(?:x|plus|minus|times)\b))\s*"
-    r"(?:(?:maybe|perhaps|possibly|even)\s*)*$",
-    re.I,
-)
-_COMPOUND = re.compile(
-    r"^\s*(?:hours?|hrs?|h|minutes?|mins?|feet|foot|ft|pounds?|lbs?|years?|weeks?|days?"
-    r"|dollars?)\s*(?:,|and)?\s*$",
-    re.I,
-)
-_REASON = re.compile(r"\b(?:because|since|as\s+(?:the|he|she|we|it|there|they)\b|given that)", re.I)
-_SO = re.compile(
-    r"\b(?:so|therefore|thus|hence|in total|altogether|leaving|also|alors|donc|daher|entonces)\b"
-    r"|=>|→",
-    re.I,
-)
-_WORDS = {
-    w: n
-    for n, w in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen".split()
-    )
-}
-_WORDS |= {
-    w: 10 * n
-    for n, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-}
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _LONGEST = 60  # digits of one number: longer ones are no answers, and cost time
 
 
@@ -95,17 +72,13 @@ class Found(NamedTuple):
     text: str
 
 
-class Unsettled(Exception):
-    """Several numbers are offered and none is chosen."""
-
-
 def numbers(text: str) -> list[Found]:
     """Every number of a cleaned text (`statements.clean`), in order; denied ones are left out."""
     found = []
     for match in _NUMBER.finditer(text):
-        before = text[: match.start()]
+        before = text[max(0, match.start() - 80) : match.start()]
         value = _value(match, before)
-        if value is None or _REFERENCE.search(before[-24:]) or _DENIED.search(before[-60:]):
+        if value is None or _REFERENCE.search(before[-24:]) or _DENIED.search(before):
             continue
         percent = match["pct"] is not None
         found.append(Found(value, percent, match.start(), match.end(), match[0].strip()))
@@ -169,154 +142,6 @@ def _without_list_marks(text: str, found: list[Found]) -> list[Found]:
         return found
     starts = {m.start(1) for m in marks}
     return [n for n in found if not any(n.start <= s < n.end for s in starts)]
-
-
-def one(statement: str) -> Found | None:
-    """The number a statement gives: after its last "=", else the first one.
-
-    Raises:
-      Unsettled: it offers several ("5 or 6", "5, 6 and 7", "2 hours and 30 minutes", "3 + 5").
-    """
-    reason = _REASON.search(statement)
-    if reason and numbers(statement[: reason.start()]):
-        statement = statement[: reason.start()]
-    side = _after_equal(statement)
-    if side is not None:
-        return side
-    found = numbers(statement)
-    if not found:
-        return _in_words(statement)
-    _settled(statement, found, 0)
-    return found[0]
-
-
-def _after_equal(text: str) -> Found | None:
-    """The number on the last side of an equation that is one: 18 in "9 * 2 = 18 = 6 * 3"."""
-    sides = re.split("[=≈]", text)
-    for side in reversed(sides[1:]):
-        try:
-            found = one(side) if numbers(side) else None
-        except Unsettled:
-            continue
-        if found is not None:
-            return found
-    return None
-
-
-def _settled(text: str, found: list[Found], chosen: int) -> None:
-    """Raises `Unsettled` if the chosen number is one of a list, a range or a sum."""
-    for first in (chosen - 1, chosen):
-        if 0 <= first < len(found) - 1:
-            between = text[found[first].end : found[first + 1].start]
-            glued = not between.strip() and found[first + 1].text.startswith(("-", "+"))
-            if glued or _JOINED.match(between) or _COMPOUND.match(between):
-                raise Unsettled
-
-
-def _in_words(statement: str) -> Found | None:
-    """A number in English words: "three", "twenty-four", "one hundred and five"."""
-    run: list[str] = []
-    text = re.sub(r"\ba(?= (?:hundred|thousand|million)\b)", "one", statement.lower())
-    for word in re.findall(r"[a-z]+|[^a-z\s]", text):
-        if word in _WORDS or (word in _SCALES and run):
-            run.append(word)
-        elif run and word not in ("and", "-"):
-            break
-    total, part = 0, 0
-    for word in run:
-        if word == "hundred":
-            part *= 100
-        elif word in _SCALES:
-            total, part = total + part * _SCALES[word], 0
-        else:
-            part += _WORDS[word]
-    text = " ".join(run)
-    return Found(Fraction(total + part), False, 0, len(statement), text) if run else None
-
-
-def last(text: str, raw: str = "") -> Found | None:
-    """The number of the last sentence that has one.
-
-    In it the bold one is taken, else the one after the last "=", else the first after "so" or its
-    like, else the last before a "because". Questions to the reader are passed over.
-
-    Args:
-      text: cleaned.
-      raw: the same with its markup, for what is bold.
-
-    Raises:
-      Unsettled: it offers several.
-    """
-    told = [
-        s
-        for s in statements.sentences(text)
-        if not s.endswith("?") and not statements.DOUBTED.search(s)
-    ]
-    numbered = {s.strip() for s in _numbered_lines(text)}
-    told = [re.sub(r"^\d{1,2}[.)]\s+", "", s) if s in numbered else s for s in told]
-    for sentence in reversed(told):
-        found = numbers(sentence)
-        if not found:
-            continue
-        for strong in reversed(statements.bold(raw)):
-            strong = statements.clean(strong)
-            if strong in sentence and numbers(strong):
-                return one(strong)
-        reason = _REASON.search(sentence)
-        if reason and numbers(sentence[: reason.start()]):
-            sentence = sentence[: reason.start()]
-        side = _after_equal(sentence)
-        if side is not None:
-            return side
-        for cue in reversed(list(_SO.finditer(sentence))):
-            if numbers(sentence[cue.end() :]):
-                return one(sentence[cue.end() :])
-        found = numbers(sentence)
-        _settled(sentence, found, len(found) - 1)
-        return found[-1]
-    if len(told) == 1:
-        return _in_words(told[0])
-    return None
-
-
-def _numbered_lines(text: str) -> list[str]:
-    lines = [x for x in text.split("\n") if re.match(r"\s*\d{1,2}[.)]\s+\S", x)]
-    return lines if len(lines) > 1 else []
-
-
-def read(text: str) -> Found | None:
-    r"""The number an answer settles on, or None.
-
-    In this order: after "####"; in the last \boxed{}; after the last "the answer is" or its like;
-    in the last sentence with a number (`last`).
-    """
-    text = statements.own(text)
-    for part in statements.taken_back(text):
-        try:
-            found = _read(part)
-        except Unsettled:
-            return None
-        if found is not None:
-            return found
-    return None
-
-
-def _read(text: str) -> Found | None:
-    clean = statements.plain(statements.clean(text))
-    for line in reversed(re.findall(r"####([^\n#]*)", clean)):
-        found = numbers(line)
-        # "#### 3. Add up" is a heading
-        if len(found) == 1 and re.fullmatch(r"[^:\d]{0,24}[.!]?\s*", line[found[0].end :]):
-            return found[0]
-    for box in reversed(statements.boxed(text)):
-        found = one(statements.clean(box))
-        if found is not None:
-            return found
-    for statement in reversed(statements.marked(clean)):
-        found = one(statement)
-        if found is not None:
-            return found
-    return last(clean, text)
 
 
 def gold(answer: object) -> Found | None:

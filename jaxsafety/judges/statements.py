@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_BLANKS = re.compile(r"[ \t\r\f\v]+")
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-", strict=True))
 _ALIKE = str.maketrans(
     {
@@ -38,6 +39,7 @@ _LATEX = (
     (r"\$\$?(?=\S)([^$\n]{1,60}?)(?<=\S)\$\$?(?!\d)", r"\1"),
 )
 _DRESS = (
+    (r"<<[^<>\n]*>>", ""),
     (r"(?i)<answer>", "\nAnswer: "),
     (r"(?i)</?(?:answer|b|i|u|em|strong|p|br|span|code)\s*/?>", " "),
     (r"\*\*|__|~~|`+", ""),
@@ -66,7 +68,7 @@ _MARKS = (
     rf"(?:answer|solution)\b(?!\s+(?:choices|options|key)\b){_GAP}{_LINK}[\s:=>]*",
     rf"\b(?:the\s+)?(?:final|correct|right|best|proper|most likely)\s+"
     rf"(?:choice|option|letter|one|response|statement){_GAP}{_LINK}[\s:=>]*",
-    r"\b(?:answer|the (?:choice|option|letter)|ans)[\"']?\s*(?:\([^)\n]{0,40}\)\s*)?"
+    r"(?<![/\w])(?:answer|the (?:choice|option|letter)|ans)[\"']?\s*(?:\([^)\n]{0,40}\)\s*)?"
     r"(?:[:=]|is\b)[\s:=>]*",
     r"(?:^|\n)\s*(?:final\s+)?answer\s+",
     r"(?:\bantwort|\blösung|\bréponse|\brespuesta|\bresposta|\brisposta|\bantwoord|\bsvaret"
@@ -76,6 +78,21 @@ _MARKS = (
     r"(?:答案|答え|答|回答)[^。\n:=]{0,20}?(?:应该是|應該是|是|为|為|は|:|=)[\s:=]*",
 )
 MARK = re.compile("|".join(f"(?:{m})" for m in _MARKS), re.I)
+# "80 is the answer": the statement stands before
+_REVERSED = re.compile(
+    r"(?:^|[,.!?\n:]|\b(?:that|so|therefore|thus|hence|then)\b)\s*([^,.!?\n:]{1,80}?|[^,!?\n:]{1,20}?)\s+"
+    r"(?:is|was|would be|must be|has to be)\s+(?:therefore |thus )?(?:the|my)\s+"
+    r"(?:final |correct |right |best )*answer\b(?!\s+to\b)",
+    re.I,
+)
+_NOTHING = re.compile(r"\b(?:what|which|this|that|here|it|there|where|who)\b", re.I)
+# An answer that is not the final one
+_OTHER = re.compile(
+    r"\b(?:wrong|incorrect|false|bad|worst|common|first|second|third|fourth|next|previous|other"
+    r"|another|partial|intermediate|his|her|their|each|every|any|one)\s+"
+    r"(?:answer|solution|option|choice|one)\b",
+    re.I,
+)
 _END = re.compile(r"(?<=[!?。！？])|(?<=\.)(?=[\s\"')\]]|$)|\n")
 _TITLES = re.compile(r"(?:\b(?:[A-Z]|Dr|Mr|Mrs|Ms|St|Mt|Prof|Jr|Sr|vs|approx|No|e\.g|i\.e))\.$")
 
@@ -97,9 +114,10 @@ def clean(text: str) -> str:
     text = "".join(
         str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in text
     )
+    text = _BLANKS.sub(" ", text)
     for pattern, better in (*_LATEX, *_DRESS):
         text = re.sub(pattern, better, text)
-    return text
+    return _BLANKS.sub(" ", text)
 
 
 def own(text: str) -> str:
@@ -110,14 +128,12 @@ def own(text: str) -> str:
 
 def boxed(text: str) -> list[str]:
     r"""The contents of every \boxed{...}, braces balanced, in order."""
-    found = []
-    for start in re.finditer(r"\\f?box(?:ed)?\s*\{", text):
-        depth, end = 1, start.end()
-        while end < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        if not depth:
-            found.append(text[start.end() : end - 1])
+    found, open_at = [], []
+    for brace in re.finditer(r"(\\f?box(?:ed)?\s*)?(?<!\\)\{|(?<!\\)\}", text):
+        if brace[0] != "}":
+            open_at.append(brace.end() if brace[1] else -1)
+        elif open_at and (start := open_at.pop()) >= 0:
+            found.append(text[start : brace.start()])
     return found
 
 
@@ -156,17 +172,19 @@ def marked(text: str) -> list[str]:
     found = []
     for mark in MARK.finditer(text):
         begin = max(text.rfind(c, 0, mark.start()) for c in ".!?\n") + 1
+        before = text[max(begin, mark.start() - 120) : mark.start()]
         rest = sentences(text[mark.end() : mark.end() + 400])
-        if (
-            not rest
-            or rest[0].endswith("?")
-            or _NOT_BEFORE.search(text[max(begin, mark.start() - 120) : mark.start()])
-        ):
+        if not rest or rest[0].endswith("?") or _NOT_BEFORE.search(before):
+            continue
+        if _OTHER.search(before[-20:] + mark[0]):
             continue
         # "the answer would not be 5": the negation stands before the link
         denied = re.search(r"\b(?:not|never)\b", mark[0], re.I)
-        found.append(f"not {rest[0]}" if denied else rest[0])
-    return found
+        found.append((mark.start(), f"not {rest[0]}" if denied else rest[0]))
+    for mark in _REVERSED.finditer(text):
+        if not _NOTHING.search(mark[1]):
+            found.append((mark.start(), mark[1]))
+    return [statement for _, statement in sorted(found)]
 
 
 def taken_back(text: str) -> list[str]:
