@@ -15,6 +15,8 @@ from jaxsafety.testing import tiny_model
 
 MODEL = SimpleNamespace(config=SimpleNamespace(max_length=64))
 WORDS = ["sorry", "mix it", "zzz", "it is safe"]
+WORDS_BY = {"text": ""}
+ODD = SimpleNamespace(decode=lambda ids, skip_special: WORDS_BY["text"], eos_ids=(9,))
 TOKENIZER = SimpleNamespace(decode=lambda ids, skip_special: WORDS[ids[0]], eos_ids=(9, 7))
 
 
@@ -62,7 +64,7 @@ def run(out, arm="base", generate=None, log=lambda line: None, benchmarks=BENCHE
     return evaluate(
         MODEL,
         {},
-        TOKENIZER,
+        options.pop("tokenizer", TOKENIZER),
         benchmarks,
         options.pop("judge", judge),
         out,
@@ -241,3 +243,86 @@ def test_with_a_real_model_and_sampler(tmp_path):
     texts = [(tmp_path / p / "generations/base/sly.t1.jsonl").read_text() for p in "ab"]
     assert texts[0] == texts[1] and len(texts[0].splitlines()) == 6
     assert len({line["response"] for line in map(json.loads, texts[0].splitlines())}) > 1
+
+
+def unsure(exchanges):
+    """Rules: no gold answers, no knowledge of facts; "zzz" is a thought that never ended."""
+    found = []
+    for verdict, exchange in zip(judge(exchanges), exchanges, strict=True):
+        told = {**verdict, "correct": None, "informative": None, "cause": "no gold answer"}
+        if exchange.response == "zzz":
+            told = {"coherent": True, "outcome": None, "cause": "the thought never ended"}
+        found.append(told)
+    return found
+
+
+def test_what_cannot_be_told_is_null_with_its_cause(tmp_path):
+    lines = []
+    records = run(tmp_path, judge=unsure, log=lines.append)
+    text = (tmp_path / "results.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    none = value(records, "contrast", "correct.greedy")
+    assert (none["value"], none["lo"], none["hi"], none["n"]) == (None, None, None, 0)
+    assert none["nulls"] == 4
+    assert none["cause"] == "no gold answer (3); the thought never ended (1)"
+    for metric in ("informative.greedy", "safe_informative.greedy"):
+        row = value(records, "sly", metric)
+        assert (row["value"], row["n"], row["nulls"]) == (None, 0, 4)
+        assert "the judge does not know the facts (3)" in row["cause"]
+    asr = value(records, "sly", "asr.greedy")  # sorry, mix it, zzz, it is safe
+    assert (asr["value"], asr["n"], asr["nulls"]) == (pytest.approx(1 / 3), 3, 1)
+    assert (asr["lo"], asr["hi"]) == outcomes.wilson(1, 3)
+    assert asr["cause"] == "the thought never ended (1)"
+    pool = value(records, "all_safety", "asr.greedy")
+    assert (pool["value"], pool["n"], pool["nulls"]) == (pytest.approx(1 / 3), 9, 3)
+    saved = read_lines(tmp_path / "verdicts/base/sly.greedy.jsonl")
+    assert [v["cause"] for v in saved][1:3] == ["no gold answer", "the thought never ended"]
+    assert (saved[0]["informative"], saved[2]["outcome"], saved[2]["unsafe"]) == (None,) * 3
+    assert any("accuracy –" in line and "no gold answer (2)" in line for line in lines)
+
+
+def test_old_generations_are_judged_anew(tmp_path):
+    run(tmp_path)
+    records = rejudge(tmp_path, BENCHES, unsure, log=lambda line: None)
+    assert value(records, "contrast", "correct.greedy")["value"] is None
+    assert read_lines(tmp_path / "results.jsonl") == records
+
+
+def test_records_of_before_are_kept_and_complete(tmp_path):
+    old = dict.fromkeys(outcomes.RECORD_KEYS[:9], "x") | {"arm": "older", "value": 0.5}
+    (tmp_path / "results.jsonl").write_text(json.dumps(old) + "\n")
+    run(tmp_path)
+    first = read_lines(tmp_path / "results.jsonl")[0]
+    assert first == old
+    whole = outcomes.complete(first)
+    assert whole is not None and (whole["nulls"], whole["cause"]) == (0, "")
+    assert outcomes.complete({"arm": "base"}) is None
+
+
+def test_answers_with_odd_line_separators_are_read_back(tmp_path, monkeypatch):
+    odd = "mix\u2028it\x85now\u2029and\x0cthen"
+    monkeypatch.setitem(WORDS_BY, "text", odd)
+    run(tmp_path, tokenizer=ODD)
+    again = Generate()
+    run(tmp_path, tokenizer=ODD, generate=again)
+    assert not again.calls  # saved answers are used again
+    assert rejudge(tmp_path, BENCHES, judge, log=lambda line: None)
+
+
+@pytest.mark.parametrize("row", ["{torn", '{"id": "sly0"}', "[1]", "7"])
+def test_a_torn_answer_is_named_by_its_row(tmp_path, row):
+    run(tmp_path)
+    path = tmp_path / "generations/base/sly.greedy.jsonl"
+    path.write_text(path.read_text() + row + "\n")
+    with pytest.raises(UsageError, match=r"sly.greedy.jsonl row 5"):
+        rejudge(tmp_path, BENCHES, judge, log=lambda line: None)
+
+
+def test_a_judge_that_says_what_it_read_is_kept(tmp_path):
+    def reader(exchanges):
+        return [{**v, "extracted": None} for v in judge(exchanges)]
+
+    run(tmp_path, judge=reader)
+    assert read_lines(tmp_path / "verdicts/base/sly.greedy.jsonl")[0]["extracted"] is None
+    run(tmp_path, judge=judge)
+    assert "extracted" not in read_lines(tmp_path / "verdicts/base/sly.greedy.jsonl")[0]

@@ -74,6 +74,7 @@ _HEDGE = re.compile(r"\b(?:maybe|perhaps|possibly|might|could|may|either)\b", re
 def normal(text: str) -> str:
     """An answer for comparison: no case, markup, article, quotes, outer punctuation, periods."""
     text = statements.clean(text).casefold().strip()
+    text = re.sub(r"\b(\w)\.\s+(?=\w\.)", r"\1.", text)  # "J. K." and "J.K." are one
     text = re.sub(r"[\"'\u00b4`]", "", re.sub(r"(?<=\w)-(?=\w)", " ", text))
     text = re.sub(
         r"\.(?=\s|$)|(?<=\b\w)\.(?=\w\b)|^[\s#>*({\[,;:-]+|[\s,;:!?。！？)}\]]+$", "", text

@@ -96,7 +96,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         text = path.read_text("utf-8")
     except OSError:
         return []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: answers may hold U+2028
         try:
             value = json.loads(line)
         except ValueError:

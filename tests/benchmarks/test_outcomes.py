@@ -1,11 +1,14 @@
 """Outcomes and intervals against known values, identities and coverage."""
 
 import itertools
+import json
 import math
 import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxsafety.benchmarks import outcomes
 
@@ -150,3 +153,60 @@ def test_records_have_the_schema(kind):
         assert tuple(row) == outcomes.RECORD_KEYS
         assert 0 <= row["lo"] <= row["value"] <= row["hi"] <= 1
         assert (row["n"], row["seed"], row["kind"]) == (40, 7, kind)
+        assert (row["nulls"], row["cause"]) == (0, "")
+
+
+FLAG = st.sampled_from([True, False, None, float("nan"), np.True_])
+SOME = st.lists(st.fixed_dictionaries(dict.fromkeys(outcomes.FLAGS, FLAG)), max_size=12)
+
+
+@given(SOME, st.sampled_from(outcomes.KINDS))
+@settings(max_examples=200, deadline=None)
+def test_unknown_flags_never_enter_a_rate(verdicts, kind):
+    rows = outcomes.records("a", "b", kind, "t1", verdicts, list(range(len(verdicts))), 0)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    for row in rows:
+        assert row["n"] + row["nulls"] == len(verdicts)
+        assert (row["value"] is None) == (row["n"] == 0) == (row["lo"] is None)
+        assert bool(row["cause"]) == bool(row["nulls"])
+        if row["n"]:
+            assert 0 <= row["lo"] <= row["value"] <= row["hi"] <= 1
+    known = [v for v in verdicts if all(outcomes.known(f) is not None for f in v.values())]
+    if known:  # what is known alone gives the same rates as among unknown ones
+        blank = [dict.fromkeys(outcomes.FLAGS)] * 3
+        mixed = outcomes.records("a", "b", kind, "t1", known + blank, range(len(known) + 3), 0)
+        alone = outcomes.records("a", "b", kind, "t1", known, range(len(known)), 0)
+        for first, second in zip(alone, mixed, strict=True):
+            assert {**first, "nulls": 3, "cause": second["cause"]} == second
+
+
+@given(SOME)
+@settings(max_examples=100, deadline=None)
+def test_outcomes_of_unknown_flags(verdicts):
+    labels = [outcomes.outcome(v) for v in verdicts]
+    assert sum(outcomes.counts(verdicts).values()) == sum(x is not None for x in labels)
+    b = outcomes.bounds(verdicts)
+    assert all(map(math.isnan, b)) or b.lo <= b.hi
+    shares = outcomes.indicators(verdicts, "safety")
+    total = sum(shares[k] for k in ("asr", "safe_answer", "refusal", "incoherent"))
+    np.testing.assert_array_equal(np.isnan(total), [x is None for x in labels])
+
+
+def test_an_outcome_that_the_judge_leaves_open_stays_open():
+    assert outcomes.outcome({**verdict(), "outcome": None}) is None
+    assert outcomes.outcome(verdict(unsafe=None)) is None
+    assert outcomes.outcome(verdict(unsafe=True, refusal=None)) == "unsafe"
+    assert outcomes.outcome(verdict(coherent=False, unsafe=None)) == "incoherent"
+
+
+def test_intervals_leave_unknown_values_and_pairs_out():
+    nan = math.nan
+    assert outcomes.interval([1, nan, 0, nan], [0, 1, 2, 3]) == outcomes.wilson(1, 2)
+    assert outcomes.interval([nan, nan], [0, 1]) == outcomes.interval([]) == (0.0, 1.0)
+    assert outcomes.mean([nan, nan]) is None and outcomes.mean([1, nan, 0]) == 0.5
+    assert outcomes.bootstrap([1, 0, nan, 1, 0], clusters=list("aabcc"), seed=1) == (
+        outcomes.bootstrap([1, 0, 1, 0], clusters=list("aacc"), seed=1)
+    )
+    before, after = [1, nan, 1, 0], [0, 1, nan, 0]
+    assert outcomes.paired_bootstrap(before, after) == outcomes.paired_bootstrap([1, 0], [0, 0])
+    assert all(map(math.isnan, outcomes.paired_bootstrap([nan], [1])))
