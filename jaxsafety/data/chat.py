@@ -57,7 +57,7 @@ def _write(
         **tokenizer.variables,
         "messages": messages,
         "add_generation_prompt": generation,
-        template.CLOCK: tokenizer.now().strftime,
+        template.CLOCK: tokenizer.clock,
     }
     try:
         return template.compiled(source, marked).render(given)

@@ -7,7 +7,7 @@ field's name, since training on it without the field would teach another answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxsafety.data.schema import Message
@@ -43,20 +43,40 @@ FIELDS = {
 ROW_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 
 
-def unread(fields: Mapping[str, Any], names: Any = FIELDS) -> str | None:
+def unread(fields: Mapping[str, Any], names: Iterable[str] = FIELDS) -> str | None:
     """First field that says something and that no `Message` carries; None without one.
 
-    Null, empty texts and empty lists say nothing; neither do a weight of 1 and `train: true`.
+    Null, empty texts and empty lists say nothing. Neither does a weight of 1, nor one of a message
+    that is not learnt anyway.
     """
+    spoken = fields.get("role", fields.get("from")) in ("assistant", "gpt")
     for name in names:
         value = fields.get(name)
-        if value is None or value == "" or value == [] or value == {}:
-            continue
-        if name in ("weight", "train") and isinstance(value, bool | int | float) and value == 1:
-            continue
-        if name == "prefix" and value is False:
+        if value is None or value is False or value in ("", [], {}):
+            if not (value is False and name == "train" and spoken):
+                continue
+        if name in ("weight", "train") and (value == 1 or not spoken):
             continue
         return name
+    return None
+
+
+def lost(row: Any) -> str | None:
+    """What of a row of a file would be lost if its messages were read: in words, or None.
+
+    Args:
+      row: a row with "messages" or "conversations"; anything else loses nothing.
+    """
+    turns = row.get("messages", row.get("conversations")) if isinstance(row, Mapping) else None
+    if not isinstance(turns, list):
+        return None
+    beside = unread(row, ROW_FIELDS)
+    if beside is not None:
+        return f"{beside} beside its messages"
+    for number, turn in enumerate(turns, start=1):
+        name = unread(turn) if isinstance(turn, Mapping) else None
+        if name is not None:
+            return f"{name} in message {number} ({FIELDS[name]})"
     return None
 
 

@@ -83,7 +83,9 @@ def _ends(write: Write, messages: Dicts, text: str) -> dict[int, int]:
     return found
 
 
-def _marked(write: Write, messages: Dicts, text: str, which: Sequence[int]) -> dict[int, int] | None:
+def _marked(
+    write: Write, messages: Dicts, text: str, which: Sequence[int]
+) -> dict[int, int] | None:
     """Where contents end, by message; None when the words change more than themselves."""
     word = _word(messages, text)
     changed = [dict(m) for m in messages]

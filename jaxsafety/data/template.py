@@ -122,32 +122,47 @@ def parse(words: Sequence[str], field: str = "variables") -> dict[str, Any]:
     """Variables of a template from their text.
 
     Args:
-      words: "NAME=JSON" each, such as `enable_thinking=false`.
+      words: "NAME=JSON" each, such as `enable_thinking=false`. A list or an object may come in
+        pieces, cut at its commas, as a setting that is a list of words is.
       field: how an error names them.
 
     Raises:
       UsageError: no name, one that templates do not take or that comes twice, or no JSON.
     """
-
-    def constant(name: str) -> None:
-        raise ValueError(name)  # NaN and its kind: no JSON, and no text of a template either
-
     found: dict[str, Any] = {}
-    for word in words:
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
         name, equals, text = word.partition("=")
         name = name.strip()
         if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in OWN:
             raise bad(field, word, f"NAME=JSON, a name other than {', '.join(OWN)}")
         if name in found:
             raise bad(field, word, f"each name once; {name} is there twice")
-        try:
-            found[name] = json.loads(text, parse_constant=constant)
-        except ValueError:
+        for more in range(len(rest) + 1):
+            value, good = _json(",".join([text, *rest[:more]]))
+            if good:
+                break
+        else:
             hint = 'such as true, 3 or "text" (a text with its quotes)'
-            raise bad(f"{field} {name}", text, f"JSON, {hint}") from None
-        if name == "date":
-            clock(found[name])
+            raise bad(f"{field} {name}", text, f"JSON, {hint}")
+        del rest[:more]
+        found[name] = value
+    if "date" in found:
+        clock(found["date"])
     return found
+
+
+def _json(text: str) -> tuple[Any, bool]:
+    """The value of a text, and whether it is JSON."""
+
+    def constant(name: str) -> None:
+        raise ValueError(name)  # NaN and its kind: no JSON, and no text of a template either
+
+    try:
+        return json.loads(text, parse_constant=constant), True
+    except (ValueError, RecursionError):
+        return None, False
 
 
 def with_defaults(source: str, variables: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ class Tokenizer:
       variables: extra variables of the chat template, such as `{"enable_thinking": False}`.
       special_tokens: texts of the special tokens by role ("bos_token"), as templates read them.
       limit: ids the model has embeddings for; None is all. Some tokenizers know more tokens.
+      dated: whether a text with a date that no variable sets has been rendered.
       templates: further chat templates by name, which are kept and not used.
       generation: generation_config.json of the directory, which is kept.
       kept: settings of tokenizer_config.json that are written again.
@@ -90,6 +91,7 @@ class Tokenizer:
         self.generation: dict[str, Any] = {}
         self.kept: dict[str, Any] = {}
         self._now: datetime.datetime | None = None
+        self.dated = False
         for key, token in self.special_tokens.items():
             if backend.token_to_id(token) is None:
                 raise bad(f"tokenizer.{key}", token, "a token of the vocabulary")
@@ -162,7 +164,9 @@ class Tokenizer:
         """Ids that are not text: added special tokens, the end of a turn, bos, eos, pad, unk."""
         added = self.backend.get_added_tokens_decoder()
         ids = {i for i, token in added.items() if token.special}
-        ids.update(self._special(key) for key in tokenizer_files.ROLES if key in self.special_tokens)
+        ids.update(
+            self._special(key) for key in tokenizer_files.ROLES if key in self.special_tokens
+        )
         ids.update(i for i in self.eos_ids if i in added)
         return frozenset(ids)
 
@@ -170,7 +174,9 @@ class Tokenizer:
     def enders(self) -> frozenset[int]:
         """Ids that can end a turn: all added tokens, the roles' tokens and configured stop ids."""
         ids = {*self.backend.get_added_tokens_decoder(), *self._stop_ids}
-        ids.update(self._special(key) for key in tokenizer_files.ROLES if key in self.special_tokens)
+        ids.update(
+            self._special(key) for key in tokenizer_files.ROLES if key in self.special_tokens
+        )
         return frozenset(ids)
 
     def _special(self, key: str) -> int:
@@ -219,13 +225,25 @@ class Tokenizer:
             return f"one named default; this directory has templates named {names}"
         return "a chat template (chat_template.jinja)"
 
-    def now(self) -> datetime.datetime:
-        """The moment that templates are shown: the variable `date`, or when it was first asked."""
+    def pin(self, date: str) -> None:
+        """Stops the clock that templates are shown at a date ("2026-11-28")."""
+        self._now = template.clock(date)
+
+    def clock(self, form: str) -> str:
+        """The date as templates ask for it (`strftime_now`): the variable `date`, or a pinned one.
+
+        Without either it is that of the first call.
+        """
+        self.dated = self.dated or "date" not in self.variables
         if "date" in self.variables:
-            return template.clock(self.variables["date"])
-        if self._now is None:
-            self._now = template.clock(None)
-        return self._now
+            return template.clock(self.variables["date"]).strftime(form)
+        self._now = self._now or template.clock(None)
+        return self._now.strftime(form)
+
+    @property
+    def date(self) -> str:
+        """The pinned date."""
+        return (self._now or template.clock(None)).date().isoformat()
 
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja into a directory.
@@ -259,9 +277,7 @@ class ByteTokenizer(Tokenizer):
         )
 
 
-def load_tokenizer(
-    path: str | Path, *, variables: Mapping[str, Any] | None = None
-) -> Tokenizer:
+def load_tokenizer(path: str | Path, *, variables: Mapping[str, Any] | None = None) -> Tokenizer:
     """Reads the tokenizer of a Hugging Face directory.
 
     Args:
