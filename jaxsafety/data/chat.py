@@ -90,7 +90,7 @@ def encode_example(tokenizer: Tokenizer, messages: Messages) -> Encoded:
     ending = _learnable(tokenizer)
     tagged = _tagged(tokenizer, dicts, text)
     for span in _said(tokenizer, dicts, text) if tagged is None else tagged:
-        first, last = _tokens(ids, offsets, text, span, ending)
+        first, last = _tokens(tokenizer, ids, offsets, text, span, ending)
         for t in range(first, last):
             mask[t] = True
     return Encoded(ids, mask)
@@ -204,6 +204,7 @@ def _tagged(
 
 
 def _tokens(
+    tokenizer: Tokenizer,
     ids: Sequence[int],
     offsets: Sequence[tuple[int, int]],
     text: str,
@@ -212,8 +213,11 @@ def _tokens(
 ) -> tuple[int, int]:
     """First token of a span and the one after its last, which is the end of turn if it follows."""
     places = range(len(ids))
-    # A token without characters, such as a "▁" of its own, belongs to what it stands before.
-    first = next((t for t in places if _after(offsets[t], span.start)), len(ids))
+    first = next((t for t in places if offsets[t][1] > span.start), len(ids))
+    if first and offsets[first - 1] == (span.start, span.start):
+        # A token without characters, as some tokenizers make of a space: the prompt's ids tell.
+        before = tokenizer.encode(text[: span.start])
+        first = len(before) if list(ids[: len(before)]) == before else first
     for kept in (span.trailing, ""):
         place = span.stop + len(kept) + len(ending.before)
         if text.startswith(kept + ending.before, span.stop):
@@ -223,10 +227,6 @@ def _tokens(
     kept = span.trailing if text.startswith(span.trailing, span.stop) else ""
     stop = span.stop + len(kept)
     return first, next((t for t in places[first:] if offsets[t][0] >= stop), len(ids))
-
-
-def _after(offset: tuple[int, int], start: int) -> bool:
-    return offset[1] > start or offset[0] == offset[1] == start
 
 
 def post_instruction(tokenizer: Tokenizer) -> tuple[int, ...]:

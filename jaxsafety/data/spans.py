@@ -54,13 +54,13 @@ def answers(write: Write, messages: Dicts, text: str) -> list[Span]:
         start = _start(write, messages[:i], text)
         if i not in ends:
             raise _rewrites()
-        content, stop = message["content"], ends[i]
+        content, (stop, trailing) = message["content"], ends[i]
         begin = _begin(text[:stop], content)
         if begin is None:
             raise _rewrites()
         if start is None:
             start = _header(write, messages, i, text, begin)
-        found.append(Span(min(start, stop), stop, content[len(content.rstrip()) :]))
+        found.append(Span(min(start, stop), stop, trailing))
     return found
 
 
@@ -72,35 +72,42 @@ def _rewrites() -> UsageError:
     )
 
 
-def _ends(write: Write, messages: Dicts, text: str) -> dict[int, int]:
-    """By message: where the last letter of its content ends in the text."""
+def _ends(write: Write, messages: Dicts, text: str) -> dict[int, tuple[int, str]]:
+    """By message: where its content ends in the text, and white space that may follow there."""
     which = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-    found = _marked(write, messages, text, which)
-    if found is None:  # perhaps only one of them is the trouble
-        found = {}
-        for i in which:
-            found |= _marked(write, messages, text, [i]) or {}
+    found: dict[int, tuple[int, str]] = {}
+    # All at once; else behind the white space, where a template cut all that stands before it, as
+    # of an answer that is only a thought; else one by one, since only one of them is the trouble.
+    for group in (which, *([i] for i in which)):
+        for behind in (False, True):
+            if set(group) - set(found):
+                found |= _marked(write, messages, text, group, behind) or {}
     return found
 
 
 def _marked(
-    write: Write, messages: Dicts, text: str, which: Sequence[int]
-) -> dict[int, int] | None:
-    """Where contents end, by message; None when the words change more than themselves."""
+    write: Write, messages: Dicts, text: str, which: Sequence[int], behind: bool = False
+) -> dict[int, tuple[int, str]] | None:
+    """Where contents end, by message; None when the words change more than themselves.
+
+    The words stand after the last letter, or `behind` the white space after it as well.
+    """
     word = _word(messages, text)
     changed = [dict(m) for m in messages]
+    trailing = {}
     for i in which:
         content = changed[i]["content"]
-        body = content.rstrip()
-        changed[i]["content"] = f"{body}{word}{i}x{content[len(body) :]}"
+        body = content if behind else content.rstrip()
+        trailing[i] = content[len(body) :]
+        changed[i]["content"] = f"{body}{word}{i}x{trailing[i]}"
     pieces = re.split(f"{word}([0-9]+)x", _try(write, changed) or "")
     if "".join(pieces[::2]) != text:
         return None
-    found: dict[int, int] = {}
+    found: dict[int, tuple[int, str]] = {}
     place = 0
     for plain, index in zip(pieces[::2], pieces[1::2], strict=False):
-        place += len(plain)
-        found.setdefault(int(index), place)  # a second copy is not what was said
+        place += len(plain)  # a second copy of a content is not what was said
+        found.setdefault(int(index), (place, trailing[int(index)]))
     return found
 
 
@@ -154,7 +161,7 @@ def _header(write: Write, messages: Dicts, index: int, text: str, begin: int) ->
     which = [i for i in range(index) if messages[i]["content"].strip()]
     if not which:
         return begin
-    place = (_marked(write, messages, text, which[-1:]) or {}).get(which[-1])
+    place, _ = (_marked(write, messages, text, which[-1:]) or {}).get(which[-1], (None, ""))
     word = _word(messages, text)
     changed = [dict(m) for m in messages[:index]]
     body = changed[which[-1]]["content"].rstrip()

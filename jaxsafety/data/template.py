@@ -93,12 +93,26 @@ def _environment(marked: bool = False) -> jinja2.sandbox.ImmutableSandboxedEnvir
 
 
 @functools.lru_cache(maxsize=32)
-def reads(source: str, name: str) -> bool:
-    """Whether a template looks at a variable that is not its own; False if it does not parse."""
+def names(source: str) -> frozenset[str]:
+    """Names that a template looks up and does not set itself; none if it does not parse."""
     try:
-        return name in jinja2.meta.find_undeclared_variables(_environment().parse(source))
+        return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(source)))
     except jinja2.TemplateError:
-        return False
+        return frozenset()
+
+
+def check(source: str | None, variables: Mapping[str, Any]) -> None:
+    """Refuses variables that a template never reads, since they would change nothing.
+
+    Raises:
+      UsageError: such a variable; `date` is read by templates with a clock.
+    """
+    known = names(source or "")
+    known |= {"date"} if CLOCK in known else set()
+    for name in variables:
+        if name not in known:
+            read = ", ".join(sorted(known - set(OWN))) or "none"
+            raise bad("model.variables", name, f"what the chat template reads: {read}")
 
 
 def clock(date: Any) -> datetime.datetime:
@@ -173,7 +187,7 @@ def with_defaults(source: str, variables: Mapping[str, Any]) -> str:
     lines = (
         f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}\n"
         for name, value in variables.items()
-        if reads(source, name)
+        if name in names(source)
     )
     head = "".join(lines)
     return source if source.startswith(head) else head + source

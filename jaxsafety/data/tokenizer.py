@@ -292,11 +292,7 @@ def load_tokenizer(path: str | Path, *, variables: Mapping[str, Any] | None = No
         missing chat template is not an error here.
     """
     files = tokenizer_files.read(Path(path))
-    for name in variables or {}:
-        source = files.chat_template
-        clock = name == "date" and source and template.reads(source, template.CLOCK)
-        if source is None or not (clock or template.reads(source, name)):
-            raise bad("model.variables", name, "names that the chat template reads")
+    template.check(files.chat_template, variables or {})
     tokenizer = Tokenizer(
         files.backend,
         **{role: files.tokens.get(role) for role in tokenizer_files.ROLES},
