@@ -87,7 +87,7 @@ def text_of(value: Any, field: str = "message.content") -> str:
       UsageError: no text, or one with half of a surrogate pair, which is no character.
     """
     if not isinstance(value, str):
-        kind = "nothing" if value is None else f"a {type(value).__name__}"
+        kind = "nothing" if value is None else f"a value of type {type(value).__name__}"
         if isinstance(value, list):
             kind = "a list of parts"
         raise bad(field, kind, "a string")
