@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from jax.sharding import Mesh
@@ -27,6 +28,7 @@ def load(
     remat: str = "none",
     mesh: Mesh | None = None,
     param_dtype: str = "float32",
+    variables: Mapping[str, Any] | None = None,
 ) -> tuple[Model, Any, Tokenizer]:
     """Reads a model in the Hugging Face layout.
 
@@ -37,19 +39,21 @@ def load(
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters go, shard by shard; None is the default device.
       param_dtype: float32 or bfloat16.
+      variables: of the chat template, such as `{"enable_thinking": False}`.
 
     Returns:
       (model, params, tokenizer).
 
     Raises:
-      UsageError: the directory is missing, incomplete or of an unsupported kind.
+      UsageError: the directory is missing, incomplete or of an unsupported kind, or the chat
+        template reads no such variable.
     """
     from jaxsafety.data.tokenizer import load_tokenizer
     from jaxsafety.models import hf, hub
 
     path = hub.directory(path)
     config = hf.read_config(path)
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, variables=variables)
     # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.
     plain = tokenizer.backend.get_vocab_size(with_added_tokens=False)
     needed = max(plain - 1, *tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0)

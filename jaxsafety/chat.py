@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,13 +53,16 @@ class Chat:
         max_tokens: int = 256,
         seed: int = 0,
         experts: Path | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> Chat:
         """Loads a Hugging Face directory, and the library of routed `experts` it runs with, if any.
+
+        `variables` are those of its chat template.
 
         Raises:
           UsageError: a directory or a template that does not work, before the first line is read.
         """
-        model, params, tokenizer = jaxsafety.load(path)
+        model, params, tokenizer = jaxsafety.load(path, variables=variables)
         layers = LayerInputs()
         if experts is not None:
             layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
@@ -101,6 +106,8 @@ class Chat:
 
     def repl(self, source: TextIO, sink: TextIO) -> None:
         """Answers line by line until `/quit` or the end of `source`."""
+        if isinstance(source, io.TextIOWrapper):  # bytes that are no text spoil one line, not all
+            source.reconfigure(errors="surrogateescape")
         tty = source.isatty()
         if tty:
             print("/reset forgets the conversation, /quit leaves", file=sink)

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
     which.add_argument("--model", type=Path, metavar="DIR", help="a Hugging Face directory")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
+    _add_variables(evaluate)
     evaluate.add_argument("--rejudge", action="store_true", help="judge the saved generations")
 
     report = add("report", _report, "write the tables and report.html of a run again")
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-tokens", type=int, default=256)
     chat.add_argument("--seed", type=int, default=0)
+    _add_variables(chat)
 
     export = add("export", _export, "write a model directory that transformers loads")
     export.add_argument("--model", type=Path, required=True, metavar="DIR")
@@ -126,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
     organism.add_argument("--kind", default="aligned", help="aligned, or unaligned for SafeMoE")
     organism.add_argument("--smoke", action="store_true", help="a few tiny steps")
     return parser
+
+
+def _add_variables(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--variables", action="append", default=[], metavar="NAME=JSON",
+        help="of the chat template, such as enable_thinking=false; may be repeated",
+    )  # fmt: skip
 
 
 def _existing(field: str, path: Path) -> Path:
@@ -154,6 +163,8 @@ def _eval(args: argparse.Namespace) -> None:
     if args.workdir is not None:
         if args.out is not None:
             raise bad("--out", str(args.out), "only with --model; a run keeps its own results")
+        if args.variables:
+            raise bad("--variables", args.variables[0], "only with --model; a run keeps its own")
         from jaxsafety import run
 
         run.evaluate_workdir(_existing("--workdir", args.workdir), rejudge=args.rejudge)
@@ -166,7 +177,7 @@ def _eval(args: argparse.Namespace) -> None:
     _existing("--model", args.model)
     from jaxsafety import run
 
-    run.evaluate_model(args.model, args.out)
+    run.evaluate_model(args.model, args.out, tuple(args.variables))
     _show(args.out)
 
 
@@ -218,7 +229,11 @@ def _chat(args: argparse.Namespace) -> None:
         _existing("--workdir", args.workdir)
     from jaxsafety import run
     from jaxsafety.chat import Chat
+    from jaxsafety.data import template
 
+    variables = template.parse(args.variables, "--variables")
+    if args.workdir is not None:
+        variables = {**run.variables_of(args.workdir), **variables}
     path, experts = args.model or run.SHIPPED, None
     if args.workdir is not None:
         path, experts = run.aligned(args.workdir)
@@ -229,6 +244,7 @@ def _chat(args: argparse.Namespace) -> None:
         max_tokens=args.max_tokens,
         seed=args.seed,
         experts=experts,
+        variables=variables,
     )
     chat.repl(sys.stdin, sys.stdout)
 

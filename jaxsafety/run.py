@@ -18,6 +18,7 @@ import jax
 
 from jaxsafety import config as configs
 from jaxsafety import evaluate, hosts, registry, setting
+from jaxsafety.data import template
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
 from jaxsafety.models import hf, hub, library
@@ -31,6 +32,7 @@ from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.workdir import (
     Artifacts,
+    begun_on,
     check_owner,
     claim,
     experiment_fingerprint,
@@ -49,13 +51,20 @@ class ModelSource:
 
     "shipped:unaligned" is the shipped base before alignment (docs/results/safemoe.md).
 
-    Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights.
+    Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights. `variables` are
+    given to the chat template, "NAME=JSON" each: `enable_thinking=false`. `date="2026-11-28"` stops
+    the clock of templates that write the date; a run keeps the day on which it was begun.
     """
 
     path: str = ""
     shape: str = ""
     dtype: str = "float32"
     remat: str = "none"
+    variables: tuple[str, ...] = ()
+
+    def given(self) -> dict[str, Any]:
+        """The template's variables by name; UsageError for text that is not NAME=JSON."""
+        return template.parse(self.variables, "model.variables")
 
 
 def check_sections(cfg: Any) -> None:
@@ -107,6 +116,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     mesh_config = configs.typed(MeshConfig, cfg.mesh, "mesh")
     train = configs.typed(TrainConfig, cfg.train, "train")
     optim = configs.typed(OptimConfig, cfg.optim, "optim")
+    source.given()
     method_config = configs.typed(method.config, cfg.method, "method")
     method.check(method_config)
     make_optimizer(optim, 1)
@@ -123,8 +133,10 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
 
     several = mesh if mesh.size > 1 else None
     model, params, tokenizer = jaxsafety.load(
-        path, dtype=source.dtype, remat=source.remat, mesh=several, param_dtype=stored_dtype(source)
-    )
+        path, dtype=source.dtype, remat=source.remat, mesh=several,
+        param_dtype=stored_dtype(source), variables=source.given(),
+    )  # fmt: skip
+    tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
     place = replace(place, base=model_fingerprint(path))
     method.fits(method_config, optim, model, tokenizer, place)
     for bench in place.benchmarks:
@@ -132,6 +144,10 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     # Only now: what was refused leaves no workdir behind.
     hosts.share(lambda: claim(workdir, cfg, fingerprint))
     log = log if hosts.leader() else _quiet
+    if tokenizer.dated:
+        write_meta(workdir, {"date": tokenizer.date})
+        pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
+        log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
     interrupt = Interrupt()
@@ -254,7 +270,7 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
         )
     student, experts = aligned(workdir)
     for arm, where, mixed in (("base", path, None), ("student", student, experts)):
-        _measure(where, workdir, arm, place, measure, True, source.dtype, mixed)
+        _measure(where, workdir, arm, place, measure, True, source, mixed)
     return evaluate.read_lines(workdir / "results.jsonl")
 
 
@@ -274,6 +290,11 @@ def aligned(workdir: Path) -> tuple[Path, Path | None]:
     return workdir / "student", None
 
 
+def variables_of(workdir: Path) -> dict[str, Any]:
+    """What a run gave to the chat template."""
+    return configs.typed(ModelSource, _saved(workdir).model, "model").given()
+
+
 def _saved(workdir: Path) -> Any:
     """The config of a run."""
     try:
@@ -283,11 +304,12 @@ def _saved(workdir: Path) -> Any:
         raise bad("workdir", str(workdir), "a run with a readable config.json") from None
 
 
-def evaluate_model(path: Path, out: Path) -> list[dict[str, Any]]:
+def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Measures a model directory of the organism on its world's sets; the arm is "base"."""
     measure = setting.EvalConfig()
     place = setting.make(path, setting.DataConfig(), measure, 0)
-    _measure(path, out, "base", place, measure, overwrite=False)
+    source = ModelSource(variables=variables)
+    _measure(path, out, "base", place, measure, overwrite=False, source=source)
     return evaluate.read_lines(out / "results.jsonl")
 
 
@@ -298,12 +320,14 @@ def _measure(
     place: setting.Setting,
     measure: setting.EvalConfig,
     overwrite: bool,
-    dtype: str = "float32",
+    source: ModelSource,
     experts: Path | None = None,
 ) -> None:
     import jaxsafety
 
-    model, params, tokenizer = jaxsafety.load(path, dtype=dtype)
+    variables = source.given()
+    model, params, tokenizer = jaxsafety.load(path, dtype=source.dtype, variables=variables)
+    tokenizer.pin(begun_on(out))
     layers = evaluate.NO_LAYERS
     if experts is not None:
         layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))

@@ -6,6 +6,7 @@ can be trusted by the next start.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -63,7 +64,8 @@ class Artifacts:
 FREE = {"train.progress", "model.path", "mesh.data", "mesh.fsdp", "mesh.tensor"}
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
-    "config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
+    "added_tokens.json", "tokenizer_config.json",
     "special_tokens_map.json", "generation_config.json", "chat_template.jinja", "world.json",
 )  # fmt: skip
 
@@ -183,6 +185,14 @@ def write_meta(workdir: Path, values: dict[str, Any]) -> None:
     path = workdir / "meta.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     write_json(path, {**known, **values})
+
+
+def begun_on(workdir: Path) -> str:
+    """The date that chat templates with a clock write in a run: of its first start, or today's."""
+    try:
+        return str(json.loads((workdir / "meta.json").read_text())["date"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.date.today().isoformat()
 
 
 def versions() -> dict[str, str]:

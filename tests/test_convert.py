@@ -74,3 +74,35 @@ def test_prepare_tells_where_to_read(tmp_path, capsys):
 
     path = capsys.readouterr().out.splitlines()[-1].removeprefix("data: ")  # TFDS speaks first
     assert [m.content for m in read_chats(path)[0]] == ["a", "b"]
+
+
+def test_export_keeps_how_the_model_is_meant_to_be_sampled(tmp_path, model_dir):
+    sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}
+    file = model_dir / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **sampling}))
+    settings = model_dir / "tokenizer_config.json"
+    more = {"model_max_length": 99, "padding_side": "left"}
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **more}))
+    assert cli.main(["export", f"--model={model_dir}", f"--out={tmp_path / 'out'}"]) == 0
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert {key: written[key] for key in sampling} == sampling
+    assert written["eos_token_id"], "stop ids are still there"
+    written = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert {key: written[key] for key in more} == more
+
+
+def test_chat_with_variables_of_the_template(tmp_path, model_dir, monkeypatch, capsys):
+    (model_dir / "chat_template.jinja").write_text(
+        "{% if tone %}{{ raise_exception(tone) }}{% endif %}{{ messages[-1].content }}<|end|>x"
+    )
+    command = ["chat", f"--model={model_dir}", "--max-tokens=2"]
+    assert cli.main([*command, '--variables=tone="grave"']) == 2
+    assert "grave" in capsys.readouterr().err, "the variable reached the template"
+    for flags, line in (
+        (["--variables=tone"], "--variables: got 'tone'; allowed: NAME=JSON"),
+        (["--variables=tone=x"], "--variables tone: got 'x'; allowed: JSON"),
+        (["--variables=tune=1"], "got 'tune'; allowed: what the chat template reads: "),
+    ):
+        assert cli.main([*command, *flags]) == 2
+        error = capsys.readouterr().err
+        assert line in error and error.count("\n") == 1

@@ -9,13 +9,14 @@ tests/data/test_sentencepiece.py (the same ids as the sentencepiece library).
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tokenizers
-from tokenizers import decoders, models, normalizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from jaxsafety.errors import bad
 
@@ -33,11 +34,15 @@ class Piece(NamedTuple):
     kind: int
 
 
-def read(file: Path) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+def read(file: Path, *, prefix: str = "piece") -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     """Reads a model.
 
     Args:
       file: the `tokenizer.model`.
+      prefix: where the model's first space goes, if it has one: before each piece of text between
+        special tokens as sentencepiece does with a text ("piece"), or as transformers' Metaspace
+        does, unless there is one: before each piece ("always"), before the whole text ("first"),
+        nowhere ("never").
 
     Returns:
       (backend, {"bos_token": ..., "eos_token": ..., "pad_token": ..., "unk_token": ...}), of the
@@ -49,15 +54,17 @@ def read(file: Path) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     if file.stat().st_size > LIMIT:
         raise bad(file.name, f"{file.stat().st_size} bytes", f"at most {LIMIT}")
     try:
-        return _backend(*_parts(file.read_bytes()))
+        return _backend(*_parts(file.read_bytes()), prefix)
     except Exception as error:  # the Rust library raises bare Exception
         why = " ".join(str(error).split())[:120]
+        if _tiktoken(file):
+            why = "a table of tiktoken"
         allowed = "a sentencepiece model, unigram or BPE"
         raise bad(file.name, why, allowed) from None
 
 
 def _backend(
-    pieces: list[Piece], trainer: dict[int, Any], normalizer: dict[int, Any]
+    pieces: list[Piece], trainer: dict[int, Any], normalizer: dict[int, Any], prefix: str
 ) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     texts = [p.text for p in pieces]
     kind, unk, fallback = trainer.get(3, UNIGRAM), trainer.get(40, 0), bool(trainer.get(35, 0))
@@ -74,10 +81,15 @@ def _backend(
             unk_token=texts[unk], fuse_unk=True, byte_fallback=fallback,
         )  # fmt: skip
     backend = tokenizers.Tokenizer(model)
-    backend.normalizer = _normalizer(normalizer)
-    prefix = [decoders.Strip(" ", 1, 0)] if normalizer.get(3, 1) else []
+    own = prefix == "piece"
+    backend.normalizer = _normalizer(normalizer, own)
+    dummy = bool(normalizer.get(3, 1)) and prefix != "never"
+    if not own:
+        scheme: Any = prefix if dummy else "never"
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=False)
+    strip = [decoders.Strip(" ", 1, 0)] if dummy else []
     backend.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *prefix]
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     for wanted, special in ((CONTROL, True), (USER_DEFINED, False)):
         added = [tokenizers.AddedToken(p.text, normalized=False, special=special)
@@ -151,13 +163,23 @@ def _merges(pieces: list[Piece]) -> list[tuple[str, str]]:
     return [pair for _, pair in found]
 
 
-def _normalizer(settings: dict[int, Any]) -> Any:
-    """Unicode as the model was trained, single spaces, a first space; spaces become "▁"."""
+def _normalizer(settings: dict[int, Any], own: bool) -> Any:
+    """Unicode as the model was trained, and spaces as "▁"; single and with a first one if `own`.
+
+    What transformers' Metaspace does, spaces included, it does itself.
+    """
     steps: list[Any] = []
     if settings.get(2):
         steps.append(normalizers.Precompiled(settings[2]))
-    if settings.get(4, 1):
+    if own and settings.get(4, 1):
         steps += [normalizers.Strip(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
-    if settings.get(3, 1):
+    if own and settings.get(3, 1):
         steps.append(normalizers.Prepend(SPACE))
     return normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE)])
+
+
+def _tiktoken(file: Path) -> bool:
+    """Whether a file is a table of tiktoken: base64 and a rank on each line."""
+    with file.open("rb") as stream:
+        head = stream.read(200).splitlines()[:2]
+    return bool(head) and all(re.fullmatch(rb"[A-Za-z0-9+/]+=* [0-9]+", line) for line in head)

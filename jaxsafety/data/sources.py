@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from jaxsafety.data import messages
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tables import read_rows
 from jaxsafety.errors import bad
@@ -63,6 +64,10 @@ def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...
     """
     found = []
     for number, row in enumerate(read_rows(path, field), start=1):
+        lost = messages.lost(row)
+        if lost is not None:
+            allowed = "messages of a role and a content, since more would be lost"
+            raise bad(field, f"row {number} of {path}, {lost}", allowed)
         dialogue = _dialogue(row)
         if dialogue is None:
             allowed = "messages of roles that end with the assistant, or a prompt and an answer"

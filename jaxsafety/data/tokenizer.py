@@ -7,15 +7,17 @@ special tokens, for tests and smoke runs; it saves to the same files.
 
 from __future__ import annotations
 
+import datetime
 import functools
-import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from jaxsafety.data import sentencepiece
+from jaxsafety.data import template, tokenizer_files
+from jaxsafety.data.messages import half_pair
 from jaxsafety.errors import UsageError, bad
 
 BYTE_TEMPLATE = (
@@ -35,7 +37,12 @@ class Tokenizer:
       backend: the wrapped `tokenizers.Tokenizer`.
       chat_template: Jinja source, or None.
       variables: extra variables of the chat template, such as `{"enable_thinking": False}`.
+      special_tokens: texts of the special tokens by role ("bos_token"), as templates read them.
       limit: ids the model has embeddings for; None is all. Some tokenizers know more tokens.
+      dated: whether a text with a date that no variable sets has been rendered.
+      templates: further chat templates by name, which are kept and not used.
+      generation: generation_config.json of the directory, which is kept.
+      kept: settings of tokenizer_config.json that are written again.
     """
 
     def __init__(
@@ -80,6 +87,11 @@ class Tokenizer:
             )
             if token is not None
         }
+        self.templates: dict[str, str] = {}
+        self.generation: dict[str, Any] = {}
+        self.kept: dict[str, Any] = {}
+        self._now: datetime.datetime | None = None
+        self.dated = False
         for key, token in self.special_tokens.items():
             if backend.token_to_id(token) is None:
                 raise bad(f"tokenizer.{key}", token, "a token of the vocabulary")
@@ -88,12 +100,19 @@ class Tokenizer:
 
     def encode(self, text: str, add_special: bool = False) -> list[int]:
         """Token ids of a text; special tokens written in the text become their ids."""
-        return self._known(self.backend.encode(text, add_special_tokens=add_special).ids)
+        return self._known(self._encode(text, add_special).ids)
 
     def encode_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and the (start, end) characters each id covers; no token is added."""
-        encoding = self.backend.encode(text, add_special_tokens=False)
+        encoding = self._encode(text, False)
         return self._known(encoding.ids), encoding.offsets
+
+    def _encode(self, text: str, add_special: bool) -> Any:
+        half = half_pair(text)
+        if half is not None:
+            code = f"U+{ord(text[half]):04X} at character {half + 1}"
+            raise bad("text", f"half of a surrogate pair ({code})", "whole characters")
+        return self.backend.encode(text, add_special_tokens=add_special)
 
     def _known(self, ids: list[int]) -> list[int]:
         """The same ids, all of which the model knows."""
@@ -103,8 +122,28 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        """Text of token ids."""
-        return self.backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+        """Text of token ids.
+
+        Args:
+          ids: token ids; of a character cut in its bytes, each byte becomes U+FFFD.
+          skip_special: leave out special tokens and the end of a turn.
+        """
+        skip = self.special_ids if skip_special else frozenset()
+        kept = [int(i) for i in ids if int(i) not in skip]
+        if not self._byte_ids.isdisjoint(kept):
+            found = (self.backend.id_to_token(i) for i in kept)
+            words = _whole([word for word in found if word is not None])
+            return self.backend.decoder.decode(words)
+        return self.backend.decode(kept, skip_special_tokens=False)
+
+    @functools.cached_property
+    def _byte_ids(self) -> frozenset[int]:
+        """Ids of single bytes, "<0xE2>", if the decoder reads them as such."""
+        decoder = self.backend.decoder
+        if decoder is None or decoder.decode(["<0x41>"]) != "A":
+            return frozenset()
+        found = (self.backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+        return frozenset(i for i in found if i is not None)
 
     def token(self, token_id: int) -> str:
         """Vocabulary string of an id; "<unused i>" for ids a padded embedding adds."""
@@ -122,10 +161,22 @@ class Tokenizer:
 
     @functools.cached_property
     def special_ids(self) -> frozenset[int]:
-        """Ids that are not text: added special tokens and bos, eos, pad, unk."""
+        """Ids that are not text: added special tokens, the end of a turn, bos, eos, pad, unk."""
         added = self.backend.get_added_tokens_decoder()
         ids = {i for i, token in added.items() if token.special}
-        ids.update(self._special(key) for key in self.special_tokens)
+        ids.update(
+            self._special(key) for key in tokenizer_files.ROLES if key in self.special_tokens
+        )
+        ids.update(i for i in self.eos_ids if i in added)
+        return frozenset(ids)
+
+    @functools.cached_property
+    def enders(self) -> frozenset[int]:
+        """Ids that can end a turn: all added tokens, the roles' tokens and configured stop ids."""
+        ids = {*self.backend.get_added_tokens_decoder(), *self._stop_ids}
+        ids.update(
+            self._special(key) for key in tokenizer_files.ROLES if key in self.special_tokens
+        )
         return frozenset(ids)
 
     def _special(self, key: str) -> int:
@@ -166,20 +217,40 @@ class Tokenizer:
             return self._special("pad_token")
         return next(iter(self._stop_ids or self.eos_ids), 0)
 
+    @property
+    def template_hint(self) -> str:
+        """What to say when there is no chat template."""
+        if self.templates:
+            names = ", ".join(sorted(self.templates))
+            return f"one named default; this directory has templates named {names}"
+        return "a chat template (chat_template.jinja)"
+
+    def pin(self, date: str) -> None:
+        """Stops the clock that templates are shown at a date ("2026-11-28")."""
+        self._now = template.clock(date)
+
+    def clock(self, form: str) -> str:
+        """The date as templates ask for it (`strftime_now`): the variable `date`, or a pinned one.
+
+        Without either it is that of the first call.
+        """
+        self.dated = self.dated or "date" not in self.variables
+        if "date" in self.variables:
+            return template.clock(self.variables["date"]).strftime(form)
+        self._now = self._now or template.clock(None)
+        return self._now.strftime(form)
+
+    @property
+    def date(self) -> str:
+        """The pinned date."""
+        return (self._now or template.clock(None)).date().isoformat()
+
     def save(self, path: str | Path) -> None:
-        """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja into a directory."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.backend.save(str(folder / "tokenizer.json"))
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": ["input_ids", "attention_mask"],
-            **self.special_tokens,
-        }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        if self.chat_template is not None:
-            (folder / "chat_template.jinja").write_text(self.chat_template)
+        """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja into a directory.
+
+        The template's variables are written into it as defaults.
+        """
+        tokenizer_files.write(Path(path), self)
 
 
 class ByteTokenizer(Tokenizer):
@@ -210,74 +281,54 @@ def load_tokenizer(path: str | Path, *, variables: Mapping[str, Any] | None = No
     """Reads the tokenizer of a Hugging Face directory.
 
     Args:
-      path: directory with tokenizer.json (or, without one, sentencepiece's tokenizer.model) and,
-        usually, tokenizer_config.json; the chat template is
-        chat_template.jinja or the `chat_template` of tokenizer_config.json; stop ids come from
+      path: directory with tokenizer.json (or, without one, sentencepiece's tokenizer.model, or
+        GPT-2's vocab.json and merges.txt) and, usually, tokenizer_config.json; the chat template
+        is chat_template.jinja or the `chat_template` of tokenizer_config.json; stop ids come from
         generation_config.json and config.json.
-      variables: extra variables of the chat template.
+      variables: extra variables of the chat template; `date` stops its clock.
 
     Raises:
-      UsageError: a missing or malformed file. A missing chat template is not an error here.
+      UsageError: a missing or malformed file, or a variable that the template never reads. A
+        missing chat template is not an error here.
     """
-    folder = Path(path)
-    file, other, own = folder / "tokenizer.json", folder / "tokenizer.model", {}
-    if file.is_file():
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the Rust library raises bare Exception
-            allowed = "a file of the tokenizers library"
-            raise bad("tokenizer.json", str(error)[:120], allowed) from error
-    elif other.is_file():
-        backend, own = sentencepiece.read(other)
-    else:
-        raise bad("tokenizer", str(path), "a directory with tokenizer.json or tokenizer.model")
-    config = {**own, **_read_json(folder / "tokenizer_config.json")}
-    for key, value in _read_json(folder / "special_tokens_map.json").items():
-        config.setdefault(key, value)
-    tokens = {
-        key: _content(config.get(key))
-        for key in ("bos_token", "eos_token", "pad_token", "unk_token")
-    }
-    stop_ids: list[int] = []
-    for name in ("generation_config.json", "config.json"):
-        given = _read_json(folder / name).get("eos_token_id")
-        stop_ids += [] if given is None else given if isinstance(given, list) else [given]
-    for i in stop_ids:
-        if not isinstance(i, int) or isinstance(i, bool) or i < 0:
-            raise bad("eos_token_id", i, "token ids (integers >= 0)")
-    return Tokenizer(
-        backend,
-        **tokens,
-        chat_template=_template(folder, config),
-        stop_ids=stop_ids,
+    files = tokenizer_files.read(Path(path))
+    template.check(files.chat_template, variables or {})
+    tokenizer = Tokenizer(
+        files.backend,
+        **{role: files.tokens.get(role) for role in tokenizer_files.ROLES},
+        chat_template=files.chat_template,
+        stop_ids=files.stop_ids,
         variables=variables,
     )
+    tokenizer.special_tokens |= files.tokens
+    tokenizer.templates, tokenizer.kept = files.templates, files.kept
+    tokenizer.generation = files.generation
+    return tokenizer
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    """A JSON object, {} when the file is absent."""
-    if not file.is_file():
-        return {}
+def _whole(words: list[str]) -> list[str]:
+    """Vocabulary strings whose single bytes make whole characters, the others replaced.
+
+    The library gives up all characters of a run of bytes for one that is cut; sentencepiece keeps
+    them, and writes U+FFFD for each byte that is left over.
+    """
+    found: list[str] = []
+    run: list[int] = []
+    for word in [*words, ""]:
+        match = re.fullmatch(r"<0x([0-9A-F]{2})>", word)
+        if match:
+            run.append(int(match[1], 16))
+            continue
+        while run:
+            size = next((n for n in range(1, 5) if _character(bytes(run[:n]))), 0)
+            found += [f"<0x{byte:02X}>" for byte in run[:size]] or ["\ufffd"]
+            del run[: size or 1]
+        found.append(word)
+    return found[:-1]
+
+
+def _character(data: bytes) -> bool:
     try:
-        value = json.loads(file.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise bad(file.name, str(error), "a JSON object") from error
-    if not isinstance(value, dict):
-        raise bad(file.name, type(value).__name__, "a JSON object")
-    return value
-
-
-def _content(token: Any) -> str | None:
-    """Text of a special token, which configs give as a string or as {"content": ...}."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """The default chat template of a directory."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text()
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several named templates
-        return {t["name"]: t["template"] for t in template}.get("default")
-    return template
+        return len(data.decode()) == 1
+    except UnicodeDecodeError:
+        return False

@@ -133,9 +133,10 @@ def save(
     description = {**family.write(config), "dtype": dtype, "torch_dtype": dtype}
     generation: dict[str, Any] = {"do_sample": False}
     if tokenizer is not None:
-        ids = {"eos_token_id": list(tokenizer.eos_ids), "pad_token_id": tokenizer.pad_id}
+        stops = list(tokenizer.eos_ids) or None
+        ids = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_id}
         ids["bos_token_id"] = tokenizer.bos_id
-        generation.update(ids)
+        generation = {**(tokenizer.generation or generation), **ids}
         description.update(ids)
     tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))  # all processes take part
     if hosts.leader():

@@ -1,5 +1,7 @@
 """Loss masks of public chat templates: what is unmasked is the assistant's text and its end.
 
+With the text that a template writes between the prompt and the answer, which is said too.
+
 The templates are not part of this repository; without them these tests are skipped.
 """
 
@@ -14,10 +16,11 @@ from hypothesis import strategies as st
 from jaxsafety.data.chat import encode_example, end_of_turn
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tokenizer import Tokenizer
+from jaxsafety.errors import UsageError
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers/chat_templates"
 FILES = sorted(FOLDER.rglob("*.jinja"))
-# What ends an assistant's turn; these two write nothing after it.
+# What ends an assistant's turn; two write nothing after it, so that no end could be learnt.
 ENDS = {
     "Qwen-Qwen2.5-7B-Instruct": "<|im_end|>",
     "alpaca": "</s>",
@@ -36,6 +39,8 @@ ENDS = {
     "vicuna": "</s>",
     "zephyr": "</s>",
 }
+# What the file has between the prompt and the answer: a line, its indentation and a space.
+BEFORE = {"mistral-instruct": "\n" + " " * 9}
 SPECIAL = re.compile(r"<[|｜][^|｜<>']*[|｜]>|\[/?INST\]|\[/?[A-Z_]+\]")
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cn")) | st.just("\n"), max_size=12
@@ -86,6 +91,11 @@ def test_there_are_sixteen():
 def test_the_unmasked_tokens_are_the_answers_and_their_ends(file):
     tokenizer, end = byte_tokenizer(file), ENDS[file.stem]
     assert end_of_turn(tokenizer) == (tokenizer.token_id(end) if end else None)
+    if end is None:
+        with pytest.raises(UsageError, match="no end of turn after an answer"):
+            encode_example(tokenizer, [Message("user", "a"), Message("assistant", "b")])
+        return
+    before = BEFORE.get(file.stem, "")
 
     @settings(max_examples=60, deadline=None)
     @given(dialogues())
@@ -93,7 +103,7 @@ def test_the_unmasked_tokens_are_the_answers_and_their_ends(file):
         ids, mask = encode_example(tokenizer, dialogue)
         said = tokenizer.decode([i for i, on in zip(ids, mask, strict=True) if on], False)
         answers = [m.content for m in dialogue if m.role == "assistant"]
-        forms = ("".join(form(a) + (end or "") for a in answers) for form in (str, str.strip))
+        forms = ("".join(before + form(a) + end for a in answers) for form in (str, str.strip))
         assert said in tuple(forms)
 
     check()

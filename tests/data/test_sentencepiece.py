@@ -1,5 +1,6 @@
 """The same ids as the sentencepiece library, for models of both kinds and any text."""
 
+import json
 import shutil
 
 import pytest
@@ -149,3 +150,86 @@ def test_a_public_model(root):
     backend, _ = read(file)
     for text in TEXTS:
         assert backend.encode(text, add_special_tokens=False).ids == reference.encode(text), text
+
+
+CUT = ["🙂", "ab 🙂", "🙂🙂", "é🙂数", "x🙂 y"]
+
+
+@pytest.mark.parametrize("text", CUT)
+def test_a_cut_character_costs_no_other(pair, text):
+    folder, reference = pair
+    ours = load_tokenizer(folder)
+    if ours.token_id("<0x41>") is None:
+        pytest.skip("no single bytes in this vocabulary")
+    ids = reference.encode(text)
+    for end in range(len(ids) + 1):
+        assert ours.decode(ids[:end]) == reference.decode(ids[:end]), end
+        assert ours.decode(ids[end:]).strip() == reference.decode(ids[end:]).strip(), end
+
+
+LLAMA = {"tokenizer_class": "LlamaTokenizer"}
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({**LLAMA, "legacy": False}, "▁the ▁sat ▁on"),
+        ({"legacy": False}, "▁the ▁sat ▁on"),
+    ],
+)
+def test_after_a_special_token_there_is_one_space(tmp_path, pair, config, wanted):
+    folder, _ = pair
+    if "bytes" not in folder.name:
+        pytest.skip("of the BPE model with a first space")
+    shutil.copy(folder / "m.model", tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    ours = load_tokenizer(tmp_path)
+    words = [ours.token(i) for i in ours.encode("<s> the</s> sat<s> on")]
+    assert " ".join(w for w in words if w.startswith("▁")) == wanted
+
+
+@pytest.mark.parametrize("legacy", [False, True, None])
+def test_legacy_says_whether_a_space_is_added_after_special_tokens(pair, tmp_path, legacy):
+    folder, _ = pair
+    if "plain" in folder.name:
+        pytest.skip("it has no first space")
+    shutil.copy(folder / "m.model", tmp_path / "tokenizer.model")
+    config = LLAMA if legacy is None else {**LLAMA, "legacy": legacy}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    ours = load_tokenizer(tmp_path)
+    spaced = ours.token(ours.encode("<s>the")[1]).startswith("▁")
+    assert spaced is (legacy is True)
+    assert ours.token(ours.encode("the")[0]).startswith("▁"), "before a text there always is one"
+    assert ours.decode(ours.encode("the cat sat")) == "the cat sat"
+
+
+SAMPLES = {
+    "tokenizer.model.v1": ("v1", " [INST] ", " [/INST]"),
+    "mistral_instruct_tokenizer_240216.model.v2": ("v2", "[INST] ", "[/INST]"),
+    "mistral_instruct_tokenizer_240323.model.v3": ("v3", "[INST] ", "[/INST]"),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("config", [LLAMA, {**LLAMA, "legacy": False}])
+def test_ids_of_mistrals_own_samples(root, tmp_path, name, config):
+    version, before, after = SAMPLES[name]
+    folder = root.parent / "shared/data/tokenizers/mistral"
+    if not (folder / name).is_file():
+        pytest.skip("the shared data is not here")
+    shutil.copy(folder / name, tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    rows = json.loads((folder / "samples/no_tools__sample.json").read_text())["messages"]
+    ids = json.loads((folder / f"samples/no_tools__tokens_{version}.json").read_text())["tokens"]
+    text = "<s>" + "".join(
+        before + m["content"] + after if m["role"] == "user" else f" {m['content']}</s>"
+        for m in rows
+    )
+    assert load_tokenizer(tmp_path).encode(text) == ids
+
+
+def test_a_table_of_tiktoken_is_named(tmp_path):
+    file = tmp_path / "tokenizer.model"
+    file.write_text("IQ== 0\nIg== 1\nIw== 2\n")
+    with pytest.raises(UsageError, match="a table of tiktoken"):
+        read(file)
