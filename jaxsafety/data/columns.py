@@ -26,9 +26,10 @@ class Asked(NamedTuple):
 
     Attributes:
       layout: which layout it has.
-      messages: what is asked; ends with the user.
+      messages: what is asked; ends with the user. Empty where nothing is.
       dialogue: what is asked and the answer to learn; empty where there is none.
       no_dialogue: why there is none.
+      no_prompt: why nothing is asked.
       gold: the right answer as text, "" where there is none.
       no_gold: why there is none.
       grade: how an answer is graded; "" leaves it to the form of all right answers of the file.
@@ -42,6 +43,7 @@ class Asked(NamedTuple):
     messages: tuple[Message, ...]
     dialogue: tuple[Message, ...] = ()
     no_dialogue: str = "an answer to learn from; this row has none"
+    no_prompt: str = ""
     gold: str = ""
     no_gold: str = "this layout has no right answers"
     grade: str = ""
@@ -57,15 +59,38 @@ def ask(layout: str, prompt: str, reply: str = "", **more: Any) -> Asked:
     return Asked(layout, messages, dialogue, **more)
 
 
+def converse(layout: str, whole: tuple[Message, ...], **more: Any) -> Asked:
+    """An `Asked` of a whole dialogue: what is asked is all but the assistant's last turn."""
+    last = whole[-1].role
+    ends = f"a dialogue that ends with the assistant; this one ends with the {last}"
+    rest = whole[:-1] if last == "assistant" else whole
+    open_ = (
+        ""
+        if rest and rest[-1].role == "user" and rest[-1].content.strip()
+        else ("a user turn that is asked at the end, perhaps with its answer")
+    )
+    return Asked(
+        layout,
+        () if open_ else rest,
+        whole if last == "assistant" else (),
+        "" if last == "assistant" else ends,
+        open_,
+        **more,
+    )
+
+
 def named(row: Mapping[Any, Any]) -> Row:
     """The row under compared names.
 
     Raises:
       ValueError: two columns of one name.
     """
-    found = {"_".join(str(name).replace("\ufeff", "").lower().split()): row[name] for name in row}
-    if len(found) < len(row):
-        raise ValueError(f"columns of different names, not {', '.join(map(str, row))}")
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        short = "_".join(str(name).replace("\ufeff", "").lower().split())
+        if short in found:
+            raise ValueError(f"columns of different names ({short!r} is there twice)")
+        found[short] = value
     return found
 
 

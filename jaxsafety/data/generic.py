@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from jaxsafety.data import tasks
-from jaxsafety.data.columns import Asked, Row, ask, half, joined, maybe, text
-from jaxsafety.data.turns import answered, asked, turns
+from jaxsafety.data.columns import Asked, Row, ask, converse, half, joined, maybe, text
+from jaxsafety.data.turns import turns
 
 PROMPTS = ("prompt", "instruction", "question", "goal", "behavior", "query", "request", "text")
 REPLIES = ("answer", "response", "output", "completion", "target")
@@ -41,7 +41,9 @@ def rivals(row: Row, read: tuple[str, ...]) -> list[str]:
         words = name.split("_")
         about = len(words) > 1 and words[-1] in _ABOUT
         prompts = isinstance(value, (str, list)) and bool(_WORDS & set(words)) and not about
-        if name not in read and full(value) and (prompts or name in _MORE):
+        if name in read or name == "system_prompt" or not full(value):
+            continue
+        if prompts or name in _MORE:
             found.append(name)
     return found
 
@@ -116,11 +118,7 @@ def _reply(row: Row) -> tuple[str, str]:
 def _conversation(row: Row, column: str) -> Asked:
     """TRL's form: prompt and completion are lists of turns."""
     whole = turns(row[column], column)
-    given = row.get("completion")
-    dialogue, why = (), "an answer to learn from"
-    if isinstance(given, list):
-        dialogue = answered((*whole, *turns(given, "completion")))
-    elif whole[-1].role == "assistant":
-        dialogue = whole
+    if isinstance(row.get("completion"), list):
+        whole = (*whole, *turns(row["completion"], "completion"))
     gold, no_gold = tasks.gold(row)
-    return Asked("messages", asked(whole), dialogue, why, gold, no_gold)
+    return converse("messages", whole, gold=gold, no_gold=no_gold)

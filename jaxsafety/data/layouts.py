@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jaxsafety.data import tasks
-from jaxsafety.data.columns import Asked, Row, ask, half, joined, maybe, named, text
+from jaxsafety.data.columns import Asked, Row, ask, converse, half, joined, maybe, named, text
 from jaxsafety.data.generic import generic, question_column, rivals
 from jaxsafety.data.schema import Message
-from jaxsafety.data.turns import answered, asked, kind, transcript, turns
+from jaxsafety.data.turns import kind, transcript, turns
 
 
 class Layout(NamedTuple):
@@ -100,15 +100,8 @@ def _messages(name: str, row: Row) -> Asked:
     if len(both) != 1:
         raise ValueError("messages or conversations, not both" if both else "messages, not null")
     whole = turns(row[both[0]], both[0])
-    if maybe(row, "system") and whole[0].role == "system":
-        raise ValueError("one system prompt: a column `system` or a turn of this role")
-    dialogue, why = (), ""
-    try:
-        dialogue = answered(whole)
-    except ValueError as error:
-        why = str(error)
     gold, no_gold = tasks.gold(row)
-    return Asked(name, asked(whole), dialogue, why, gold, no_gold, half=half(row, tasks.GOLD))
+    return converse(name, whole, gold=gold, no_gold=no_gold, half=half(row, tasks.GOLD))
 
 
 def _preference(name: str, row: Row) -> Asked:
@@ -126,7 +119,7 @@ def _preference(name: str, row: Row) -> Asked:
             return ask(name, text(row, column), text(row, "chosen"))
     if len(whole) == 1 and whole[0].role == "assistant" and isinstance(row.get("prompt"), str):
         return ask(name, text(row, "prompt"), whole[0].content)
-    return Asked(name, asked(whole), answered(whole))
+    return converse(name, whole)
 
 
 # These dialogues are whole: other columns repeat parts of them.
@@ -203,11 +196,14 @@ def read(row: Any) -> Asked:
         _whole(layout, cells)
         found = layout.read(layout.name, cells)
     system = joined(*(maybe(cells, name) for name in ("system", "system_prompt")))
-    if system and found.messages[0].role != "system":
-        first = (Message("system", system),)
-        dialogue = (*first, *found.dialogue) if found.dialogue else ()
-        found = found._replace(messages=(*first, *found.messages), dialogue=dialogue)
-    return found
+    if not system:
+        return found
+    first = (Message("system", system),)
+    parts = [found.messages, found.dialogue]
+    if any(part and part[0].role == "system" for part in parts):
+        raise ValueError("one system prompt: a column `system` or a turn of this role")
+    messages, dialogue = ((*first, *part) if part else () for part in parts)
+    return found._replace(messages=messages, dialogue=dialogue)
 
 
 def _whole(layout: Layout, cells: Row) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxsafety.data import layouts
+from jaxsafety.data import generic, layouts
 from jaxsafety.data.columns import Asked
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tables import read_rows
 from jaxsafety.errors import bad
 
+PROMPT_FIELDS = generic.PROMPTS
 # Which half of a labelled set a kind of benchmark takes.
 HALVES = {"safety": "unsafe", "over_refusal": "safe"}
 
@@ -61,6 +62,8 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
     total = 0
     for number, asked in _asked(path, field):
         total = number
+        if not asked.messages:
+            raise bad(field, f"row {number} of {path}", asked.no_prompt)
         half = HALVES.get(kind, "")
         if half and asked.half not in ("", "safe", "unsafe"):
             raise bad(field, f"row {number} of {path}", f"{asked.half} ({kind} takes one half)")
@@ -68,7 +71,7 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
             gone[f"{asked.half} rows"] += 1
             continue
         if kind == "capability" and not asked.gold:
-            wanted = f"an `answer` for every prompt of a capability set: {asked.no_gold}"
+            wanted = f"an `answer` for every prompt of a capability set ({asked.no_gold})"
             raise bad(field, f"row {number} of {path}", wanted)
         # One prompt per model that answered it.
         if asked.layout == "XSTest completions":

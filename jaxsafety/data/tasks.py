@@ -22,7 +22,7 @@ def gold(row: Row) -> tuple[str, str]:
     if len(set(given.values())) > 1:
         return "", f"one right answer, not {' and '.join(given)}"
     if not given:
-        return "", f"a right answer under one of {', '.join(GOLD)}"
+        return "", f"a text or a number under one of {', '.join(GOLD)}"
     return next(iter(given.values())), ""
 
 
@@ -71,16 +71,8 @@ def lettered(name: str, row: Row) -> Asked:
 def task(name: str, question: str, texts: list[str], right: str, why: str = "") -> Asked:
     """A lettered task; `right` is the letter, or "" because of `why`."""
     shown = choices.prompt(question, texts)
-    return ask(
-        name,
-        shown,
-        right,
-        gold=right,
-        no_gold=why,
-        no_dialogue=why,
-        grade="letter",
-        choices=tuple(texts),
-    )
+    told = {"no_gold": why, "no_dialogue": why, "choices": tuple(texts)}
+    return ask(name, shown, right, gold=right, grade="letter", **told)
 
 
 def yes_or_no(name: str, question: str, right: str, why: str = "") -> Asked:
@@ -172,6 +164,11 @@ def texts(listed: Any) -> list[str]:
     Raises:
       ValueError: anything else.
     """
-    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-        raise ValueError(f"right answers that are a list of texts, not {kind(listed)}")
+    wrong = (
+        listed
+        if not isinstance(listed, list)
+        else next((one for one in listed if not isinstance(one, str)), None)
+    )
+    if not isinstance(listed, list) or wrong is not None or None in listed:
+        raise ValueError(f"right answers that are a list of texts; there is {kind(wrong)}")
     return listed

@@ -40,17 +40,17 @@ def turns(value: Any, column: str) -> tuple[Message, ...]:
 def _turn(turn: Any, number: int, column: str) -> Message:
     where = f"turn {number} of {column}"
     if not isinstance(turn, dict):
-        raise ValueError(f"{where} to be an object with role and content, not {kind(turn)}")
+        raise ValueError(f"{where} that is an object with role and content, not {kind(turn)}")
     named = "role" if "role" in turn else "from"
     given = turn.get(named)
     role = _NAMES.get(given, given) if isinstance(given, str) else given
     if role not in ROLES:
-        raise ValueError(f"{where} to have a role of {', '.join(ROLES)}, not {given!r}")
+        raise ValueError(f"{where} with a role of {', '.join(ROLES)}, not {given!r}")
     key = "content" if "content" in turn or "value" not in turn else "value"
     content = turn.get(key)
     if not isinstance(content, str):
         parts = " (of parts: join their texts)" if isinstance(content, list) else ""
-        raise ValueError(f"{where} ({role}) to have a text as {key}, not {kind(content)}{parts}")
+        raise ValueError(f"{where} ({role}) with a text as {key}, not {kind(content)}{parts}")
     return Message(role, content)
 
 
@@ -69,27 +69,3 @@ def transcript(text: str) -> tuple[Message, ...] | None:
             said = "\n\n".join(part for part in (found.pop().content, said) if part)
         found.append(Message(role, said))
     return tuple(found)
-
-
-def asked(dialogue: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The part that is asked: all but the assistant's last turn; it must end with the user.
-
-    Raises:
-      ValueError: nothing is asked.
-    """
-    rest = dialogue[:-1] if dialogue[-1].role == "assistant" else dialogue
-    if not rest or rest[-1].role != "user" or not rest[-1].content.strip():
-        raise ValueError("a dialogue with a user turn that is asked at its end")
-    return rest
-
-
-def answered(dialogue: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The dialogue itself.
-
-    Raises:
-      ValueError: it does not end with the assistant.
-    """
-    last = dialogue[-1].role
-    if last != "assistant":
-        raise ValueError(f"messages that end with the assistant; these end with the {last}")
-    return dialogue
