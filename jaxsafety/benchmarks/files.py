@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxsafety.data.sources import load_prompts
 from jaxsafety.errors import bad
+from jaxsafety.judges import answers
 from jaxsafety.protocols import Item
 
 KINDS = {"safety": "harmful", "over_refusal": "benign"}
@@ -38,11 +39,7 @@ def items(field: str, path: str, least: int, kind: str = "safety") -> tuple[Item
     golds = [asked.gold if kind != "safety" else "" for _, asked in loaded.rows]
     plain = [gold for gold, (_, asked) in zip(golds, loaded.rows, strict=True)
              if gold and not asked.grade]  # fmt: skip
-    form = ""
-    if plain:
-        from jaxsafety.judges import answers
-
-        form = answers.infer(plain)
+    form = answers.infer(plain)
     found = []
     for number, ((row, asked), gold) in enumerate(zip(loaded.rows, golds, strict=True)):
         meta: dict[str, Any] = {"kind": KINDS.get(kind, "task"), "answer": gold}

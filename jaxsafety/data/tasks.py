@@ -164,11 +164,9 @@ def texts(listed: Any) -> list[str]:
     Raises:
       ValueError: anything else.
     """
-    wrong = (
-        listed
-        if not isinstance(listed, list)
-        else next((one for one in listed if not isinstance(one, str)), None)
-    )
-    if not isinstance(listed, list) or wrong is not None or None in listed:
-        raise ValueError(f"right answers that are a list of texts; there is {kind(wrong)}")
+    if not isinstance(listed, list):
+        raise ValueError(f"right answers that are a list of texts, not {kind(listed)}")
+    for one in listed:
+        if not isinstance(one, str):
+            raise ValueError(f"right answers that are texts, not {kind(one)}")
     return listed

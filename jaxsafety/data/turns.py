@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from jaxsafety.data.messages import FIELDS, ROLES, unread
 from jaxsafety.data.schema import Message
 
-ROLES = ("system", "user", "assistant")
 _NAMES = {"human": "user", "gpt": "assistant"}  # ShareGPT's
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
@@ -46,6 +46,9 @@ def _turn(turn: Any, number: int, column: str) -> Message:
     role = _NAMES.get(given, given) if isinstance(given, str) else given
     if role not in ROLES:
         raise ValueError(f"{where} with a role of {', '.join(ROLES)}, not {given!r}")
+    lost = unread(turn)
+    if lost is not None:
+        raise ValueError(f"{where} without `{lost}` ({FIELDS[lost]} would be lost)")
     key = "content" if "content" in turn or "value" not in turn else "value"
     content = turn.get(key)
     if not isinstance(content, str):
