@@ -59,22 +59,23 @@ def ask(layout: str, prompt: str, reply: str = "", **more: Any) -> Asked:
     return Asked(layout, messages, dialogue, **more)
 
 
-def converse(layout: str, whole: tuple[Message, ...], **more: Any) -> Asked:
+def converse(
+    layout: str, whole: tuple[Message, ...], *, may_be_empty: bool = False, **more: Any
+) -> Asked:
     """An `Asked` of a whole dialogue: what is asked is all but the assistant's last turn."""
     last = whole[-1].role
+    empty = last == "assistant" and not whole[-1].content.strip() and not may_be_empty
     ends = f"a dialogue that ends with the assistant; this one ends with the {last}"
+    if last == "assistant":
+        ends = "a last answer that is not empty" if empty else ""
     rest = whole[:-1] if last == "assistant" else whole
-    open_ = (
-        ""
-        if rest and rest[-1].role == "user" and rest[-1].content.strip()
-        else ("a user turn that is asked at the end, perhaps with its answer")
-    )
+    asks = bool(rest) and rest[-1].role == "user" and bool(rest[-1].content.strip())
     return Asked(
         layout,
-        () if open_ else rest,
-        whole if last == "assistant" else (),
-        "" if last == "assistant" else ends,
-        open_,
+        rest if asks else (),
+        () if ends else whole,
+        ends,
+        "" if asks else "a user turn that is asked at the end, perhaps with its answer",
         **more,
     )
 

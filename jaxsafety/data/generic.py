@@ -93,7 +93,9 @@ def generic(row: Row, columns: list[str], known: str) -> Asked:
 
 
 def _answered(row: Row, column: str, prompt: str) -> Asked:
-    answer = row.get("answer")
+    answer = row.get("answer", row.get("answers"))
+    if isinstance(answer, dict) and isinstance(answer.get("text"), list):  # SQuAD's
+        answer = answer["text"]
     if isinstance(answer, dict) and "aliases" in answer:
         return tasks.trivia("TriviaQA", prompt, answer)
     if isinstance(answer, list):

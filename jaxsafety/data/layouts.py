@@ -123,7 +123,7 @@ def _preference(name: str, row: Row) -> Asked:
             return ask(name, text(row, column), text(row, "chosen"))
     if len(whole) == 1 and whole[0].role == "assistant" and isinstance(row.get("prompt"), str):
         return ask(name, text(row, "prompt"), whole[0].content)
-    return converse(name, whole)
+    return converse(name, whole, may_be_empty=isinstance(chosen, str))
 
 
 # These dialogues are whole: other columns repeat parts of them.

@@ -6,7 +6,7 @@ Formats are in `data/tables.py`, columns in `data/layouts.py`, examples in docs/
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,19 +28,18 @@ class Loaded:
     Attributes:
       rows: (1-based row of the file, what it says) in file order.
       total: how many rows the file has.
-      left_out: why -> how many were not used.
+      left_out: safe, unsafe or repeated -> how many were not used.
     """
 
     rows: tuple[tuple[int, Asked], ...]
     total: int
-    left_out: dict[str, int]
+    left_out: Mapping[str, int]
 
     @property
     def layout(self) -> str:
         """In words: which layouts, and what was left out."""
         names = " and ".join(dict.fromkeys(asked.layout for _, asked in self.rows))
-        gone = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
-        return f"{names} layout" + (f" ({gone} left out of {self.total} rows)" if gone else "")
+        return f"{names} layout{_gone(self.left_out, self.total)}"
 
 
 def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loaded:
@@ -68,7 +67,7 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
         if half and asked.half not in ("", "safe", "unsafe"):
             raise bad(field, f"row {number} of {path}", f"{asked.half} ({kind} takes one half)")
         if half and asked.half not in ("", half):
-            gone[f"{asked.half} rows"] += 1
+            gone[asked.half] += 1
             continue
         if kind == "capability" and not asked.gold:
             wanted = f"an `answer` for every prompt of a capability set ({asked.no_gold})"
@@ -76,12 +75,12 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
         # One prompt per model that answered it.
         if asked.layout == "XSTest completions":
             if asked.messages in seen:
-                gone["repeated prompts"] += 1
+                gone["repeated"] += 1
                 continue
             seen.add(asked.messages)
         found.append((number, asked))
     if not found:
-        rest = f" ({', '.join(f'{n} {why}' for why, n in gone.items())})" if gone else ""
+        rest = _gone(gone, total)
         raise bad(field, f"no rows in {path}{rest}", "at least one prompt")
     return Loaded(tuple(found), total, dict(gone))
 
@@ -137,3 +136,8 @@ def _asked(path: str | Path, field: str) -> Iterator[tuple[int, Asked]]:
             yield number, layouts.read(row)
         except (ValueError, RecursionError) as error:
             raise bad(field, f"row {number} of {path}", str(error) or "another row") from None
+
+
+def _gone(left_out: Mapping[str, int], total: int) -> str:
+    told = " and ".join(f"{count} {why}" for why, count in left_out.items())
+    return f" ({told} of {total} rows left out)" if told else ""

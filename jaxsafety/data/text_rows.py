@@ -128,8 +128,9 @@ def _json(text: str) -> list[Any]:
         lines = [line for line in text.split("\n") if line.strip(" \t\r")]
         if len(lines) > 1 and _is_json(lines[0]):
             return list(_json_lines(text))
-        _whole(text, at)
-        raise ValueError("the top level is not a list")
+        top = _whole(text, at)
+        names = ", ".join(map(str, list(top)[:5])) if isinstance(top, dict) else ""
+        raise ValueError("the top level is not a list" + (f" but holds {names}" if names else ""))
     rows: list[Any] = []
     at = _end(text, at + 1)
     if text[at : at + 1] == "]":
@@ -153,10 +154,10 @@ def _json(text: str) -> list[Any]:
             raise Flaw(_at(text, at), f"readable JSON (a comma after {place}, not {found})")
 
 
-def _whole(text: str, at: int) -> None:
-    """Names the flaw of a text that is no list, if it is no JSON either."""
+def _whole(text: str, at: int) -> Any:
+    """The value of a text that is no list; names its flaw, if it is no JSON either."""
     try:
-        _value(text, at, "line 1")
+        return _value(text, at, "line 1")[0]
     except json.JSONDecodeError as error:
         raise Flaw(_at(text, error.pos), f"readable JSON ({error.msg})") from None
 
