@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from jaxsafety.data import tasks
 from jaxsafety.data.columns import Asked, Row, ask, converse, half, joined, maybe, named, text
 from jaxsafety.data.generic import generic, question_column, rivals
-from jaxsafety.data.messages import ROW_FIELDS, unread
 from jaxsafety.data.schema import Message
 from jaxsafety.data.turns import kind, transcript, turns
 
@@ -100,9 +99,6 @@ def _messages(name: str, row: Row) -> Asked:
     both = [n for n in ("messages", "conversations") if row.get(n) is not None]
     if len(both) != 1:
         raise ValueError("messages or conversations, not both" if both else "messages, not null")
-    lost = unread(row, ROW_FIELDS)
-    if lost is not None:
-        raise ValueError(f"dialogues without `{lost}`, which would be lost")
     whole = turns(row[both[0]], both[0])
     gold, no_gold = tasks.gold(row)
     return converse(name, whole, gold=gold, no_gold=no_gold, half=half(row, tasks.GOLD))

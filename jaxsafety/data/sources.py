@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxsafety.data import generic, layouts
+from jaxsafety.data import generic, layouts, messages
 from jaxsafety.data.columns import Asked
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tables import read_rows
@@ -132,6 +132,10 @@ def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...
 
 def _asked(path: str | Path, field: str) -> Iterator[tuple[int, Asked]]:
     for number, row in enumerate(read_rows(path, field), start=1):
+        lost = messages.lost(row)
+        if lost is not None:
+            allowed = "messages of a role and a content, since more would be lost"
+            raise bad(field, f"row {number} of {path}, {lost}", allowed)
         try:
             yield number, layouts.read(row)
         except (ValueError, RecursionError) as error:

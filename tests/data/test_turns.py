@@ -38,9 +38,9 @@ def write(path, rows):
         ([U, A, U], ("ends with the assistant", "ends with the user")),
         ([U, {"role": "assistant", "content": ""}], ("last answer", "empty")),
         ([U, {"role": "assistant", "content": " \n"}], ("last answer", "empty")),
-        ([U, {**A, "reasoning_content": "hm"}], ("turn 2", "reasoning_content")),
-        ([U, {**A, "content": None, "tool_calls": [{"id": 1}]}], ("turn 2", "tool_calls")),
-        ([U, {**A, "weight": 0}], ("turn 2", "weight")),
+        ([U, {**A, "reasoning_content": "hm"}], ("message 2", "reasoning_content")),
+        ([U, {**A, "content": None, "tool_calls": [{"id": 1}]}], ("message 2", "tool_calls")),
+        ([U, {**A, "weight": 0}], ("message 2", "weight")),
         (["q", A], ("turn 1", "a text")),
         ([], ("at least one turn",)),
         ("q", ("a list of turns", "a text")),
@@ -69,7 +69,7 @@ def test_fields_that_say_nothing_may_be_there(tmp_path):
 @pytest.mark.parametrize("column", ["tools", "functions"])
 def test_tools_of_a_row_would_be_lost(tmp_path, column):
     path = write(tmp_path / "a.jsonl", [{"messages": [U, A], column: [{"name": "add"}]}])
-    with pytest.raises(UsageError, match=rf"row 1 of .*without `{column}`"):
+    with pytest.raises(UsageError, match=rf"row 1 of .*{column} beside its messages"):
         read_chats(path)
 
 
@@ -90,7 +90,7 @@ def test_a_system_column_is_the_systems_turn(tmp_path):
 
 
 PAIRS = [
-    {"chosen": "\n\nHuman: q\n\nAssistant: b\n\nHuman: r\n\nAssistant: a", "rejected": "\n\nHuman:"},
+    {"chosen": "\n\nHuman: q\n\nAssistant: b\n\nHuman: r\n\nAssistant: a", "rejected": "x"},
     {"chosen": [U, A], "rejected": [U, {**A, "content": "no"}]},
     {"prompt": "q", "chosen": "a", "rejected": "no"},
     {"prompt": [U], "chosen": [A], "rejected": [{**A, "content": "no"}]},
