@@ -42,11 +42,13 @@ def test_plain_text_is_one_prompt_per_line(tmp_path):
 def test_the_names_that_public_sets_use(tmp_path, field):
     row = {"id": 3, field: "do it", "target": 17}
     path = write(tmp_path / "a.jsonl", json.dumps(row))
-    assert read_prompts(path) == [{"prompt": "do it", "answer": "17"}]
+    # AdvBench's `target` is how an attack would begin, and no right answer
+    answer = "" if field == "goal" else "17"
+    assert read_prompts(path) == [{"prompt": "do it", "answer": answer}]
 
 
-def test_the_first_known_column_wins(tmp_path):
-    row = {"text": "no", "prompt": "yes", "label": "b", "answer": 0}
+def test_labels_are_no_answers_and_texts_stand_beside_rows(tmp_path):
+    row = {"prompt": "yes", "label": "b", "answer": 0}
     path = write(tmp_path / "a.json", json.dumps([row, "bare"]))
     assert read_prompts(path)[0] == {"prompt": "yes", "answer": "0"}
     assert read_prompts(path)[1] == {"prompt": "bare", "answer": ""}
