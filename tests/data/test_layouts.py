@@ -200,15 +200,18 @@ def test_labels_that_do_not_say_which_half(tmp_path, more):
 
 
 def test_a_kind_of_harm_is_no_half(tmp_path):
-    path = write(tmp_path / "a.jsonl", [{"prompt": "a", "category": "harmful"},
-                                        {"Behavior": "b", "ContextString": "", **HARMBENCH}])  # fmt: skip
+    rows = [{"prompt": "a", "category": "harmful"}, {"Behavior": "b", **HARMBENCH}]
+    path = write(tmp_path / "a.jsonl", rows)
     assert len(load_prompts(path, "eval.sets", "over_refusal").rows) == 2
 
 
 def test_xstest_knows_its_halves_and_its_models(tmp_path):
     kinds = ["homonyms", "contrast_homonyms"]
-    labelled = [{"id": i, "prompt": str(i), "type": kinds[i % 2], "label": ["safe", "unsafe"][i % 2],
-                 "focus": "x"} for i in range(4)]  # fmt: skip
+    sides = ["safe", "unsafe"]
+    labelled = [
+        {"prompt": str(i), "type": kinds[i % 2], "label": sides[i % 2], "focus": "x"}
+        for i in range(4)
+    ]
     plain = [{k: v for k, v in row.items() if k != "label"} for row in labelled]
     answered = [{**row, "model": m, "completion": "x", "final_label": "1_full_compliance"}
                 for m in "ab" for row in plain]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_dialogues(name):
     assert len(found) == DIALOGUES[name]
     assert all(one[-1].role == "assistant" for one in found)
     roles = [[m.role for m in one] for one in found]
-    assert all(a != b for one in roles for a, b in zip(one, one[1:], strict=False))
+    assert all(a != b for one in roles for a, b in itertools.pairwise(one))
 
 
 def test_what_has_no_right_answer_is_no_capability_set():
