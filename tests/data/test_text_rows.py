@@ -188,7 +188,8 @@ def test_no_file_is_a_traceback(tmp_path, seed):
         for read in (read_prompts, read_chats):
             try:
                 for row in read(path, "data.x"):
-                    str(row).encode()
+                    texts = row.values() if isinstance(row, dict) else [m.content for m in row]
+                    "".join(texts).encode()
             except UsageError as error:
                 assert "\n" not in str(error)
                 str(error).encode()
