@@ -151,6 +151,8 @@ def half(row: Row, but: tuple[str, ...]) -> str:
         if name in but or "category" in name:  # a kind of harm may be called "harmful"
             continue
         word = value.strip().lower() if isinstance(value, str) else value
+        if name == "type" and isinstance(word, str) and word.startswith("contrast_"):
+            return "XSTest's `label` or `focus` beside its `type`"
         if isinstance(word, str) and word in (*SAFE, *UNSAFE):
             found.add("safe" if word in SAFE else "unsafe")
         elif set(name.split("_")) & _LABELS and not isinstance(word, (list, dict)) and word in _TWO:

@@ -188,13 +188,13 @@ def test_halves_of_a_set_that_labels_its_prompts(tmp_path, words, column):
 
 @pytest.mark.parametrize(
     "more",
-    [{"label": 1}, {"is_safe": True}, {"label": "0"}, {"harmful": "true"},
+    [{"type": "contrast_homonyms"}, {"label": 1}, {"is_safe": True}, {"label": "0"}, {"harmful": "true"},
      {"label": "safe", "safety": "unsafe"}],
 )  # fmt: skip
 def test_labels_that_do_not_say_which_half(tmp_path, more):
     path = write(tmp_path / "a.jsonl", [{"prompt": "a"}, {"prompt": "b", **more}])
     for kind in ("safety", "over_refusal"):
-        with pytest.raises(UsageError, match=r"row 2 of .*safe"):
+        with pytest.raises(UsageError, match=r"row 2 of .*takes one half"):
             load_prompts(path, "eval.sets", kind)
     assert len(load_prompts(path, "data.distil").rows) == 2
 
