@@ -188,7 +188,8 @@ def test_halves_of_a_set_that_labels_its_prompts(tmp_path, words, column):
 
 @pytest.mark.parametrize(
     "more",
-    [{"type": "contrast_homonyms"}, {"label": 1}, {"is_safe": True}, {"label": "0"}, {"harmful": "true"},
+    [{"type": "contrast_homonyms"}, {"label": 1}, {"is_safe": True}, {"label": "0"},
+     {"harmful": "true"},
      {"label": "safe", "safety": "unsafe"}],
 )  # fmt: skip
 def test_labels_that_do_not_say_which_half(tmp_path, more):
