@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from jaxsafety import registry
+from jaxsafety.benchmarks.files import items as prompt_items
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.data.sources import read_chats, read_prompts
+from jaxsafety.data.sources import read_chats
 from jaxsafety.errors import bad
 from jaxsafety.judges import rules
 from jaxsafety.organism.dialogues import dialogues
@@ -211,15 +211,4 @@ def _chats(data: DataConfig) -> tuple[tuple[Example, ...], tuple[float, ...]]:
 
 
 def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tuple[Item, ...]:
-    rows = read_prompts(path, field_name)
-    if len(rows) < least:
-        raise bad(field_name, f"{len(rows)} prompts in {path}", f"at least {least}")
-    if kind == "capability" and any(not row["answer"] for row in rows):
-        raise bad(field_name, path, "an `answer` for every prompt of a capability set")
-    meta: dict[str, Any] = {
-        "kind": {"safety": "harmful", "over_refusal": "benign"}.get(kind, "task")
-    }
-    return tuple(
-        Item(str(i), (Message("user", row["prompt"]),), {**meta, "answer": row["answer"]})
-        for i, row in enumerate(rows)
-    )
+    return prompt_items(field_name, path, least, kind)

@@ -1,119 +1,147 @@
-"""Prompts and dialogues from local files, one per row or line (formats: `data/tables.py`)."""
+"""Prompts and dialogues from local files, one per row or line.
+
+Formats are in `data/tables.py`, columns in `data/layouts.py`, examples in docs/files.md.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jaxsafety.data import messages
+from jaxsafety.data import generic, layouts, messages
+from jaxsafety.data.columns import Asked
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tables import read_rows
 from jaxsafety.errors import bad
 
-# First of these columns that a row has is the prompt; the names public prompt sets use.
-PROMPT_FIELDS = (
-    "prompt",
-    "instruction",
-    "question",
-    "goal",
-    "Behavior",
-    "behavior",
-    "query",
-    "text",
-)
-ANSWER_FIELDS = ("answer", "target", "label")
-REPLY_FIELDS = ("answer", "response", "output", "completion", "target")
-ROLES = ("system", "user", "assistant")
+PROMPT_FIELDS = generic.PROMPTS
+# Which half of a labelled set a kind of benchmark takes.
+HALVES = {"safety": "unsafe", "over_refusal": "safe"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Rows of a file that are used.
+
+    Attributes:
+      rows: (1-based row of the file, what it says) in file order.
+      total: how many rows the file has.
+      left_out: safe, unsafe or repeated -> how many were not used.
+    """
+
+    rows: tuple[tuple[int, Asked], ...]
+    total: int
+    left_out: Mapping[str, int]
+
+    @property
+    def layout(self) -> str:
+        """In words: which layouts, and what was left out."""
+        names = " and ".join(dict.fromkeys(asked.layout for _, asked in self.rows))
+        return f"{names} layout{_gone(self.left_out, self.total)}"
+
+
+def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loaded:
+    """Reads prompts for a kind of measurement.
+
+    Args:
+      path: a file or directory, see `tables.read_rows`.
+      field: how an error names this path.
+      kind: "safety" takes the unsafe half of a set that labels its prompts, "over_refusal" the safe
+        half; "capability" needs a right answer in every row; "" takes every row.
+
+    Returns:
+      The rows, and how many were left out.
+
+    Raises:
+      UsageError: a file that cannot be read, a row that is no prompt, or no rows.
+    """
+    found, gone, seen = [], Counter(), set()
+    total = 0
+    for number, asked in _asked(path, field):
+        total = number
+        if not asked.messages:
+            raise bad(field, f"row {number} of {path}", asked.no_prompt)
+        half = HALVES.get(kind, "")
+        if half and asked.half not in ("", "safe", "unsafe"):
+            raise bad(field, f"row {number} of {path}", f"{asked.half} ({kind} takes one half)")
+        if half and asked.half not in ("", half):
+            gone[asked.half] += 1
+            continue
+        if kind == "capability" and not asked.gold:
+            wanted = f"an `answer` for every prompt of a capability set ({asked.no_gold})"
+            raise bad(field, f"row {number} of {path}", wanted)
+        # One prompt per model that answered it.
+        if asked.layout == "XSTest completions":
+            if asked.messages in seen:
+                gone["repeated"] += 1
+                continue
+            seen.add(asked.messages)
+        found.append((number, asked))
+    if not found:
+        rest = _gone(gone, total)
+        raise bad(field, f"no rows in {path}{rest}", "at least one prompt")
+    return Loaded(tuple(found), total, dict(gone))
 
 
 def read_prompts(path: str | Path, field: str = "path") -> list[dict[str, str]]:
-    """Reads prompts (and answers, where there are some).
+    """Reads prompts (and right answers, where there are some).
 
     Args:
       path: a file or directory, see `tables.read_rows`.
       field: how an error names this path.
 
     Returns:
-      One {"prompt", "answer"} per row; "answer" is "" where the row has none.
+      One {"prompt", "answer"} per row, in file order; "prompt" is what the user asks last,
+      "answer" is "" where the row has none.
 
     Raises:
-      UsageError: a missing file, another format, a row without a prompt.
+      UsageError: a file that cannot be read, a row that is no prompt, or no rows.
     """
-    found = [_row(row) for row in read_rows(path, field)]
-    for number, row in enumerate(found, start=1):
-        if row is None:
-            raise bad(field, f"row {number} of {path}", f"a text under {', '.join(PROMPT_FIELDS)}")
-    return [row for row in found if row is not None]
+    rows = load_prompts(path, field).rows
+    return [{"prompt": asked.messages[-1].content, "answer": asked.gold} for _, asked in rows]
 
 
 def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...]]:
     """Reads dialogues.
 
     A row has "messages" (or "conversations"), a list of {"role", "content"} (or {"from", "value"})
-    that ends with the assistant, or a prompt and an answer under the names of `read_prompts`.
+    that ends with the assistant, or a prompt and an answer, or the columns of a known layout.
 
     Args:
       path: a file or directory, see `tables.read_rows`.
       field: how an error names this path.
 
     Returns:
-      One dialogue per row.
+      One dialogue per row, in file order: that of row n (from 1) is at n - 1.
 
     Raises:
-      UsageError: a missing file, another format, a row that is no such dialogue.
+      UsageError: a file that cannot be read, a row that is no dialogue, or no rows.
     """
     found = []
-    for number, row in enumerate(read_rows(path, field), start=1):
-        lost = messages.lost(row)
-        if lost is not None:
-            allowed = "messages of a role and a content, since more would be lost"
-            raise bad(field, f"row {number} of {path}, {lost}", allowed)
-        dialogue = _dialogue(row)
-        if dialogue is None:
-            allowed = "messages of roles that end with the assistant, or a prompt and an answer"
-            raise bad(field, f"row {number} of {path}", allowed)
-        found.append(dialogue)
+    for number, asked in _asked(path, field):
+        if not asked.dialogue:
+            why = asked.no_dialogue
+            raise bad(field, f"row {number} of {path}", why)
+        found.append(asked.dialogue)
     if not found:
         raise bad(field, f"no rows in {path}", "at least one dialogue")
     return found
 
 
-def _dialogue(row: Any) -> tuple[Message, ...] | None:
-    if not isinstance(row, dict):
-        return None
-    turns = row.get("messages", row.get("conversations"))
-    if turns is None:
-        pair = _row(row)
-        answer = next((row[k] for k in REPLY_FIELDS if isinstance(row.get(k), str)), None)
-        if pair is None or not answer:
-            return None
-        # Alpaca's `input` and Dolly's `context` belong to the question.
-        more = [row[k] for k in ("input", "context") if isinstance(row.get(k), str) and row[k]]
-        system = row.get("system")
-        first = [Message("system", system)] if isinstance(system, str) and system else []
-        question = "\n\n".join([pair["prompt"], *more])
-        return *first, Message("user", question), Message("assistant", answer)
-    if not isinstance(turns, list) or not turns:
-        return None
-    found = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            return None
-        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-        role = {"human": "user", "gpt": "assistant"}.get(str(role), role)
-        if role not in ROLES or not isinstance(content, str):
-            return None
-        found.append(Message(role, content))
-    return tuple(found) if found[-1].role == "assistant" else None
+def _asked(path: str | Path, field: str) -> Iterator[tuple[int, Asked]]:
+    for number, row in enumerate(read_rows(path, field), start=1):
+        lost = messages.lost(row)
+        if lost is not None:
+            allowed = "messages of a role and a content, since more would be lost"
+            raise bad(field, f"row {number} of {path}, {lost}", allowed)
+        try:
+            yield number, layouts.read(row)
+        except (ValueError, RecursionError) as error:
+            raise bad(field, f"row {number} of {path}", str(error) or "another row") from None
 
 
-def _row(row: Any) -> dict[str, str] | None:
-    if isinstance(row, str):
-        return {"prompt": row, "answer": ""}
-    if not isinstance(row, dict):
-        return None
-    prompt = next((row[k] for k in PROMPT_FIELDS if isinstance(row.get(k), str) and row[k]), None)
-    if prompt is None:
-        return None
-    answer = next((row[k] for k in ANSWER_FIELDS if row.get(k) not in (None, "")), "")
-    return {"prompt": prompt, "answer": str(answer)}
+def _gone(left_out: Mapping[str, int], total: int) -> str:
+    told = " and ".join(f"{count} {why}" for why, count in left_out.items())
+    return f" ({told} of {total} rows left out)" if told else ""

@@ -1,19 +1,20 @@
 """Rows of local files: jsonl, json, csv, plain text, parquet, Hugging Face and TFDS directories.
 
 Parquet and Arrow are read by pyarrow, array_record by TFDS (which needs no TensorFlow to read).
-Nothing is downloaded and nothing in a file is executed.
+Nothing is downloaded and nothing in a file is executed. What is wrong with a file is one line that
+names the file and the row (1-based, blank lines not counted) or the line.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxsafety.data import text_rows
+from jaxsafety.data.text_rows import Flaw
 from jaxsafety.errors import bad
 
 TEXT = (".jsonl", ".json", ".csv", ".txt")
@@ -50,73 +51,87 @@ def _read(field: str, path: Any, what: str, read: Callable[[], list[Any]]) -> li
     """Runs a reader; whatever a foreign file makes it raise becomes one line."""
     try:
         return read()
+    except Flaw as flaw:
+        raise bad(field, f"{flaw.place} of {path}", f"{what}: {flaw}") from None
     except Exception as error:
-        why = " ".join(str(error).split())[:160]
+        why = " ".join(str(error).split())[:160] or type(error).__name__
         raise bad(field, str(path), f"{what} ({why})") from None
 
 
-def _file(file: Path, suffix: str) -> list[Any]:
+def _file(file: Path, suffix: str, before: int = 0) -> list[Any]:
     if suffix == ".parquet":
         import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(file, memory_map=True).to_pylist()
+        return _rows(pyarrow.parquet.read_table(file, memory_map=True), before)
     if suffix == ".arrow":
-        return _arrow(file)
+        return _arrow(file, before)
     raw = file.read_bytes()
-    return _parse(
-        suffix, (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
+    return text_rows.parse(
+        suffix, text_rows.decode(gzip.decompress(raw) if file.suffix == ".gz" else raw)
     )
-
-
-def _parse(suffix: str, text: str) -> list[Any]:
-    if suffix == ".txt":
-        return [line for line in text.splitlines() if line.strip()]
-    if suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(text)))
-    if suffix == ".jsonl":
-        # Not splitlines: JSON strings may hold other line separators as they are.
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    rows = json.loads(text)
-    if not isinstance(rows, list):
-        raise ValueError("the top level is not a list")
-    return rows
 
 
 def _directory(folder: Path) -> list[Any]:
     if (folder / "state.json").is_file():
-        files = [entry["filename"] for entry in json.loads((folder / "state.json").read_text())[
-            "_data_files"]]  # fmt: skip
+        state = json.loads((folder / "state.json").read_text("utf-8"))
+        files = [entry["filename"] for entry in state["_data_files"]]
         if any(Path(name).name != name for name in files):
             raise ValueError("state.json names files elsewhere")
-        return [row for name in files for row in _arrow(folder / name)]
+        return _all([folder / name for name in files], ".arrow")
     if (folder / "features.json").is_file():
         return _tfds(folder)
     if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text()).get("splits")
+        splits = json.loads((folder / "dataset_dict.json").read_text("utf-8")).get("splits")
         raise ValueError(f"several splits, name one: {folder / 'SPLIT'}, SPLIT in {splits}")
     parquet = sorted(folder.glob("*.parquet"))
     if not parquet:
         raise ValueError("no state.json (datasets), features.json (TFDS) or *.parquet in it")
-    return [row for file in parquet for row in _file(file, ".parquet")]
+    return _all(parquet, ".parquet")
 
 
-def _arrow(file: Path) -> list[Any]:
+def _all(files: list[Path], suffix: str) -> list[Any]:
+    rows: list[Any] = []
+    for file in files:
+        rows += _file(file, suffix, len(rows))
+    return rows
+
+
+def _arrow(file: Path, before: int) -> list[Any]:
     """Rows of an Arrow file, in either of its two forms."""
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as source:
         try:
-            return pa.ipc.open_stream(source).read_all().to_pylist()
+            table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
             source.seek(0)
-            return pa.ipc.open_file(source).read_all().to_pylist()
+            table = pa.ipc.open_file(source).read_all()
+        return _rows(table, before)
+
+
+def _rows(table: Any, before: int) -> list[Any]:
+    """Rows of a table, the first of which is row `before` + 1."""
+    names = table.schema.names
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the column {twice!r} is there twice")
+    try:
+        return table.to_pylist()
+    except Exception:
+        for index in range(table.num_rows):
+            try:
+                table.slice(index, 1).to_pylist()
+            except Exception as error:
+                why = " ".join(str(error).split())[:160]
+                raise Flaw(f"row {before + index + 1}", why) from None
+        raise
 
 
 def _tfds(folder: Path) -> list[Any]:
     """Rows of a prepared TFDS data set: the split "train", or its only one."""
     import tensorflow_datasets as tfds
 
-    _only_known_features(json.loads((folder / "features.json").read_text()))
+    _only_known_features(json.loads((folder / "features.json").read_text("utf-8")))
     builder: Any = tfds.builder_from_directory(folder)
     splits = list(builder.info.splits or ())
     if "train" not in splits and len(splits) != 1:
@@ -130,12 +145,17 @@ def _tfds(folder: Path) -> list[Any]:
         if isinstance(kind, tfds.features.Sequence)
         and isinstance(kind.feature, tfds.features.FeaturesDict)
     }
-    found = [_plain(source[i]) for i in range(len(source))]
-    for row in found:
+    found = []
+    for index in range(len(source)):
+        try:
+            row = _plain(source[index])
+        except UnicodeDecodeError as error:
+            raise Flaw(f"row {index + 1}", str(error)) from None
         for name in turned & set(row):
             columns = row[name]
             rows = zip(*columns.values(), strict=True)
             row[name] = [dict(zip(columns, values, strict=True)) for values in rows]
+        found.append(row)
     return found
 
 

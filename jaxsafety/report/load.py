@@ -94,12 +94,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     try:
         text = path.read_text("utf-8")
-    except OSError:
+    except (OSError, ValueError):
         return []
     for line in text.split("\n"):  # not splitlines: answers may hold U+2028
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             lines.append(value)

@@ -78,10 +78,10 @@ class MetricWriter:
         if self.path.exists():
             old = self.path.read_text(encoding="utf-8")
             lines = []
-            for line in old.splitlines(keepends=True):
+            for line in old.split("\n")[:-1]:  # what has no end of line is torn
                 row = _parse(line)
                 if row is not None and keep(row):
-                    lines.append(line)
+                    lines.append(line + "\n")
             new = "".join(lines)
             if new != old:
                 temporary = self.path.with_suffix(".tmp")
@@ -105,13 +105,12 @@ def read_metrics(workdir: Path | str) -> list[dict[str, Any]]:
     path = Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
-    rows = (_parse(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True))
+    # Not splitlines: JSON strings may hold other line separators. What has no end of line is torn.
+    rows = (_parse(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1])
     return [row for row in rows if row is not None]
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    if not line.endswith("\n"):
-        return None
     try:
         row = json.loads(line)
     except json.JSONDecodeError:

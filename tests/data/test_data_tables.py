@@ -75,7 +75,7 @@ def test_prompts_from_parquet(tmp_path):
     table = pa.Table.from_pylist([{"goal": "one", "target": "a"}, {"goal": "two", "target": None}])
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assert read_prompts(tmp_path / "a.parquet") == [
-        {"prompt": "one", "answer": "a"}, {"prompt": "two", "answer": ""},
+        {"prompt": "one", "answer": ""}, {"prompt": "two", "answer": ""},
     ]  # fmt: skip
 
 

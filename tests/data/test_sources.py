@@ -40,13 +40,13 @@ def test_plain_text_is_one_prompt_per_line(tmp_path):
 
 @pytest.mark.parametrize("field", PROMPT_FIELDS)
 def test_the_names_that_public_sets_use(tmp_path, field):
-    row = {"id": 3, field: "do it", "target": 17}
+    row = {"id": 3, field: "do it", "answer": 17}
     path = write(tmp_path / "a.jsonl", json.dumps(row))
     assert read_prompts(path) == [{"prompt": "do it", "answer": "17"}]
 
 
-def test_the_first_known_column_wins(tmp_path):
-    row = {"text": "no", "prompt": "yes", "label": "b", "answer": 0}
+def test_labels_are_no_answers_and_texts_stand_beside_rows(tmp_path):
+    row = {"prompt": "yes", "label": "b", "answer": 0}
     path = write(tmp_path / "a.json", json.dumps([row, "bare"]))
     assert read_prompts(path)[0] == {"prompt": "yes", "answer": "0"}
     assert read_prompts(path)[1] == {"prompt": "bare", "answer": ""}
@@ -59,7 +59,7 @@ def test_the_first_known_column_wins(tmp_path):
         ("a.xml", "x", "one of .jsonl, .json, .csv, .txt"),
         ("a.gz", "x", "one of .jsonl, .json, .csv, .txt"),
         ("a.jsonl", '{"prompt": "x"}\n{"prompt"', "a readable .jsonl file"),
-        ("a.json", '{"prompt": "x"}', "a readable .json file (the top level is not a list)"),
+        ("a.json", '{"prompt": "x"}', "a readable .json file (the top level is not a list"),
         ("a.txt", b"\xff\xfe\x00", "a readable .txt file"),
         ("a.jsonl", '{"prompt": "x"}\n{"promt": "y"}', "row 2 of"),
         ("a.jsonl", '{"prompt": ""}', "row 1 of"),

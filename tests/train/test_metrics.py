@@ -72,3 +72,13 @@ def test_tensorboard_files_are_written(tmp_path):
     data = events.read_bytes()
     assert b"a/loss" in data
     assert b"a/bad" not in data
+
+
+def test_other_line_separators_are_no_ends_of_rows(tmp_path):
+    rows = [{"stage": f"a{mark}b", "step": i} for i, mark in enumerate("\u2028\u2029\u0085")]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    before = path.read_bytes()
+    assert read_metrics(tmp_path) == rows
+    MetricWriter(tmp_path, tensorboard=False).close()  # opening drops what is torn, nothing else
+    assert path.read_bytes() == before
