@@ -60,11 +60,11 @@ def clashes(place: Any, data: DataConfig) -> list[Clash]:
 def _told(thing: Item | Example, path: str) -> list[Told]:
     """What the user says in an item or a dialogue, and where that stands."""
     file = str(thing.meta.get("file") or path)
-    row = thing.meta.get("row") or int(thing.id) + 1 if thing.id.isdigit() else thing.id
+    row = thing.meta.get("row") or (int(thing.id) + 1 if thing.id.isdigit() else thing.id)
     return [Told(m.content, f"row {row} of {file}") for m in thing.messages if m.role == "user"]
 
 
 def _whole(example: Example) -> Told:
     """A whole dialogue as one text."""
-    text = "\n".join(m.content for m in example.messages)
+    text = "\n".join(overlap.normal(m.content) for m in example.messages)
     return Told(text, f"row {example.meta['row']} of {example.meta['file']}")
