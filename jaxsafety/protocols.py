@@ -234,10 +234,9 @@ class Method(NamedTuple):
     split and `benchmarks`. `serve(cfg, variables)` is what the trained model runs with beside
     `variables["base"]`. `inspect(cfg, ctx, variables)` looks into the trained model and leaves
     artifacts; it is called once the model is exported, on what was exported, so that whatever fails
-    in it (memory, above all) cannot lose the model. `reads`
-    names the settings of `data` that the method uses: the others are not asked for, and refused
-    where they are given. `prepare(cfg, tokenizer, place, log)` is done before weights are read;
-    what it returns joins `Context.extras`.
+    in it (memory, above all) cannot lose the model. `reads` names the settings of `data` that the
+    method uses: the others are not asked for, and refused where they are given. `prepare(cfg,
+    tokenizer, place, log)` is done before weights are read; what it returns joins `Context.extras`.
     """
 
     config: type
