@@ -138,7 +138,7 @@ def make(
     sections.check(data, evaluation, seed)
     read = EVERY if reads is None else tuple(reads)
     if data.source == "organism":
-        sections.unread(data, evaluation, read, method)
+        sections.unread(data, evaluation, EVERY, method)  # its files are not even opened
     sections.present(data, evaluation, PROMPTS if reads is None else read, model)
     if data.source == "organism":
         place = organism(model_dir, data, evaluation, seed)
