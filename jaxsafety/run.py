@@ -135,7 +135,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     prepared: dict[str, Any] = {}
 
     def ready(tokenizer: Any) -> None:
-        """Before weights are read: a broken row first, then what is wrong with whole files."""
+        """Before weights are read: a broken row first, then whole files."""
         prepared.update(method.prepare(method_config, tokenizer, place, log))
         setting.verify(place, cfg.program)
 

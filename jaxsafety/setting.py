@@ -90,6 +90,10 @@ class Setting:
     def lines(self) -> list[str]:
         """What the log says of it: every file set with its layout, and what was allowed."""
         found = []
+        for name in ("harmful", "harmless", "distil"):
+            items = self.prompts.get(f"{name}_train") or self.prompts.get(name) or ()
+            layout = items[0].meta.get("layout") if items else ""
+            found += [f"data.{name}: {layout}"] if layout else []
         for name, told in self.sets.items():
             if "rows" not in told:  # the organism's, which are drawn, not read
                 continue
