@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import trees
+from jaxsafety import sharding, trees
 from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.fitting import fitted
 from jaxsafety.errors import UsageError
@@ -17,8 +17,9 @@ from jaxsafety.methods import sft
 from jaxsafety.methods.held_out import HeldOut
 from jaxsafety.methods.sft import SftConfig
 from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
-from jaxsafety.train.loop import run_program
+from jaxsafety.train.loop import places, run_program
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny
 
@@ -76,6 +77,18 @@ def test_it_is_the_mean_over_the_learnt_tokens(directory, place, tmp_path):
         held = HeldOut(ctx, sft.chat_loss(model), ctx.extras["held_out"], rows, CFG.length)
         assert held.tokens == count and held.dialogues == 9
         np.testing.assert_allclose(held.measure(ctx.variables), total / count, rtol=1e-5)
+
+
+def test_it_is_the_same_on_a_mesh(directory, place, tmp_path):
+    ctx = context(directory, tmp_path, place)
+    one = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.extras["held_out"], 4, CFG.length)
+    mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
+    spread = dataclasses.replace(ctx, mesh=mesh)
+    base = jax.device_put(ctx.variables, places({"base": ctx.variables["base"]}, ctx.model, mesh))
+    loss = sft.chat_loss(ctx.model, sharding.rows(mesh))
+    several = HeldOut(spread, loss, ctx.extras["held_out"], 4, CFG.length)
+    with jax.set_mesh(mesh):
+        np.testing.assert_allclose(several.measure(base), one.measure(ctx.variables), rtol=1e-5)
 
 
 def test_it_is_measured_before_on_the_way_and_after(whole, directory, place, tmp_path):
