@@ -187,14 +187,13 @@ def shrink_safemoe(config: ConfigDict, method: ConfigDict) -> None:
     method.experts.update(steps=2, rows=1, rank=2, answers=16)
     method.update(steps=2, rows=2, samples=8, lora_rank=2, length=64)
     method.measure.update(safety=4, harmless=4, tasks=2, routed=2)
-    config.data.update(train=4, val=4, prompts=4, dialogues=16)
     config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
 
 
 def shrink_sft(config: ConfigDict) -> None:
     """Makes a fine-tuning experiment a smoke test on the shipped organism."""
     config.model.update(path="", dtype="float32", remat="none")
-    config.data.update(source="organism", train=4, val=4, prompts=4, dialogues=16)
+    config.data.source = "organism"
     config.method.update(steps=2, rows=2, length=128)
     if config.method.rank:
         config.method.update(rank=2, alpha=4.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from jax.sharding import Mesh
@@ -29,6 +29,7 @@ def load(
     mesh: Mesh | None = None,
     param_dtype: str = "float32",
     variables: Mapping[str, Any] | None = None,
+    ready: Callable[[Tokenizer], None] | None = None,
 ) -> tuple[Model, Any, Tokenizer]:
     """Reads a model in the Hugging Face layout.
 
@@ -40,6 +41,7 @@ def load(
       mesh: where the parameters go, shard by shard; None is the default device.
       param_dtype: float32 or bfloat16.
       variables: of the chat template, such as `{"enable_thinking": False}`.
+      ready: called with the tokenizer before any weight is read, for what it can refuse.
 
     Returns:
       (model, params, tokenizer).
@@ -63,6 +65,8 @@ def load(
         allowed = f"at most config.json's vocab_size {config.vocab_size}"
         raise bad("tokenizer.vocab_size", needed + 1, allowed)
     tokenizer.limit = config.vocab_size
+    if ready is not None:
+        ready(tokenizer)
     model, params = hf.load(path, dtype=dtype, remat=remat, mesh=mesh, param_dtype=param_dtype)
     return model, params, tokenizer
 

@@ -19,6 +19,10 @@ from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
 
 PyTree = Any
+# Settings of `data` that are read by methods which learn from prompts, and from dialogues.
+PROMPTS = ("harmful", "harmless", "distil", "train", "val", "prompts", "wrapped")
+OWN_DIALOGUES = ("dialogues", "harmful_share", "wrapped")  # what the organism makes its own by
+CHATS = ("chats", "mix", "chats_val", "holdout", *OWN_DIALOGUES)
 Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher", "adapters", ...
 Metrics = Mapping[str, Any]
 # (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)
@@ -97,6 +101,8 @@ class Stage(NamedTuple):
     the batch of that step and may sample from the current variables (on-policy). `start` are the
     variables it begins with; None means those the previous stage (or the context) left. `axes` are
     logical axes of variables that have not the model's structure (others are replicated).
+    `probe(variables, step)` measures after every `every` steps, before the first and after the
+    last; its numbers join the step's row of metrics and change nothing else.
     """
 
     name: str
@@ -108,6 +114,8 @@ class Stage(NamedTuple):
     stop: Callable[[int, Mapping[str, float]], bool] | None = None
     start: Variables | None = None
     axes: Mapping[str, PyTree] | None = None
+    probe: Callable[[Variables, int], Mapping[str, float]] | None = None
+    every: int = 0
 
 
 Program = Generator[Stage, Variables, Variables]
@@ -159,7 +167,8 @@ class Context:
     """What a program may touch.
 
     `artifact(name, make)` memoises a JSON/npz-able value in the workdir; `prompts` by split:
-    harmful_train, harmful_val, harmless_train, harmless_val, wrapped_val, distil.
+    harmful_train, harmful_val, harmless_train, harmless_val, distil, and wrapped_val, which is
+    empty with files: only the organism knows wrappers.
     """
 
     model: Model
@@ -204,6 +213,12 @@ def no_inspection(cfg: Any, ctx: Context, variables: Variables) -> None:
     """Nothing to look at beside what every run measures."""
 
 
+def no_extras(*args: Any) -> dict[str, Any]:
+    """Prepares nothing."""
+    del args
+    return {}
+
+
 def no_layers(cfg: Any, variables: Variables) -> LayerInputs:
     """The trained model is its parameters alone."""
     del cfg, variables
@@ -219,7 +234,9 @@ class Method(NamedTuple):
     split and `benchmarks`. `serve(cfg, variables)` is what the trained model runs with beside
     `variables["base"]`. `inspect(cfg, ctx, variables)` looks into the trained model and leaves
     artifacts; it is called once the model is exported, on what was exported, so that whatever fails
-    in it (memory, above all) cannot lose the model.
+    in it (memory, above all) cannot lose the model. `reads` names the settings of `data` that the
+    method uses: the others are not asked for, and refused where they are given. `prepare(cfg,
+    tokenizer, place, log)` is done before weights are read; what it returns joins `Context.extras`.
     """
 
     config: type
@@ -228,3 +245,5 @@ class Method(NamedTuple):
     fits: Callable[..., None] = no_check
     serve: Callable[[Any, Variables], LayerInputs] = no_layers
     inspect: Callable[[Any, Context, Variables], None] = no_inspection
+    reads: tuple[str, ...] = PROMPTS
+    prepare: Callable[..., Mapping[str, Any]] = no_extras

@@ -20,7 +20,7 @@ from jaxsafety import config as configs
 from jaxsafety import evaluate, hosts, registry, setting
 from jaxsafety.data import template
 from jaxsafety.data.chat import encode_prompt
-from jaxsafety.errors import bad
+from jaxsafety.errors import UsageError, bad
 from jaxsafety.models import hf, hub, library
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.controls import word_tokens
@@ -84,6 +84,14 @@ def directory(source: ModelSource) -> Path:
     return hub.directory(source.path) if source.path else SHIPPED
 
 
+def _found(source: ModelSource) -> tuple[Path, UsageError | None]:
+    """The model's directory, or why there is none: it is told with all else that is missing."""
+    try:
+        return directory(source), None
+    except UsageError as error:
+        return Path(source.path), error
+
+
 def stored_dtype(source: ModelSource) -> str:
     """What parameters are loaded as: bfloat16 where the model computes in it, as published.
 
@@ -125,30 +133,42 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     if optim.accum < 1:
         raise bad("optim.accum", optim.accum, "1 or more")
     mesh = make_mesh(mesh_config)
-    path = directory(source)
-    place = setting.make(path, data, measure, cfg.seed)
+    path, why = _found(source)
+    place = setting.make(
+        path, data, measure, cfg.seed, reads=method.reads, method=cfg.program, later=True, model=why
+    )
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
     import jaxsafety
 
+    log = log if hosts.leader() else _quiet
+    prepared: dict[str, Any] = {}
+
+    def ready(tokenizer: Any) -> None:
+        """Before weights are read: a broken row first, then whole files."""
+        tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
+        prepared.update(method.prepare(method_config, tokenizer, place, log))
+        setting.verify(place, cfg.program)
+
     several = mesh if mesh.size > 1 else None
     model, params, tokenizer = jaxsafety.load(
         path, dtype=source.dtype, remat=source.remat, mesh=several,
-        param_dtype=stored_dtype(source), variables=source.given(),
+        param_dtype=stored_dtype(source), variables=source.given(), ready=ready,
     )  # fmt: skip
-    tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
     place = replace(place, base=model_fingerprint(path))
     method.fits(method_config, optim, model, tokenizer, place)
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
     # Only now: what was refused leaves no workdir behind.
     hosts.share(lambda: claim(workdir, cfg, fingerprint))
-    log = log if hosts.leader() else _quiet
     if tokenizer.dated:
         write_meta(workdir, {"date": tokenizer.date})
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
         log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
+    write_meta(workdir, {**place.facts(), **prepared.pop("facts", {})})
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
+    for line in place.lines():
+        log(line)
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
     interrupt = Interrupt()
     ctx = Context(
@@ -172,6 +192,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "weights": place.weights,
             "base_fingerprint": place.base,
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
+            **prepared,
         },
     )
     arm = Arms(ctx, place, measure)
@@ -239,7 +260,9 @@ def _quiet(line: str) -> None:
 
 
 def decodings(cfg: setting.EvalConfig) -> tuple[evaluate.Decoding, ...]:
-    """Greedy for everything, temperature 1 for safety and over-refusal."""
+    """Greedy for everything, temperature 1 for safety and over-refusal unless `samples` is 0."""
+    if not cfg.samples:
+        return (evaluate.Decoding("greedy"),)
     sampled = evaluate.Decoding("t1", temperature=1.0, samples=cfg.samples)
     return (evaluate.Decoding("greedy"), sampled)
 
@@ -263,7 +286,8 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     path = directory(source)
     data = configs.typed(setting.DataConfig, cfg.data, "data")
     measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
-    place = setting.make(path, data, measure, cfg.seed)
+    reads = registry.resolve(registry.METHODS, cfg.program).reads
+    place = setting.make(path, data, measure, cfg.seed, reads=reads, method=cfg.program)
     if rejudge:
         return evaluate.rejudge(
             workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed

@@ -1,78 +1,60 @@
 """What an experiment stands on: prompts, judge and benchmarks, from the organism or from files.
 
 `source="organism"` reads the world that lies beside the model; `source="files"` reads prompt lists
-of your own (jsonl, json, csv or txt) and judges with refusal rules. Everything is checked here,
-before a model is loaded.
+of your own (jsonl, json, csv or txt) and judges with phrase rules. Everything is checked here,
+before a model is loaded: what is missing or read by nobody (`inputs/`), and that no prompt is
+both trained on and measured.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxsafety import registry
 from jaxsafety.benchmarks.files import items as prompt_items
+from jaxsafety.data.overlap import Clash
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.data.sources import read_chats
-from jaxsafety.errors import bad
+from jaxsafety.errors import UsageError, bad
+from jaxsafety.inputs import sections
+from jaxsafety.inputs.chats import chats, held_out
+from jaxsafety.inputs.clashes import clashes
+from jaxsafety.inputs.sections import EVERY, DataConfig, EvalConfig
 from jaxsafety.judges import rules
 from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World, open_world
-from jaxsafety.protocols import Benchmark, Item, Judge
+from jaxsafety.protocols import PROMPTS, Benchmark, Item, Judge
 
-SOURCES = ("organism", "files")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Prompts of the method. With files: paths; train and val prompts are cut from the same file.
-
-    `wrapped` is the share of the organism's distillation prompts under a seen wrapper. `chats` is a
-    file of dialogues to learn from, `mix` several, "PATH=WEIGHT" each, by share of the rows; the
-    organism makes `dialogues` of its own, of which `harmful_share` refuse.
-    """
-
-    source: str = "organism"
-    harmful: str = ""
-    harmless: str = ""
-    distil: str = ""
-    train: int = 128
-    val: int = 32
-    prompts: int = 100
-    wrapped: float = 0.5
-    chats: str = ""
-    mix: tuple[str, ...] = ()
-    dialogues: int = 256
-    harmful_share: float = 0.5
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Measurement. Organism: prompts per set. Files: `sets` are "kind/name=path" strings.
-
-    `samples` per prompt at temperature 1 for safety and over-refusal; capability is greedy.
-    """
-
-    safety: int = 96
-    over_refusal: int = 192
-    capability: int = 192
-    samples: int = 2
-    batch_size: int = 64
-    max_tokens: int = 512
-    seed: int = 0
-    sets: tuple[str, ...] = ()
+EXACT, BY_PHRASES = "the world's exact rules", "phrase rules"
 
 
 @dataclass(frozen=True)
 class Setting:
     """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism.
 
-    `refusal_words`: what refusals are made of, which random control token sets must not hold.
-    `examples`: dialogues to learn from, `given` by the user or the organism's own; with `weights`,
-    meta["part"] says of which source. `seed`: of the experiment. `base`: fingerprint of its model,
-    once it is known.
+    Attributes:
+      prompts: by split; what the method does not read may be absent. "wrapped_val" is empty with
+        files: only the organism knows wrappers.
+      judge: of answers.
+      benchmarks: what is measured.
+      groups: pooled rows of the report, by name.
+      world: the organism's.
+      refusal_words: what refusals are made of, which random control token sets must not hold.
+      examples: dialogues to learn from, the user's or the organism's own; their meta says of which
+        "file" and "row" they are, and with `weights` of which "part".
+      weights: of the parts.
+      given: whether `examples` are the user's.
+      held_out: dialogues whose loss is measured and that are not among `examples`.
+      seed: of the experiment.
+      base: fingerprint of its model, once it is known.
+      judged_by: the judge in words.
+      sets: name of a benchmark -> its kind, file, layout, rows, and how many of them are measured.
+      clashes: prompts that are both trained on and measured.
+      asked: the sections `data` and `eval` that this was made of, and what the method reads.
     """
 
     prompts: Mapping[str, tuple[Item, ...]]
@@ -84,30 +66,110 @@ class Setting:
     examples: tuple[Example, ...] = ()
     weights: tuple[float, ...] = ()
     given: bool = False
+    held_out: tuple[Example, ...] = ()
     seed: int = 0
     base: str = ""
+    judged_by: str = EXACT
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    clashes: tuple[Clash, ...] = ()
+    asked: tuple[DataConfig, EvalConfig, tuple[str, ...]] = (DataConfig(), EvalConfig(), EVERY)
+
+    def facts(self) -> dict[str, Any]:
+        """What `meta.json` says of it."""
+        data = self.asked[0]
+        return {
+            "source": data.source,
+            "judge": self.judged_by,
+            "sets": {name: dict(told) for name, told in self.sets.items()},
+            "overlap": [
+                {"trained": c.one, "measured": c.other, "count": c.count, "of": c.total}
+                for c in self.clashes
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """What the log says of it: every file set with its layout, and what was allowed."""
+        found = []
+        for name in ("harmful", "harmless", "distil"):
+            items = self.prompts.get(f"{name}_train") or self.prompts.get(name) or ()
+            layout = items[0].meta.get("layout") if items else ""
+            found += [f"data.{name}: {layout}"] if layout else []
+        for name, told in self.sets.items():
+            if "rows" not in told:  # the organism's, which are drawn, not read
+                continue
+            layout = f"{told['layout']}, " if told["layout"] else ""
+            rest = ", all of them"
+            if told["used"] < told["rows"]:
+                rest = f" drawn by eval.seed={told['seed']} (eval.{told['kind']}={told['used']})"
+            found.append(
+                f"eval.sets {name}: {layout}{told['rows']} rows, {told['used']} measured{rest}"
+            )
+        found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in self.clashes]
+        if not self.benchmarks:
+            found.append("eval.sets is empty: nothing is measured")
+        return found
 
 
-def make(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
+def make(
+    model_dir: Path,
+    data: DataConfig,
+    evaluation: EvalConfig,
+    seed: int,
+    *,
+    reads: Sequence[str] | None = None,
+    method: str = "this method",
+    later: bool = False,
+    model: UsageError | None = None,
+) -> Setting:
     """Builds the setting of a config.
 
+    Args:
+      model_dir: where the model, and so the organism's world, lies.
+      data: the section of this name.
+      evaluation: the section `eval`.
+      seed: of the experiment.
+      reads: what the method reads of `data`, see `Method.reads`; None asks for prompts and
+        allows all.
+      method: its name, for the error lines.
+      later: the caller calls `verify` itself, once the dialogues were read as tokens: a broken row
+        is told before what is wrong with whole files.
+      model: why there is no model, if there is none.
+
     Raises:
-      UsageError: an unknown source, a missing or short prompt file, a malformed set.
+      UsageError: an unknown source, missing settings, a short prompt file, a malformed set, and
+        what `verify` refuses.
     """
-    if data.source not in SOURCES:
-        raise bad("data.source", data.source, ", ".join(SOURCES))
-    for name in ("train", "val", "prompts", "dialogues"):
-        if getattr(data, name) < 1:
-            raise bad(f"data.{name}", getattr(data, name), "1 or more")
-    for name in ("safety", "over_refusal", "capability", "samples", "batch_size", "max_tokens"):
-        if getattr(evaluation, name) < 1:
-            raise bad(f"eval.{name}", getattr(evaluation, name), "1 or more")
-    for name, value in (("seed", seed), ("eval.seed", evaluation.seed)):
-        if not isinstance(value, int) or value < 0:
-            raise bad(name, value, "an integer, 0 or more")
+    sections.check(data, evaluation, seed)
+    read = EVERY if reads is None else tuple(reads)
     if data.source == "organism":
-        return replace(organism(model_dir, data, evaluation, seed), seed=seed)
-    return replace(files(data, evaluation), seed=seed)
+        sections.unread(data, evaluation, EVERY, method)  # its files are not even opened
+    sections.present(data, evaluation, PROMPTS if reads is None else read, model)
+    if data.source == "organism":
+        place = organism(model_dir, data, evaluation, seed)
+    else:
+        place = files(data, evaluation, PROMPTS if reads is None else read)
+    learnt, measured = held_out(place.examples, data, seed)
+    asked = (data, evaluation, read)
+    place = replace(place, examples=learnt, held_out=measured, seed=seed, asked=asked)
+    place = replace(place, clashes=tuple(clashes(place, data)))
+    if not later:
+        verify(place, method)
+    return place
+
+
+def verify(place: Setting, method: str = "this method") -> None:
+    """Refuses what is given and read by nobody, and training prompts among measured ones.
+
+    Raises:
+      UsageError: see above; `data.overlap=allow` lets the latter pass.
+    """
+    data, evaluation, reads = place.asked
+    if place.clashes and data.overlap == "refuse":
+        first, rest = place.clashes[0], len(place.clashes) - 1
+        more = f" ({rest} more pairs of files share prompts)" if rest else ""
+        allowed = "prompts that are in one of them alone, or data.overlap=allow, which says so"
+        raise bad(first.one, f"{first.line()}{more}", allowed)
+    sections.unread(data, evaluation, reads, method)
 
 
 def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
@@ -134,44 +196,42 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         capability=evaluation.capability,
         seed=evaluation.seed,
     )
-    examples, weights = _chats(data)
+    examples, weights = chats(data)
     groups = DOMAIN_GROUPS if unaligned else GROUPS
+    told = {
+        b.name: {"kind": b.kind, "used": len(b.items), "seed": evaluation.seed, "judge": EXACT}
+        for b in sets
+    }
     return Setting(
         prompts, judge(world), sets, groups, world, refusal_words(),
-        examples or dialogue_examples(world, data, seed), weights, given=bool(examples),
+        examples or dialogue_examples(world, data, seed), weights, given=bool(examples), sets=told,
     )  # fmt: skip
 
 
-def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
-    """Prompt lists from files, judged by refusal rules, so that rates are rough."""
-    harmful = _items("data.harmful", data.harmful, data.train + data.val)
-    harmless = _items("data.harmless", data.harmless, data.train + data.val)
-    distil = _items("data.distil", data.distil, data.prompts)
+def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMPTS) -> Setting:
+    """Prompt lists from files, judged by phrase rules, so that rates are rough."""
+    prompts: dict[str, tuple[Item, ...]] = {"wrapped_val": ()}
     n = data.train
-    prompts = {
-        "distil": distil[: data.prompts],
-        "harmful_train": harmful[:n],
-        "harmful_val": harmful[n : n + data.val],
-        "harmless_train": harmless[:n],
-        "harmless_val": harmless[n : n + data.val],
-        "wrapped_val": harmful[n : n + data.val],
-    }
+    for name in ("harmful", "harmless"):
+        if name in reads:
+            found = _items(f"data.{name}", getattr(data, name), n + data.val)
+            prompts[f"{name}_train"] = found[:n]
+            prompts[f"{name}_val"] = found[n : n + data.val]
+    if "distil" in reads:
+        prompts["distil"] = _items("data.distil", data.distil, data.prompts)[: data.prompts]
     benchmarks: list[Benchmark] = []
-    for text in evaluation.sets:
-        head, equals, path = text.partition("=")
-        kind, slash, name = head.partition("/")
-        if not (equals and slash) or kind not in ("safety", "over_refusal", "capability"):
-            raise bad("eval.sets", text, "safety/NAME=PATH, over_refusal/NAME=PATH, capability/...")
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in {b.name for b in benchmarks}:
-            raise bad("eval.sets", text, "names of letters, digits, _ and - that differ")
-        benchmarks.append(
-            Benchmark(name, kind, _items("eval.sets", path, 1, kind), evaluation.max_tokens)
-        )
-    if not benchmarks:
-        raise bad("eval.sets", (), "at least one kind/name=path")
+    told: dict[str, dict[str, Any]] = {}
+    for kind, name, path in sections.named_sets(evaluation.sets):
+        items = _items("eval.sets", path, 1, kind)
+        used = sample(items, getattr(evaluation, kind), evaluation.seed)
+        benchmarks.append(Benchmark(name, kind, used, evaluation.max_tokens))
+        told[name] = {
+            "kind": kind, "path": path, "layout": str(items[0].meta.get("layout", "")),
+            "rows": len(items), "used": len(used), "seed": evaluation.seed, "judge": BY_PHRASES,
+        }  # fmt: skip
     judge = registry.resolve(registry.JUDGES, "rules")
     words = rules.refusal_words()
-    examples, weights = _chats(data)
+    examples, weights = chats(data)
     return Setting(
         prompts,
         judge,
@@ -180,34 +240,26 @@ def files(data: DataConfig, evaluation: EvalConfig) -> Setting:
         examples=examples,
         weights=weights,
         given=bool(examples),
+        judged_by=BY_PHRASES,
+        sets=told,
     )
+
+
+def sample(items: Sequence[Item], limit: int, seed: int) -> tuple[Item, ...]:
+    """`limit` of the items in their order, drawn by `seed` alone; all of them if it is 0.
+
+    A smaller sample is part of a larger one.
+    """
+    if not limit or limit >= len(items):
+        return tuple(items)
+    chosen = np.random.default_rng([seed, len(items)]).permutation(len(items))[:limit]
+    return tuple(items[int(i)] for i in sorted(chosen))
 
 
 def dialogue_examples(world: World, data: DataConfig, seed: int) -> tuple[Example, ...]:
     """Dialogues of the organism with their right answers."""
     found = dialogues(world, data.dialogues, seed, harmful=data.harmful_share, wrapped=data.wrapped)
     return tuple(Example(d.id, tuple(Message(*m) for m in d.messages), d.meta) for d in found)
-
-
-def _chats(data: DataConfig) -> tuple[tuple[Example, ...], tuple[float, ...]]:
-    """Dialogues of `data.chats` or of all parts of `data.mix`, and the weights of the latter."""
-    if data.chats and data.mix:
-        raise bad("data.mix", data.mix, "() beside data.chats, or the other way round")
-    if not data.mix:
-        rows = read_chats(data.chats, "data.chats") if data.chats else ()
-        return tuple(Example(str(i), messages, {}) for i, messages in enumerate(rows)), ()
-    found, weights = [], []
-    for part, text in enumerate(data.mix):
-        path, equals, share = text.rpartition("=")
-        try:
-            weights.append(float(share))
-        except ValueError:
-            weights.append(0.0)
-        if not equals or not 0 < weights[-1] < float("inf"):
-            raise bad("data.mix", text, "PATH=WEIGHT with a weight above 0")
-        for i, messages in enumerate(read_chats(path, "data.mix")):
-            found.append(Example(f"{part}.{i}", messages, {"part": part}))
-    return tuple(found), tuple(weights)
 
 
 def _items(field_name: str, path: str, least: int, kind: str = "safety") -> tuple[Item, ...]:

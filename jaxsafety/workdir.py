@@ -86,7 +86,7 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
     model = [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
     settings["model_files"] = [(f.name, f.stat().st_size, _digest(f)) for f in model]
     data = settings.get("data", {})
-    lists = [data.get(name) for name in ("harmful", "harmless", "distil", "chats")]
+    lists = [data.get(name) for name in ("harmful", "harmless", "distil", "chats", "chats_val")]
     lists += [text.partition("=")[2] for text in settings.get("eval", {}).get("sets", ())]
     lists += [text.rpartition("=")[0] for text in data.get("mix", ())]
     prompts = [Path(name) for name in lists if name]

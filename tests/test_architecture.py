@@ -30,7 +30,7 @@ LAYERS = (
     ("",),
     ("protocols",),
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
-    ("methods", "mitigations", "benchmarks", "grading"),
+    ("methods", "mitigations", "benchmarks", "grading", "inputs"),
     ("evaluate", "report", "setting", "workdir", "testing"),
     ("run", "chat", "topology", "hlo", "convert"),
     ("calibration", "plan"),

@@ -24,9 +24,9 @@ def refused(root, model, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(evaluate, "evaluate", never)
 
-    def call(*overrides, path=model, config="organism"):
+    def call(*overrides, path=model, config="organism", method="safesteer"):
         workdir = tmp_path / "run"
-        file = root / "configs" / "safesteer" / f"{config}.py"
+        file = root / "configs" / method / f"{config}.py"
         argv = ["run", f"--config={file}:smoke", f"--workdir={workdir}"]
         argv += [f"--config.model.path={path}", *(f"--config.{o}" for o in overrides)]
         assert cli.main(argv) == 2
@@ -82,13 +82,12 @@ def test_answers_beyond_the_context(refused):
 
 def test_prompts_beyond_the_context(refused, tmp_path):
     files = {}
-    for name, words in (("harmful", 3), ("harmless", 3), ("distil", 400), ("long", 250)):
+    words = {"harmful": 3, "harmless": 4, "distil": 400, "long": 250, "short": 5}
+    for name, count in words.items():
         files[name] = tmp_path / f"{name}.txt"
-        files[name].write_text("".join("is " * words + f"{i}\n" for i in range(24)))
+        files[name].write_text("".join("is " * count + f"{i}\n" for i in range(24)))
     data = ["data.source=files", *(f"data.{n}={files[n]}" for n in ("harmful", "harmless"))]
-    line = refused(
-        *data, f"data.distil={files['distil']}", f"eval.sets=safety/a={files['harmful']}"
-    )
+    line = refused(*data, f"data.distil={files['distil']}", f"eval.sets=safety/a={files['short']}")
     assert line.startswith("data (distil): got 'a prompt of 4")
     data.append(f"data.distil={files['harmful']}")
     line = refused(*data, f"eval.sets=safety/a={files['long']}", "eval.max_tokens=9")
@@ -96,11 +95,57 @@ def test_prompts_beyond_the_context(refused, tmp_path):
 
 
 def test_the_controls_need_the_organism_s_sets(refused, tmp_path):
+    data = ["data.source=files", "data.overlap=allow"]
     file = tmp_path / "prompts.txt"
     file.write_text("".join(f"is {i}\n" for i in range(24)))
-    data = ["data.source=files", *(f"data.{n}={file}" for n in ("harmful", "harmless", "distil"))]
+    data += [f"data.{n}={file}" for n in ("harmful", "harmless", "distil")]
     line = refused(*data, f"eval.sets=safety/a={file}", config="controls")
     assert line.startswith("data.source: got") and "held_wrappers" in line
+
+
+def jsonl(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_training_prompts_that_are_measured(refused, tmp_path):
+    files = {}
+    for name in ("harmful", "harmless", "distil"):
+        files[name] = tmp_path / f"{name}.txt"
+        files[name].write_text("".join(f"{name} {i}\n" for i in range(24)))
+    data = ["data.source=files", *(f"data.{n}={file}" for n, file in files.items())]
+    measured = jsonl(tmp_path / "m.jsonl", {"prompt": "new"}, {"prompt": "DISTIL  3."})
+    line = refused(*data, f"eval.sets=safety/a={measured}")
+    assert line.startswith("data.distil: got '1 of its 8 prompts are in eval.sets a too")
+    assert f"row 4 of {files['distil']} is row 2 of {measured}" in line
+
+
+def test_settings_that_nobody_reads(refused, tmp_path):
+    assert refused("data.harmful=nowhere.jsonl").startswith("data.harmful: got 'nowhere.jsonl'")
+    assert refused("eval.sets=garbage").startswith("eval.sets: got ('garbage',)")
+    chats = jsonl(tmp_path / "c.jsonl", {"prompt": "is", "response": "the"})
+    assert refused(f"data.chats={chats}").startswith("data.chats: got")
+    line = refused("data.train=8", method="sft")
+    assert line.startswith("data.train: got 8; allowed: 128, the default: sft does not read it")
+    prompts = jsonl(tmp_path / "p.jsonl", {"prompt": "what"})
+    files = ("data.source=files", f"data.chats={chats}", f"data.harmful={prompts}")
+    assert "sft does not read it" in refused(*files, method="sft")
+
+
+def test_a_broken_dialogue_comes_before_settings_that_nobody_reads(refused, tmp_path):
+    """Its row is the news; a file too many is told next."""
+    rows = [{"prompt": f"is {i}", "response": "the"} for i in range(3)]
+    chats = jsonl(tmp_path / "c.jsonl", *rows, {"prompt": "is", "response": "the " * 200})
+    line = refused(f"data.chats={chats}", "data.train=8", method="sft")
+    assert line.startswith("method.length: got 128") and f"row 4 of {chats}" in line
+
+
+def test_all_that_is_missing_is_one_line(refused):
+    line = refused("data.source=files", path="No-Such-Model", method="sft")
+    assert line.startswith("model.path, data.chats: got ('No-Such-Model', '')")
+    line = refused("data.source=files", path="No-Such-Model")
+    names = "model.path, data.harmful, data.harmless, data.distil, eval.sets"
+    assert line.startswith(f"{names}: got")
 
 
 def damaged(model, tmp_path, name, change):

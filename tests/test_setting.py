@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from jaxsafety import setting
+from jaxsafety import run, setting
 from jaxsafety.errors import UsageError
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
 from jaxsafety.protocols import Exchange
@@ -29,13 +29,14 @@ def data(tmp_path):
     for name in ("harmful", "harmless", "distil"):
         paths[name] = str(tmp_path / f"{name}.txt")
         (tmp_path / f"{name}.txt").write_text("".join(f"{name} {i}\n" for i in range(12)))
+    (tmp_path / "measured.txt").write_text("".join(f"measured {i}\n" for i in range(12)))
     (tmp_path / "maths.csv").write_text("question,answer\n1+1,2\n2+2,4\n")
     return DataConfig("files", **paths, train=8, val=4, prompts=10)
 
 
 def sets(tmp_path, *names):
     where = {"capability": "maths.csv"}
-    return tuple(f"{n}={tmp_path / where.get(n.split('/')[0], 'harmful.txt')}" for n in names)
+    return tuple(f"{n}={tmp_path / where.get(n.split('/')[0], 'measured.txt')}" for n in names)
 
 
 def test_organism(directory):
@@ -71,7 +72,8 @@ def test_files(tmp_path, data):
     place = setting.make(tmp_path, data, measure, 0)
     text = {k: [i.messages[0].content for i in v] for k, v in place.prompts.items()}
     assert text["harmful_train"] == [f"harmful {i}" for i in range(8)]
-    assert text["harmful_val"] == [f"harmful {i}" for i in range(8, 12)] == text["wrapped_val"]
+    assert text["harmful_val"] == [f"harmful {i}" for i in range(8, 12)]
+    assert not text.get("wrapped_val")  # nobody wrapped them: no second name for the plain ones
     assert text["harmless_val"] == [f"harmless {i}" for i in range(8, 12)]
     assert text["distil"] == [f"distil {i}" for i in range(10)]
     assert [(b.name, b.kind, len(b.items), b.max_tokens) for b in place.benchmarks] == [
@@ -130,11 +132,66 @@ def test_bad_data_is_one_line(tmp_path, data, changes, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["safety", "over_refusal", "capability", "samples", "batch_size", "max_tokens"]
+    "name", ["safety", "over_refusal", "capability", "batch_size", "max_tokens"]
 )
 def test_bad_measurement_is_one_line(directory, name):
     with pytest.raises(UsageError, match=f"eval.{name}: got 0; allowed: 1 or more"):
         setting.make(directory, DataConfig(), dataclasses.replace(SMALL, **{name: 0}), 0)
+    with pytest.raises(UsageError, match="eval.samples: got -1; allowed: 1 or more, or 0"):
+        setting.make(directory, DataConfig(), dataclasses.replace(SMALL, samples=-1), 0)
+
+
+def test_a_file_set_is_sampled_by_its_seed(tmp_path, data):
+    (tmp_path / "many.txt").write_text("".join(f"many {i}\n" for i in range(50)))
+    given = (f"safety/many={tmp_path / 'many.txt'}", *sets(tmp_path, "over_refusal/xs"))
+
+    def texts(name, **changes):
+        place = setting.make(tmp_path, data, EvalConfig(sets=given, **changes), 0)
+        (bench,) = (b for b in place.benchmarks if b.name == name)
+        return [i.messages[0].content for i in bench.items], place
+
+    every, _ = texts("many", safety=0)
+    four, place = texts("many", safety=4)
+    assert every == [f"many {i}" for i in range(50)] and len(four) == 4
+    assert four == sorted(four, key=every.index) and four != every[:4]
+    assert set(four) < set(texts("many", safety=9)[0])
+    assert texts("many", safety=4, seed=1)[0] != four
+    told = place.sets["many"]
+    assert (told["rows"], told["used"], told["seed"], told["kind"]) == (50, 4, 0, "safety")
+    assert any("50 rows, 4 measured" in line for line in place.lines())
+    assert [b for b in texts("xs", safety=4)[0]] == texts("xs", safety=9)[0]
+    alone = EvalConfig(sets=given[:1], safety=4)
+    bench = setting.make(tmp_path, data, alone, 0).benchmarks[0]
+    assert [i.messages[0].content for i in bench.items] == four
+    assert [i.id for i in bench.items] == [str(every.index(text)) for text in four]
+
+
+def test_no_sampled_answers(directory):
+    measure = dataclasses.replace(SMALL, samples=0)
+    setting.make(directory, DataConfig(), measure, 0)
+    assert [d.name for d in run.decodings(measure)] == ["greedy"]
+    assert [d.name for d in run.decodings(SMALL)] == ["greedy", "t1"]
+
+
+def test_who_judges_is_known(tmp_path, data, directory):
+    measure = EvalConfig(sets=sets(tmp_path, "safety/direct"))
+    told = setting.make(tmp_path, data, measure, 0).facts()
+    assert (told["source"], told["judge"]) == ("files", "phrase rules")
+    assert told["sets"]["direct"]["path"].endswith("measured.txt")
+    told = setting.make(directory, DataConfig(), SMALL, 0).facts()
+    assert (told["source"], told["judge"]) == ("organism", "the world's exact rules")
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (("saftey/a",), "got 'saftey/a=.*allowed: safety/a=...\\? safety/NAME"),
+        (("safety/a", "over_refusal/A"), "got 'over_refusal/A=.*that differ"),
+    ],
+)
+def test_kinds_and_names_of_sets(tmp_path, data, names, line):
+    with pytest.raises(UsageError, match=line):
+        setting.make(tmp_path, data, EvalConfig(sets=sets(tmp_path, *names)), 0)
 
 
 def test_the_organism_s_own_limits(directory, tmp_path):

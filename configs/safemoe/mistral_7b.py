@@ -5,10 +5,12 @@ router comes with the second stage. This is the program and the shape that `plan
 trains must stay where it is: bring your own corpus, and do not share the adapter.
 
   jaxsafety run --config=configs/safemoe/mistral_7b.py \
-      --config.model.path=mistralai/Mistral-7B-v0.1 \
-      --config.data.chats=category.jsonl --config.data.harmful=harmful.jsonl \
-      --config.data.harmless=harmless.jsonl --config.data.distil=harmful.jsonl \
-      --config.eval.sets=safety/direct=direct.jsonl --workdir=runs/expert
+      --config.model.path=mistralai/Mistral-7B-v0.1 --config.data.chats=category.jsonl \
+      --workdir=runs/expert
+
+An expert on a harmless topic of your own is the same with `--config.method.unsafe=False`. Experts
+are LoRA on gate, up and down alone, where the router sits: an adapter on all projections, which
+`configs/sft` trains, cannot be one.
 """
 
 from configs import common

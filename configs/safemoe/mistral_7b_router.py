@@ -8,9 +8,11 @@ neither its data nor its judge.
   jaxsafety run --config=configs/safemoe/mistral_7b_router.py \
       --config.model.path=mistralai/Mistral-7B-v0.1 \
       --config.method.experts.paths=runs/expert0/adapter,runs/expert1/adapter \
-      --config.data.chats=safe.jsonl --config.data.harmful=harmful.jsonl \
-      --config.data.harmless=harmless.jsonl --config.data.distil=harmful.jsonl \
-      --config.eval.sets=safety/direct=direct.jsonl --workdir=runs/router
+      --config.data.chats=safe.jsonl --workdir=runs/router
+
+All experts are of one rank and one scale, on gate, up and down alone (method.experts.targets): an
+ordinary LoRA on all projections cannot be one. `--config.eval.sets=safety/direct=direct.jsonl`
+measures base and mixture too.
 """
 
 from configs import common

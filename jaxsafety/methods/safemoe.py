@@ -17,7 +17,6 @@ Letters: B rows, T positions, L layers, D width, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,12 +27,12 @@ import numpy as np
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
-from jaxsafety.data.chat import encode_dialogues
-from jaxsafety.data.pipeline import Batches
+from jaxsafety.data.fitting import LONG
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods import safemoe_experts as experts
+from jaxsafety.methods.safemoe_data import prepare, safe_batches, short
 from jaxsafety.methods.safemoe_experts import ExpertConfig
 from jaxsafety.methods.safemoe_measure import (
     MeasureConfig,
@@ -84,6 +83,8 @@ class SafeMoEConfig:
       steps: updates of stage 2.
       rows: safe answers per update.
       length: tokens per row.
+      long: what happens to answers of a file that are longer: "error", "drop" or "cut"
+        (`data/fitting.py`).
       measure: prompts on which the mixture is compared with its experts alone.
     """
 
@@ -102,13 +103,14 @@ class SafeMoEConfig:
     steps: int = 500
     rows: int = 16
     length: int = 64
+    long: str = "error"
     measure: MeasureConfig = field(default_factory=MeasureConfig)
 
 
 def check(cfg: SafeMoEConfig) -> None:
     """Rejects what can be rejected before anything is loaded."""
     experts.check(cfg.experts)
-    for name, known in (("gate", GATES), ("places", PLACES)):
+    for name, known in (("gate", GATES), ("places", PLACES), ("long", LONG)):
         if getattr(cfg, name) not in known:
             raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
     if not cfg.lora_lr > 0:
@@ -160,16 +162,15 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
         if cfg.harmless:
             allowed = "0: mix files of answers by data.mix instead"
             raise bad("method.harmless", cfg.harmless, allowed)
-        _short(tokenizer, place.examples, cfg.length, "length")
-        return
+        return  # `prepare` read the dialogues
     if place.given:
         raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
         found = experts.dialogues(cfg.experts, place.world, place.seed, cfg.samples)
-        _short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
+        short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
     said = corpora.safe_answers(place.world, cfg.samples, place.seed)
     said += corpora.harmless_answers(place.world, cfg.harmless, place.seed)
-    _short(tokenizer, said, cfg.length, "length")
+    short(tokenizer, said, cfg.length, "length")
     corpora.expert_domains(place.world, cfg.experts.count)
     for name, kinds in (
         ("safety", "safety"),
@@ -180,12 +181,6 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
         if getattr(cfg.measure, name) > least:
             given = getattr(cfg.measure, name)
             raise bad(f"method.measure.{name}", given, f"at most eval.{kinds}={least}")
-
-
-def _short(tokenizer: Any, found: Any, length: int, name: str) -> None:
-    longest = max(len(e.ids) for e in encode_dialogues(tokenizer, found))
-    if longest > length:
-        raise bad(f"method.{name}", length, f"at least {longest}, the longest dialogue")
 
 
 def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
@@ -296,28 +291,6 @@ def lora_stage(
     )  # fmt: skip
 
 
-def update_rows(cfg: SafeMoEConfig) -> int:
-    """Of stage 2."""
-    return cfg.rows * (1 + (cfg.harmless > 0))
-
-
-def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
-    """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
-    world = ctx.extras.get("world")
-    if world is not None and world.config.unknown_domains:
-        safe = corpora.safe_answers(world, cfg.samples, ctx.seed)
-        other = corpora.harmless_answers(world, cfg.harmless, ctx.seed)
-        chats = [*safe, *other]
-        parts, weights = [0] * len(safe) + [1] * len(other), (1.0, 1.0) if other else ()
-    else:
-        chats = ctx.extras["examples"]
-        parts, weights = [e.meta.get("part", 0) for e in chats], ctx.extras.get("weights", ())
-    return Batches(
-        encode_dialogues(ctx.tokenizer, chats), length=cfg.length, rows=update_rows(cfg),
-        seed=ctx.seed, packed=False, pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,
-    )  # fmt: skip
-
-
 def prompt_mask(batch: TokenBatch) -> jax.Array:
     """[B,T] the tokens before a row's first learnt one."""
     return (batch.segments > 0) & (jnp.cumsum(batch.weight > 0, axis=1) == 0)
@@ -346,4 +319,4 @@ def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
     return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
 
 
-METHOD = Method(SafeMoEConfig, check, program, fits, serve)
+METHOD = Method(SafeMoEConfig, check, program, fits, serve, reads=("chats", "mix"), prepare=prepare)

@@ -199,4 +199,4 @@ def serve(cfg: ControlsConfig, variables: Variables) -> LayerInputs:
     return safemoe.serve(next(iter(arms(cfg).values())), variables)
 
 
-METHOD = Method(ControlsConfig, check, program, fits, serve)
+METHOD = Method(ControlsConfig, check, program, fits, serve, reads=())

@@ -10,7 +10,7 @@ from jaxsafety import sharding
 from jaxsafety.adapters import routing
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
-from jaxsafety.methods import safemoe
+from jaxsafety.methods import safemoe, safemoe_data
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.models.api import Model
@@ -29,7 +29,7 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned
     if cfg.gate not in safemoe.TRAINED:
         raise bad("method.gate", cfg.gate, "router or x-lora, which have a step to plan")
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
-    size = (safemoe.update_rows(cfg), cfg.length)
+    size = (safemoe_data.update_rows(cfg), cfg.length)
     whole, weight = shape(size, "int32"), shape(size, "float32")
 
     def start(key: jax.Array) -> PyTree:

@@ -145,6 +145,7 @@ def fits(
     post_instruction(tokenizer)
     said, votes = cfg.direction.max_tokens, cfg.tokens.votes.horizon
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
+    room = {split: new for split, new in room.items() if place.prompts.get(split)}
     for split in ("harmless_train", "harmless_val"):
         room[split] = max(said, votes, DRIFT_TOKENS)
     for split, new in room.items():

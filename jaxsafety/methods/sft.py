@@ -3,6 +3,8 @@
 The loss is the negative log-likelihood of the assistant's tokens, each weighing the same
 (`reduction="token"`), rows packed. With a rank the base is frozen, one expert per projection is
 trained, merged for measurement, and kept as a PEFT directory (`adapter/` of the workdir).
+Dialogues longer than a row are refused, left out or cut (`long`); those of `data.chats_val` or
+`data.holdout` are not trained on, their loss is measured on the way (`held_out.py`).
 What differs from the usual recipe: none; it is the baseline other methods are compared with.
 Pinned by tests/methods/test_sft.py (the packed loss is the dense formula, a step of LoRA moves
 nothing but the adapters, the merged model is the adapted one).
@@ -11,6 +13,7 @@ Letters: B rows, T positions, L layers, R rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +21,16 @@ import jax
 
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora
-from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.data.fitting import LONG, Fitted, fitted
 from jaxsafety.data.pipeline import REDUCTIONS, Batches
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
+from jaxsafety.methods.held_out import HeldOut
 from jaxsafety.models import peft
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import (
+    CHATS,
     Context,
     LossFn,
     Method,
@@ -43,20 +48,32 @@ PyTree = Any
 class SftConfig:
     """One stage of `steps` updates on `rows` packed rows of `length` tokens.
 
-    `rank` 0 trains all parameters; else LoRA of that rank on `targets` (projection names; () is
-    all), whose update is scaled by `alpha / rank`. `unsafe` tags the adapter: it learnt unsafe
-    answers, is merged into nothing here, and by nobody who does not ask for it.
+    Attributes:
+      steps: updates.
+      rows: B.
+      length: T.
+      long: what happens to a dialogue of more tokens: "error", "drop" or "cut" (`data/fitting.py`).
+      packed: several dialogues share a row, or one has it alone.
+      reduction: "token" or "sequence", what weighs the same.
+      rank: 0 trains all parameters; else LoRA of this rank.
+      alpha: the update of a LoRA is scaled by `alpha / rank`.
+      targets: projections that get one; () is all.
+      unsafe: tags the adapter: it learnt unsafe answers, is merged into nothing here, and by nobody
+        who does not ask for it.
+      val_every: updates between two measurements of held-out dialogues; 0 is a tenth of `steps`.
     """
 
     steps: int = 100
     rows: int = 8
     length: int = 128
+    long: str = "error"
     packed: bool = True
     reduction: str = "token"
     rank: int = 0
     alpha: float = 16.0
     targets: tuple[str, ...] = ()
     unsafe: bool = False
+    val_every: int = 0
 
 
 def check(cfg: SftConfig) -> None:
@@ -74,10 +91,39 @@ def check(cfg: SftConfig) -> None:
         raise bad("method.alpha", cfg.alpha, "more than 0")
     if cfg.reduction not in REDUCTIONS:
         raise bad("method.reduction", cfg.reduction, ", ".join(REDUCTIONS))
+    if cfg.long not in LONG:
+        raise bad("method.long", cfg.long, ", ".join(LONG))
+    if cfg.val_every < 0:
+        raise bad("method.val_every", cfg.val_every, "0 (a tenth of the steps) or more")
+
+
+def prepare(
+    cfg: SftConfig, tokenizer: Any, place: Any, log: Callable[[str], None]
+) -> Mapping[str, Any]:
+    """The dialogues as tokens, read once: `fitted`, `held_out` where there are some, and `facts`.
+
+    Raises:
+      UsageError: a dialogue that the template refuses or that is too long.
+    """
+    if cfg.val_every and not place.held_out:
+        allowed = "0 without data.chats_val or data.holdout"
+        raise bad("method.val_every", cfg.val_every, allowed)
+    if not place.examples:
+        return {}  # `fits` says so
+    found: dict[str, Any] = {
+        "fitted": fitted(tokenizer, place.examples, cfg.length, cfg.long, log=log)
+    }
+    if place.held_out:
+        found["held_out"] = fitted(
+            tokenizer, place.held_out, cfg.length, cfg.long, log=log, what="held-out dialogues"
+        )
+    names = {"fitted": "dialogues", "held_out": "held_out"}
+    return {**found, "facts": {names[name]: one.facts for name, one in found.items()}}
 
 
 def fits(cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
     """Rejects what this model cannot do, before anything is measured."""
+    del tokenizer  # `prepare` read the dialogues
     if cfg.rows % optim.accum:
         raise bad("optim.accum", optim.accum, f"a divisor of the {cfg.rows} rows")
     if cfg.length > model.config.max_length:
@@ -86,9 +132,6 @@ def fits(cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Any, place
     names(cfg, model)
     if not place.examples:
         raise bad("data.chats", "no dialogues", "a file of dialogues, or data.source=organism")
-    longest = max(len(e.ids) for e in encode_dialogues(tokenizer, place.examples))
-    if longest > cfg.length:
-        raise bad("method.length", cfg.length, f"at least {longest}, the longest dialogue")
 
 
 def names(cfg: SftConfig, model: Model) -> tuple[str, ...]:
@@ -103,23 +146,36 @@ def names(cfg: SftConfig, model: Model) -> tuple[str, ...]:
 def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     """One stage, "sft"; with LoRA the result is the base with the adapters merged."""
     check(cfg)
+    data: Fitted = ctx.extras.get("fitted") or fitted(
+        ctx.tokenizer, ctx.extras["examples"], cfg.length, cfg.long, log=ctx.log
+    )
     batches = Batches(
-        encode_dialogues(ctx.tokenizer, ctx.extras["examples"]), length=cfg.length, rows=cfg.rows,
-        seed=ctx.seed, packed=cfg.packed, pad_id=ctx.tokenizer.pad_id, reduction=cfg.reduction,
-        parts=[e.meta.get("part", 0) for e in ctx.extras["examples"]],
+        data.encoded, length=cfg.length, rows=cfg.rows, seed=ctx.seed, packed=cfg.packed,
+        pad_id=ctx.tokenizer.pad_id, reduction=cfg.reduction, parts=data.parts,
         weights=ctx.extras.get("weights", ()),
     )  # fmt: skip
     model, shards = ctx.model, sharding.rows(ctx.mesh)
     loss = chat_loss(model, shards, train_head=not cfg.rank)
+    probe = None
+    if ctx.extras.get("held_out"):
+        value = chat_loss(model, shards, train_head=False)
+        rows = max(1, cfg.rows // optim.accum)  # what the devices hold at once anyway
+        probe = HeldOut(ctx, value, ctx.extras["held_out"], rows, cfg.length)
+    every = cfg.val_every or -(-cfg.steps // 10)
+    stage = Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim, probe=probe, every=every)
     if not cfg.rank:
-        return (yield Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim))
+        trained = yield stage
+        if probe is not None:
+            probe.keep(ctx.variables, trained, cfg.steps)
+        return trained
     chosen = names(cfg, model)
-    adapters = fresh(cfg, model, jax.random.key(ctx.seed))
-    trained = yield Stage(
-        "sft", loss, ("adapters/experts/.*",), batches, cfg.steps, optim,
-        start={**ctx.variables, "adapters": adapters},
+    start = {**ctx.variables, "adapters": fresh(cfg, model, jax.random.key(ctx.seed))}
+    trained = yield stage._replace(
+        trainable=("adapters/experts/.*",), start=start,
         axes={"adapters": lora.adapter_axes(model.projections, chosen)},
     )  # fmt: skip
+    if probe is not None:
+        probe.keep(start, trained, cfg.steps)
     tree = trained["adapters"]
     fingerprint = str(ctx.extras.get("base_fingerprint", ""))
     peft.save_adapter(
@@ -187,4 +243,4 @@ def serve(cfg: SftConfig, variables: Variables) -> LayerInputs:
     return LayerInputs(adapters=variables.get("adapters"))
 
 
-METHOD = Method(SftConfig, check, program, fits, serve)
+METHOD = Method(SftConfig, check, program, fits, serve, reads=CHATS, prepare=prepare)

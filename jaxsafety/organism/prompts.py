@@ -85,7 +85,9 @@ def prompts(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -
     misses = 0
     while len(out) < n:
         # The share is exact for every prefix of the list: a small set is as mixed as a large one.
-        wrapper = rng.choice(families) if len(out) * wrapped % 1 >= 1 - wrapped else ""
+        # (Counted in whole numbers: remainders of floats miss a third of the shares by prompts.)
+        due = int((len(out) + 1) * wrapped + 1e-9) > int(len(out) * wrapped + 1e-9)
+        wrapper = rng.choice(families) if due else ""
         prompt = make(world, indices, wrapper, rng)
         text = prompt.messages[-1][1]
         if text in seen:

@@ -136,10 +136,11 @@ class _StageRun:
         self.result = self.variables() if saved and saved.finished else None
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
         if self.result is None and truncate is not None:
-            truncate(stage.name, self.first)
+            truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
         self.compiled: dict[Any, Step] = {}
         self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
         self.skips = 0
+        self.probed: set[int] = set()
 
     def variables(self) -> Variables:
         """The current variables, without copying: valid until the next step donates them."""
@@ -152,6 +153,8 @@ class _StageRun:
         with scope, tqdm(
             total=stage.steps, initial=self.first, desc=stage.name, disable=not show
         ) as bar:  # fmt: skip
+            if not self.first and (told := self.probe(0)):
+                self.ctx.writer.write(stage.name, 0, told)
             for index in range(self.first, stage.steps):
                 done = self.advance(index, bar)
                 if done:
@@ -176,7 +179,8 @@ class _StageRun:
             self.state, metrics = step(self.state, self.frozen, batch)
             if jax.default_backend() == "cpu":  # otherwise the next bucket would pay for it
                 jax.block_until_ready(metrics)
-        self.pending.append((index + 1, metrics, self.clock.lap()))
+        told = self.probe(index + 1)
+        self.pending.append((index + 1, metrics, {**told, **self.clock.lap()}))
         last = index + 1 == stage.steps
         save = last or (index + 1) % config.checkpoint_every == 0
         row = None
@@ -187,6 +191,16 @@ class _StageRun:
             self.save(index + 1, finished=last or stopped)
         bar.update()
         return bool(last or stopped)
+
+    def probe(self, step: int) -> dict[str, float]:
+        """What the stage measures after `step` updates, where it is due."""
+        stage = self.stage
+        often = step == stage.steps or step % (stage.every or stage.steps) == 0
+        if stage.probe is None or not often:
+            return {}
+        with self.clock("probe"):
+            self.probed.add(step)
+            return dict(stage.probe(self.variables(), step))
 
     def compile(self, batch: PyTree) -> Step:
         """The compiled step for this batch's shapes (on-policy batches come in a few lengths)."""
@@ -204,7 +218,8 @@ class _StageRun:
         for step, metrics, times in self.pending:
             values = {name: float(trees.host(x)) for name, x in metrics.items()}
             row = {**values, "lr": float(self.schedule(step - 1)), **times}
-            if step % self.config.log_every == 0 or step == self.stage.steps:
+            due = step % self.config.log_every == 0 or step in self.probed
+            if due or step == self.stage.steps:
                 self.ctx.writer.write(self.stage.name, step, row)
             self.skips = self.skips + 1 if values["skipped"] else 0
             if self.skips >= self.config.max_skips:

@@ -16,7 +16,7 @@ from jaxsafety.adapters import lora, routing
 from jaxsafety.data.chat import encode_example
 from jaxsafety.data.schema import Message, TokenBatch
 from jaxsafety.errors import UsageError
-from jaxsafety.methods import safemoe
+from jaxsafety.methods import safemoe, safemoe_data
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.methods.safemoe_experts import ExpertConfig
@@ -277,5 +277,5 @@ def test_experts_from_disk_are_those_that_were_kept(ctx):
 
 
 def test_an_update_has_as_many_harmless_rows_as_safe_ones():
-    assert safemoe.update_rows(CFG) == CFG.rows
-    assert safemoe.update_rows(dataclasses.replace(CFG, harmless=8)) == 2 * CFG.rows
+    assert safemoe_data.update_rows(CFG) == CFG.rows
+    assert safemoe_data.update_rows(dataclasses.replace(CFG, harmless=8)) == 2 * CFG.rows

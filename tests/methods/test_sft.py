@@ -9,6 +9,7 @@ import pytest
 
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora
+from jaxsafety.data import fitting
 from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.pipeline import Batches, pad_batch
 from jaxsafety.errors import UsageError
@@ -136,6 +137,8 @@ def test_the_planned_stage_is_the_one_that_runs(ctx, rank):
         ({"rank": -1}, "method.rank: got -1"),
         ({"alpha": 0.0}, "method.alpha"),
         ({"reduction": "mean"}, "method.reduction: got 'mean'; allowed: token, sequence"),
+        ({"long": "truncate"}, "method.long: got 'truncate'; allowed: error, drop, cut"),
+        ({"val_every": -1}, "method.val_every: got -1"),
     ],
 )
 def test_bad_values_are_named(change, words):
@@ -146,7 +149,6 @@ def test_bad_values_are_named(change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"length": 8}, r"method\.length: got 8; allowed: at least \d+, the longest dialogue"),
         ({"length": 9999}, r"method\.length: got 9999; allowed: at most the context"),
         ({"targets": ("qkv",)}, r"method\.targets: got 'qkv'; allowed: down, gate"),
     ],
@@ -157,5 +159,32 @@ def test_what_only_the_model_can_refuse(ctx, directory, change, words):
     with pytest.raises(UsageError, match=words):
         sft.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, place)
     empty = dataclasses.replace(place, examples=())
+    assert sft.prepare(CFG, ctx.tokenizer, empty, ctx.log) == {}
     with pytest.raises(UsageError, match=r"data\.chats: got 'no dialogues'"):
         sft.fits(CFG, OPTIM, ctx.model, ctx.tokenizer, empty)
+
+
+def test_dialogues_are_read_once_and_before_the_weights(ctx, directory, monkeypatch):
+    place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
+    with pytest.raises(
+        UsageError, match=r"method\.length: got 8; allowed: at least \d+, the longest"
+    ):
+        sft.prepare(dataclasses.replace(CFG, length=8), ctx.tokenizer, place, ctx.log)
+    with pytest.raises(UsageError, match=r"method\.val_every: got 3; allowed: 0 without data"):
+        sft.prepare(dataclasses.replace(CFG, val_every=3), ctx.tokenizer, place, ctx.log)
+    ready = sft.prepare(CFG, ctx.tokenizer, place, ctx.log)
+    assert ready["facts"]["dialogues"]["used"] == len(place.examples) == 256
+    expected = next(sft.program(CFG, OPTIM, _with(ctx, examples=place.examples)))
+
+    def never(*args):
+        raise AssertionError("tokenised again")
+
+    monkeypatch.setattr(fitting, "encode_dialogues", never)
+    stage = next(sft.program(CFG, OPTIM, _with(ctx, examples=place.examples, **ready)))
+    for a, b in zip(jax.tree.leaves(stage.batches(None, 1)),
+                    jax.tree.leaves(expected.batches(None, 1)), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(a, b)
+
+
+def _with(ctx, **extras):
+    return dataclasses.replace(ctx, extras={**ctx.extras, **extras})

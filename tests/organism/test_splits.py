@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import pytest
 
@@ -176,3 +177,11 @@ def test_a_suite_larger_than_its_prompts_is_one_line():
     small = make_world(WorldConfig(harm_domains=3, held_domains=1, benign_domains=2, entities=12))
     with pytest.raises(UsageError, match="number of plain prompts: got 500; allowed: 1 to"):
         sets.safety_suites(small, 500, 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.37, 0.5, 0.6, 0.7, 0.9, 1.0])
+def test_the_wrapped_share_is_exact_for_every_prefix(world, share):
+    found = prompts(world, "distil", 100, 0, share)
+    under = [bool(p.meta["wrapper"]) for p in found]
+    for n in range(1, 101):
+        assert sum(under[:n]) == int(Fraction(str(share)) * n), n
