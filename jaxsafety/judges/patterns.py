@@ -1,0 +1,32 @@
+"""What a pattern of the refusal rules is, and how several are tried as one.
+
+Letters of the kinds (see `refusals.py` for what each does to an answer): decline, lecture,
+disclaimer, answer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+KINDS = ("answer", "decline", "lecture", "disclaimer")
+
+
+class Pattern(NamedTuple):
+    """A regular expression on `text.plain`, and where the idea came from.
+
+    kind: one of `KINDS`. within: how many characters of the answer are searched. seen_in: names of
+    the models of XSTest's set whose disagreements led to it; empty for general knowledge. So the
+    rules "found without model C" are those that are not from C alone, and C is held out from them.
+    """
+
+    kind: str
+    regex: re.Pattern[str]
+    within: int
+    seen_in: frozenset[str] = frozenset()
+
+
+def pattern(kind: str, text: str, within: int, *seen_in: str) -> Pattern:
+    """A pattern between word ends; white space in `text` stands for one space."""
+    joined = " ".join(text.split())
+    return Pattern(kind, re.compile(rf"(?<!\w)(?:{joined})(?!\w)"), within, frozenset(seen_in))
