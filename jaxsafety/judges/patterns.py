@@ -30,3 +30,16 @@ def pattern(kind: str, text: str, within: int, *seen_in: str) -> Pattern:
     """A pattern between word ends; white space in `text` stands for one space."""
     joined = " ".join(text.split())
     return Pattern(kind, re.compile(rf"(?<!\w)(?:{joined})(?!\w)"), within, frozenset(seen_in))
+
+
+class Language(NamedTuple):
+    """A language: its code, what shows that a text may be in it, and its patterns."""
+
+    code: str
+    marks: re.Pattern[str]
+    patterns: tuple[Pattern, ...]
+
+
+def any_word(words: str) -> re.Pattern[str]:
+    """Any of some words, "a|b|c", as a word of its own."""
+    return re.compile(rf"(?<!\w)(?:{words})(?!\w)")
