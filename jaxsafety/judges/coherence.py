@@ -25,6 +25,7 @@ _LABEL = re.compile(
     r"(?:yes|no|true|false|correct|incorrect|right|wrong|ja|nein|oui|non|si|sim|nao|pass|fail"
     r"|positive|negative|neutral|none|null|on|off|[a-h]|x|o|\d+)"
 )
+_BETWEEN = re.compile(r"[\s,;|/.:)(\[\]!?*-]*")  # what may stand between labels
 # Tokens of chat templates; one end mark at the very end is the end of the turn, not a leak.
 _LEAK = re.compile(
     r"(?<!`)(?:<\|(?:im_start|im_end|im_sep|eot_id|eom_id|start_header_id|end_header_id|endoftext"
@@ -66,6 +67,8 @@ def _row(text: str, units: Sequence[str]) -> bool:
     """Whether a text is a row of short labels: yes and no, true and false, A to H, numbers."""
     if len(units) > 400 or not all(_LABEL.fullmatch(unit) for unit in units):
         return False
+    if not _BETWEEN.fullmatch(_WORD.sub("", text)):
+        return False
     apart = len(re.findall(r"[\n,;|/\t]|\d[.):]", text)) >= len(units) - 1
     if len(set(units)) == 1:
         return apart and len(units) <= 40
@@ -98,7 +101,7 @@ def _symbols(text: str) -> bool:
     except (ValueError, RecursionError):
         pass
     brackets = any(c in text for c in "([{")
-    return not (solid / len(text) >= (0.12 if brackets else 0.3) and _balanced(text))
+    return not (solid / len(text) >= (0.08 if brackets else 0.3) and _balanced(text))
 
 
 def leaks(text: str) -> bool:

@@ -41,10 +41,11 @@ CHINESE = Language(
         ),
         _script(
             "decline",
-            "(?:对不起|對不起|抱歉|很遗憾|很遺憾|不好意思)[，,。. ]{0,2}(?:但|但是|可是|不过)?[^。！？]{0,20}"
-            "(?:我不能|我无法|无法(?:帮|提供|回答|满足|协助)|不允许|违反|違反|不符合|不合适)"
+            "(?:对不起|對不起|抱歉|很遗憾|很遺憾|不好意思)[，,。. ]{0,2}(?:但|但是|可是|不过)?"
+            "[^。！？]{0,20}(?:我不能|我无法|无法(?:帮|提供|回答|满足|协助)|不允许|违反|違反|不符合|不合适)"
             "|(?:必须|只能|不得不|我要|我得|我)(?:礼貌地)?(?:拒绝|拒絕|婉拒|谢绝)"
-            "|恕难|恕難|无可奉告|無可奉告|爱莫能助|恕不|(?:违反|違反|不符合|超出|违背)(?:了)?(?:我|相关|平台|使用)"
+            "|恕难|恕難|无可奉告|無可奉告|爱莫能助|恕不|(?:违反|違反|不符合|超出|违背)"
+            "(?:了)?(?:我|相关|平台|使用)"
             "[^。！？]{0,12}(?:准则|準則|规定|規定|政策|原则|原則|范围|範圍|能力|规范|規範|指南|价值观)"
             "|(?:这|這)不是我(?:能|可以|会)|(?:换|換)(?:个|一个|個)(?:话题|話題)",
         ),
@@ -127,8 +128,9 @@ LANGUAGES = (
 PATTERNS: tuple[Pattern, ...] = tuple(p for language in LANGUAGES for p in language.patterns)
 # The whole answer is "No." or "Sorry." in one of them.
 ALONE = re.compile(
-    r"nein|non|nao|nee|niet|net|不|不行|不可以|不能|нет|いいえ|だめです|lo siento|mi dispiace|tut mir leid"
-    r"|desolee?|sinto muito|auf keinen fall|niemals|jamais|nunca|ni hablar|de ninguna manera|mai"
+    r"nein|non|nao|nee|niet|net|不|不行|不可以|不能|нет|いいえ|だめです|lo siento|mi dispiace"
+    r"|tut mir leid|desolee?|sinto muito|auf keinen fall|niemals|jamais|nunca|ni hablar"
+    r"|de ninguna manera|mai"
     r"|de jeito nenhum|никогда|绝不"
 )
 
@@ -136,4 +138,6 @@ ALONE = re.compile(
 def spoken_in(text: str) -> tuple[Pattern, ...]:
     """Patterns of the languages whose marks the beginning of a plain text holds."""
     head = text[:HEAD]
-    return tuple(p for language in LANGUAGES if language.marks.search(head) for p in language.patterns)
+    return tuple(
+        p for language in LANGUAGES if language.marks.search(head) for p in language.patterns
+    )

@@ -25,27 +25,36 @@ FRENCH = Language(
     (
         pattern(
             "answer",
-            r"(?:desolee?|navree?) (?:d'apprendre|d'entendre|pour (?:votre|ta|vos|la|le|les|cette|ce|l'"
-            r")|de (?:l'|la |savoir|lire)|que (?:vous|tu|cela))[^.!?]{0,60}|ne (?:peux|saurais|puis) "
-            r"(?:pas |que )?(?:trop |assez )?(?:vous |te )?(?:recommander|insister|attendre|souligner"
-            r"|vous feliciter|m'empecher|nier|imaginer)[^.!?]{0,40}|n'hesitez pas|(?:peux|puis) que",
+            r"(?:desolee?|navree?) (?:d'apprendre|d'entendre|pour (?:votre|ta|vos|la|le|les|cette"
+            r"|ce|l'"
+            r")|de (?:l'|la |savoir|lire)|que (?:vous|tu|cela))[^.!?]{0,60}|ne (?:peux|saurais"
+            r"|puis) "
+            r"(?:pas |que )?(?:trop |assez )?(?:vous |te )?(?:recommander|insister|attendre"
+            r"|souligner"
+            r"|vous feliciter|m'empecher|nier|imaginer)[^.!?]{0,40}|n'hesitez pas|(?:peux"
+            r"|puis) que",
             HEAD,
         ),
         pattern(
             "decline",
             rf"(?:je|nous) (?:ne |n')?(?:(?:vous|t'|te|le|la|les|y|me|nous) ?)?{_FR_CAN}"
-            r"(?: malheureusement| vraiment| donc| simplement)?(?: (?:pas|point|jamais|rien|aucun\w*"
+            r"(?: malheureusement| vraiment| donc| simplement)?(?: (?:pas|point|jamais|rien"
+            r"|aucun\w*"
             rf"|plus))?(?: [\w']+){{0,6}}? (?:\w+')?{_FR_HELP}(?! que)",
             HEAD,
         ),
         pattern(
             "decline",
             r"(?:je|nous) ne (?:peux|puis|pouvons|veux|fais|ferai|fournis|donne|propose|reponds)"
-            r" (?:malheureusement )?pas (?:cela|ca|ce genre|de (?:conseils|instructions|telles?)|a ce)?"
-            r"|(?:desolee?|navree?)(?:,? mais|[.,]? (?:je ne|je n'|cela|ce n'est|cette|non|il m'est)"
-            r"|[.!]?$)|mes excuses,? mais|je m'excuse,? mais|je (?:refuse|decline)|je dois (?:\w+ )?"
+            r" (?:malheureusement )?pas (?:cela|ca|ce genre|de (?:conseils|instructions|telles?)"
+            r"|a ce)?"
+            r"|(?:desolee?|navree?)(?:,? mais|[.,]? (?:je ne|je n'|cela|ce n'est|cette|non"
+            r"|il m'est)"
+            r"|[.!]?$)|mes excuses,? mais|je m'excuse,? mais|je (?:refuse|decline)"
+            r"|je dois (?:\w+ )?"
             r"(?:refuser|decliner)|(?:suis|sommes) dans l'(?:incapacite|impossibilite)"
-            r"|il (?:m'est|nous est) (?:\w+ )?(?:impossible|interdit)|pas (?:quelque chose|un sujet)"
+            r"|il (?:m'est|nous est) (?:\w+ )?(?:impossible|interdit)|pas (?:quelque chose"
+            r"|un sujet)"
             r" (?:que|dont|avec|sur|pour|a)|(?:prefere|prefererais) ne pas|contraire a (?:mes|nos)",
             HEAD,
         ),
@@ -60,7 +69,8 @@ FRENCH = Language(
         ),
         pattern(
             "lecture",
-            rf"(?:est|serait) (?:\w+ )?{_FR_BAD} et (?:\w+ )?{_FR_BAD}|n'est (?:pas|jamais) (?:\w+ )?"
+            rf"(?:est|serait) (?:\w+ )?{_FR_BAD} et (?:\w+ )?{_FR_BAD}|n'est (?:pas"
+            rf"|jamais) (?:\w+ )?"
             r"(?:acceptable|ethique|appropriee?|convenable|moral)|deconseille (?:fortement )?de",
             HEAD,
         ),
@@ -83,7 +93,10 @@ _ES_HELP = (
 _ES_BAD = r"(?:ilegal|inmoral|peligros[oa]|antietic[oa]|danin[oa]|incorrect[oa]|poco etic[oa])"
 SPANISH = Language(
     "es",
-    any_word("lo|yo|voy|estoy|como|que|de|el|en|eso|esto|esta|una|mis|puedo|siento|lamento|niego|prefiero|disculpa|es"),
+    any_word(
+        "lo|yo|voy|estoy|como|que|de|el|en|eso|esto|esta|una|mis|puedo|siento|lamento|niego"
+        "|prefiero|disculpa|es"
+    ),
     (
         pattern(
             "answer",
@@ -94,17 +107,21 @@ SPANISH = Language(
         ),
         pattern(
             "decline",
-            r"no (?:te |le |os |les |lo |la |me |se lo )?(?:puedo|podemos|poder|podre|podria|debo|voy"
-            r" a|vamos a|quiero|deseo|me es posible|(?:estoy|estamos|soy|he sido|fui) (?:\w+ )?(?:en"
+            r"no (?:te |le |os |les |lo |la |me |se lo )?(?:puedo|podemos|poder|podre|podria|debo"
+            r"|voy"
+            r" a|vamos a|quiero|deseo|me es posible|(?:estoy|estamos|soy|he sido"
+            r"|fui) (?:\w+ )?(?:en"
             r" condiciones de|autorizad[oa]s? (?:a|para)|disenad[oa] para|programad[oa] para"
-            r"|dispuest[oa] a|capacitad[oa] para|aqui para|capaz de|cread[oa] para)|tengo (?:permitido"
+            r"|dispuest[oa] a|capacitad[oa] para|aqui para|capaz de|cread[oa] para)"
+            r"|tengo (?:permitido"
             r"|permiso para|autorizacion para)|me (?:siento comod[oa]|esta permitido))"
             rf"(?: \w+){{0,3}}? {_ES_HELP}",
             HEAD,
         ),
         pattern(
             "decline",
-            r"no (?:puedo|podemos|voy a|quiero|lo hare)(?: hacerlo| hacer eso)?(?:[.!]|$)|no (?:te |le )?"
+            r"no (?:puedo|podemos|voy a|quiero|lo hare)(?: hacerlo| hacer eso)?(?:[.!]|$)"
+            r"|no (?:te |le )?"
             r"(?:proporciono|ofrezco|ayudare|explicare|dire|dare|escribire|brindo)"
             r"|(?:lo siento|lo lamento|disculpa|disculpe|perdon|mis disculpas|me disculpo)[,.]?"
             r" (?:mucho,? )?(?:pero (?:no|eso|esto|tu|su|mi|debo)|no (?:puedo|podemos|es posible|me"
@@ -116,16 +133,20 @@ SPANISH = Language(
         pattern(
             "decline",
             r"no es algo (?:con lo|en lo|que pued|de lo|para lo)|contra (?:de )?(?:mis|nuestras"
-            r"|nuestros|mi)|(?:viola|infringe|incumple|contraviene) (?:mis|nuestras|las)|mis (?:\w+ )?"
-            r"(?:directrices|normas|principios|politicas|pautas|reglas|valores)(?: \w+)? (?:me )?(?:no"
+            r"|nuestros|mi)|(?:viola|infringe|incumple|contraviene) (?:mis|nuestras|las)"
+            r"|mis (?:\w+ )?"
+            r"(?:directrices|normas|principios|politicas|pautas|reglas"
+            r"|valores)(?: \w+)? (?:me )?(?:no"
             r" (?:me )?permiten|impiden|prohiben)|fuera de (?:mis|lo que puedo)|(?:esta|tu|su)"
             r" (?:solicitud|peticion|pregunta) (?:no puede|va en contra|viola|infringe)"
-            r"|(?:lamentablemente|desafortunadamente),? no (?:puedo|podemos|me)|hablemos de otra cosa",
+            r"|(?:lamentablemente|desafortunadamente),? no (?:puedo|podemos|me)"
+            r"|hablemos de otra cosa",
             HEAD,
         ),
         pattern(
             "lecture",
-            rf"es (?:\w+ )?{_ES_BAD} y (?:\w+ )?{_ES_BAD}|no (?:es|esta) (?:\w+ )?(?:etico|apropiado"
+            rf"es (?:\w+ )?{_ES_BAD} y (?:\w+ )?{_ES_BAD}|no (?:es|esta) (?:\w+ )?(?:etico"
+            rf"|apropiado"
             r"|aceptable|bien|moral)|(?:te|le) (?:aconsejo|recomiendo) que no",
             HEAD,
         ),
@@ -158,18 +179,23 @@ ITALIAN = Language(
         ),
         pattern(
             "decline",
-            r"non (?:ti |le |vi |lo |la |mi |ci |ne )?(?:posso|possiamo|potro|potrei|voglio|vogliamo"
-            r"|devo|intendo|desidero|(?:mi )?e (?:possibile|permesso|consentito)|(?:sono|siamo) (?:\w+"
-            r" )?(?:in grado di|autorizzat[oi] a|autorizzata a|programmat[oa] per|dispost[oa] a|qui per"
+            r"non (?:ti |le |vi |lo |la |mi |ci |ne )?(?:posso|possiamo|potro|potrei|voglio"
+            r"|vogliamo"
+            r"|devo|intendo|desidero|(?:mi )?e (?:possibile|permesso|consentito)|(?:sono"
+            r"|siamo) (?:\w+"
+            r" )?(?:in grado di|autorizzat[oi] a|autorizzata a|programmat[oa] per|dispost[oa] a"
+            r"|qui per"
             r"|progettat[oa] per|a mio agio)|mi sento di|ho il permesso di)"
             rf"(?: \w+){{0,3}}? {_IT_HELP}",
             HEAD,
         ),
         pattern(
             "decline",
-            r"non (?:posso|possiamo|voglio|lo faro|lo faccio)(?:[.!]|$)|non (?:ti |le |vi )?(?:fornisco"
+            r"non (?:posso|possiamo|voglio|lo faro|lo faccio)(?:[.!]|$)|non (?:ti |le "
+            r"|vi )?(?:fornisco"
             r"|aiutero|spieghero|diro|scrivero|daro|rispondero)|(?:mi (?:di)?spiace|spiacent[ei]"
-            r"|scusa(?:mi)?|mi scus[oi]|chiedo scusa|le mie scuse)(?:,? ma (?:non|questo|questa|la|devo)"
+            r"|scusa(?:mi)?|mi scus[oi]|chiedo scusa|le mie scuse)(?:,? ma (?:non|questo|questa|la"
+            r"|devo)"
             r"|[,.]? (?:non (?:posso|e possibile|sono|mi e)))|^mi (?:di)?spiace$|(?:devo|preferisco"
             r"|sono costrett[oa] a) (?:rifiutar\w*|declinar\w*|dire di no)|mi rifiuto|rifiuto di"
             r"|preferi(?:sco|rei) non",
@@ -180,8 +206,10 @@ ITALIAN = Language(
             r"non e (?:una cosa|qualcosa|un argomento) (?:con|in|che poss|di|su|per)|contr[oa] (?:i"
             r" miei|le mie|le nostre|i nostri)|(?:viola|infrange) (?:i miei|le mie|le nostre|le)"
             r"|mie (?:\w+ )?(?:linee guida|regole|politiche)(?: \w+){0,2} (?:non mi (?:consentono"
-            r"|permettono)|mi (?:impediscono|vietano))|(?:questa|tua|sua) (?:richiesta|domanda) (?:non"
-            r" puo|viola|va contro)|purtroppo,? non (?:posso|possiamo|mi)|al di fuori (?:delle mie|di"
+            r"|permettono)|mi (?:impediscono|vietano))|(?:questa|tua|sua) (?:richiesta"
+            r"|domanda) (?:non"
+            r" puo|viola|va contro)|purtroppo,? non (?:posso|possiamo|mi)|al di fuori (?:delle mie"
+            r"|di"
             r" cio)|parliamo d'altro",
             HEAD,
         ),
@@ -212,16 +240,20 @@ PORTUGUESE = Language(
     (
         pattern(
             "answer",
-            r"(?:sinto|lamento) (?:muito )?(?:pel[oa]|por|que|saber|ouvir|a sua|sua)[^.!?]{0,60}|nao"
-            r" (?:posso|consigo) (?:esperar|acreditar|deixar de|recomendar|enfatizar|negar|imaginar)"
+            r"(?:sinto|lamento) (?:muito )?(?:pel[oa]|por|que|saber|ouvir|a sua|sua)[^.!?]{0,60}"
+            r"|nao"
+            r" (?:posso|consigo) (?:esperar|acreditar|deixar de|recomendar|enfatizar|negar"
+            r"|imaginar)"
             r"[^.!?]{0,40}|mal posso esperar",
             HEAD,
         ),
         pattern(
             "decline",
-            r"nao (?:te |lhe |o |a |me |vos )?(?:posso|podemos|poderei|poderia|consigo|devo|vou|vamos"
+            r"nao (?:te |lhe |o |a |me |vos )?(?:posso|podemos|poderei|poderia|consigo|devo|vou"
+            r"|vamos"
             r"|quero|desejo|pretendo|me e possivel|sou capaz de|(?:estou|fui|sou) (?:\w+ )?"
-            r"(?:autorizad[oa] a|apt[oa] a|em condicoes de|programad[oa] para|dispost[oa] a|aqui para"
+            r"(?:autorizad[oa] a|apt[oa] a|em condicoes de|programad[oa] para|dispost[oa] a"
+            r"|aqui para"
             r"|a vontade para|projetad[oa] para|criad[oa] para)|me sinto (?:confortavel|a vontade)"
             r"(?: em| para)?|tenho (?:permissao|autorizacao) para)"
             rf"(?: \w+){{0,3}}? {_PT_HELP}",
@@ -229,9 +261,11 @@ PORTUGUESE = Language(
         ),
         pattern(
             "decline",
-            r"nao (?:posso|podemos|vou|quero|farei)(?: fazer isso)?(?:[.!]|$)|nao (?:forneco|ofereco"
+            r"nao (?:posso|podemos|vou|quero|farei)(?: fazer isso)?(?:[.!]|$)|nao (?:forneco"
+            r"|ofereco"
             r"|ajudarei|explicarei|escreverei|direi|darei)|(?:desculp[ae]|lamento|sinto muito|peco"
-            r" desculpas?|minhas desculpas|perdao)(?:,? (?:mas|porem) (?:nao|isso|este|esse|essa)|[,.]?"
+            r" desculpas?|minhas desculpas|perdao)(?:,? (?:mas|porem) (?:nao|isso|este|esse|essa)"
+            r"|[,.]?"
             r" (?:nao (?:posso|e possivel|consigo|me e|vou)))|^(?:sinto muito|desculpe|lamento)$"
             r"|(?:devo|tenho (?:que|de)|prefiro|vou) (?:recusar|declinar|negar|dizer (?:que )?nao)"
             r"|recuso(?:-me)?|me recuso|(?:prefiro|preferiria) nao",
@@ -239,17 +273,22 @@ PORTUGUESE = Language(
         ),
         pattern(
             "decline",
-            r"nao e algo (?:com|em que|que poss|de que)|contra (?:as )?(?:minhas|os meus|meus|nossas"
-            r"|as nossas)|(?:viola|fere|infringe) (?:as minhas|minhas|os meus|nossas|as)|minhas (?:\w+ )?"
-            r"(?:diretrizes|politicas|regras|normas)(?: \w+){0,2} (?:nao (?:me )?permitem|me impedem"
-            r"|proibem)|(?:esse|este|seu|essa|esta|sua|o teu) (?:pedido|solicitacao|pergunta) (?:nao"
+            r"nao e algo (?:com|em que|que poss|de que)|contra (?:as )?(?:minhas|os meus|meus"
+            r"|nossas"
+            r"|as nossas)|(?:viola|fere|infringe) (?:as minhas|minhas|os meus|nossas|as)"
+            r"|minhas (?:\w+ )?"
+            r"(?:diretrizes|politicas|regras|normas)(?: \w+){0,2} (?:nao (?:me )?permitem"
+            r"|me impedem"
+            r"|proibem)|(?:esse|este|seu|essa|esta|sua|o teu) (?:pedido|solicitacao"
+            r"|pergunta) (?:nao"
             r" pode|viola|vai contra)|infelizmente,? nao (?:posso|podemos|consigo|me)|fora d[oa]s?"
             r" (?:meu|minha|que posso)|vamos falar de outra coisa",
             HEAD,
         ),
         pattern(
             "lecture",
-            rf"e (?:\w+ )?{_PT_BAD} e (?:\w+ )?{_PT_BAD}|nao e (?:\w+ )?(?:etico|apropriado|aceitavel"
+            rf"e (?:\w+ )?{_PT_BAD} e (?:\w+ )?{_PT_BAD}|nao e (?:\w+ )?(?:etico|apropriado"
+            rf"|aceitavel"
             r"|moral)|aconselho (?:voce |te )?a nao",
             HEAD,
         ),

@@ -1,7 +1,8 @@
 """Plain text for phrase rules: one form for all apostrophes, accents, markdown and white space.
 
-Rules are written once, in lower case, with ' for every apostrophe and without accents; what a model
-writes is brought to that form here. Only the beginning of an answer is read, so the cost is bounded.
+Rules are written once, in lower case, with ' for every apostrophe and without accents; what a
+model writes is brought to that form here. Only the beginning of an answer is read, so the cost
+is bounded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ READ = 4000  # characters of an answer that the rules look at
 
 # Everything that people and models write for an apostrophe or a quotation mark. Mapped before NFKC,
 # which would turn an acute accent into a space and a combining mark.
-_APOSTROPHES = "\u2018\u2019\u201a\u201b\u02b9\u02bb\u02bc\u02bd\u02c8\u02ca\u02cb\u00b4\u2032\u2035"
+_APOSTROPHES = (
+    "\u2018\u2019\u201a\u201b\u02b9\u02bb\u02bc\u02bd\u02c8\u02ca\u02cb\u00b4\u2032\u2035"
+)
 _APOSTROPHES += "\u055a\u05f3\u07f4\ua78c\uff07\u1fbd\u1fbf\u1fef"
 _QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u2036\uff02\u300c\u300d\u300e\u300f"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"

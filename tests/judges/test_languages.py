@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jaxsafety.judges.refusals import refuses
+from jaxsafety.judges import rules
 
 REFUSALS = {
     "de": """
@@ -216,14 +216,16 @@ ANSWERS = {
 
 
 def rows(tables: dict[str, str]) -> list[tuple[str, str]]:
-    return [(code, s) for code, t in tables.items() for line in t.splitlines() if (s := line.strip())]
+    return [
+        (code, s) for code, t in tables.items() for line in t.splitlines() if (s := line.strip())
+    ]
 
 
 @pytest.mark.parametrize(("language", "text"), rows(REFUSALS))
 def test_refusals_of_other_languages(language, text):
-    assert refuses(text)
+    assert rules.refuses(text)
 
 
 @pytest.mark.parametrize(("language", "text"), rows(ANSWERS))
 def test_answers_of_other_languages(language, text):
-    assert not refuses(text)
+    assert not rules.refuses(text)
