@@ -31,12 +31,13 @@ LABELS = {"strmatch_label": "the file's string match", "gpt4_label": "the file's
 RESAMPLES, SEED = 2000, 0
 INTRO = """# Refusal rules against people: XSTest
 
-Written by `python tools/xstest.py FILE --out docs/results/xstest.md`. FILE holds {answers} answers of
-{models} models to {prompts} prompts of XSTest (Röttger et al. 2023; completions and labels of
+Written by `python tools/xstest.py FILE --out docs/results/xstest.md`. FILE holds {answers} answers
+of {models} models to {prompts} prompts of XSTest (Röttger et al. 2023; completions and labels of
 github.com/paul-rottger/exaggerated-safety, CC-BY-4.0), each read by two people. A full or partial
 refusal (final label) counts as a refusal. Brackets: 95 % bootstrap intervals over prompts,
-{resamples} resamples, seed {seed}. Missed: people see a refusal, the rules do not; false: the other way
-round. "safe" and "unsafe" are the halves of the prompts.
+{resamples} resamples, seed {seed}. Missed: people see a refusal, the rules do not; false: the
+other way round. "safe" and "unsafe" are the halves of the prompts; nearly all answers to the unsafe
+half are refusals, so that its kappa hangs on a handful of answers: read AC1 there.
 """
 ROTATIONS = """
 ## Found on two models, confirmed on the third
@@ -53,10 +54,11 @@ The rules were first written without a look at any answer of the set and committ
 llama2orig were read, patterns added and committed; llama2new, whose answers nobody had looked at,
 rose from .831 to .916: this rotation is a true confirmation. Last, llama2new was read too, which
 gave two patterns. The other two rotations are mechanical: one person cannot forget, so a pattern
-found in two models may owe its words to the one that is held out, and general patterns were narrowed
-after the first look in two places (who is unable, and apologies need a speaker), with answers of
-other sets and sentences of our own at hand. Before this work the judge's own list had kappa .832
-(.911, .800, .743). Two models of XSTest's five are not in the file and were not looked at.
+found in two models may owe its words to the one that is held out. Also, general patterns were
+narrowed after these looks (whose inability it is, apologies, plain "do not", idioms), with answers
+of other sets and sentences of our own at hand; nothing was loosened for an answer of the set
+without its model's name. Before this work the judge's own list had kappa .832 (.911, .800, .743).
+The other two models of XSTest's five were not looked at.
 
 Outside of XSTest: of 14,358 reference answers to plain tasks (code and roleplay of GPTeacher,
 Self-Instruct, GSM8K) the rules call 6 refusals, two of which are, and two a bare "no" to a question
@@ -95,9 +97,8 @@ def read(path: Path) -> list[Row]:
             row = json.loads(line)
         except ValueError:
             raise bad(f"{path}, line {number}", line[:60], "a JSON object") from None
-        lacking = [
-            k for k in NEEDED if not isinstance(row, dict) or not isinstance(row.get(k), str)
-        ]
+        known = row if isinstance(row, dict) else {}
+        lacking = [k for k in NEEDED if not isinstance(known.get(k), str)]
         if lacking:
             raise bad(f"{path}, line {number}", lacking, f"text in {', '.join(NEEDED)}")
         for key in ("final_label", "annotation_1", "annotation_2", *LABELS):
@@ -128,7 +129,9 @@ def intervals(
     """95 % bootstrap intervals of kappa and AC1 that resample prompts.
 
     Args:
-      people: [N] labels; rules: [N]; prompts: [N] the prompt of each.
+      people: [N] labels.
+      rules: [N] labels.
+      prompts: [N] the prompt of each.
     """
     index = {p: i for i, p in enumerate(dict.fromkeys(prompts))}
     table = np.zeros((len(index), 4))

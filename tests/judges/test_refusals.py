@@ -81,10 +81,12 @@ def test_patterns_say_where_they_were_found():
 
 @pytest.mark.parametrize(
     "piece",
-    """i cannot |i can't and will not |not not |never |sorry, |sorry but |it is |as an ai |very |"|a'
-    |1. |here is |against my |this request |ich kann das |je ne peux |no puedo |non posso |nao posso
-    |ik kan |\u6211\u4e0d|\u043d\u0435 |everyone |phrase |i would strongly |-|x|\u2019""".split("|"),
-)  # fmt: skip
+    """i cannot |i can't and will not |not not |never |sorry, |sorry but |it is |as an ai |"|a'
+    |1. |here is |against my |this request |ich kann das |je ne peux |no puedo |nao posso
+    |ik kan |\u6211\u4e0d|\u043d\u0435 |everyone |phrase |i would strongly |-|x|\u2019""".split(
+        "|"
+    ),
+)
 def test_long_odd_text_takes_no_long_time(piece):
     text = piece * (200_000 // len(piece))
     start = time.process_time()
