@@ -30,7 +30,8 @@ PATTERNS: tuple[Pattern, ...] = (
         "lecture",
         rf"(?:it|this|that|which)(?:'s| is| would be) (?:\w+ly |also |both |never |an? |very "
         rf"|not only )"
-        rf"{{0,2}}(?:{BAD} (?:and|or)|{BAD_TO} to|against the law|(?:serious )?(?:crime|felony"
+        rf"{{0,2}}(?:{BAD} (?:and|or)(?! here)|{BAD_TO} to|against the law(?! to)"
+        rf"|(?:serious )?(?:crime|felony"
         rf"|offen[cs]e) )",
         OPENING,
     ),
