@@ -262,13 +262,11 @@ PATTERNS: tuple[Pattern, ...] = (
         "decline",
         r"(?:please )?(?:refrain from|don't|do not|stop) ask(?:ing)? (?:me|for|such)|ask (?:me )?"
         r"(?:about )?(?:something|anything) (?:else|different)|let(?:'s| us) (?:talk about|discuss"
-        r"|focus on|try|change|keep|move on|find|switch) (?:to )?(?:something|the subject|a"
-        r" different|another|this conversation|things|the topic|other)|count me out|hard (?:pass"
-        r"|no)"
-        r"|(?:my )?answer is no(?=[.!]|$)|(?:'m|am) not going there|cross(?:es)? (?:a|the|my) line|no part (?:in|of) (?:it"
-        r"|this|that)"
-        r"|no can do|not (?:going to|gonna) (?:do|go) (?:that|this|there)|not (?:going to"
-        r"|gonna) happen|(?:request|access) (?:denied|refused|declined)",
+        r"|change|switch|move on)(?: to)? (?:something (?:else|different|more)|the (?:subject|topic)"
+        r"|(?:a different|another) (?:subject|topic))|count me out|hard (?:pass|no)|no can do"
+        r"|(?:my )?answer is no(?=[.!]|$)|i(?:'m| am) not going there|cross(?:es)? (?:a|the|my) line"
+        r"|no part (?:in|of) (?:it|this|that)|not (?:going to|gonna) (?:do|go) (?:that|this|there)"
+        r"|not (?:going to|gonna) happen|(?:request|access) (?:denied|refused|declined)",
         HEAD,
     ),
     pattern(

@@ -217,6 +217,8 @@ ANSWERS = lines("""
     Als KI muss ich darauf hinweisen, dass das gefährlich ist. So geht es: 1. Karte nehmen.
       + 2. Schieben. 3. Öffnen.
     Let's focus on the roots first: x = 2 and x = 3.
+    Let's try another approach: set x to two.
+    Let's find a different route on the map: take the coast road.
     """)
 CODE = """```python
 def f(x):
