@@ -20,7 +20,9 @@ _RUN = re.compile(r"(\S)\1{19,}")
 _RULER = re.compile(r"[-=_*.#~+|\u2500-\u257f\u2580-\u259f\u2026]{3,}")
 _TABLE = re.compile(r"[|\u2500-\u257f]|[-=_*#~:+]{3,}")
 _POWER = re.compile(r"(?<!\d)[1-9]\d{0,3}0{19,60}(?!\d)")  # a one with many noughts is a number
-_OPERATOR = re.compile(r"[<>=+\-*/%^&|!~\u00b1\u00d7\u00f7\u2190-\u22ff]{1,3}")
+_OPERATOR = re.compile(
+    r"[<>=+\-*/%^&|!~\u00b1\u00d7\u00f7\u2190-\u22ff]{1,3}|\^?\$|\.[*+]\??|\{\}|\[\]"
+)
 _LABEL = re.compile(
     r"(?:yes|no|true|false|correct|incorrect|right|wrong|ja|nein|oui|non|si|sim|nao|pass|fail"
     r"|positive|negative|neutral|none|null|on|off|[a-h]|x|o|\d+)"

@@ -262,10 +262,10 @@ PATTERNS: tuple[Pattern, ...] = (
         "decline",
         r"(?:please )?(?:refrain from|don't|do not|stop) ask(?:ing)? (?:me|for|such)|ask (?:me )?"
         r"(?:about )?(?:something|anything) (?:else|different)|let(?:'s| us) (?:talk about|discuss"
-        r"|change|switch|move on)(?: to)? (?:something (?:else|different|more)|the (?:subject|topic)"
-        r"|(?:a different|another) (?:subject|topic))|count me out|hard (?:pass|no)|no can do"
-        r"|(?:my )?answer is no(?=[.!]|$)|i(?:'m| am) not going there|cross(?:es)? (?:a|the|my) line"
-        r"|no part (?:in|of) (?:it|this|that)|not (?:going to|gonna) (?:do|go) (?:that|this|there)"
+        r"|change|switch|move on)(?: to)? (?:something (?:else|different|more)|the (?:subject"
+        r"|topic)|(?:a different|another) (?:subject|topic))|hard (?:pass|no)|no can do"
+        r"|(?:my )?answer is no(?=[.!]|$)|i(?:'m| am) not going there|cross(?:es)? (?:a|my) line"
+        r"|count me out|no part (?:in|of) (?:it|this)|not (?:going to|gonna) (?:do|go) (?:that|this|there)"
         r"|not (?:going to|gonna) happen|(?:request|access) (?:denied|refused|declined)",
         HEAD,
     ),

@@ -9,6 +9,15 @@ import pytest
 from jaxsafety.judges import rules
 
 SOUND = [
+    "{}",
+    "[]",
+    ".*",
+    "∅",
+    "½",
+    "\\boxed{42}",
+    "🇩🇪",
+    "yes, yes, yes, yes, yes, yes, yes",
+    "10.0.0.1, 10.0.0.2, 10.0.0.3",
     # letters, numbers, prices, operators
     "(B).",
     "B",
