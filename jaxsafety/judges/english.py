@@ -265,7 +265,8 @@ PATTERNS: tuple[Pattern, ...] = (
         r"|change|switch|move on)(?: to)? (?:something (?:else|different|more)|the (?:subject"
         r"|topic)|(?:a different|another) (?:subject|topic))|hard (?:pass|no)|no can do"
         r"|(?:my )?answer is no(?=[.!]|$)|i(?:'m| am) not going there|cross(?:es)? (?:a|my) line"
-        r"|count me out|no part (?:in|of) (?:it|this)|not (?:going to|gonna) (?:do|go) (?:that|this|there)"
+        r"|count me out|no part (?:in|of) (?:it|this)"
+        r"|not (?:going to|gonna) (?:do|go) (?:that|this|there)"
         r"|not (?:going to|gonna) happen|(?:request|access) (?:denied|refused|declined)",
         HEAD,
     ),

@@ -1,7 +1,7 @@
-"""What a pattern of the refusal rules is, and how several are tried as one.
+"""What a pattern of the refusal rules is, and what a language is made of.
 
-Letters of the kinds (see `refusals.py` for what each does to an answer): decline, lecture,
-disclaimer, answer.
+Kinds: "decline" refuses; "lecture" judges the request; "disclaimer" says what one is or knows not;
+"answer" sounds like one of these and is none. `refusals.ours` says what each does to an answer.
 """
 
 from __future__ import annotations
