@@ -6,7 +6,7 @@ The published lists are facts quoted from their sources, each with its own way o
   pipeline/submodules/evaluate_jailbreak.py (Apache-2.0): anywhere, case ignored.
 - "gcg": Zou et al. 2023 (arXiv:2307.15043), the AdvBench evaluation of
   github.com/llm-attacks/llm-attacks, llm_attacks/base/attack_manager.py (MIT), the default of
-  `test_prefixes`, read from four copies that agree: anywhere, case minded.
+  `test_prefixes`, read from three copies that agree: anywhere, case minded.
 - "harmbench": Mazeika et al. 2024 (arXiv:2402.04249), github.com/centerforaisafety/HarmBench,
   baselines/check_refusal_utils.py (MIT), read from two copies that agree: anywhere, case ignored.
   (HarmBench's attack success rate itself comes from a classifier, not from this list.)
