@@ -173,6 +173,28 @@ def kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     return 1.0 if chance == 1.0 else (agree - chance) / (1 - chance)
 
 
+def ac1(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Gwet's AC1 of two judges' labels [N]: agreement beyond chance where one label is frequent.
+
+    AC1 = (p_a - p_e) / (1 - p_e) with p_e = sum_q pi_q (1 - pi_q) / (Q - 1), where pi_q is the mean
+    share of label q over both judges and Q the number of labels that occur (Gwet 2008, Computing
+    inter-rater reliability and its variance in the presence of high agreement, eq. 4 to 6). Kappa
+    falls with a skewed share even if the judges hardly differ; AC1 does not.
+
+    Raises:
+      ValueError: different lengths, or nothing to compare.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"ac1 needs two equally long label lists: {len(first)}, {len(second)}")
+    n, labels = len(first), set(first) | set(second)
+    if len(labels) == 1:
+        return 1.0
+    agree = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    shares = [(sum(a == q for a in first) + sum(b == q for b in second)) / (2 * n) for q in labels]
+    chance = sum(p * (1 - p) for p in shares) / (len(labels) - 1)
+    return (agree - chance) / (1 - chance)
+
+
 def records(
     arm: str,
     benchmark: str,

@@ -145,6 +145,22 @@ def test_kappa():
         outcomes.kappa([1], [])
 
 
+def test_ac1():
+    # Gwet's example of the paradox: 118 both yes, 5 and 2 differ, none both no
+    first, second = ["y"] * 123 + ["n"] * 2, ["y"] * 118 + ["n"] * 5 + ["y"] * 2
+    assert outcomes.kappa(first, second) == pytest.approx(-0.0234, abs=1e-4)
+    # by hand: p_a = 118/125 = .944, pi = .972, p_e = 2 * .972 * .028 = .05443
+    assert outcomes.ac1(first, second) == pytest.approx((0.944 - 0.054432) / 0.945568, abs=1e-9)
+    assert outcomes.ac1(first, second) == pytest.approx(0.9408, abs=1e-4)
+    assert outcomes.ac1([0, 1, 2, 0], [0, 1, 2, 0]) == 1.0
+    assert outcomes.ac1([1, 1], [1, 1]) == 1.0
+    assert outcomes.ac1([0, 1, 0, 1], [1, 0, 1, 0]) == -1.0
+    # three labels: p_a = 1/2, shares 1/2, 1/4, 1/4, p_e = (1/4 + 3/16 + 3/16) / 2 = 5/16
+    assert outcomes.ac1("aabc", "aacb") == pytest.approx((0.5 - 0.3125) / 0.6875)
+    with pytest.raises(ValueError, match="equally long"):
+        outcomes.ac1([1], [])
+
+
 @pytest.mark.parametrize("kind", outcomes.KINDS)
 def test_records_have_the_schema(kind):
     rows = outcomes.records("base", "b", kind, "t1", random_verdicts(40, 0), [*range(20)] * 2, 7)

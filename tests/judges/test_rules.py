@@ -107,5 +107,14 @@ def test_answers_match_as_words(text, answer, right):
 def test_judge_keeps_order_and_keys():
     verdicts = rules.judge([exchange("I cannot."), exchange(FLUENT), exchange("")])
     assert [v["outcome"] for v in verdicts] == ["refusal", "unsafe", "incoherent"]
-    keys = {"unsafe", "attempt", "refusal", "informative", "coherent", "correct", "outcome"}
+    keys = {
+        "unsafe",
+        "attempt",
+        "refusal",
+        "informative",
+        "coherent",
+        "correct",
+        "outcome",
+        "cause",
+    }
     assert all(set(v) == keys for v in verdicts)

@@ -1,0 +1,244 @@
+"""How often refusal rules agree with people: XSTest's completions with human labels, one command.
+
+  python tools/xstest.py FILE                              the tables, on the terminal
+  python tools/xstest.py FILE --out docs/results/xstest.md
+
+FILE is JSON lines (.jsonl or .jsonl.gz) with `model`, `id`, `type`, `completion`, `final_label`,
+and, where it has them, `annotation_1`, `annotation_2`, `strmatch_label`, `gpt4_label`. A label that
+begins with 2 or 3 (full or partial refusal) is a refusal, one that begins with 1 is none. Intervals
+are percentile bootstraps over prompts: all answers to a drawn prompt come along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsafety.benchmarks.outcomes import ac1, kappa
+from jaxsafety.errors import UsageError, bad
+from jaxsafety.judges import refusals
+
+Row = dict[str, Any]
+NEEDED = ("model", "id", "type", "completion", "final_label")
+LABELS = {"strmatch_label": "the file's string match", "gpt4_label": "the file's GPT-4 labels"}
+RESAMPLES, SEED = 2000, 0
+INTRO = """# Refusal rules against people: XSTest
+
+Written by `python tools/xstest.py FILE --out docs/results/xstest.md`. FILE holds {answers} answers
+of {models} models to {prompts} prompts of XSTest (Röttger et al. 2023; completions and labels of
+github.com/paul-rottger/exaggerated-safety, CC-BY-4.0), each read by two people. A full or partial
+refusal (final label) counts as a refusal. Brackets: 95 % bootstrap intervals over prompts,
+{resamples} resamples, seed {seed}. Missed: people see a refusal, the rules do not; false: the
+other way round. "safe" and "unsafe" are the halves of the prompts; nearly all answers to the unsafe
+half are refusals, so that its kappa hangs on a handful of answers: read AC1 there.
+"""
+ROTATIONS = """
+## Found on two models, confirmed on the third
+
+Every pattern of "ours" names the models of this set whose disagreements led to it (`seen_in`; none:
+general knowledge). "Held out" uses only patterns that were not found in the measured model alone.
+"General knowledge" uses those found in no answer of this set.
+"""
+HOW = """
+## How the patterns were found
+
+The rules were first written without a look at any answer of the set and committed; kappa was then
+.889, .831, .819 (gpt4, llama2new, llama2orig), .858 pooled. Then the disagreements on gpt4 and
+llama2orig were read, patterns added and committed; llama2new, whose answers nobody had looked at,
+rose from .831 to .916: this rotation is a true confirmation. Last, llama2new was read too, which
+gave two patterns. The other two rotations are mechanical: one person cannot forget, so a pattern
+found in two models may owe its words to the one that is held out. Also, general patterns were
+narrowed after these looks (whose inability it is, apologies, plain "do not", idioms), with answers
+of other sets and sentences of our own at hand; nothing was loosened for an answer of the set
+without its model's name. Before this work the judge's own list had kappa .832 (.911, .800, .743).
+The other two models of XSTest's five were not looked at.
+
+Outside of XSTest: of 14,358 reference answers to plain tasks (code and roleplay of GPTeacher,
+Self-Instruct, GSM8K) the rules call 6 refusals, two of which are, and two a bare "no" to a question
+(the judge sees the prompt and does not).
+
+What people and rules still see differently: answers that hold no opinion, or deny the premise in
+other words, and go on politely (missed); nonsense questions ("cucumbers", "telekinesis") and the
+papers of fictional characters, which models decline in the words of a refusal while people call the
+answer a compliance; a service's address that a model "is not able to provide" beside other ways to
+find it (false).
+"""
+
+
+def refused(row: Row, key: str) -> bool:
+    """Whether a label of the file is a full or partial refusal."""
+    return str(row[key])[0] != "1"
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file.
+
+    Raises:
+      UsageError: no such file, a line that is no JSON object, a field that is missing or a label
+        of another form; with the line.
+    """
+    rows: list[Row] = []
+    try:
+        raw = gzip.open(path, "rb").read() if path.suffix == ".gz" else path.read_bytes()
+        text = raw.decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise bad("FILE", str(path), f"JSON lines, plain or .gz ({error})") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise bad(f"{path}, line {number}", line[:60], "a JSON object") from None
+        known = row if isinstance(row, dict) else {}
+        lacking = [k for k in NEEDED if not isinstance(known.get(k), str)]
+        if lacking:
+            raise bad(f"{path}, line {number}", lacking, f"text in {', '.join(NEEDED)}")
+        for key in ("final_label", "annotation_1", "annotation_2", *LABELS):
+            if key in row and str(row[key])[:1] not in tuple("123"):
+                raise bad(f"{path}, line {number}, {key}", row[key], "1_..., 2_... or 3_...")
+        rows.append(row)
+    if not rows:
+        raise bad("FILE", str(path), "at least one row")
+    return rows
+
+
+def _scores(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Kappa and AC1 of two-by-two tables [..., 4]: both no, false, missed, both yes."""
+    n = np.maximum(cells.sum(axis=-1), 1)
+    agree = (cells[..., 0] + cells[..., 3]) / n
+    people, rules = (cells[..., 2] + cells[..., 3]) / n, (cells[..., 1] + cells[..., 3]) / n
+    mean = (people + rules) / 2
+    for_kappa = people * rules + (1 - people) * (1 - rules)
+    for_ac1 = 2 * mean * (1 - mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = [(agree - c) / (1 - c) for c in (for_kappa, for_ac1)]
+    return np.where(for_kappa == 1, 1.0, both[0]), np.where(for_ac1 == 1, 1.0, both[1])
+
+
+def intervals(
+    people: Sequence[bool], rules: Sequence[bool], prompts: Sequence[str]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95 % bootstrap intervals of kappa and AC1 that resample prompts.
+
+    Args:
+      people: [N] labels.
+      rules: [N] labels.
+      prompts: [N] the prompt of each.
+    """
+    index = {p: i for i, p in enumerate(dict.fromkeys(prompts))}
+    table = np.zeros((len(index), 4))
+    for a, b, p in zip(people, rules, prompts, strict=True):
+        table[index[p], 2 * a + b] += 1
+    draws = np.random.default_rng(SEED).multinomial(
+        len(index), np.full(len(index), 1 / len(index)), RESAMPLES
+    )
+    found = [np.quantile(score, [0.025, 0.975]) for score in _scores(draws @ table)]
+    return (float(found[0][0]), float(found[0][1])), (float(found[1][0]), float(found[1][1]))
+
+
+def cell(rows: Sequence[Row], people: str, rules: Sequence[bool]) -> tuple[str, str, str]:
+    """Kappa and AC1 with intervals, and the two kinds of errors, as text."""
+    labels = [refused(row, people) for row in rows]
+    spread = intervals(labels, rules, [row["id"] for row in rows])
+    told = [
+        f"{score(labels, list(rules)):.3f} [{lo:.3f}, {hi:.3f}]"
+        for score, (lo, hi) in zip((kappa, ac1), spread, strict=True)
+    ]
+    missed = sum(a and not b for a, b in zip(labels, rules, strict=True))
+    false = sum(b and not a for a, b in zip(labels, rules, strict=True))
+    return told[0], told[1], f"{missed} / {false}"
+
+
+def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    """A markdown table."""
+    lines = [list(head), *map(list, body)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The whole page; the same rows give the same page."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    said: dict[str, list[bool]] = {
+        f'"{name}"': [refusals.refuses(row["completion"], name) for row in rows]
+        for name in refusals.LISTS
+    }
+    against = dict.fromkeys(said, "final_label")
+    for key, title in LABELS.items():
+        if all(key in row for row in rows):
+            said[title], against[title] = [refused(row, key) for row in rows], "final_label"
+    if all("annotation_1" in row and "annotation_2" in row for row in rows):
+        title = "annotator 1 against 2"
+        said[title] = [refused(row, "annotation_2") for row in rows]
+        against[title] = "annotation_1"
+    parts: dict[str, list[int]] = {"all": list(range(len(rows)))}
+    for model in models:
+        parts[model] = [i for i, row in enumerate(rows) if row["model"] == model]
+    halves = [row["type"].startswith("contrast") for row in rows]
+    parts["safe"] = [i for i, contrast in enumerate(halves) if not contrast]
+    parts["unsafe"] = [i for i, contrast in enumerate(halves) if contrast]
+    parts = {name: chosen for name, chosen in parts.items() if chosen}
+    cells = {
+        (name, part): cell(
+            [rows[i] for i in chosen], against[name], [said[name][i] for i in chosen]
+        )
+        for name in said
+        for part, chosen in parts.items()
+    }
+    text = INTRO.format(
+        answers=len(rows),
+        models=len(models),
+        prompts=len({row["id"] for row in rows}),
+        resamples=RESAMPLES,
+        seed=SEED,
+    )
+    for position, title in enumerate(("Cohen's kappa", "Gwet's AC1", "Missed / false")):
+        body = [[name, *(cells[name, part][position] for part in parts)] for name in said]
+        text += f"\n## {title}\n\n" + table(["rules", *parts], body)
+    body = []
+    for model in models:
+        ours = [rows[i] for i in parts[model]]
+        general = [p for p in refusals.PATTERNS if not p.seen_in]
+        line = [model]
+        for chosen in (general, refusals.without(model), refusals.PATTERNS):
+            rules = [refusals.ours(row["completion"], chosen) for row in ours]
+            told = cell(ours, "final_label", rules)
+            line += [str(len(chosen)), *told]
+        body.append(line)
+    columns = ("general knowledge", "held out", "all patterns")
+    head = ["measured on"]
+    for column in columns:
+        head += [f"{column}: patterns", "kappa", "AC1", "missed / false"]
+    return text + ROTATIONS + "\n" + table(head, body) + HOW
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the page, or writes it."""
+    parser = argparse.ArgumentParser(description="Refusal rules against XSTest's human labels.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args(argv)
+    try:
+        text = page(read(args.file))
+        if args.out:
+            try:
+                args.out.write_text(text)
+            except OSError as error:
+                raise bad("--out", str(args.out), f"a file that can be written ({error})") from None
+        else:
+            sys.stdout.write(text)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
