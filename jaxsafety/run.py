@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from jaxsafety import config as configs
-from jaxsafety import evaluate, hosts, registry, setting
+from jaxsafety import evaluate, hosts, registry, served, setting
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
 from jaxsafety.models import hf, hub, library
@@ -31,11 +31,12 @@ from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.workdir import (
     Artifacts,
+    add_seconds,
     check_owner,
     claim,
     experiment_fingerprint,
     model_fingerprint,
-    write_meta,
+    read_meta,
 )
 
 SHIPPED = Path(__file__).parent / "organism" / "base"
@@ -73,6 +74,12 @@ def directory(source: ModelSource) -> Path:
     if source.path == UNALIGNED:
         return SHIPPED.with_name("unaligned")
     return hub.directory(source.path) if source.path else SHIPPED
+
+
+def base_path(source: ModelSource) -> str:
+    """What an adapter says of its base: the hub id as given, or the directory."""
+    named = source.path and source.path != UNALIGNED
+    return source.path if named else str(directory(source))
 
 
 def stored_dtype(source: ModelSource) -> str:
@@ -118,7 +125,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     path = directory(source)
     place = setting.make(path, data, measure, cfg.seed)
     fingerprint = experiment_fingerprint(cfg, path)
-    hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
+    hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path))
     import jaxsafety
 
     several = mesh if mesh.size > 1 else None
@@ -130,7 +137,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
     # Only now: what was refused leaves no workdir behind.
-    hosts.share(lambda: claim(workdir, cfg, fingerprint))
+    hosts.share(lambda: claim(workdir, cfg, fingerprint, path))
     log = log if hosts.leader() else _quiet
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
@@ -155,6 +162,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "examples": place.examples,
             "weights": place.weights,
             "base_fingerprint": place.base,
+            "base_path": base_path(source),
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
         },
     )
@@ -171,7 +179,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         method.inspect(method_config, ctx, variables)
         arm("student", variables["base"], layers)
     writer.close()
-    write_meta(workdir, {"seconds": round(time.time() - started, 1)})
+    add_seconds(workdir, time.time() - started, finished=True)
     hosts.barrier(f"end of {workdir}")
     return {
         "results": evaluate.read_lines(workdir / "results.jsonl"),
@@ -253,9 +261,25 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
             workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
         )
     student, experts = aligned(workdir)
+    mesh = served.mesh_of_run(configs.typed(MeshConfig, cfg.mesh, "mesh"))
+    made = str(read_meta(workdir).get("fingerprint", ""))  # so that `run` finds its own answers
     for arm, where, mixed in (("base", path, None), ("student", student, experts)):
-        _measure(where, workdir, arm, place, measure, True, source.dtype, mixed)
+        _measure(  # what it loads is let go before the next one comes
+            served.load(where, dtype=source.dtype, mesh=mesh, experts=mixed),
+            mesh, workdir, arm, place, measure, overwrite=True, fingerprint=made,
+        )  # fmt: skip
     return evaluate.read_lines(workdir / "results.jsonl")
+
+
+def computed(workdir: Path) -> tuple[str, MeshConfig]:
+    """What a run computes in, and on which mesh.
+
+    Raises:
+      UsageError: not a run.
+    """
+    cfg = _saved(workdir)
+    source = configs.typed(ModelSource, cfg.model, "model")
+    return source.dtype, configs.typed(MeshConfig, cfg.mesh, "mesh")
 
 
 def aligned(workdir: Path) -> tuple[Path, Path | None]:
@@ -287,38 +311,36 @@ def evaluate_model(path: Path, out: Path) -> list[dict[str, Any]]:
     """Measures a model directory of the organism on its world's sets; the arm is "base"."""
     measure = setting.EvalConfig()
     place = setting.make(path, setting.DataConfig(), measure, 0)
-    _measure(path, out, "base", place, measure, overwrite=False)
+    mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
+    what = served.load(path, mesh=mesh)
+    _measure(what, mesh, out, "base", place, measure)
     return evaluate.read_lines(out / "results.jsonl")
 
 
 def _measure(
-    path: Path,
+    what: served.Served,
+    mesh: Any,
     out: Path,
     arm: str,
     place: setting.Setting,
     measure: setting.EvalConfig,
-    overwrite: bool,
-    dtype: str = "float32",
-    experts: Path | None = None,
+    overwrite: bool = False,
+    fingerprint: str = "",
 ) -> None:
-    import jaxsafety
-
-    model, params, tokenizer = jaxsafety.load(path, dtype=dtype)
-    layers = evaluate.NO_LAYERS
-    if experts is not None:
-        layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
-    evaluate.evaluate(
-        model,
-        params,
-        tokenizer,
-        place.benchmarks,
-        place.judge,
-        out,
-        arm,
-        seed=measure.seed,
-        decodings=decodings(measure),
-        batch_size=measure.batch_size,
-        overwrite=overwrite,
-        groups=place.groups,
-        layers=layers,
-    )
+    with served.scope(mesh):
+        evaluate.evaluate(
+            what.model,
+            what.params,
+            what.tokenizer,
+            place.benchmarks,
+            place.judge,
+            out,
+            arm,
+            seed=measure.seed,
+            decodings=decodings(measure),
+            batch_size=measure.batch_size,
+            overwrite=overwrite,
+            groups=place.groups,
+            layers=what.layers,
+            fingerprint=fingerprint,
+        )

@@ -73,7 +73,7 @@ def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
     )
     assert cli.main(["run", f"--config={file}:smoke", "--config.optim.lr=0.5"]) == 0
     assert seen["cfg"].arg == "smoke" and seen["cfg"].optim.lr == 0.5
-    assert str(seen["workdir"]) == "runs/experiment" == str(seen["shown"])
+    assert str(seen["workdir"]) == f"runs/{tmp_path.name}-experiment-smoke" == str(seen["shown"])
     assert cli.main(["run", f"--config={file}", f"--workdir={tmp_path}"]) == 0
     assert seen["workdir"] == tmp_path
 

@@ -113,7 +113,8 @@ def test_the_fingerprint_is_of_settings_and_weights(model, tmp_path):
     assert mine == wd.experiment_fingerprint(config(train__progress=False), model)
     assert mine == wd.experiment_fingerprint(config(model__path="elsewhere"), model)
     assert mine != wd.experiment_fingerprint(config(seed=1), model)
-    assert mine != wd.experiment_fingerprint(config(train__keep=3), model)
+    assert mine == wd.experiment_fingerprint(config(train__keep=3), model)
+    assert mine != wd.experiment_fingerprint(config(train__max_skips=3), model)
     (model / "model.safetensors").write_bytes(b"weighty")
     assert mine != wd.experiment_fingerprint(config(), model)
     with pytest.raises(UsageError, match="model.path.*safetensors"):
@@ -136,7 +137,7 @@ def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
 
 
 def claim(workdir, cfg, model):
-    wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model))
+    wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model), model)
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path, model):
@@ -154,7 +155,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path, model):
     ("changes", "difference"),
     [
         ({"seed": 5}, "seed was 0, is 5"),
-        ({"method__steps": 4, "train__keep": 7}, "method.steps was 3, is 4"),
+        ({"method__steps": 4, "train__max_skips": 7}, "method.steps was 3, is 4"),
         ({"train__progress": False, "model__path": "x", "seed": 5}, "seed was 0, is 5"),
         ({"method__new": 1}, "method.new was None, is 1"),
     ],
@@ -172,7 +173,7 @@ def test_other_weights_are_refused(tmp_path, model):
     run = tmp_path / "run"
     claim(run, config(), model)
     (model / "model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(UsageError, match="same settings, other weights"):
+    with pytest.raises(UsageError, match="files hold has changed: model: model.safetensors"):
         claim(run, config(), model)
 
 
