@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxsafety import config as configs
-from jaxsafety import hosts, trees
+from jaxsafety import hosts, outputs, trees
 from jaxsafety.errors import bad
 
 
@@ -174,8 +174,10 @@ def check_owner(
       model_dir: of the model, so that the error can name the file that changed.
 
     Raises:
-      UsageError: the workdir holds a run of another config or model, or of an older version.
+      UsageError: the workdir holds a run of another config or model, or of an older version; or it
+        cannot be made.
     """
+    outputs.directory("workdir", workdir)
     path = workdir / "config.json"
     if not path.is_file():
         return False
