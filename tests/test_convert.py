@@ -122,7 +122,7 @@ def test_mixed_dtypes_lose_nothing(tmp_path, model_dir):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("sizes", [None, (1, 2, 2)], ids=["one device", "mesh"])
 def test_what_is_written_is_what_jax_rounds_to(tmp_path, dtype, sizes):
-    """So an arm that is measured on `params.astype(dtype)` is measured on the export, bit by bit."""
+    """So an arm measured on `params.astype(dtype)` is measured on the export, bit by bit."""
     model, params = tiny_model()
     odd = [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11, 1e-40, -3e-39, 6e-8, -0.0]
     draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Heads, adapters and exports beside transformers and PEFT: the same logits, and what is refused."""
+"""Heads, adapters and exports beside transformers and PEFT: equal logits, and what is refused."""
 
 from __future__ import annotations
 
