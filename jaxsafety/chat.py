@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import jaxsafety
+from jaxsafety import served
 from jaxsafety.data import chat as template
 from jaxsafety.data.schema import Message
 from jaxsafety.errors import UsageError, bad
-from jaxsafety.models import library
+from jaxsafety.models import hf
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
-from jaxsafety.workdir import model_fingerprint
+from jaxsafety.sharding import MeshConfig
 
 
 class Chat:
@@ -40,7 +40,7 @@ class Chat:
         self._layers = layers
         self._model, self._params, self._tokenizer = model, params, tokenizer
         self._system, self._sample, self._seed = system, sample, seed
-        self._turn = 0
+        self._turn, self._mesh = 0, None
         self.reset()
 
     @classmethod
@@ -53,23 +53,26 @@ class Chat:
         max_tokens: int = 256,
         seed: int = 0,
         experts: Path | None = None,
+        dtype: str = "float32",
+        mesh: MeshConfig | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> Chat:
         """Loads a Hugging Face directory, and the library of routed `experts` it runs with, if any.
 
-        `variables` are those of its chat template.
+        `dtype` is what it computes in and `mesh` where it lives, both of the run that made it; None
+        takes all devices here. `variables` are those of its chat template.
 
         Raises:
           UsageError: a directory or a template that does not work, before the first line is read.
         """
-        model, params, tokenizer = jaxsafety.load(path, variables=variables)
-        layers = LayerInputs()
-        if experts is not None:
-            layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
+        where = served.mesh_here(hf.read_config(path)) if mesh is None else served.mesh_of_run(mesh)
+        what = served.load(path, dtype=dtype, mesh=where, experts=experts, variables=variables)
+        model, params, tokenizer, layers = what
         # Half of the context at most, so that a model of a short context still hears the question.
         limit = min(max_tokens, model.config.max_length // 2)
         sample = SampleConfig(limit, temperature, stop=tuple(tokenizer.eos_ids))
         chat = cls(model, params, tokenizer, sample=sample, system=system, seed=seed, layers=layers)
+        chat._mesh = where
         template.encode_prompt(tokenizer, [*chat.messages, Message("user", "?")])
         return chat
 
@@ -88,17 +91,18 @@ class Chat:
         room = self._model.config.max_length - self._sample.max_tokens
         if len(prompt) > room:
             raise bad("conversation", f"{len(prompt)} tokens", f"at most {room}; /reset forgets it")
-        answers = decode.generate(
-            self._model,
-            self._params,
-            self._tokenizer,
-            [prompt],
-            self._sample,
-            seed=self._seed,
-            step=self._turn,
-            batch_size=1,
-            layers=self._layers,
-        )
+        with served.scope(self._mesh):
+            answers = decode.generate(
+                self._model,
+                self._params,
+                self._tokenizer,
+                [prompt],
+                self._sample,
+                seed=self._seed,
+                step=self._turn,
+                batch_size=1,
+                layers=self._layers,
+            )
         answer = self._tokenizer.decode(answers[0][0]).strip()
         self.messages = [*messages, Message("assistant", answer)]
         self._turn += 1

@@ -7,6 +7,7 @@ once. A mistake in the input is one line on stderr and exit code 2, never a trac
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "align a model, evaluate it before and after, write the report")
     run.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
-    run.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/<name of FILE>")
+    run.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/FOLDER-FILE-ARG")
     run.add_argument(
         "--distributed", nargs="?", const="auto", metavar="HOST:PORT,COUNT,INDEX",
         help="one of several processes; alone it asks the cluster (a TPU pod, Slurm, MPI)",
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("eval", _eval, "evaluate a model directory, or the models of a run again")
     which = evaluate.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
-    which.add_argument("--model", type=Path, metavar="DIR", help="a Hugging Face directory")
+    which.add_argument("--model", metavar="DIR", help="a Hugging Face directory, or a hub id")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
     _add_variables(evaluate)
     evaluate.add_argument("--rejudge", action="store_true", help="judge the saved generations")
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
     chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
     which = chat.add_mutually_exclusive_group()
-    which.add_argument("--model", type=Path, metavar="DIR", help="default: the shipped organism")
+    which.add_argument("--model", metavar="DIR", help="or a hub id; default: the shipped organism")
     which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
     chat.add_argument("--system", default="", help="a system message")
     chat.add_argument("--temperature", type=float, default=0.0)
@@ -111,10 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_variables(chat)
 
     export = add("export", _export, "write a model directory that transformers loads")
-    export.add_argument("--model", type=Path, required=True, metavar="DIR")
+    export.add_argument("--model", required=True, metavar="DIR", help="or a hub id")
     export.add_argument("--adapter", type=Path, metavar="DIR", help="merges a PEFT LoRA directory")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
-    export.add_argument("--dtype", default="bfloat16", help="bfloat16 or float32")
+    export.add_argument(
+        "--dtype", default="", help="float32, bfloat16 or float16; default: that of --model"
+    )
     export.add_argument("--unsafe", action="store_true", help="merge even an adapter tagged unsafe")
 
     prepare = add("prepare", _prepare, "write dialogues as a TFDS data set (array_record)")
@@ -143,17 +146,39 @@ def _existing(field: str, path: Path) -> Path:
     return path
 
 
+def _model(text: str) -> Path:
+    """The directory of --model, which may be a hub id."""
+    from jaxsafety.models import hub
+
+    return hub.directory(text, "--model")
+
+
+def _default_workdir(spec: str) -> Path:
+    """runs/FOLDER-FILE-ARG of a `--config`: another file or argument is another directory.
+
+    The folders are those below `configs/`; outside of it the one that holds the file.
+    """
+    name, _, arg = spec.partition(":")
+    file = Path(name).absolute()
+    folders = list(file.parts[1:-1])
+    if "configs" in folders:
+        last = len(folders) - 1 - folders[::-1].index("configs")
+        folders = folders[last + 1 :]
+    parts = [*(folders if "configs" in file.parts else folders[-1:]), file.stem, arg]
+    words = [re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", part).strip("-.") for part in parts]
+    return Path("runs") / "-".join(word for word in words if word)
+
+
 def _run(args: argparse.Namespace) -> None:
     from jaxsafety import config
 
     cfg = config.load_config(args.config, args.overrides)
-    workdir = args.workdir or Path("runs") / Path(args.config.partition(":")[0]).stem
-    if workdir.exists() and not workdir.is_dir():
-        raise bad("--workdir", str(workdir), "a directory")
-    from jaxsafety import hosts, run
+    workdir = args.workdir or _default_workdir(args.config)
+    from jaxsafety import hosts, outputs, run
 
     if args.distributed is not None:
         hosts.start(args.distributed)
+    hosts.share(lambda: outputs.directory("--workdir", workdir))
     run.run(cfg, workdir)
     if hosts.leader():
         _show(workdir)
@@ -165,19 +190,24 @@ def _eval(args: argparse.Namespace) -> None:
             raise bad("--out", str(args.out), "only with --model; a run keeps its own results")
         if args.variables:
             raise bad("--variables", args.variables[0], "only with --model; a run keeps its own")
-        from jaxsafety import run
+        _existing("--workdir", args.workdir)
+        from jaxsafety import outputs, run
 
-        run.evaluate_workdir(_existing("--workdir", args.workdir), rejudge=args.rejudge)
+        outputs.directory("--workdir", args.workdir)
+        run.evaluate_workdir(args.workdir, rejudge=args.rejudge)
         _show(args.workdir)
         return
     if args.out is None:
         raise bad("--out", "nothing", "a directory for the results of --model")
     if args.rejudge:
         raise bad("--rejudge", str(args.model), "only with --workdir, which holds generations")
-    _existing("--model", args.model)
+    from jaxsafety import outputs
+
+    outputs.directory("--out", args.out)
+    model = _model(args.model)
     from jaxsafety import run
 
-    run.evaluate_model(args.model, args.out, tuple(args.variables))
+    run.evaluate_model(model, args.out, tuple(args.variables))
     _show(args.out)
 
 
@@ -185,6 +215,9 @@ def _report(args: argparse.Namespace) -> None:
     _existing("--workdir", args.workdir)
     if not (args.workdir / "results.jsonl").is_file():
         raise bad("--workdir", str(args.workdir), "a run with results.jsonl")
+    from jaxsafety import outputs
+
+    outputs.directory("--workdir", args.workdir)
     _show(args.workdir)
 
 
@@ -201,10 +234,10 @@ def _show(workdir: Path) -> None:
 def _plan(args: argparse.Namespace) -> None:
     if args.prompt is not None and args.prompt < 1:
         raise bad("--prompt", args.prompt, "1 or more")
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise bad("--json", str(args.json), "a file in an existing directory")
-    from jaxsafety import config, topology
+    from jaxsafety import config, outputs, topology
 
+    if args.json is not None:
+        outputs.file("--json", args.json)
     topology.parse(args.topology)
     cfg = config.load_config(args.config, args.overrides)
     import json
@@ -223,8 +256,7 @@ def _chat(args: argparse.Namespace) -> None:
         raise bad("--temperature", args.temperature, "0 (greedy) or more")
     if args.max_tokens < 1:
         raise bad("--max-tokens", args.max_tokens, "1 or more")
-    if args.model is not None:
-        _existing("--model", args.model)
+    model = _model(args.model) if args.model is not None else None
     if args.workdir is not None:
         _existing("--workdir", args.workdir)
     from jaxsafety import run
@@ -234,9 +266,10 @@ def _chat(args: argparse.Namespace) -> None:
     variables = template.parse(args.variables, "--variables")
     if args.workdir is not None:
         variables = {**run.variables_of(args.workdir), **variables}
-    path, experts = args.model or run.SHIPPED, None
+    path, experts, dtype, mesh = model or run.SHIPPED, None, "float32", None
     if args.workdir is not None:
         path, experts = run.aligned(args.workdir)
+        dtype, mesh = run.computed(args.workdir)
     chat = Chat.open(
         path,
         system=args.system,
@@ -245,32 +278,41 @@ def _chat(args: argparse.Namespace) -> None:
         seed=args.seed,
         experts=experts,
         variables=variables,
+        dtype=dtype,
+        mesh=mesh,
     )
     chat.repl(sys.stdin, sys.stdout)
 
 
 def _export(args: argparse.Namespace) -> None:
-    if args.dtype not in ("bfloat16", "float32"):
-        raise bad("--dtype", args.dtype, "bfloat16, float32")
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+    if args.dtype not in ("", "float32", "bfloat16", "float16"):
+        raise bad("--dtype", args.dtype, "float32, bfloat16, float16")
+    from jaxsafety import outputs
+
+    outputs.directory("--out", args.out)
+    if args.out.exists() and any(args.out.iterdir()):
         raise bad("--out", str(args.out), "a directory that does not exist yet or is empty")
+    model = _model(args.model)
     from jaxsafety.convert import convert
 
-    convert(args.model, args.out, adapter=args.adapter, dtype=args.dtype, unsafe=args.unsafe)
-    print(f"model: {args.out}")
+    done = convert(model, args.out, adapter=args.adapter, dtype=args.dtype, unsafe=args.unsafe)
+    print(f"model: {args.out} ({done})")
 
 
 def _prepare(args: argparse.Namespace) -> None:
+    from jaxsafety import outputs
     from jaxsafety.data.tfds_chats import prepare
 
+    outputs.directory("--out", args.out)
     print(f"data: {prepare(args.chats, args.out)}")
 
 
 def _organism(args: argparse.Namespace) -> None:
     if args.steps is not None and args.steps < 1:
         raise bad("--steps", args.steps, "1 or more")
-    if args.out.exists() and not args.out.is_dir():
-        raise bad("--out", str(args.out), "a directory")
+    from jaxsafety import outputs
+
+    outputs.directory("--out", args.out)
     from jaxsafety import base
 
     base.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke, kind=args.kind)

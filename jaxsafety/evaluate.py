@@ -172,7 +172,10 @@ def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Any) -> list
     encoded = [encode(tokenizer, item.messages) for item in bench.items]
     for item, ids in zip(bench.items, encoded, strict=True):
         if len(ids) + bench.max_tokens > context:
-            given = f"{len(ids)} prompt tokens + {bench.max_tokens} new ones in {item.id}"
+            place = f"item {item.id}"
+            if "row" in item.meta:  # of a file
+                place = f"row {item.meta['row']} of {item.meta.get('file', 'its file')}"
+            given = f"{len(ids)} prompt tokens + {bench.max_tokens} new ones in {place}"
             raise bad(f"benchmark.{bench.name}", given, f"at most the context of {context}")
     return encoded
 

@@ -131,7 +131,9 @@ def model_config(source: ModelSource) -> ModelConfig:
     """
     path = Path(source.path) if source.path or source.shape else SHIPPED
     if (source.path or not source.shape) and path.is_dir():
-        found = hf.read_config(path)
+        # Shapes need no weights; where there are some, they decide whether the head is tied.
+        weighed = any(path.glob("*.safetensors"))
+        found = hf.stored_config(path) if weighed else hf.read_config(path)
     else:
         presets: dict[str, ModelConfig] = {}
         for kind in registry.MODELS:

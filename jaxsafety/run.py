@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from jaxsafety import config as configs
-from jaxsafety import evaluate, hosts, registry, setting
+from jaxsafety import evaluate, hosts, registry, served, setting
 from jaxsafety.data import template
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import UsageError, bad
@@ -32,11 +32,13 @@ from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.workdir import (
     Artifacts,
+    add_seconds,
     begun_on,
     check_owner,
     claim,
     experiment_fingerprint,
     model_fingerprint,
+    read_meta,
     write_meta,
 )
 
@@ -92,6 +94,12 @@ def _found(source: ModelSource) -> tuple[Path, UsageError | None]:
         return Path(source.path), error
 
 
+def base_path(source: ModelSource) -> str:
+    """What an adapter says of its base: the hub id as given, or the directory."""
+    named = source.path and source.path != UNALIGNED
+    return source.path if named else str(directory(source))
+
+
 def stored_dtype(source: ModelSource) -> str:
     """What parameters are loaded as: bfloat16 where the model computes in it, as published.
 
@@ -138,7 +146,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         path, data, measure, cfg.seed, reads=method.reads, method=cfg.program, later=True, model=why
     )
     fingerprint = experiment_fingerprint(cfg, path)
-    hosts.share(lambda: check_owner(workdir, cfg, fingerprint))
+    hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path))
     import jaxsafety
 
     log = log if hosts.leader() else _quiet
@@ -160,7 +168,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
     # Only now: what was refused leaves no workdir behind.
-    hosts.share(lambda: claim(workdir, cfg, fingerprint))
+    hosts.share(lambda: claim(workdir, cfg, fingerprint, path))
     if tokenizer.dated:
         write_meta(workdir, {"date": tokenizer.date})
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
@@ -191,6 +199,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "examples": place.examples,
             "weights": place.weights,
             "base_fingerprint": place.base,
+            "base_path": base_path(source),
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
             **prepared,
         },
@@ -208,7 +217,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         method.inspect(method_config, ctx, variables)
         arm("student", variables["base"], layers)
     writer.close()
-    write_meta(workdir, {"seconds": round(time.time() - started, 1)})
+    add_seconds(workdir, time.time() - started, finished=True)
     hosts.barrier(f"end of {workdir}")
     return {
         "results": evaluate.read_lines(workdir / "results.jsonl"),
@@ -293,9 +302,26 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
             workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
         )
     student, experts = aligned(workdir)
+    mesh = served.mesh_of_run(configs.typed(MeshConfig, cfg.mesh, "mesh"))
+    made = str(read_meta(workdir).get("fingerprint", ""))  # so that `run` finds its own answers
     for arm, where, mixed in (("base", path, None), ("student", student, experts)):
-        _measure(where, workdir, arm, place, measure, True, source, mixed)
+        what = served.load(
+            where, dtype=source.dtype, mesh=mesh, experts=mixed, variables=source.given()
+        )
+        _measure(what, mesh, workdir, arm, place, measure, overwrite=True, fingerprint=made)
+        del what  # let go before the next one comes
     return evaluate.read_lines(workdir / "results.jsonl")
+
+
+def computed(workdir: Path) -> tuple[str, MeshConfig]:
+    """What a run computes in, and on which mesh.
+
+    Raises:
+      UsageError: not a run.
+    """
+    cfg = _saved(workdir)
+    source = configs.typed(ModelSource, cfg.model, "model")
+    return source.dtype, configs.typed(MeshConfig, cfg.mesh, "mesh")
 
 
 def aligned(workdir: Path) -> tuple[Path, Path | None]:
@@ -333,40 +359,37 @@ def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> li
     measure = setting.EvalConfig()
     place = setting.make(path, setting.DataConfig(), measure, 0)
     source = ModelSource(variables=variables)
-    _measure(path, out, "base", place, measure, overwrite=False, source=source)
+    mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
+    what = served.load(path, mesh=mesh, variables=source.given())
+    _measure(what, mesh, out, "base", place, measure)
     return evaluate.read_lines(out / "results.jsonl")
 
 
 def _measure(
-    path: Path,
+    what: served.Served,
+    mesh: Any,
     out: Path,
     arm: str,
     place: setting.Setting,
     measure: setting.EvalConfig,
-    overwrite: bool,
-    source: ModelSource,
-    experts: Path | None = None,
+    overwrite: bool = False,
+    fingerprint: str = "",
 ) -> None:
-    import jaxsafety
-
-    variables = source.given()
-    model, params, tokenizer = jaxsafety.load(path, dtype=source.dtype, variables=variables)
-    tokenizer.pin(begun_on(out))
-    layers = evaluate.NO_LAYERS
-    if experts is not None:
-        layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
-    evaluate.evaluate(
-        model,
-        params,
-        tokenizer,
-        place.benchmarks,
-        place.judge,
-        out,
-        arm,
-        seed=measure.seed,
-        decodings=decodings(measure),
-        batch_size=measure.batch_size,
-        overwrite=overwrite,
-        groups=place.groups,
-        layers=layers,
-    )
+    what.tokenizer.pin(begun_on(out))
+    with served.scope(mesh):
+        evaluate.evaluate(
+            what.model,
+            what.params,
+            what.tokenizer,
+            place.benchmarks,
+            place.judge,
+            out,
+            arm,
+            seed=measure.seed,
+            decodings=decodings(measure),
+            batch_size=measure.batch_size,
+            overwrite=overwrite,
+            groups=place.groups,
+            layers=what.layers,
+            fingerprint=fingerprint,
+        )

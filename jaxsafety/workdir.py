@@ -7,12 +7,13 @@ can be trusted by the next start.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxsafety import config as configs
-from jaxsafety import hosts, trees
+from jaxsafety import hosts, outputs, trees
 from jaxsafety.errors import bad
 
 
@@ -60,8 +61,16 @@ class Artifacts:
         write_json(path, rest)  # last: its presence says that the artifact is whole
 
 
-# What the fingerprint leaves out: it may change between two starts of one experiment.
-FREE = {"train.progress", "model.path", "mesh.data", "mesh.fsdp", "mesh.tensor"}
+# What the fingerprint leaves out, because it may change between two starts of one experiment: where
+# the model lies, how fast the run is and how much memory it takes, what is shown and kept. Rounding
+# apart, no result depends on them (`optim.accum` is not one: micro-batches have keys of their own).
+FREE = {
+    *("model.path", "model.shape", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"),
+    *("train.progress", "train.log_every", "train.keep", "train.checkpoint_every"),
+    "eval.batch_size",
+}
+# What a fingerprint is made of; one made otherwise belongs to another version of this package.
+IDENTITY = 2
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
     "config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
@@ -71,31 +80,57 @@ MODEL_FILES = (
 
 
 def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
-    """What makes two runs the same experiment: config without display, model, prompt files.
+    """What makes two runs the same experiment: settings but `FREE` ones, model, prompt files.
 
     Files count by content: a model elsewhere is the same, an edited model or list is another.
+    Several processes ask together, and the first one reads.
+
+    Raises:
+      UsageError: a directory without weights.
     """
-    settings = configs.plain(cfg)
-    settings["train"] = {k: v for k, v in settings["train"].items() if k != "progress"}
-    for name in ("path", "shape"):  # where it lies, and what only `plan` reads
-        settings["model"].pop(name, None)
-    settings.pop("mesh", None)  # a run may go on on other devices
+    return hosts.share(lambda: _fingerprint(cfg, model_dir))
+
+
+def _fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
+    settings = {name: value for name, value in _flat(configs.plain(cfg)) if name not in FREE}
+    return configs.fingerprint({"settings": settings, "files": file_digests(cfg, model_dir)})
+
+
+def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
+    """The content of every file that an experiment reads: "setting: name" -> sha256.
+
+    Raises:
+      UsageError: a model directory without weights.
+    """
     weights = sorted(model_dir.glob("*.safetensors"))
     if not weights:
         raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")
     model = [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
-    settings["model_files"] = [(f.name, f.stat().st_size, _digest(f)) for f in model]
-    data = settings.get("data", {})
-    lists = [data.get(name) for name in ("harmful", "harmless", "distil", "chats", "chats_val")]
-    lists += [text.partition("=")[2] for text in settings.get("eval", {}).get("sets", ())]
-    lists += [text.rpartition("=")[0] for text in data.get("mix", ())]
-    prompts = [Path(name) for name in lists if name]
-    folders = [f for name in prompts if name.is_dir() for f in sorted(name.iterdir())]
-    files = [f for f in (*prompts, *folders) if f.is_file()]
-    paths = _experts(settings.get("method", {}))
-    files += [f for name in paths for f in sorted(Path(name).glob("adapter_*")) if f.is_file()]
-    settings["prompt_files"] = [_digest(f) for f in files]
-    return configs.fingerprint(settings)
+    found = {f"model: {f.name}": _digest(f) for f in model}
+    settings = configs.plain(cfg)
+    for name, path in _named(settings):
+        if path.is_dir():
+            inside = [f for f in sorted(path.iterdir()) if f.is_file()]
+            found.update({f"{name}: {f.name}": _digest(f) for f in inside})
+        elif path.is_file():
+            found[f"{name}: {path.name}"] = _digest(path)
+    for i, path in enumerate(_experts(settings.get("method", {}))):
+        inside = [f for f in sorted(Path(path).glob("adapter_*")) if f.is_file()]
+        found.update({f"method paths {i}: {f.name}": _digest(f) for f in inside})
+    return found
+
+
+def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """(setting, path) of what data and eval may name: PATH, NAME=PATH and PATH=WEIGHT."""
+    found = []
+    for section in ("data", "eval"):
+        for key, value in settings.get(section, {}).items():
+            texts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
+            for text in texts if key != "source" else ():
+                for part in (text, text.partition("=")[2], text.rpartition("=")[0]):
+                    if part:
+                        found.append((f"{section}.{key}", Path(part)))
+    return found
 
 
 def _experts(method: Any) -> list[str]:
@@ -107,59 +142,106 @@ def _experts(method: Any) -> list[str]:
 
 
 def model_fingerprint(model_dir: Path) -> str:
-    """Which base an adapter belongs to: a digest of its weights and shape, 16 hex digits."""
+    """Which base an adapter belongs to: a digest of its weights and shape, 16 hex digits.
+
+    Several processes ask together, and the first one reads.
+    """
     parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
-    return hashlib.sha256("".join(map(_digest, parts)).encode()).hexdigest()[:16]
+    whole = lambda: hashlib.sha256("".join(map(_digest, parts)).encode())  # noqa: E731
+    return hosts.share(lambda: whole().hexdigest()[:16])
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
+    """sha256 of a file, read once as long as it is the same one."""
+    now = file.stat()
+    return _read_digest(str(file.resolve()), now.st_size, now.st_mtime_ns, now.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_digest(path: str, size: int, changed: int, inode: int) -> str:
+    del size, changed, inode  # of the key alone
+    with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_owner(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> bool:
+def check_owner(
+    workdir: Path, cfg: configs.ConfigDict, fingerprint: str, model_dir: Path | None = None
+) -> bool:
     """Whether the workdir holds a run of this config; False if it holds none.
 
+    Args:
+      workdir: the directory.
+      cfg: the config.
+      fingerprint: see `experiment_fingerprint`.
+      model_dir: of the model, so that the error can name the file that changed.
+
     Raises:
-      UsageError: the workdir holds a run of another config or model.
+      UsageError: the workdir holds a run of another config or model, or of an older version; or it
+        cannot be made.
     """
+    outputs.directory("workdir", workdir)
     path = workdir / "config.json"
     if not path.is_file():
         return False
-    try:
-        theirs = json.loads((workdir / "meta.json").read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError):
-        theirs = "unknown"
-    if theirs != fingerprint:
-        raise bad(
-            "workdir",
-            f"{workdir}, a run of another config or model ({difference(path, cfg)})",
-            "a new directory, or the config that this one was made with",
-        )
-    return True
+    meta = read_meta(workdir)
+    if meta.get("fingerprint", "unknown") == fingerprint:
+        return True
+    if meta and meta.get("identity", 1) != IDENTITY:
+        given = f"{workdir}, a run made by an older version of jaxsafety"
+        allowed = "a new directory (report, chat and eval --workdir still read this one)"
+        raise bad("workdir", given, allowed)
+    raise bad(
+        "workdir",
+        f"{workdir}, a run of another config or model ({difference(path, cfg, meta, model_dir)})",
+        "a new directory, or the config that this one was made with",
+    )
 
 
-def claim(workdir: Path, cfg: configs.ConfigDict, fingerprint: str) -> None:
+def claim(
+    workdir: Path, cfg: configs.ConfigDict, fingerprint: str, model_dir: Path | None = None
+) -> None:
     """Makes the workdir this config's own, or checks that it is (see `check_owner`)."""
     path = workdir / "config.json"
-    if check_owner(workdir, cfg, fingerprint):
+    if check_owner(workdir, cfg, fingerprint, model_dir):
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    write_meta(workdir, {"fingerprint": fingerprint, "git": git_hash(), "versions": versions()})
+    digests = file_digests(cfg, model_dir) if model_dir is not None else {}
+    owner = {"fingerprint": fingerprint, "identity": IDENTITY, "files": digests}
+    write_meta(workdir, {**owner, "git": git_hash(), "versions": versions()})
     write_json(path, configs.plain(cfg))
 
 
-def difference(path: Path, cfg: configs.ConfigDict) -> str:
-    """The first setting in which a saved config and this one differ, as text."""
+def difference(
+    path: Path,
+    cfg: configs.ConfigDict,
+    meta: Mapping[str, Any] | None = None,
+    model_dir: Path | None = None,
+) -> str:
+    """The first setting in which a saved config and this one differ, as text; else the files.
+
+    Args:
+      path: of the saved config.json.
+      cfg: this config.
+      meta: the saved meta.json, with the digests of the files.
+      model_dir: of this config's model.
+    """
     try:
         old = dict(_flat(json.loads(path.read_text())))
     except ValueError:
         return "its config.json is not readable"
     new = dict(_flat(configs.plain(cfg)))
     changed = [k for k in sorted({*old, *new} - FREE) if old.get(k) != new.get(k)]
-    if not changed:
-        return "same settings, other weights"
-    return f"{changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r}"
+    if changed:
+        return f"{changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r}"
+    then = (meta or {}).get("files")
+    if not then or model_dir is None:
+        return "same settings, other files"
+    now = file_digests(cfg, model_dir)
+    other = [k for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
+    if not other:
+        return "same settings and files"
+    names = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+    return f"same settings, but what these files hold has changed: {names}"
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -187,12 +269,36 @@ def write_meta(workdir: Path, values: dict[str, Any]) -> None:
     write_json(path, {**known, **values})
 
 
+def read_meta(workdir: Path) -> dict[str, Any]:
+    """The facts of `meta.json`; {} where there is none or it cannot be read."""
+    try:
+        found = json.loads((workdir / "meta.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def add_seconds(workdir: Path, seconds: float, *, finished: bool) -> None:
+    """Adds the time of one start of a run to `meta.json`: "seconds" is the sum of all starts.
+
+    A start that found the run finished did nothing and adds nothing.
+
+    Args:
+      workdir: of the run.
+      seconds: of this start.
+      finished: whether the run is finished now.
+    """
+    known = read_meta(workdir) if hosts.leader() else {"finished": True}
+    if known.get("finished"):
+        return
+    total = round(known.get("seconds", 0.0) + seconds, 1)
+    starts = known.get("starts", 0) + 1
+    write_meta(workdir, {"seconds": total, "starts": starts, "finished": finished})
+
+
 def begun_on(workdir: Path) -> str:
     """The date that chat templates with a clock write in a run: of its first start, or today's."""
-    try:
-        return str(json.loads((workdir / "meta.json").read_text())["date"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return datetime.date.today().isoformat()
+    return str(read_meta(workdir).get("date") or datetime.date.today().isoformat())
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxsafety"
 # matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
 LAYERS = (
     ("errors",),
-    ("hosts", "progress"),
+    ("hosts", "progress", "outputs"),
     ("config", "registry", "shapes", "trees", "benchmarks.intervals"),
     ("sharding",),
     ("data.schema",),
@@ -32,6 +32,7 @@ LAYERS = (
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
     ("methods", "mitigations", "benchmarks", "grading", "inputs"),
     ("evaluate", "report", "setting", "workdir", "testing"),
+    ("served",),
     ("run", "chat", "topology", "hlo", "convert"),
     ("calibration", "plan"),
     ("gates", "gates_unaligned"),

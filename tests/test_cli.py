@@ -73,9 +73,32 @@ def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
     )
     assert cli.main(["run", f"--config={file}:smoke", "--config.optim.lr=0.5"]) == 0
     assert seen["cfg"].arg == "smoke" and seen["cfg"].optim.lr == 0.5
-    assert str(seen["workdir"]) == "runs/experiment" == str(seen["shown"])
+    assert str(seen["workdir"]) == f"runs/{tmp_path.name}-experiment-smoke" == str(seen["shown"])
     assert cli.main(["run", f"--config={file}", f"--workdir={tmp_path}"]) == 0
     assert seen["workdir"] == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("configs/safesteer/organism.py", "safesteer-organism"),
+        ("configs/safemoe/organism.py", "safemoe-organism"),
+        ("configs/sft/organism.py:smoke", "sft-organism-smoke"),
+        (
+            "configs/safesteer/organism.py:preset=paper,seed=3",
+            "safesteer-organism-preset=paper,seed=3",
+        ),
+        ("configs/safesteer/organism.py:seed=-1", "safesteer-organism-seed=-1"),
+        ("configs/mine.py", "mine"),
+        ("configs/a/b/mine.py:x=../../y", "a-b-mine-x=..-..-y"),
+        ("mine.py", "here-mine"),
+        ("/other/place/mine.py:smoke", "place-mine-smoke"),
+    ],
+)
+def test_default_workdirs_differ(tmp_path, monkeypatch, spec, name):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert str(cli._default_workdir(spec)) == f"runs/{name}"
 
 
 def test_eval_and_organism_hand_over(tmp_path, monkeypatch):

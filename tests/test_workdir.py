@@ -113,7 +113,8 @@ def test_the_fingerprint_is_of_settings_and_weights(model, tmp_path):
     assert mine == wd.experiment_fingerprint(config(train__progress=False), model)
     assert mine == wd.experiment_fingerprint(config(model__path="elsewhere"), model)
     assert mine != wd.experiment_fingerprint(config(seed=1), model)
-    assert mine != wd.experiment_fingerprint(config(train__keep=3), model)
+    assert mine == wd.experiment_fingerprint(config(train__keep=3), model)
+    assert mine != wd.experiment_fingerprint(config(train__max_skips=3), model)
     (model / "model.safetensors").write_bytes(b"weighty")
     assert mine != wd.experiment_fingerprint(config(), model)
     with pytest.raises(UsageError, match="model.path.*safetensors"):
@@ -136,7 +137,7 @@ def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
 
 
 def claim(workdir, cfg, model):
-    wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model))
+    wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model), model)
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path, model):
@@ -154,7 +155,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path, model):
     ("changes", "difference"),
     [
         ({"seed": 5}, "seed was 0, is 5"),
-        ({"method__steps": 4, "train__keep": 7}, "method.steps was 3, is 4"),
+        ({"method__steps": 4, "train__max_skips": 7}, "method.steps was 3, is 4"),
         ({"train__progress": False, "model__path": "x", "seed": 5}, "seed was 0, is 5"),
         ({"method__new": 1}, "method.new was None, is 1"),
     ],
@@ -172,7 +173,7 @@ def test_other_weights_are_refused(tmp_path, model):
     run = tmp_path / "run"
     claim(run, config(), model)
     (model / "model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(UsageError, match="same settings, other weights"):
+    with pytest.raises(UsageError, match="files hold has changed: model: model.safetensors"):
         claim(run, config(), model)
 
 
@@ -214,3 +215,133 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
         wd.write_json(path, {"a": 1, "b": Fails()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert files(tmp_path) == ["x.json"]
+
+
+def counted(monkeypatch):
+    """Counts how often files are read whole."""
+    real, seen = wd.hashlib.file_digest, []
+
+    def digest(stream, kind):
+        seen.append(stream.name)
+        return real(stream, kind)
+
+    monkeypatch.setattr(wd.hashlib, "file_digest", digest)
+    return seen
+
+
+def test_weights_are_read_once_per_start(model, monkeypatch):
+    (model / "config.json").write_text("{}")
+    seen = counted(monkeypatch)
+    first = wd.experiment_fingerprint(config(), model)
+    base = wd.model_fingerprint(model)
+    assert wd.experiment_fingerprint(config(seed=1), model) != first
+    assert wd.model_fingerprint(model) == base
+    assert sorted(seen) == sorted(str(f.resolve()) for f in model.iterdir())
+
+
+def test_a_file_that_changed_is_read_again(model):
+    """Also when its size and the second of its change are the same."""
+    import os
+
+    (model / "config.json").write_text("{}")
+    file = model / "model.safetensors"
+    before = wd.model_fingerprint(model)
+    now = file.stat()
+    file.write_bytes(b"WEIGHTS")
+    os.utime(file, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
+    changed = wd.model_fingerprint(model)
+    assert changed != before
+    other = model / "other"
+    other.write_bytes(b"weights")
+    os.utime(other, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
+    other.replace(file)  # the same size and time, another inode
+    assert wd.model_fingerprint(model) == before
+
+
+FREED = {
+    "train__progress": False,
+    "train__keep": 7,
+    "train__log_every": 10,
+    "train__checkpoint_every": 3,
+    "eval__batch_size": 8,
+    "model__remat": "full",
+    "mesh__fsdp": 4,
+}
+
+
+def full():
+    cfg = config(eval={"batch_size": 64, "samples": 2}, mesh={"data": 1, "fsdp": 1, "tensor": 1})
+    cfg.train.update({"log_every": 1, "checkpoint_every": 50, "max_skips": 5})
+    cfg.model.remat = "none"
+    return cfg
+
+
+@pytest.mark.parametrize("key", FREED)
+def test_speed_and_saving_are_no_part_of_an_experiment(tmp_path, model, key):
+    section, name = key.split("__")
+    cfg, other = full(), full()
+    other[section][name] = FREED[key]
+    claim(tmp_path / "run", cfg, model)
+    claim(tmp_path / "run", other, model)
+
+
+@pytest.mark.parametrize("key", ["model__dtype", "train__max_skips", "eval__samples"])
+def test_what_results_depend_on_is(tmp_path, model, key):
+    section, name = key.split("__")
+    cfg, other = full(), full()
+    other[section][name] = "bfloat16" if name == "dtype" else 9
+    other.train.keep = 9  # what is free is not called the difference
+    claim(tmp_path / "run", cfg, model)
+    with pytest.raises(UsageError, match=f"{section}.{name} was"):
+        claim(tmp_path / "run", other, model)
+
+
+def test_the_file_that_changed_is_named(tmp_path, model):
+    chats, prompts = tmp_path / "chats.jsonl", tmp_path / "prompts.txt"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for file in (chats, prompts, folder / "part-0.jsonl"):
+        file.write_text("a\n")
+    data = {"chats": str(chats), "mix": (f"{folder}=0.5",), "harmful": ""}
+    cfg = config(data=data, eval={"sets": (f"safety/mine={prompts}",)})
+    run = tmp_path / "run"
+    claim(run, cfg, model)
+    for file, words in (
+        (chats, "data.chats: chats.jsonl"),
+        (prompts, "eval.sets: prompts.txt"),
+        (folder / "part-0.jsonl", "data.mix: part-0.jsonl"),
+        (model / "model.safetensors", "model: model.safetensors"),
+    ):
+        before = file.read_bytes()
+        file.write_text("other\n")
+        with pytest.raises(UsageError) as caught:
+            claim(run, cfg, model)
+        assert f"what these files hold has changed: {words})" in str(caught.value)
+        file.write_bytes(before)
+        claim(run, cfg, model)
+    (model / "tokenizer.json").write_text("{}")  # one more file is a change too
+    with pytest.raises(UsageError, match="has changed: model: tokenizer.json"):
+        claim(run, cfg, model)
+
+
+def test_a_run_of_an_older_version_says_so(tmp_path, model):
+    run = tmp_path / "run"
+    claim(run, config(), model)
+    meta = json.loads((run / "meta.json").read_text())
+    del meta["identity"], meta["files"]
+    (run / "meta.json").write_text(json.dumps({**meta, "fingerprint": "of before"}))
+    with pytest.raises(UsageError, match="made by an older version of jaxsafety"):
+        claim(run, config(), model)
+
+
+def test_seconds_are_those_of_all_starts(tmp_path):
+    def meta():
+        return json.loads((tmp_path / "meta.json").read_text())
+
+    wd.write_meta(tmp_path, {"seconds": 1.5})
+    wd.add_seconds(tmp_path, 10.0, finished=False)
+    wd.add_seconds(tmp_path, 2.25, finished=True)
+    assert meta() == {"seconds": 13.8, "starts": 2, "finished": True}
+    before = (tmp_path / "meta.json").stat().st_mtime_ns
+    wd.add_seconds(tmp_path, 5.0, finished=True)  # found it finished
+    assert meta()["seconds"] == 13.8 and (tmp_path / "meta.json").stat().st_mtime_ns == before

@@ -177,10 +177,8 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     if probe is not None:
         probe.keep(start, trained, cfg.steps)
     tree = trained["adapters"]
-    fingerprint = str(ctx.extras.get("base_fingerprint", ""))
-    peft.save_adapter(
-        ctx.workdir / "adapter", model, tree, fingerprint=fingerprint, unsafe=cfg.unsafe
-    )
+    base = peft.owner(ctx.extras)
+    peft.save_adapter(ctx.workdir / "adapter", model, tree, unsafe=cfg.unsafe, **base)
     if cfg.unsafe:  # measured beside the base, so that no merged model is written
         return {**ctx.variables, "adapters": tree}
     return {**ctx.variables, "base": lora.merge(trained["base"], tree, model.projections)}

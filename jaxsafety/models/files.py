@@ -107,6 +107,45 @@ def names(file: Path) -> list[str]:
         raise bad("model.path", given, "a sound safetensors file") from error
 
 
+def dtypes(found: Mapping[str, Path]) -> dict[str, str]:
+    """The dtype of each tensor, as safetensors calls it ("BF16"), read from the headers alone.
+
+    Args:
+      found: tensor name -> file, of `tensor_files`.
+    """
+    table: dict[str, str] = {}
+    for file in sorted(set(found.values())):
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            view: Any = opened.get_slice
+            table.update({name: view(name).get_dtype() for name in opened.keys()})
+    return table
+
+
+def equal(
+    file: Path, tensor: str, other_file: Path, other: str, shape: tuple[int, ...], rows: int = 4096
+) -> bool:
+    """Whether two tensors hold the same values, compared `rows` at a time (NaN equals nothing).
+
+    Raises:
+      UsageError: see `read`.
+    """
+    for place, name in ((file, tensor), (other_file, other)):
+        _checked(place, name, shape)
+    with (
+        safetensors.safe_open(file, framework="numpy") as one,
+        safetensors.safe_open(other_file, framework="numpy") as two,
+    ):
+        left: Any = one.get_slice(tensor)
+        right: Any = two.get_slice(other)
+        for start in range(0, shape[0], rows):
+            here, there = (
+                np.asarray(v[start : min(start + rows, shape[0])]) for v in (left, right)
+            )
+            if not np.array_equal(here.astype(np.float32), there.astype(np.float32)):
+                return False
+    return True
+
+
 def metadata(file: Path) -> Mapping[str, str]:
     """The text entries of a file's header."""
     with safetensors.safe_open(file, framework="numpy") as opened:
@@ -119,17 +158,26 @@ def read(file: Path, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
       UsageError: another shape than `shape`, or not a floating dtype of at most 32 bits.
     """
+    _checked(file, tensor, shape)
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
-            view: Any = opened.get_slice(tensor)  # shape and dtype without reading
-            given, dtype = tuple(view.get_shape()), view.get_dtype()
-            if given != shape:
-                raise bad(f"tensor {tensor}", list(given), f"shape {list(shape)}")
-            if dtype not in DTYPES:
-                raise bad(f"tensor {tensor}", dtype, ", ".join(DTYPES))
             return opened.get_tensor(tensor)
     except (safetensors.SafetensorError, OSError) as error:
         raise bad(f"tensor {tensor}", f"{file.name}: {_line(error)}", "readable data") from error
+
+
+def _checked(file: Path, tensor: str, shape: tuple[int, ...]) -> None:
+    """Raises where `read` would, without reading."""
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            view: Any = opened.get_slice(tensor)
+            given, dtype = tuple(view.get_shape()), view.get_dtype()
+    except (safetensors.SafetensorError, OSError) as error:
+        raise bad(f"tensor {tensor}", f"{file.name}: {_line(error)}", "readable data") from error
+    if given != shape:
+        raise bad(f"tensor {tensor}", list(given), f"shape {list(shape)}")
+    if dtype not in DTYPES:
+        raise bad(f"tensor {tensor}", dtype, ", ".join(DTYPES))
 
 
 def _line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,21 @@ from jax.sharding import Mesh
 
 from jaxsafety import hosts, registry, sharding, trees
 from jaxsafety.data.tokenizer import Tokenizer
-from jaxsafety.errors import bad
-from jaxsafety.models import files
+from jaxsafety.errors import UsageError, bad
+from jaxsafety.models import files, hub, quantised
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.family import Family
 from jaxsafety.models.files import INDEX, WEIGHTS
 from jaxsafety.models.place import place
 
 PyTree = Any
+_logger = logging.getLogger(__name__)
+EMBED, HEAD = "embed/table", "unembed/kernel"
 # Parameters of all blocks from which decoding on a CPU is unrolled: what no cache holds. Below,
 # it only compiles longer.
 UNROLL = 1 << 23
-SAVE_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+LOAD_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+SAVE_DTYPES = {**LOAD_DTYPES, "float16": np.float16}
 
 
 def load(
@@ -59,13 +63,13 @@ def load(
       (model, params).
 
     Raises:
-      UsageError: no such directory, an unsupported config, weights that are not safetensors, or
-        tensors that are missing, unknown or of another shape.
+      UsageError: no such directory, an unsupported config, weights that are quantised or not
+        safetensors, or tensors that are missing, unknown or of another shape.
     """
-    if param_dtype not in SAVE_DTYPES:
-        raise bad("param_dtype", param_dtype, ", ".join(SAVE_DTYPES))
+    if param_dtype not in LOAD_DTYPES:
+        raise bad("param_dtype", param_dtype, ", ".join(LOAD_DTYPES))
     folder = Path(path)
-    config = dataclasses.replace(read_config(folder), dtype=dtype, remat=remat)
+    config = dataclasses.replace(stored_config(folder), dtype=dtype, remat=remat)
     model = build(config)
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
@@ -74,9 +78,10 @@ def load(
         config = dataclasses.replace(config, unroll=True)
         model = build(config)
     found = files.tensor_files(folder)
-    _compare_names(set(_wanted(family, shapes, config)), found, config)
+    own = _aliases(family, config, found)
+    _compare_names({own.get(n, n) for n in _wanted(family, shapes, config)}, found, config)
     places = _places(model, shapes, mesh, rules)
-    kind = np.dtype(SAVE_DTYPES[param_dtype])
+    kind = np.dtype(LOAD_DTYPES[param_dtype])
     out = {}
     # What is not stacked is read whole: first, while the devices are empty, and the largest first.
     for name in sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size)):
@@ -85,6 +90,7 @@ def load(
 
         def read(layer: int | None, name: str = name, one: tuple[int, ...] = one) -> np.ndarray:
             tensor = family.names[name].format(layer)
+            tensor = own.get(tensor, tensor)
             value = files.read(found[tensor], tensor, _disk_shape(name, one))
             return (value.T if name.endswith("kernel") else value).reshape(one)
 
@@ -119,11 +125,12 @@ def save(
       path: directory to create or to overwrite file by file.
       model: the model.
       params: its parameters.
-      dtype: float32 or bfloat16, how the weights are stored.
+      dtype: float32, bfloat16 or float16, how the weights are stored; to the nearest value, ties to
+        even, the same as `params.astype(dtype)`: what was measured so is what is written.
       tokenizer: also written, with its chat template; its ids go into generation_config.json.
 
     Raises:
-      UsageError: an unknown dtype.
+      UsageError: an unknown dtype, or a weight beyond what float16 can hold.
     """
     if dtype not in SAVE_DTYPES:
         raise bad("dtype", dtype, ", ".join(SAVE_DTYPES))
@@ -166,20 +173,73 @@ def read_config(path: str | Path) -> ModelConfig:
     Raises:
       UsageError: a missing directory or file, malformed JSON, an unsupported model type or switch.
     """
+    return _parse(_description(Path(path)))
+
+
+def stored_config(path: str | Path) -> ModelConfig:
+    """The `ModelConfig` of what a directory holds: config.json, corrected by its tensors.
+
+    A tied model may store a head that differs from its embedding (a merged adapter, a resized
+    vocabulary). As in transformers 5 (`PreTrainedModel.tie_weights`) such a head is kept and the
+    model counts as untied, with a warning; an equal head is no second parameter. Compared are the
+    values on disk, whatever they are loaded as.
+
+    Raises:
+      UsageError: see `read_config`; quantised weights; no safetensors, or unsound ones.
+    """
     folder = Path(path)
+    given = _description(folder)
+    config = _parse(given)
+    try:
+        found = files.tensor_files(folder)
+    except UsageError:
+        quantised.without_weights(given, folder)
+        raise
+    family: Family = registry.resolve(registry.MODELS, config.family)
+    shapes = flatten(jax.eval_shape(build(config).init, jax.random.key(0)))
+    wanted = set(_wanted(family, shapes, config))
+    quantised.check(given, folder, wanted, files.dtypes(found))
+    table, head = family.names[EMBED], family.names[HEAD]
+    shape = (config.vocab_size, config.embed_dim)
+    if not config.tie_embeddings or table not in found or head not in found:
+        return config
+    if files.equal(found[table], table, found[head], head, shape):
+        return config
+    if hosts.leader():
+        text = "%s says tie_word_embeddings, but %s differs from %s: both are kept, not tied"
+        _logger.warning(text, folder / "config.json", head, table)
+    return dataclasses.replace(config, tie_embeddings=False)
+
+
+def stored_dtype(path: str | Path, weights: str = WEIGHTS) -> str:
+    """What holds every weight of a directory exactly: "float32", "bfloat16" or "float16"."""
+    kinds = set(files.dtypes(files.tensor_files(Path(path), weights)).values())
+    narrow = {"BF16": "bfloat16", "F16": "float16"}
+    return narrow.get(next(iter(kinds)), "float32") if len(kinds) == 1 else "float32"
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """config.json as it stands."""
     if not folder.is_dir():
-        raise bad("model.path", str(path), "an existing directory in the Hugging Face layout")
+        raise bad("model.path", str(folder), "an existing directory in the Hugging Face layout")
     file = folder / "config.json"
     if not file.is_file():
-        raise bad("model.path", str(path), "a directory with a config.json")
+        if any(folder.glob("*.gguf")):
+            raise bad("model.path", f"{folder}, which holds GGUF files", hub.LAYOUT)
+        raise bad("model.path", str(folder), "a directory with a config.json")
     try:
         given = json.loads(file.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise bad("config.json", str(error), "a JSON object") from error
     if not isinstance(given, dict):
         raise bad("config.json", type(given).__name__, "a JSON object")
+    return given
+
+
+def _parse(given: Mapping[str, Any]) -> ModelConfig:
+    """The `ModelConfig` that a config.json describes."""
     kind = given.get("model_type")
-    if kind not in registry.MODELS:
+    if not isinstance(kind, str) or kind not in registry.MODELS:
         raise bad("config.json model_type", kind, ", ".join(sorted(registry.MODELS)))
     family: Family = registry.resolve(registry.MODELS, kind)
     return family.read(given)
@@ -207,6 +267,13 @@ def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> I
     for name in shapes:
         for layer in range(config.num_layers) if name.startswith("blocks/") else (None,):
             yield family.names[name].format(layer)
+
+
+def _aliases(family: Family, config: ModelConfig, found: Mapping[str, Path]) -> Mapping[str, str]:
+    """Tensors that are stored under another name: a tied model may keep only its head."""
+    table, head = family.names[EMBED], family.names[HEAD]
+    swapped = config.tie_embeddings and table not in found and head in found
+    return {table: head} if swapped else {}
 
 
 def _compare_names(wanted: set[str], found: Mapping[str, Path], config: ModelConfig) -> None:
@@ -247,4 +314,10 @@ def _tensors(
             shape = _disk_shape(name, value.shape)
             value = value.reshape(shape[::-1]).T if name.endswith("kernel") else value
             tensor = family.names[name] if layer is None else family.names[name].format(layer)
-            yield tensor, np.ascontiguousarray(value.reshape(shape).astype(dtype))
+            with np.errstate(over="ignore"):
+                stored = np.ascontiguousarray(value.reshape(shape).astype(dtype))
+            if dtype == np.float16 and np.isinf(stored).any() > np.isinf(value).any():
+                raise bad(
+                    f"tensor {tensor}", f"{np.abs(value).max():.3g}", "at most 65504 (float16)"
+                )
+            yield tensor, stored

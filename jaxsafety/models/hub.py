@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxsafety.errors import bad
 
+LAYOUT = "a directory in the Hugging Face layout with safetensors (GGUF is not read)"
 # What a model directory is read for. Nothing that could run, nothing in another format.
 WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -27,6 +28,8 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
     if str(path) and place.is_dir():
         return place
     text = str(path)
+    if place.is_file():
+        raise bad(field, text, LAYOUT)
     if not HUB_ID.fullmatch(text) or place.exists() or place.parent.is_dir():
         raise bad(field, text, "an existing directory in the Hugging Face layout, or a hub id")
     import huggingface_hub
@@ -37,8 +40,24 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
             name, revision=revision or None, allow_patterns=list(WANTED)
         )
     except Exception as error:  # of the network, the hub or the disk: it cannot be fetched
-        why = " ".join(str(error).split())[:160]
+        why = " ".join(str(error).split())
         raise bad(
             field, text, f"a directory here, or a hub id that can be fetched ({why})"
         ) from None
     return Path(found)
+
+
+def public_name(path: str | Path) -> tuple[str, str]:
+    """What other libraries call a model: (directory or hub id, revision).
+
+    Args:
+      path: as in `directory`.
+
+    Returns:
+      The absolute path of a directory, else "owner/name"; the revision is "" unless one is named.
+    """
+    place = Path(path)
+    if place.is_dir() or not HUB_ID.fullmatch(str(path)):
+        return str(place.resolve()), ""
+    name, _, revision = str(path).partition("@")
+    return name, revision

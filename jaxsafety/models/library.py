@@ -38,6 +38,7 @@ def save(
     *,
     fingerprint: str = "",
     unsafe: bool = False,
+    base: str = "",
 ) -> None:
     """Writes experts and router.
 
@@ -48,6 +49,7 @@ def save(
       routing: the router's static options.
       fingerprint: of the base, checked by `load`.
       unsafe: tags the experts.
+      base: the model's directory or hub id, where PEFT looks for it.
 
     Raises:
       UsageError: see `peft.save_adapter`.
@@ -61,7 +63,7 @@ def save(
         else:
             peft.save_adapter(
                 folder / f"expert_{expert:02d}", model, adapters, expert=expert,
-                fingerprint=fingerprint, unsafe=unsafe,
+                fingerprint=fingerprint, unsafe=unsafe, base=base,
             )  # fmt: skip
     router = jax.tree.map(trees.host, adapters["router"])
     names, leaves = trees.paths(router), jax.tree.leaves(router)

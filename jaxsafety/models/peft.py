@@ -10,12 +10,14 @@ Letters: L layers, E experts (1 on disk), R rank.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
@@ -23,13 +25,17 @@ from jaxsafety import hosts, registry, trees
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.projection import Projection
 from jaxsafety.errors import bad
-from jaxsafety.models import files
+from jaxsafety.models import files, hub
 from jaxsafety.models.api import Model
 from jaxsafety.models.family import Family
 
 PyTree = Any
+_logger = logging.getLogger(__name__)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+# What PEFT can do and is not expressed here: what to do with such an adapter.
+MERGE = "merge it with PEFT (merge_and_unload, save_pretrained) and take that model instead"
 # What would change the numbers and is not expressed here.
 REFUSED = {
     "peft_type": ("LORA",),
@@ -48,6 +54,16 @@ REFUSED = {
     "monteclora_config": (None,),
     # Others (pissa, olora, loftq, ...) change the base's weights when they start.
     "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal", "mica"),
+}
+# The other fields of peft.LoraConfig 0.21.2, which change nothing in a trained adapter. A key that
+# is in neither table is unknown to PEFT too, which warns and goes on.
+KNOWN = {
+    *("auto_mapping", "base_model_name_or_path", "revision", "peft_version", "task_type"),
+    *("inference_mode", "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "use_rslora"),
+    *("megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config"),
+    *("lora_ga_config", "velora_config", "runtime_config", "ensure_weight_tying", "lora_bias"),
+    *("qalora_group_size",),
 }
 
 
@@ -82,8 +98,7 @@ def load_adapter(path: str | Path, model: Model, *, fingerprint: str = "") -> Py
         for ending in (".lora_A.weight", ".lora_B.weight"):
             module = module.removesuffix(ending)
         if not tensor.startswith(PREFIX) or module not in modules or module == tensor:
-            some = f"{PREFIX}{next(iter(modules))}.lora_A.weight"
-            raise bad(f"tensor {tensor}", "unknown in this model", f"names such as {some}")
+            raise _foreign(model, tensor, next(iter(modules)))
         name, layer = modules[module]
         pairs.setdefault(name, {})[layer] = module
     if not pairs:
@@ -110,6 +125,7 @@ def save_adapter(
     base: str = "",
     fingerprint: str = "",
     unsafe: bool = False,
+    dtype: str = "",
 ) -> None:
     """Writes one expert as a PEFT directory.
 
@@ -118,14 +134,22 @@ def save_adapter(
       model: the base.
       adapters: an adapter tree (see `adapters.lora`).
       expert: which one.
-      base: `base_model_name_or_path` of adapter_config.json.
+      base: the model's directory or hub id: `base_model_name_or_path` (and `revision`) of
+        adapter_config.json, where PEFT's AutoPeftModel looks for the base; "" is null.
       fingerprint: of the base; checked again by `load_adapter`.
       unsafe: tags an expert that was trained on unsafe answers.
+      dtype: float32 or bfloat16, how the factors are stored; "" is the model's compute dtype. A
+        model that computes in bfloat16 rounds the factors to it wherever it uses them
+        (`adapters.lora.delta`), so nothing of what was measured is lost.
 
     Raises:
-      UsageError: no such expert, names that are no projections of the model, or experts that are
-        no update at all.
+      UsageError: an unknown dtype, no such expert, names that are no projections of the model, or
+        experts that are no update at all.
     """
+    dtype = dtype or ("bfloat16" if model.config.dtype == "bfloat16" else "float32")
+    if dtype not in DTYPES:
+        raise bad("dtype", dtype, ", ".join(DTYPES))
+    kind = DTYPES[dtype]
     table = adapters["experts"]
     unknown = sorted(set(table) - set(model.projections))
     if unknown or not table:
@@ -146,14 +170,16 @@ def save_adapter(
             continue
         a, b = (whole[name][key][layer, expert].astype(np.float32) for key in "ab")
         a, b = a.reshape(-1, a.shape[-1]), b.reshape(b.shape[0], -1) * folded[layer]
-        tensors[f"{PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a.T)
-        tensors[f"{PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b.T)
+        tensors[f"{PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a.T.astype(kind))
+        tensors[f"{PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b.T.astype(kind))
     ranks = {n: pair["a"].shape[-1] for n, pair in table.items() if pair["a"].shape[-1] != rank}
     targets = {n: _suffix(model, n) for n in table}
+    where, revision = hub.public_name(base) if base else ("", "")
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base or None,
+        "base_model_name_or_path": where or None,
+        "revision": revision or None,
         "r": rank,
         "lora_alpha": alpha,
         "target_modules": sorted(targets.values()),
@@ -171,8 +197,14 @@ def save_adapter(
     hosts.barrier(f"adapter {path}")
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """A directory's adapter_config.json, checked.
+def owner(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """What an adapter of a run says of its base, for `save_adapter`, from `Context.extras`."""
+    names = {"base": "base_path", "fingerprint": "base_fingerprint"}
+    return {name: str(extras.get(key, "")) for name, key in names.items()}
+
+
+def read_config(path: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """A directory's adapter_config.json, checked; unknown keys are warned of unless `quiet`.
 
     Raises:
       UsageError: missing, malformed, or a kind of adapter that is not expressed here.
@@ -188,7 +220,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise bad(CONFIG, type(config).__name__, "a JSON object")
     for key, allowed in REFUSED.items():
         if config.get(key, allowed[0]) not in allowed:
-            raise bad(f"{CONFIG} {key}", config[key], " or ".join(map(str, allowed)))
+            words = " or ".join(map(str, allowed))
+            raise bad(f"{CONFIG} {key}", config[key], f"{words}; or {MERGE}")
+    strange = sorted(set(config) - set(REFUSED) - KNOWN)
+    if strange and not quiet and hosts.leader():
+        text = "%s: unknown keys are ignored, as PEFT does: %s"
+        _logger.warning(text, file, ", ".join(strange))
     for key in ("r", "lora_alpha"):
         if not isinstance(config.get(key), int | float) or config[key] <= 0:
             raise bad(f"{CONFIG} {key}", config.get(key), "a number > 0")
@@ -204,6 +241,29 @@ def read_config(path: str | Path) -> dict[str, Any]:
             except re.error as error:
                 raise bad(f"{CONFIG} {key}", pattern, f"a regular expression ({error})") from error
     return config
+
+
+def _foreign(model: Model, tensor: str, example: str) -> Exception:
+    """The error for a tensor that is no LoRA factor of a projection, by what it is."""
+    family: Family = registry.resolve(registry.MODELS, model.config.family)
+    table, head = (
+        family.names[n].removesuffix(".weight") for n in ("embed/table", "unembed/kernel")
+    )
+    module = tensor.removeprefix(PREFIX)
+    allowed = f"LoRA factors of {', '.join(sorted({_suffix(model, n) for n in model.projections}))}"
+    for name, word in ((table, "embedding"), (head, "head")):
+        if module in (f"{name}.weight", f"{name}.base_layer.weight"):
+            given = f"an {word} saved beside the adapter" if word[0] == "e" else f"a saved {word}"
+            allowed += " alone (the base's own embedding and head are used)"
+        elif module.startswith(f"{name}.modules_to_save"):
+            given = f"a trained {word} (modules_to_save)"
+        elif module.startswith(f"{name}."):
+            given = f"an adapter on the {word}"
+        else:
+            continue
+        return bad(f"tensor {tensor}", given, f"{allowed}; or {MERGE}")
+    some = f"{PREFIX}{example}.lora_A.weight"
+    return bad(f"tensor {tensor}", "unknown in this model", f"names such as {some}")
 
 
 def _modules(model: Model) -> dict[str, tuple[str, int]]:

@@ -32,7 +32,8 @@ def sets(run: Run) -> str:
         for name in run.benchmarks(kind):
             if name in run.pools:
                 continue
-            facts: dict[str, Any] = told.get(name) if isinstance(told.get(name), dict) else {}
+            found = told.get(name)
+            facts: dict[str, Any] = found if isinstance(found, dict) else {}
             cells = [
                 escape(name),
                 escape(what),

@@ -4,6 +4,7 @@ import huggingface_hub
 import pytest
 
 import jaxsafety
+from jaxsafety import cli
 from jaxsafety.errors import UsageError
 from jaxsafety.models import hub
 from jaxsafety.testing import random_checkpoint
@@ -43,3 +44,39 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     with pytest.raises(UsageError, match="or a hub id that can be fetched") as caught:
         hub.directory("no-such-owner/no-such-model")
     assert "\n" not in str(caught.value)
+
+
+def test_the_whole_cause_is_told(monkeypatch):
+    cause = "no route to the hub. " + "because " * 60 + "the-last-word"
+
+    def download(name, **kwargs):
+        raise OSError(cause)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(UsageError, match="the-last-word"):
+        hub.directory("no-such-owner/no-such-model")
+
+
+def test_a_file_is_no_model(tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match="GGUF is not read"):
+        hub.directory(file)
+
+
+@pytest.mark.parametrize("command", ["chat", "export", "eval"])
+def test_hub_ids_are_taken_wherever_a_model_is(tmp_path, monkeypatch, capsys, command):
+    asked = []
+
+    def download(name, **kwargs):
+        asked.append(name)
+        raise OSError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    more = [] if command == "chat" else ["--out=out"]
+    assert cli.main([command, "--model=owner/some-model@main", *more]) == 2
+    said = capsys.readouterr().err
+    assert asked == ["owner/some-model"] and "offline" in said and said.count("\n") == 1
+    assert "--model: got 'owner/some-model@main'" in said
+    assert not any(tmp_path.iterdir())

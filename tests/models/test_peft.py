@@ -1,5 +1,6 @@
 """LoRA experts as PEFT directories: exact round trips, and everything that does not fit refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -158,3 +159,79 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path, options, edit, words):
     with pytest.raises(UsageError, match=words):
         peft.save_adapter(tmp_path / "a", model, tree, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_unknown_keys_are_told_and_ignored(saved, caplog):
+    model, tree, folder = saved
+    peft.load_adapter(folder, model)
+    change(folder, peft_version="0.21.2", megatron_core="megatron.core", lora_bias=False)
+    peft.load_adapter(folder, model)
+    assert not caplog.text
+    change(folder, use_next_years_lora=True, other=1)
+    again = peft.load_adapter(folder, model)
+    assert "unknown keys are ignored, as PEFT does: other, use_next_years_lora" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, again["experts"], one(tree, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("lm_head.lora_A.weight", (4, 32), "an adapter on the head"),
+        ("model.embed_tokens.lora_embedding_A", (4, 264), "an adapter on the embedding"),
+        ("model.embed_tokens.weight", (264, 32), "an embedding saved beside the adapter"),
+        ("model.embed_tokens.base_layer.weight", (264, 32), "an embedding saved beside"),
+        ("lm_head.weight", (264, 32), "a saved head"),
+        ("lm_head.modules_to_save.weight", (264, 32), "a trained head"),
+    ],
+)
+def test_embeddings_and_heads_are_refused_by_what_they_are(saved, name, shape, words):
+    model, _, folder = saved
+    rewrite(folder, lambda t: t.update({f"{peft.PREFIX}{name}": np.ones(shape, np.float32)}))
+    with pytest.raises(UsageError, match=words) as caught:
+        peft.load_adapter(folder, model)
+    line = str(caught.value)
+    assert "q_proj" in line and "merge_and_unload" in line and "unknown in this model" not in line
+
+
+@pytest.mark.parametrize("key", ["modules_to_save", "trainable_token_indices"])
+def test_what_cannot_be_read_can_be_merged(saved, key):
+    model, _, folder = saved
+    change(folder, **{key: ["lm_head"] if key == "modules_to_save" else {"embed_tokens": [1]}})
+    with pytest.raises(UsageError, match=f"{key}.*merge it with PEFT"):
+        peft.load_adapter(folder, model)
+
+
+def test_the_base_is_named_as_others_find_it(saved, tmp_path, monkeypatch):
+    model, tree, _ = saved
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    here = str((tmp_path / "models" / "mine").resolve())
+    for base, expected in (
+        ("models/mine", (here, None)),
+        (here, (here, None)),
+        ("owner/name", ("owner/name", None)),
+        ("owner/name@v1.0", ("owner/name", "v1.0")),
+        ("", (None, None)),
+    ):
+        peft.save_adapter(tmp_path / "out", model, tree, base=base)
+        found = peft.read_config(tmp_path / "out")
+        assert (found["base_model_name_or_path"], found["revision"]) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_adapter_has_the_dtype_of_its_model(saved, tmp_path, dtype):
+    from jaxsafety.models.api import build
+
+    model, tree, _ = saved
+    model = build(dataclasses.replace(model.config, dtype=dtype))
+    peft.save_adapter(tmp_path / "out", model, tree)
+    stored = safetensors.numpy.load_file(tmp_path / "out" / peft.WEIGHTS)
+    assert {str(x.dtype) for x in stored.values()} == {dtype}
+    again = peft.load_adapter(tmp_path / "out", model)["experts"]
+    rounded = jax.tree.map(lambda x: x.astype(dtype).astype(np.float32), one(tree, 0))
+    jax.tree.map(np.testing.assert_array_equal, again, rounded)
+    peft.save_adapter(tmp_path / "out", model, tree, dtype="float32")
+    stored = safetensors.numpy.load_file(tmp_path / "out" / peft.WEIGHTS)
+    assert {str(x.dtype) for x in stored.values()} == {"float32"}
+    with pytest.raises(UsageError, match="dtype: got 'int8'"):
+        peft.save_adapter(tmp_path / "out", model, tree, dtype="int8")
