@@ -112,8 +112,6 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     make_optimizer(optim, 1)
     if optim.clip_by != "global":
         raise bad("optim.clip_by", optim.clip_by, "global: stages that train experts set their own")
-    if optim.accum < 1:
-        raise bad("optim.accum", optim.accum, "1 or more")
     mesh = make_mesh(mesh_config)
     path = directory(source)
     place = setting.make(path, data, measure, cfg.seed)

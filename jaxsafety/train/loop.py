@@ -32,7 +32,7 @@ PyTree = Any
 
 
 class NonFinite(UsageError):
-    """Too many consecutive steps had a non-finite loss or gradient."""
+    """Too many consecutive steps had a non-finite loss, gradient, update or parameter."""
 
 
 def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig()) -> Variables:
@@ -221,7 +221,7 @@ class _StageRun:
         saved = self.checkpoints.latest()
         kept = f"step {saved.step} is kept" if saved else "no checkpoint yet"
         raise NonFinite(
-            f"{self.stage.name}: loss or gradient was not finite in {self.skips} consecutive steps,"
+            f"{self.stage.name}: loss, gradient, update or parameters were not finite in {self.skips} consecutive steps,"
             f" the last is step {step}; allowed: fewer than"
             f" train.max_skips={self.config.max_skips}; checkpoint: {kept}"
         )
