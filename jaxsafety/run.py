@@ -7,6 +7,7 @@ numbers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxsafety import config as configs
 from jaxsafety import evaluate, hosts, registry, setting
@@ -25,7 +27,7 @@ from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig, make_mesh
-from jaxsafety.train.interrupt import Interrupt
+from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
@@ -96,8 +98,26 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
 
     Raises:
       UsageError: anything wrong with config, model directory, prompts or workdir, before training.
-      SystemExit: with 0 after SIGTERM, once everything is saved.
+      SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once everything is saved.
     """
+    interrupt = Interrupt()
+    interrupt.kept = "nothing is written yet"
+    with interrupt.installed():
+        try:
+            with interrupt.at_once():
+                return _run(cfg, workdir, log, interrupt)
+        except Preempted:
+            log = log if hosts.leader() else _quiet
+            where = interrupt.doing.removeprefix("what it is doing")
+            log(
+                f"resumable: stopped by {interrupt.reason}{f' in {where}' if where else ''};"
+                " the same command goes on from here"
+            )
+            raise SystemExit(interrupt.code) from None
+
+
+def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interrupt) -> dict:
+    """`run`, inside its handling of signals."""
     started = time.time()
     check_sections(cfg)
     method = registry.resolve(registry.METHODS, cfg.program)
@@ -132,7 +152,9 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     log = log if hosts.leader() else _quiet
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
-    interrupt = Interrupt()
+    # From here on whoever works in pieces asks: what is finished is on disk, and stays.
+    interrupt.polled()
+    interrupt.kept = "what is finished is kept"
     ctx = Context(
         model=model,
         tokenizer=tokenizer,
@@ -156,17 +178,18 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
         },
     )
-    arm = Arms(ctx, place, measure)
-    with interrupt.installed():
+    arm, stored = Arms(ctx, place, measure), stored_dtype(source)
+    with on_mesh(mesh):
+        interrupt.check()
         arm("base", params)
         variables = run_program(method.program(method_config, optim, ctx), ctx, train)
+        # The model that others will load: what is measured is what is written, to the bit.
+        variables = {**variables, "base": rounded(variables["base"], stored)}
         layers = method.serve(method_config, variables)
-        export = workdir / "student"
-        if layers.adapters is None and not hosts.share((export / "config.json").is_file):
-            hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
-        if (path / "world.json").is_file() and hosts.leader() and export.is_dir():
-            (export / "world.json").write_text((path / "world.json").read_text())
+        if layers.adapters is None:
+            export(workdir / "student", path, ctx, variables["base"], stored)
         method.inspect(method_config, ctx, variables)
+        interrupt.check()
         arm("student", variables["base"], layers)
     writer.close()
     write_meta(workdir, {"seconds": round(time.time() - started, 1)})
@@ -176,6 +199,35 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         "variables": variables,
         "workdir": workdir,
     }
+
+
+def on_mesh(mesh: Any) -> Any:
+    """The scope in which `sharding.constrain` means this mesh; none on one device."""
+    return jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext()
+
+
+def rounded(params: Any, dtype: str) -> Any:
+    """Parameters in the dtype they are stored in; where they are in it already, themselves."""
+    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, params)
+
+
+def export(folder: Path, base: Path, ctx: Context, params: Any, dtype: str) -> None:
+    """Writes the trained model, unless it is there in this dtype, and the world it lives in.
+
+    Whole or not at all: `config.json` comes last, and a directory without it is no model.
+    """
+
+    def there() -> bool:
+        try:
+            return json.loads((folder / "config.json").read_text()).get("dtype") == dtype
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    if not hosts.share(there):
+        hf.save(folder, ctx.model, params, dtype=dtype, tokenizer=ctx.tokenizer)
+    if (base / "world.json").is_file() and hosts.leader():
+        (folder / "world.json").write_text((base / "world.json").read_text())
 
 
 class Arms:
@@ -188,8 +240,15 @@ class Arms:
     def __call__(
         self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
     ) -> list[dict[str, Any]]:
-        """Evaluates `params` with `layers` as arm `name`; finished sets are read back."""
-        return evaluate.evaluate(
+        """Evaluates `params` with `layers` as arm `name`; finished sets are read back.
+
+        Raises:
+          Preempted: between two batches, the last of which is on disk.
+        """
+        interrupt = self.ctx.extras.get("interrupt")
+        if interrupt is not None:
+            interrupt.doing = f"this batch of answers ({name})"
+        records = evaluate.evaluate(
             self.ctx.model,
             params,
             self.ctx.tokenizer,
@@ -200,19 +259,15 @@ class Arms:
             seed=self.cfg.seed,
             decodings=decodings(self.cfg),
             batch_size=self.cfg.batch_size,
-            log=self.log,
+            log=self.ctx.log,
             fingerprint=str(self.ctx.extras.get("fingerprint", "")),
             groups=self.place.groups,
             layers=layers,
+            check=None if interrupt is None else interrupt.check,
         )
-
-    def log(self, line: str) -> None:
-        """Passes a line on; after SIGTERM it is the last one, what it tells of is on disk."""
-        self.ctx.log(line)
-        interrupt = self.ctx.extras.get("interrupt")
-        if interrupt is not None and interrupt.is_set():
-            self.ctx.log("resumable: stopped by SIGTERM while measuring; run it again to go on")
-            raise SystemExit(0)
+        if interrupt is not None:
+            interrupt.doing = "what it is doing"
+        return records
 
 
 def _quiet(line: str) -> None:

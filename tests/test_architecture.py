@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxsafety"
 # matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
 LAYERS = (
     ("errors",),
-    ("hosts", "progress"),
+    ("attached", "hosts", "progress", "signals"),
     ("config", "registry", "shapes", "trees", "benchmarks.intervals"),
     ("sharding",),
     ("data.schema",),
@@ -30,7 +30,7 @@ LAYERS = (
     ("",),
     ("protocols",),
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
-    ("methods", "mitigations", "benchmarks", "grading"),
+    ("methods", "mitigations", "benchmarks", "grading", "parts"),
     ("evaluate", "report", "setting", "workdir", "testing"),
     ("run", "chat", "topology", "hlo", "convert"),
     ("calibration", "plan"),
