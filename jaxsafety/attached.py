@@ -1,9 +1,9 @@
 """Whether a TPU may be attached to this machine; if none can, JAX is kept from looking for one.
 
-With the extra `tpu` installed (for `plan`), JAX loads libtpu on every start, also on a laptop, where
-it fails with a page of warnings. Keeping `import libtpu` from succeeding is enough: JAX then starts
-with what else there is, GPU plugins too, in its own order. Whatever hints at a TPU, or says that the
-user decides, leaves everything as it is.
+With the extra `tpu` installed (for `plan`), JAX loads libtpu on every start, also on a laptop,
+where it fails with a page of warnings. Keeping `import libtpu` from succeeding is enough: JAX then
+starts with what else there is, GPU plugins too, in its own order. Whatever hints at a TPU, or says
+that the user decides, leaves everything as it is.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def skip_missing_tpus() -> bool:
 def tpu_possible(environment: Mapping[str, str] | None = None, root: Path = Path("/")) -> bool:
     """Whether anything speaks for a TPU: the environment, a device file, the PCI bus.
 
-    Chips appear as /dev/accelN (/dev/accel/ is other makers') or, newer ones, as /dev/vfio/N; on the PCI bus as Google's devices
-    (`jax._src.hardware_utils` knows their numbers; here any that is no disk and no network card
-    counts, so that the next generation is seen too).
+    Chips appear as /dev/accelN (/dev/accel/ is other makers') or, newer ones, as /dev/vfio/N, and
+    on the PCI bus as Google's devices (`jax._src.hardware_utils` knows their numbers; here any that
+    is no disk and no network card counts, so that the next generation is seen too).
 
     Args:
       environment: by default the process's.
