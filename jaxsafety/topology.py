@@ -1,9 +1,10 @@
 """TPU slices by name, and what one of their devices can hold and do.
 
 Matrix throughput and memory bandwidth are the published figures of the chips (Cloud TPU
-documentation), halved for TPU7x, whose chips are two devices each. Memory is what the compiler
-lets a program use, which is not the advertised size: it says so itself when a program is too large,
-and `plan` asks it once per topology; the table holds what libtpu 0.0.42.1 answered. Slices are the small and middle ones of each generation, in the names of
+documentation), halved for TPU7x, whose chips are two devices each. Memory is
+what the compiler lets a program use, which is not the advertised size: it says so itself when a
+program is too large, and `plan` asks it once per topology; the table holds what libtpu 0.0.42.1
+answered. Slices are the small and middle ones of each generation, in the names of
 `jax.experimental.topologies`.
 """
 

@@ -32,6 +32,7 @@ LAYERS = (
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
     ("methods", "mitigations", "benchmarks", "grading", "parts"),
     ("evaluate", "report", "setting", "workdir", "testing"),
+    ("arms",),
     ("run", "chat", "topology", "hlo", "convert"),
     ("calibration", "plan"),
     ("gates", "gates_unaligned"),
