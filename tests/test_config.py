@@ -133,7 +133,7 @@ def test_load_config_with_overrides(file):
 )
 def test_override_mistakes(file, override, line):
     with pytest.raises(UsageError, match=line) as error:
-        config.config.load_config(str(file), [override])
+        config.load_config(str(file), [override])
     assert "\n" not in str(error.value)
 
 
@@ -202,5 +202,7 @@ def test_a_tuple_given_several_times_has_all_of_them(tmp_path):
         "def get_config(arg=''):\n"
         "    return ml_collections.ConfigDict({'a': {'t': ('x',), 'n': 1, 'b': (True,)}})\n"
     )
-    found = config.load_config(str(file), ["a.t=q{1,2}", "a.n=2", "a.t=k,v", "a.n=3", "a.b=no,true"])
+    found = config.load_config(
+        str(file), ["a.t=q{1,2}", "a.n=2", "a.t=k,v", "a.n=3", "a.b=no,true"]
+    )
     assert (found.a.t, found.a.n, found.a.b) == (("q{1,2}", "k", "v"), 3, (False, True))
