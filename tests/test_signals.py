@@ -22,16 +22,21 @@ with signals.watched(lambda number: "stopping; " + signals.AGAIN, act):
     libc = ctypes.CDLL(None)
     libc.pthread_mutex_lock(lock); libc.pthread_mutex_lock(lock)  # waits for itself, for ever
 """
+# A test run in the background of a script has SIGINT ignored, and so would its children.
+RESTORE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 CHAT = ("-m", "jaxsafety", "chat", "--max-tokens=8")
 
 
 def start(*arguments, **options):
     environment = {**os.environ, "XLA_FLAGS": "", **options.pop("env", {})}
     environment.pop("PYTHONUNBUFFERED", None)
-    restore = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     return subprocess.Popen(
-        [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=restore, **options,
+        [sys.executable, "-c", RESTORE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=environment, **options,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
+from jaxsafety.progress import Progress
 from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
 from jaxsafety.train.checkpoint import Checkpoints
@@ -153,11 +154,15 @@ class _StageRun:
             total=stage.steps, initial=self.first, desc=stage.name, disable=not show
         ) as bar:  # fmt: skip
             self.flag.doing, self.flag.kept = "this step, which is saved", self.kept()
+            quiet = self.ctx.log if bar.disable else _silent  # a bar says it all
             try:
-                for index in range(self.first, stage.steps):
-                    done = self.advance(index, bar)
-                    if done:
-                        break
+                with Progress(quiet, stage.name, total=stage.steps, unit="steps") as progress:
+                    progress.skip(self.first)
+                    for index in range(self.first, stage.steps):
+                        done = self.advance(index, bar)
+                        progress(index + 1)
+                        if done:
+                            break
             finally:
                 self.flag.doing = "what it is doing"
                 self.flag.rest()
@@ -311,6 +316,10 @@ def places(
 
 def _is_names(x: Any) -> bool:
     return isinstance(x, tuple | jax.sharding.PartitionSpec)
+
+
+def _silent(line: str) -> None:
+    del line
 
 
 def _milestone(step: int, steps: int) -> bool:
