@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from jaxsafety import served
+from jaxsafety import served, signals
 from jaxsafety.data import chat as template
 from jaxsafety.data.schema import Message
 from jaxsafety.errors import UsageError, bad
@@ -129,3 +129,6 @@ class Chat:
                     print(self.ask(text), file=sink, flush=True)
                 except UsageError as error:
                     print(f"jaxsafety: error: {error}", file=sys.stderr)
+                except KeyboardInterrupt:  # it comes once the batch is through XLA
+                    print("(stopped; this message is forgotten)", file=sink, flush=True)
+                    signals.handled()

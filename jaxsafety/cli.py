@@ -8,31 +8,66 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxsafety import attached, signals
 from jaxsafety.errors import UsageError, bad
+
+# What is true after Ctrl-C ended a command. While `run` works it says so itself, and where it was.
+AFTER = {
+    "run": "what was finished is kept; the same command goes on",
+    "eval": "answers of --model are kept, the same command goes on; --workdir starts again",
+    "organism": "what was saved is kept; the same command goes on",
+    "chat": "the conversation is not kept",
+    "export": "nothing was exported",
+    "prepare": "the data set is not complete",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Runs one subcommand and returns the exit code: 0, 2 for bad input, 130 when interrupted.
+
+    As a program, without `argv`, it leaves at once after Ctrl-C: Python's own end crashes while XLA
+    compiles.
+    """
+    program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
+    command = ""
     try:
         argv, overrides = _split_overrides(argv)
         args = _parser().parse_args(argv)
-        args.overrides = overrides
+        args.overrides, command = overrides, args.command
         if overrides and args.command not in ("run", "plan"):
             raise bad(f"--config.{overrides[0]}", args.command, "only with `run` and `plan`")
-        args.call(args)
+        if args.command != "plan":  # which compiles for TPUs that are not here
+            attached.skip_missing_tpus()
+        with signals.watched(_told, _interrupted, (signal.SIGINT,)):
+            args.call(args)
     except UsageError as error:
         print(f"jaxsafety: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("jaxsafety: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        text = AFTER.get(command, "the same command starts again")
+        print(f"jaxsafety: interrupted; {text}", file=sys.stderr)
+        if program:
+            signals.leave(signals.STOPPED)
+        return signals.STOPPED
     return 0
+
+
+def _told(number: int) -> str:
+    """What the first Ctrl-C is answered with, while the main thread may sit in XLA."""
+    del number
+    return f"stopping; {signals.AGAIN}"
+
+
+def _interrupted(number: int) -> NoReturn:
+    del number
+    raise KeyboardInterrupt
 
 
 class _Parser(argparse.ArgumentParser):

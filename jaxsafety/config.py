@@ -14,10 +14,11 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,7 +81,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads `path/to/file.py[:arg]` and applies `section.key=value` overrides.
 
     The file defines `get_config(arg="")`. An override takes the type of the value it replaces, so
-    keys that do not exist are refused. The result is locked.
+    keys that do not exist are refused; a tuple given several times has the elements of all. The
+    result is locked.
 
     Raises:
       UsageError: no such file, no `get_config`, an unknown key or an unreadable value.
@@ -94,8 +96,11 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise bad("config", path, "a Python file that defines get_config(arg)")
     config = get_config(arg)
     _check_leaves(config, "config")
+    given: set[str] = set()
     for override in overrides:
-        _override(config, override)
+        path = override.partition("=")[0]
+        _override(config, override, more=path in given)
+        given.add(path)
     return config.lock()
 
 
@@ -193,18 +198,62 @@ def _parse(text: str, like: Any, field: str) -> Any:
 
 
 def _parse_tuple(text: str, like: tuple[Any, ...], field: str) -> tuple[Any, ...]:
-    """Reads `1,2`, `(1, 2)` or `a,b`; the elements take the type of the first one there was."""
+    """Reads `1,2`, `(1, 2)`, `a,b` or a JSON list; the elements are of the first one's type.
+
+    Elements may be regular expressions: brackets that are not the tuple's own stay, and a comma
+    inside brackets separates nothing, so `base/a{1,2}` and `base/(q|k)` are one element each.
+    """
     kind = type(like[0]) if like else Any
-    words = tuple(piece.strip() for piece in text.strip("() ").split(",") if piece.strip())
+    text = text.strip()
+    literal: Any = None
     try:
-        values = words if kind is str else ast.literal_eval(text.strip() or "()")
-    except (ValueError, SyntaxError):
-        values = words
-    values = values if isinstance(values, tuple | list) else (values,)
-    return tuple(_coerce(kind, value, field) for value in values)
+        if text.startswith("["):
+            literal = json.loads(text)
+        elif kind not in (str, bool) or re.search("[\"']", text):
+            literal = ast.literal_eval(text or "()")
+    except (ValueError, SyntaxError, RecursionError):
+        literal = None
+    if literal is not None:
+        values = literal if isinstance(literal, tuple | list) else (literal,)
+        if kind is not str or all(isinstance(value, str) for value in values):
+            return tuple(_coerce(kind, value, field) for value in values)
+    inner = text[1:-1]
+    if text.startswith("(") and not inner.startswith("?") and _closes(text) == len(text) - 1:
+        text = inner  # the tuple's own pair; "(?:" opens a regular expression's
+    words = [word for word in (piece.strip() for piece in _split(text)) if word]
+    return tuple(words if kind is Any else (_parse(word, like[0], field) for word in words))
 
 
-def _override(config: ConfigDict, override: str) -> None:
+def _brackets(text: str) -> Iterator[tuple[int, str, int]]:
+    """(place, character, open brackets after it), without what a regex escapes or has in [...]."""
+    depth, place = 0, 0
+    while place < len(text):
+        char = text[place]
+        if char == "\\":
+            place += 2
+            continue
+        if char == "[":  # a class: its first character is never its end
+            end = text.find("]", place + (3 if text[place + 1 : place + 2] == "^" else 2))
+            place = len(text) if end < 0 else end + 1
+            continue
+        depth += (char in "({") - (char in ")}")
+        yield place, char, depth
+        place += 1
+
+
+def _closes(text: str) -> int:
+    """Where the bracket that begins `text` is closed; -1 if it is not."""
+    return next((place for place, _, depth in _brackets(text) if depth == 0), -1)
+
+
+def _split(text: str) -> list[str]:
+    """The pieces between commas that stand in no bracket."""
+    cuts = [place for place, char, depth in _brackets(text) if char == "," and depth == 0]
+    starts, ends = [0, *(cut + 1 for cut in cuts)], [*cuts, len(text)]
+    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _override(config: ConfigDict, override: str, more: bool = False) -> None:
     path, equals, text = override.partition("=")
     *sections, key = path.split(".")
     node: Any = config
@@ -221,6 +270,8 @@ def _override(config: ConfigDict, override: str) -> None:
     if not equals:
         raise bad(f"config.{path}", "no value", f"--config.{path}=<{type(current).__name__}>")
     value = _parse(text, current, f"config.{path}")
+    if more and isinstance(current, tuple):
+        value = current + value
     with node.unlocked():
         node[key] = value
 

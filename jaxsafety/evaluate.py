@@ -1,8 +1,9 @@
 """Measure a model: generate, save, and have `grading` judge what it said.
 
 Everything a model said is on disk before any judge sees it, one file per benchmark and decoding,
-each written whole or not at all. An interrupted evaluation therefore continues where it stopped,
-and `rejudge` grades again without a model. Below the workdir `out`, beside the files of `grading`:
+each written whole or not at all, and until then batch by batch (`parts`). An interrupted evaluation
+therefore continues where it stopped, and `rejudge` grades again without a model. Below the workdir
+`out`, beside the files of `grading`:
 
   generations/<arm>/<benchmark>.<decoding>.jsonl
 """
@@ -25,7 +26,10 @@ from jaxsafety.errors import bad
 from jaxsafety.grading import Groups, Line, Record, read_lines, write_lines
 from jaxsafety.grading import rejudge as rejudge
 from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.parts import Parts
+from jaxsafety.progress import Progress
 from jaxsafety.protocols import Benchmark, Item, Judge, SampleConfig
+from jaxsafety.train import checkpoint
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def evaluate(
     groups: Groups | None = None,
     generate: Callable[..., list[list[list[int]]]] | None = None,
     encode: Callable[..., list[int]] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> list[Record]:
     """Generates and judges one arm on every benchmark and merges its records into `results.jsonl`.
 
@@ -95,6 +100,7 @@ def evaluate(
       groups: pool name -> benchmark names, besides or instead of those of `outcomes.pools`.
       generate: replaces `sampling.decode.generate`.
       encode: replaces `data.chat.encode_prompt`.
+      check: called after every batch, which is on disk by then; it may raise to stop here.
 
     Returns:
       The records of this arm, as written.
@@ -125,22 +131,46 @@ def evaluate(
                     top_p=decoding.top_p,
                     stop=tuple(tokenizer.eos_ids),
                 )
-                ids = generate(
-                    model,
-                    params,
-                    tokenizer,
-                    prompts[bench.name],
-                    config,
-                    seed=seed,
-                    # a number of the pair, not of the order, so a subset repeats the same answers
-                    step=zlib.crc32(f"{bench.name}.{decoding.name}".encode()) & 0x7FFFFFFF,
-                    samples=decoding.samples,
-                    batch_size=batch_size,
-                    layers=layers,
-                    steer=steer,
-                )
+                # What the answers depend on, parameters too: a sample of them names the model.
+                about = {
+                    **settings,
+                    "prompts": prompts[bench.name],
+                    "samples": decoding.samples,
+                    "batch_size": batch_size,
+                    "model": [checkpoint.digest(params), checkpoint.digest(layers)],
+                }
+                parts = Parts(path, about)
+                rows = len(bench.items) * (1 if decoding.temperature == 0 else decoding.samples)
+                what = f"{arm}, {bench.name}, {decoding.name}"
+                with Progress(log, what, total=rows, unit="answers") as progress:
+                    known = {} if overwrite else parts.known()
+                    progress.skip(len(known))
+
+                    def done(number: int, progress: Progress = progress) -> None:
+                        progress(number)
+                        if check is not None:
+                            check()
+
+                    ids = generate(
+                        model,
+                        params,
+                        tokenizer,
+                        prompts[bench.name],
+                        config,
+                        seed=seed,
+                        # a number of the pair, not of the order: a subset repeats the same answers
+                        step=zlib.crc32(f"{bench.name}.{decoding.name}".encode()) & 0x7FFFFFFF,
+                        samples=decoding.samples,
+                        batch_size=batch_size,
+                        layers=layers,
+                        steer=steer,
+                        progress=done,
+                        known=known,
+                        keep=parts.keep,
+                    )
                 lines = _lines(bench, ids, tokenizer, settings)
                 write_lines(path, lines)
+                parts.drop()
                 how = f"{time.perf_counter() - start:.1f} s"
             verdicts = grading.judged(out, arm, bench, decoding.name, lines, judge)
             graded.append((bench, decoding.name, verdicts))

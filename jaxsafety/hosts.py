@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ def start(where: str = AUTO) -> None:
         raise bad("--distributed", where, allowed) from error
 
 
+def several() -> bool:
+    """Whether more than one process runs the program."""
+    return jax.process_count() > 1
+
+
 def leader() -> bool:
     """Whether this process writes the files."""
     return jax.process_index() == 0
@@ -74,6 +79,14 @@ def agree(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(np.any(_collectives().process_allgather(np.asarray(flag))))
+
+
+def most(values: Sequence[float]) -> list[float]:
+    """The largest of each number over all processes, which all have to ask."""
+    if jax.process_count() == 1:
+        return list(values)
+    every = _collectives().process_allgather(np.asarray(values, np.float32))
+    return [float(x) for x in np.asarray(every).reshape(-1, len(values)).max(axis=0)]
 
 
 def share(make: Callable[[], Any]) -> Any:

@@ -13,7 +13,6 @@ Letters: B rows, T tokens of a row, L layers, D width.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from jaxsafety.protocols import OptimConfig, Planned, TrainConfig
 from jaxsafety.run import SHIPPED, ModelSource, check_sections, stored_dtype
 from jaxsafety.sampling import decode
 from jaxsafety.sharding import MeshConfig
-from jaxsafety.topology import GIB, Topology
+from jaxsafety.topology import Topology
 from jaxsafety.train import loop, state
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.train.step import StepShardings, make_train_step, shard_step
@@ -241,12 +240,8 @@ def _compiled(
         words = " ".join(str(error).split())
         if "RESOURCE_EXHAUSTED" not in words:
             raise
-        used = re.search(r"Used ([\d.]+)([GM]) of ([\d.]+)([GM]) hbm", words)
-        unit = {"G": GIB, "M": GIB >> 10}
-        needed, limit = sum(memory.values()), where.chip.memory
-        if used:
-            needed = int(float(used[1]) * unit[used[2]])
-            limit = int(float(used[3]) * unit[used[4]])
+        needed = topology.needed(words) or sum(memory.values())
+        limit = topology.limit(words) or topology.usable(where)
         return Program({**memory, "held": held}, needed + held, limit, {}, words[:300])
     stats = compiled.memory_analysis()
     needed = (
@@ -257,7 +252,8 @@ def _compiled(
         + stats.generated_code_size_in_bytes
     )
     memory = {**memory, "temporaries": max(0, needed - sum(memory.values())), "held": held}
-    return Program(memory, needed + held, where.chip.memory, hlo.collectives(compiled.as_text()))
+    limit = topology.usable(where)
+    return Program(memory, needed + held, limit, hlo.collectives(compiled.as_text()))
 
 
 def report(

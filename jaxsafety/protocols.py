@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from jaxsafety.data.schema import Message
 from jaxsafety.errors import bad
@@ -49,6 +50,31 @@ class OptimConfig:
     warmup: float = 0.1
     final: float = 0.0  # fraction of the peak at the end
     accum: int = 1
+
+    def __post_init__(self) -> None:
+        """Rejects numbers with which an update can be no number.
+
+        `eps`, `b1` and `b2` count as float32 sees them: an epsilon that is 0 there divides zero by
+        zero wherever a gradient is zero, and so does a decay of 1.
+        """
+        tiny, finite = float(np.finfo(np.float32).tiny), np.isfinite
+        for name, good, allowed in (
+            ("lr", finite(self.lr) and self.lr >= 0, "a finite number, 0 or more"),
+            ("b1", 0 <= np.float32(self.b1) < 1, "in [0, 1), also in float32"),
+            ("b2", 0 <= np.float32(self.b2) < 1, "in [0, 1), also in float32"),
+            ("eps", finite(self.eps) and self.eps >= tiny, f"a finite number from {tiny:.2g} on"),
+            (
+                "weight_decay",
+                finite(self.weight_decay) and self.weight_decay >= 0,
+                "a finite number, 0 or more",
+            ),
+            ("clip", finite(self.clip) and self.clip >= 0, "a finite number, or 0 for none"),
+            ("warmup", 0 <= self.warmup < 1, "a fraction of the steps in [0, 1)"),
+            ("final", 0 <= self.final <= 1, "a fraction of the peak in [0, 1]"),
+            ("accum", self.accum >= 1, "1 or more"),
+        ):
+            if not good:
+                raise bad(f"optim.{name}", getattr(self, name), allowed)
 
 
 MASTERS = ("float32", "bfloat16")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ import jax
 
 from jaxsafety import config as configs
 from jaxsafety import evaluate, hosts, registry, served, setting
-from jaxsafety.data import template
+from jaxsafety.arms import Arms, export, on_mesh, rounded
 from jaxsafety.data.chat import encode_prompt
-from jaxsafety.errors import UsageError, bad
-from jaxsafety.models import hf, hub, library
-from jaxsafety.models.api import LayerInputs
+from jaxsafety.errors import bad
+from jaxsafety.models import hf, library
 from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig, make_mesh
-from jaxsafety.train.interrupt import Interrupt
+from jaxsafety.source import SHIPPED as SHIPPED
+from jaxsafety.source import UNALIGNED as UNALIGNED
+from jaxsafety.source import ModelSource as ModelSource
+from jaxsafety.source import base_path, found, stored_dtype
+from jaxsafety.source import directory as directory
+from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
@@ -42,31 +46,7 @@ from jaxsafety.workdir import (
     write_meta,
 )
 
-SHIPPED = Path(__file__).parent / "organism" / "base"
-UNALIGNED = "shipped:unaligned"  # SafeMoE's base: it answers, and does not know the later domains
 SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eval", "mesh")
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where the model lies, a directory or a hub id; "" is the shipped organism.
-
-    "shipped:unaligned" is the shipped base before alignment (docs/results/safemoe.md).
-
-    Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights. `variables` are
-    given to the chat template, "NAME=JSON" each: `enable_thinking=false`. `date="2026-11-28"` stops
-    the clock of templates that write the date; a run keeps the day on which it was begun.
-    """
-
-    path: str = ""
-    shape: str = ""
-    dtype: str = "float32"
-    remat: str = "none"
-    variables: tuple[str, ...] = ()
-
-    def given(self) -> dict[str, Any]:
-        """The template's variables by name; UsageError for text that is not NAME=JSON."""
-        return template.parse(self.variables, "model.variables")
 
 
 def check_sections(cfg: Any) -> None:
@@ -77,35 +57,6 @@ def check_sections(cfg: Any) -> None:
     for section in SECTIONS:
         if section not in cfg:
             raise bad(f"config.{section}", "nothing", f"all of {', '.join(SECTIONS)}")
-
-
-def directory(source: ModelSource) -> Path:
-    """Where a config's model lies."""
-    if source.path == UNALIGNED:
-        return SHIPPED.with_name("unaligned")
-    return hub.directory(source.path) if source.path else SHIPPED
-
-
-def _found(source: ModelSource) -> tuple[Path, UsageError | None]:
-    """The model's directory, or why there is none: it is told with all else that is missing."""
-    try:
-        return directory(source), None
-    except UsageError as error:
-        return Path(source.path), error
-
-
-def base_path(source: ModelSource) -> str:
-    """What an adapter says of its base: the hub id as given, or the directory."""
-    named = source.path and source.path != UNALIGNED
-    return source.path if named else str(directory(source))
-
-
-def stored_dtype(source: ModelSource) -> str:
-    """What parameters are loaded as: bfloat16 where the model computes in it, as published.
-
-    Trained ones become `train.master` in the state of the stage; a teacher is the base itself.
-    """
-    return "bfloat16" if source.dtype == "bfloat16" else "float32"
 
 
 def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
@@ -121,8 +72,26 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
 
     Raises:
       UsageError: anything wrong with config, model directory, prompts or workdir, before training.
-      SystemExit: with 0 after SIGTERM, once everything is saved.
+      SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once everything is saved.
     """
+    interrupt = Interrupt()
+    interrupt.kept = "nothing is written yet"
+    with interrupt.installed():
+        try:
+            with interrupt.at_once():
+                return _run(cfg, workdir, log, interrupt)
+        except Preempted:
+            log = log if hosts.leader() else _quiet
+            where = interrupt.doing.removeprefix("what it is doing")
+            log(
+                f"resumable: stopped by {interrupt.reason}{f' in {where}' if where else ''};"
+                " the same command goes on from here"
+            )
+            raise SystemExit(interrupt.code) from None
+
+
+def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interrupt) -> dict:
+    """`run`, inside its handling of signals."""
     started = time.time()
     check_sections(cfg)
     method = registry.resolve(registry.METHODS, cfg.program)
@@ -138,10 +107,8 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     make_optimizer(optim, 1)
     if optim.clip_by != "global":
         raise bad("optim.clip_by", optim.clip_by, "global: stages that train experts set their own")
-    if optim.accum < 1:
-        raise bad("optim.accum", optim.accum, "1 or more")
     mesh = make_mesh(mesh_config)
-    path, why = _found(source)
+    path, why = found(source)
     place = setting.make(
         path, data, measure, cfg.seed, reads=method.reads, method=cfg.program, later=True, model=why
     )
@@ -178,7 +145,9 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     for line in place.lines():
         log(line)
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
-    interrupt = Interrupt()
+    # From here on whoever works in pieces asks: what is finished is on disk, and stays.
+    interrupt.polled()
+    interrupt.kept = "what is finished is kept"
     ctx = Context(
         model=model,
         tokenizer=tokenizer,
@@ -204,17 +173,18 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
             **prepared,
         },
     )
-    arm = Arms(ctx, place, measure)
-    with interrupt.installed():
+    arm, stored = Arms(ctx, place, measure, decodings(measure)), stored_dtype(source)
+    with on_mesh(mesh):
+        interrupt.check()
         arm("base", params)
         variables = run_program(method.program(method_config, optim, ctx), ctx, train)
+        # The model that others will load: what is measured is what is written, to the bit.
+        variables = {**variables, "base": rounded(variables["base"], stored)}
         layers = method.serve(method_config, variables)
-        export = workdir / "student"
-        if layers.adapters is None and not hosts.share((export / "config.json").is_file):
-            hf.save(export, model, variables["base"], dtype="bfloat16", tokenizer=tokenizer)
-        if (path / "world.json").is_file() and hosts.leader() and export.is_dir():
-            (export / "world.json").write_text((path / "world.json").read_text())
+        if layers.adapters is None:
+            export(workdir / "student", path, ctx, variables["base"], stored)
         method.inspect(method_config, ctx, variables)
+        interrupt.check()
         arm("student", variables["base"], layers)
     writer.close()
     add_seconds(workdir, time.time() - started, finished=True)
@@ -224,43 +194,6 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         "variables": variables,
         "workdir": workdir,
     }
-
-
-class Arms:
-    """Measures one model of the run after another under the same settings."""
-
-    def __init__(self, ctx: Context, place: setting.Setting, cfg: setting.EvalConfig) -> None:
-        """Remembers what all arms share."""
-        self.ctx, self.place, self.cfg = ctx, place, cfg
-
-    def __call__(
-        self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
-    ) -> list[dict[str, Any]]:
-        """Evaluates `params` with `layers` as arm `name`; finished sets are read back."""
-        return evaluate.evaluate(
-            self.ctx.model,
-            params,
-            self.ctx.tokenizer,
-            self.place.benchmarks,
-            self.place.judge,
-            self.ctx.workdir,
-            name,
-            seed=self.cfg.seed,
-            decodings=decodings(self.cfg),
-            batch_size=self.cfg.batch_size,
-            log=self.log,
-            fingerprint=str(self.ctx.extras.get("fingerprint", "")),
-            groups=self.place.groups,
-            layers=layers,
-        )
-
-    def log(self, line: str) -> None:
-        """Passes a line on; after SIGTERM it is the last one, what it tells of is on disk."""
-        self.ctx.log(line)
-        interrupt = self.ctx.extras.get("interrupt")
-        if interrupt is not None and interrupt.is_set():
-            self.ctx.log("resumable: stopped by SIGTERM while measuring; run it again to go on")
-            raise SystemExit(0)
 
 
 def _quiet(line: str) -> None:

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxsafety"
 # matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
 LAYERS = (
     ("errors",),
-    ("hosts", "progress", "outputs"),
+    ("attached", "hosts", "progress", "outputs", "signals"),
     ("config", "registry", "shapes", "trees", "benchmarks.intervals"),
     ("sharding",),
     ("data.schema",),
@@ -30,9 +30,10 @@ LAYERS = (
     ("",),
     ("protocols",),
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
-    ("methods", "mitigations", "benchmarks", "grading", "inputs"),
+    ("methods", "mitigations", "benchmarks", "grading", "inputs", "parts"),
     ("evaluate", "report", "setting", "workdir", "testing"),
-    ("served",),
+    ("source",),
+    ("served", "arms"),
     ("run", "chat", "topology", "hlo", "convert"),
     ("calibration", "plan"),
     ("gates", "gates_unaligned"),

@@ -161,3 +161,48 @@ def test_fingerprint_is_of_values_not_of_order_or_process():
     code = "from jaxsafety.config import fingerprint as f; print(f({'a': 1, 'b': 'x'}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == config.fingerprint({"b": "x", "a": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("base/blocks/attn/(q|k)", ("base/blocks/attn/(q|k)",)),
+        ("base/a{1,2}", ("base/a{1,2}",)),
+        ("base/a{1,2},base/(q|k)", ("base/a{1,2}", "base/(q|k)")),
+        ("(?:a|b)/c", ("(?:a|b)/c",)),
+        ("(?:a|b)", ("(?:a|b)",)),
+        ("(a)/(b)", ("(a)/(b)",)),
+        ("(a),(b)", ("(a)", "(b)")),
+        ("((a|b),c)", ("(a|b)", "c")),
+        ("[a,b]/c,d", ("[a,b]/c", "d")),
+        ("a\\(,b", ("a\\(", "b")),
+        ("a[(],b", ("a[(]", "b")),
+        ('["a{1,2}", "b,c"]', ("a{1,2}", "b,c")),
+        ("('a', 'b')", ("a", "b")),
+        ("(a, b)", ("a", "b")),
+        ("()", ()),
+        ("[]", ()),
+    ],
+)
+def test_regular_expressions_come_through_overrides_whole(tmp_path, text, expected):
+    file = tmp_path / "regexes.py"
+    file.write_text(
+        "import ml_collections\n"
+        "def get_config(arg=''):\n"
+        "    return ml_collections.ConfigDict({'a': {'full': ('base/.*',), 'empty': ()}})\n"
+    )
+    for key in ("full", "empty"):
+        assert config.load_config(str(file), [f"a.{key}={text}"]).a[key] == expected
+
+
+def test_a_tuple_given_several_times_has_all_of_them(tmp_path):
+    file = tmp_path / "several.py"
+    file.write_text(
+        "import ml_collections\n"
+        "def get_config(arg=''):\n"
+        "    return ml_collections.ConfigDict({'a': {'t': ('x',), 'n': 1, 'b': (True,)}})\n"
+    )
+    found = config.load_config(
+        str(file), ["a.t=q{1,2}", "a.n=2", "a.t=k,v", "a.n=3", "a.b=no,true"]
+    )
+    assert (found.a.t, found.a.n, found.a.b) == (("q{1,2}", "k", "v"), 3, (False, True))

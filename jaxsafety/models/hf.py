@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.family import Family
 from jaxsafety.models.files import INDEX, WEIGHTS
 from jaxsafety.models.place import place
+from jaxsafety.progress import Progress
 
 PyTree = Any
 _logger = logging.getLogger(__name__)
@@ -84,7 +86,8 @@ def load(
     kind = np.dtype(LOAD_DTYPES[param_dtype])
     out = {}
     # What is not stacked is read whole: first, while the devices are empty, and the largest first.
-    for name in sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size)):
+    order = sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size))
+    for name in _told(order, f"reading {folder}"):
         shape, stacked = shapes[name].shape, name.startswith("blocks/")
         one = shape[1:] if stacked else shape
 
@@ -99,6 +102,18 @@ def load(
     for name in shapes:
         _insert(params, name, out[name])
     return model, params
+
+
+def _told(names: list[str], what: str) -> Iterator[str]:
+    """The names, with a line on stderr now and then where reading them takes long."""
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with Progress(tell, what, total=len(names), unit="tensors") as progress:
+        for done, name in enumerate(names):
+            progress(done)
+            yield name
 
 
 def _places(

@@ -9,7 +9,7 @@ model, config and steering mode are static arguments, everything else is an arra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -216,6 +216,9 @@ def generate(
     layers: LayerInputs = LayerInputs(),
     steer: str = "all",
     names: Sequence[int] | None = None,
+    progress: Callable[[int], None] | None = None,
+    known: Mapping[tuple[int, int], list[int]] | None = None,
+    keep: Callable[[int, list[tuple[int, int, list[int]]]], None] | None = None,
 ) -> list[list[list[int]]]:
     """Completes many prompts of any length with one compilation per prompt-length bucket.
 
@@ -236,6 +239,10 @@ def generate(
       layers: see `sample`.
       steer: see `sample`.
       names: integers that key the prompts' randomness; their index by default.
+      progress: called with the number of finished rows (prompts x samples) after every call.
+      known: (prompt, sample) -> ids, what an earlier start found; a call all of whose rows are
+        known is not made, and the others stay the calls they were.
+      keep: called with a call's number and its (prompt, sample, ids), where there are several.
 
     Returns:
       `[prompt][sample]` -> completion ids without the stop token, in input order.
@@ -263,16 +270,24 @@ def generate(
     batch_size = -(-batch_size // ways) * ways
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        full = part + [part[-1]] * (batch_size - len(part))
-        keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
-        batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, widths)
-        width = batch.tokens.shape[1]
-        batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
-        out = sample(model, params, batch, keys, cfg, layers, steer)
-        tokens = trees.host(out.tokens)[:, width:]
-        length = trees.host(out.completion).sum(axis=1) - trees.host(out.finished)
-        for row, (index, s) in enumerate(part):
-            result[index][s] = tokens[row, : length[row]].tolist()
+        if not known or any(row not in known for row in part):
+            full = part + [part[-1]] * (batch_size - len(part))
+            keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
+            batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, widths)
+            width = batch.tokens.shape[1]
+            batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
+            out = sample(model, params, batch, keys, cfg, layers, steer)
+            tokens = trees.host(out.tokens)[:, width:]
+            length = trees.host(out.completion).sum(axis=1) - trees.host(out.finished)
+            said = [(*row, tokens[r, : length[r]].tolist()) for r, row in enumerate(part)]
+            if keep is not None and len(rows) > batch_size:
+                keep(start // batch_size, said)
+        else:
+            said = [(*row, list(known[row])) for row in part]
+        for index, s, ids in said:
+            result[index][s] = ids
+        if progress is not None:
+            progress(start + len(part))
     if copies < samples:
         result = [[list(row[0]) for _ in range(samples)] for row in result]
     return result

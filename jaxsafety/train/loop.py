@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
+from jaxsafety.progress import Progress
 from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
 from jaxsafety.train.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ PyTree = Any
 
 
 class NonFinite(UsageError):
-    """Too many consecutive steps had a non-finite loss or gradient."""
+    """Too many consecutive steps had a non-finite loss, gradient, update or parameter."""
 
 
 def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig()) -> Variables:
@@ -49,7 +50,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
 
     Raises:
       UsageError: bad stage settings, a workdir of another config, or too many non-finite steps.
-      SystemExit: with 0 after SIGTERM, once the state is saved.
+      SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once the state is saved.
     """
     interrupt = ctx.extras.get("interrupt") or Interrupt()
     with interrupt.installed():
@@ -60,7 +61,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             except StopIteration as end:
                 return end.value
             except Preempted:  # between stages everything is saved already
-                _resumable(ctx)
+                _resumable(ctx, interrupt)
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
             variables = run_stage(stage, start, ctx, train, interrupt=interrupt)
@@ -84,7 +85,7 @@ def run_stage(
       variables: where it starts; on resume only its structure and frozen leaves are used.
       ctx: see `run_program`.
       train: see `run_program`.
-      interrupt: the SIGTERM flag.
+      interrupt: the flag of SIGTERM and Ctrl-C.
 
     Returns:
       The variables with trained leaves (in dtype `train.master`) in place.
@@ -153,12 +154,21 @@ class _StageRun:
         with scope, tqdm(
             total=stage.steps, initial=self.first, desc=stage.name, disable=not show
         ) as bar:  # fmt: skip
-            if not self.first and (told := self.probe(0)):
-                self.ctx.writer.write(stage.name, 0, told)
-            for index in range(self.first, stage.steps):
-                done = self.advance(index, bar)
-                if done:
-                    break
+            self.flag.doing, self.flag.kept = "this step, which is saved", self.kept()
+            quiet = self.ctx.log if bar.disable else _silent  # a bar says it all
+            try:
+                if not self.first and (told := self.probe(0)):
+                    self.ctx.writer.write(stage.name, 0, told)
+                with Progress(quiet, stage.name, total=stage.steps, unit="steps") as progress:
+                    progress.skip(self.first)
+                    for index in range(self.first, stage.steps):
+                        done = self.advance(index, bar)
+                        progress(index + 1)
+                        if done:
+                            break
+            finally:
+                self.flag.doing = "what it is doing"
+                self.flag.rest()
         self.checkpoints.wait()
         self.ctx.log(f"{stage.name}: {index + 1} steps; {self.clock.summary(self.started)}")
         return self.variables()
@@ -172,20 +182,21 @@ class _StageRun:
                 batch = stage.batches(self.variables(), index)
                 batch = jax.block_until_ready(sharding.global_batch(self.mesh, batch))
         except Preempted:
-            self.stop_if_asked(index)
+            self.stop_if_asked(index, asked=True)
         with self.clock("compile"):
             step = self.compile(batch)
+        last = index + 1 == stage.steps
+        save = last or (index + 1) % config.checkpoint_every == 0
+        due = save or stage.stop is not None or (index + 1) % config.log_every == 0
         with self.clock("step"), jax.transfer_guard("disallow"):
             self.state, metrics = step(self.state, self.frozen, batch)
-            if jax.default_backend() == "cpu":  # otherwise the next bucket would pay for it
+            # On an accelerator the call returns at once. Where the numbers are wanted the wait is
+            # the step's; elsewhere there is none, and the wait of the next flush covers it.
+            if due or jax.default_backend() == "cpu":
                 jax.block_until_ready(metrics)
         told = self.probe(index + 1)
         self.pending.append((index + 1, metrics, {**told, **self.clock.lap()}))
-        last = index + 1 == stage.steps
-        save = last or (index + 1) % config.checkpoint_every == 0
-        row = None
-        if save or stage.stop is not None or (index + 1) % config.log_every == 0:
-            row = self.flush(bar)
+        row = self.flush(bar) if due else None
         stopped = stage.stop is not None and row is not None and stage.stop(index + 1, row)
         if save or stopped:
             self.save(index + 1, finished=last or stopped)
@@ -213,9 +224,16 @@ class _StageRun:
         return self.compiled[signature]
 
     def flush(self, bar: Any) -> dict[str, float]:
-        """Fetches the metrics of the steps since the last flush and writes the due ones."""
+        """Fetches the metrics of the steps since the last flush and writes the due ones.
+
+        On an accelerator steps that were only sent off share their time evenly: the last alone was
+        waited for.
+        """
         row: dict[str, float] = {}
+        sent = [times.get("time/step", 0.0) for *_, times in self.pending]
         for step, metrics, times in self.pending:
+            if jax.default_backend() != "cpu":
+                times["time/step"] = round(sum(sent) / len(sent), 6)
             values = {name: float(trees.host(x)) for name, x in metrics.items()}
             row = {**values, "lr": float(self.schedule(step - 1)), **times}
             due = step % self.config.log_every == 0 or step in self.probed
@@ -236,24 +254,31 @@ class _StageRun:
         saved = self.checkpoints.latest()
         kept = f"step {saved.step} is kept" if saved else "no checkpoint yet"
         raise NonFinite(
-            f"{self.stage.name}: loss or gradient was not finite in {self.skips} consecutive steps,"
-            f" the last is step {step}; allowed: fewer than"
+            f"{self.stage.name}: loss, gradient, update or parameters were not finite in"
+            f" {self.skips} consecutive steps, the last is step {step}; allowed: fewer than"
             f" train.max_skips={self.config.max_skips}; checkpoint: {kept}"
         )
 
     def save(self, step: int, *, finished: bool = False) -> None:
         with self.clock("save"):
             self.checkpoints.save(step, self.state, finished=finished)
+        self.flag.kept = self.kept(step)
 
-    def stop_if_asked(self, index: int) -> None:
-        if not self.flag.is_set():
+    def kept(self, step: int | None = None) -> str:
+        step = self.first if step is None else step
+        what = f"everything up to step {step} of {self.stage.name} is saved already"
+        return what if step else f"no step of {self.stage.name} is saved yet"
+
+    def stop_if_asked(self, index: int, *, asked: bool = False) -> None:
+        if not (asked or self.flag.at(index)):
             return
         saved = self.checkpoints.latest()
         if index and (saved is None or saved.step < index):
             self.flush(tqdm(disable=True))
             self.save(index)
         self.checkpoints.wait()
-        _resumable(self.ctx, f"{self.stage.name} step {index} of {self.stage.steps}")
+        where = f"{self.stage.name} step {index} of {self.stage.steps}"
+        _resumable(self.ctx, self.flag, where, self.stage.name, index)
 
 
 class _Clock:
@@ -308,12 +333,18 @@ def _is_names(x: Any) -> bool:
     return isinstance(x, tuple | jax.sharding.PartitionSpec)
 
 
+def _silent(line: str) -> None:
+    del line
+
+
 def _milestone(step: int, steps: int) -> bool:
     return step == 1 or step % max(1, math.ceil(steps / 10)) == 0 or step == steps
 
 
-def _resumable(ctx: Context, where: str = "") -> None:
+def _resumable(ctx: Context, flag: Interrupt, where: str = "", name: str = "", at: int = 0) -> None:
+    on = f"from step {at + 1} of {name}" if at else f"with the first step of {name}"
     ctx.log(
-        f"resumable: saved after SIGTERM{f' at {where}' if where else ''}; run it again to go on"
+        f"resumable: saved after {flag.reason}{f' at {where}' if where else ''}; the same command"
+        f" goes on {on if name else 'from here'}"
     )
-    raise SystemExit(0)
+    raise SystemExit(flag.code)

@@ -34,16 +34,10 @@ def make_schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
       step -> learning rate, usable on ints and under jit.
 
     Raises:
-      UsageError: an unknown schedule or a value out of range.
+      UsageError: an unknown schedule, or no steps; `OptimConfig` checks the ranges.
     """
     if config.schedule not in SCHEDULES:
         raise bad("optim.schedule", config.schedule, " | ".join(SCHEDULES))
-    if not 0 <= config.warmup < 1:
-        raise bad("optim.warmup", config.warmup, "a fraction of the steps in [0, 1)")
-    if not 0 <= config.final <= 1:
-        raise bad("optim.final", config.final, "a fraction of the peak in [0, 1]")
-    if not config.lr >= 0:
-        raise bad("optim.lr", config.lr, "a non-negative number")
     if steps < 1:
         raise bad("stage.steps", steps, "a positive integer")
     warm = round(config.warmup * steps)
@@ -81,14 +75,12 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     """
     if config.name not in OPTIMIZERS:
         raise bad("optim.name", config.name, " | ".join(OPTIMIZERS))
-    if config.clip < 0:
-        raise bad("optim.clip", config.clip, "a positive number, or 0 for none")
     if config.weight_decay and config.name not in ("adamw", "muon"):
         raise bad("optim.weight_decay", config.weight_decay, f"0 with {config.name}")
     if config.clip_by not in CLIPS:
         raise bad("optim.clip_by", config.clip_by, " | ".join(CLIPS))
     schedule = make_schedule(config, steps)
-    clip = clip_by_expert if config.clip_by == "expert" else optax.clip_by_global_norm
+    clip = clip_by_expert if config.clip_by == "expert" else clip_by_norm
     parts = [clip(config.clip)] if config.clip else []
     if config.name == "sgd":
         parts.append(optax.sgd(schedule, momentum=config.b1 or None))
@@ -112,8 +104,31 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     return optax.chain(*parts)
 
 
+def clip_by_norm(limit: float) -> optax.GradientTransformation:
+    """Clips by the global norm, computed and applied in float32 whatever the gradients' dtype.
+
+    optax's sums in the leaves' dtype: with bfloat16 masters 400 leaves of norm 1 have a norm of 16
+    there, not 20. For float32 leaves the two are the same to the bit.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        norm = trees.norm(updates)
+
+        def clipped(x: Any) -> Any:
+            whole = x.astype(jnp.float32)
+            return jax.lax.select(norm < limit, whole, (whole / norm) * limit).astype(x.dtype)
+
+        return jax.tree.map(clipped, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def clip_by_expert(limit: float) -> optax.GradientTransformation:
-    """Clips each expert's gradient by its own norm; leaves are [L,E,...] (see `adapters.lora`)."""
+    """Clips each expert's gradient by its own norm; leaves are [L,E,...] (see `adapters.lora`).
+
+    In float32 as `clip_by_norm`.
+    """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
@@ -125,7 +140,8 @@ def clip_by_expert(limit: float) -> optax.GradientTransformation:
         factor = limit / jnp.maximum(norm, limit)
 
         def scaled(x: Any) -> Any:
-            return x * factor.reshape(1, -1, *[1] * (x.ndim - 2)).astype(x.dtype)
+            whole = x.astype(jnp.float32) * factor.reshape(1, -1, *[1] * (x.ndim - 2))
+            return whole.astype(x.dtype)
 
         return jax.tree.map(scaled, updates), state
 

@@ -51,8 +51,9 @@ def make_train_step(
     """Builds a pure `(state, frozen, batch) -> (state, metrics)`; not jitted, no mesh inside.
 
     The random key is `fold_in(state.key, state.step)`, so a resumed run repeats it. A non-finite
-    loss or gradient leaves parameters and optimizer state untouched, and metrics["skipped"] is 1;
-    the step number still advances, otherwise the same batch would come again.
+    loss, gradient, update or parameter leaves parameters and optimizer state untouched, and
+    metrics["skipped"] is 1; the step number still advances, otherwise the same batch would come
+    again.
 
     Args:
       loss_fn: `(params, frozen, batch, key) -> (loss, metrics)`, all weighted sums over the rows.
@@ -91,9 +92,13 @@ def make_train_step(
         key = jax.random.fold_in(state.key, state.step)
         (loss, metrics), grads = gradients(state.params, frozen, batch, key)
         grad_norm = trees.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        update_norm = trees.norm(updates)
+        # A finite gradient can still make no number of an update: an optimizer that divides by
+        # zero, moments that overflow. And a finite update one of a parameter.
+        norms = (grad_norm, update_norm, trees.norm(params))
+        finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(norms)))
 
         def keep(new: PyTree, old: PyTree) -> PyTree:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
@@ -109,7 +114,7 @@ def make_train_step(
             "loss": loss,
             "grad_norm": grad_norm,
             "param_norm": trees.norm(new.params),
-            "update_norm": jnp.where(finite, trees.norm(updates), 0.0),
+            "update_norm": jnp.where(finite, update_norm, 0.0),
             "skipped": 1.0 - finite.astype(jnp.float32),
         }
         return new, metrics

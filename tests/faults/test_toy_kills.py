@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsafety.train.checkpoint import COMMIT_MARKER
 from jaxsafety.train.metrics import read_metrics
+from tests.train.test_checkpoint import uncommit
 
 SCRIPT = Path(__file__).with_name("toy_run.py")
 STEPS = [*range(1, 13), *range(1, 13)]
@@ -103,13 +103,13 @@ def test_sigterm_exits_cleanly_and_resumes(tmp_path, whole):
     assert_same(tmp_path, out, whole)
 
 
-def test_a_checkpoint_without_commit_marker_is_ignored(tmp_path, whole):
+def test_a_checkpoint_that_was_never_committed_is_ignored(tmp_path, whole):
     # What a kill in the middle of a save leaves behind, in its two forms.
     workdir = tmp_path / "run"
     shutil.copytree(whole[0], workdir)
     (workdir / "final.npz").unlink()
     distil = workdir / "checkpoints" / "distil"
-    (distil / "12" / COMMIT_MARKER).unlink()
+    uncommit(distil / "12")
     data = distil / "12" / "state" / "manifest.ocdbt"
     data.write_bytes(data.read_bytes()[:10])
     text = finish(launch(workdir, tmp_path / "final.npz"))

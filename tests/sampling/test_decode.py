@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsafety import arms, sharding
 from jaxsafety.data.schema import PromptBatch
 from jaxsafety.errors import UsageError
 from jaxsafety.models import api
@@ -271,3 +272,32 @@ def test_unrolled_decoding_says_the_same(family):
         )
         np.testing.assert_array_equal(one.tokens, other.tokens)
         np.testing.assert_allclose(one.logp, other.logp, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_calls_that_an_earlier_start_kept_are_not_made_again(tiny, monkeypatch, temperature):
+    model, params = tiny
+    cfg = SampleConfig(max_tokens=6, temperature=temperature)
+    given, told, kept = prompts(11), [], {}
+    run = partial(decode.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=4)
+    whole = run(samples=2, progress=told.append, keep=lambda n, rows: kept.update({n: rows}))
+    rows = 11 if temperature == 0 else 22
+    assert told == [min(i + 4, rows) for i in range(0, rows, 4)]
+    assert sum(map(len, kept.values())) == rows
+    calls = []
+    real = decode.sample
+    monkeypatch.setattr(decode, "sample", lambda *a, **k: calls.append(1) or real(*a, **k))
+    known = {(i, s): ids for n, part in kept.items() if n != 1 for i, s, ids in part}
+    assert run(samples=2, known=known) == whole
+    assert len(calls) == 1  # the batch that was lost
+    assert run(samples=2, known={**known, (99, 0): []}) == whole
+
+
+def test_answers_are_the_same_on_a_mesh_with_its_constraints_in_force(tiny):
+    model, params = tiny
+    alone = decode.generate(model, params, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
+    mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
+    placed = jax.device_put(params, sharding.shardings(model.axes, params, mesh))
+    with arms.on_mesh(mesh):
+        spread = decode.generate(model, placed, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
+    assert spread == alone

@@ -1,5 +1,7 @@
 """Commits, half-written steps, owners, damage, other meshes."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
 from jaxsafety.sharding import MeshConfig
-from jaxsafety.train.checkpoint import COMMIT_MARKER, Checkpoints, digest
+from jaxsafety.train.checkpoint import COMMIT_MARKER, METADATA, Checkpoints, digest
 
 
 def state(value=0.0):
@@ -48,18 +50,51 @@ def test_only_the_newest_are_kept_and_a_step_can_be_saved_again(tmp_path):
     np.testing.assert_array_equal(got["params"]["w"], state(10)["params"]["w"])
 
 
-def test_a_step_without_its_commit_marker_never_happened(tmp_path):
+def test_a_whole_step_without_a_commit_marker_counts_and_stays(tmp_path):
+    # orbax-checkpoint 0.12.0 to 0.12.2 write no marker on a local disk: the rename commits.
+    saved = Checkpoints(tmp_path, "a", keep=3)
+    saved.save(1, state())
+    saved.save(2, state(2), finished=True)
+    directory = tmp_path / "checkpoints" / "a"
+    for step in directory.iterdir():
+        (step / COMMIT_MARKER).unlink()
+    again = Checkpoints(tmp_path, "a")
+    assert again.latest() == (2, True)
+    got = again.restore(2, target(state()))
+    np.testing.assert_array_equal(got["params"]["w"], state(2)["params"]["w"])
+    assert sorted(p.name for p in directory.iterdir()) == ["1", "2"]
+
+
+def test_a_step_that_was_never_committed_is_left_out_and_can_be_written_again(tmp_path):
     saved = Checkpoints(tmp_path, "a", keep=3)
     saved.save(1, state())
     saved.save(2, state())
     directory = tmp_path / "checkpoints" / "a"
-    (directory / "2" / COMMIT_MARKER).unlink()
+    uncommit(directory / "2")
     (directory / "3.orbax-checkpoint-tmp").mkdir()
-    again = Checkpoints(tmp_path, "a")
+    (directory / "4").mkdir()
+    again = Checkpoints(tmp_path, "a", keep=3)
     assert again.latest() == (1, False)
-    assert [p.name for p in directory.iterdir()] == ["1"]  # cleaned, so step 2 can be written again
+    assert sorted(p.name for p in directory.iterdir()) == ["1", "2", "4"]  # temporaries go, only
     again.save(2, state())
     assert again.latest() == (2, False)
+
+
+def uncommit(step):
+    """What a kill leaves in a bucket: no marker yet, and no time of the commit."""
+    (step / COMMIT_MARKER).unlink()
+    file = step / METADATA
+    file.write_text(json.dumps({**json.loads(file.read_text()), "commit_timestamp_nsecs": None}))
+
+
+def test_another_dtype_is_called_so_and_not_damage(tmp_path):
+    saved = Checkpoints(tmp_path, "a")
+    saved.save(1, state())
+    for other in (jnp.float32, jnp.int32):
+        wanted = target({**state(), "half": jnp.ones(4, other)})
+        with pytest.raises(UsageError, match=f"dtype of half is bfloat16, here {other.__name__}"):
+            saved.restore(1, wanted)
+    np.testing.assert_array_equal(saved.restore(1, target(state()))["half"], state()["half"])
 
 
 def test_stage_names_with_slashes_do_not_nest(tmp_path):

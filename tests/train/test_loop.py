@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -243,3 +244,46 @@ def test_master_weights_of_half_precision_variables_are_float32(tmp_path):
     final = run_stage(stage, half, toy.context(tmp_path), TRAIN)
     assert final["base"]["mlp"]["up"]["kernel"].dtype == jnp.float32
     assert final["base"]["embed"]["table"].dtype == jnp.bfloat16
+
+
+def test_ctrl_c_saves_like_sigterm_and_says_where_the_same_command_goes_on(tmp_path, whole):
+    said = []
+
+    def hook(step):
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    ctx = toy.context(tmp_path, log=said.append)
+    with pytest.raises(SystemExit) as end:
+        run_program(toy.program(hook=hook), ctx, TRAIN)
+    assert end.value.code == 130
+    assert "saved after Ctrl-C at warm/up step 8 of 10" in said[-1]
+    assert "the same command goes on from step 9 of warm/up" in said[-1]
+    seen = []
+    final = run_program(toy.program(hook=seen.append), toy.context(tmp_path), TRAIN)
+    assert seen[0] == 8  # steps are counted from 0 here: the ninth
+    assert trees.diff(final, whole[0]) == ""
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_on_an_accelerator_the_wait_belongs_to_the_step(tmp_path, monkeypatch, log_every):
+    # An accelerator's call returns at once; the time passes where something waits for it.
+    waits = []
+    wait = jax.block_until_ready
+
+    def slow(x):
+        if isinstance(x, dict) and "skipped" in x:  # the step's metrics
+            waits.append(1)
+            time.sleep(0.2)
+        return wait(x)
+
+    monkeypatch.setattr(jax, "block_until_ready", slow)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    stage = Stage("s", toy.loss, ("base",), toy.offline, 6, OptimConfig())
+    said = []
+    config = TrainConfig(100, log_every=log_every, progress=False)
+    run_stage(stage, toy.variables(), toy.context(tmp_path, log=said.append), config)
+    assert len(waits) == 6 // log_every  # no wait but where the numbers are wanted
+    rows = read_metrics(tmp_path)
+    for row in rows[1:]:
+        assert row["time/step"] >= 0.2 / log_every

@@ -71,6 +71,17 @@ def test_adam_first_update_is_the_sign():
         ({"clip": -1.0}, "optim.clip"),
         ({"lr": -1.0}, "optim.lr"),
         ({"name": "sgd", "weight_decay": 0.1}, "optim.weight_decay"),
+        ({"eps": 0.0}, "optim.eps"),
+        ({"eps": 1e-60}, "optim.eps"),  # 0 in float32
+        ({"eps": float("nan")}, "optim.eps"),
+        ({"b1": 1.0}, "optim.b1"),
+        ({"b2": 1.0 - 1e-12}, "optim.b2"),  # 1 in float32
+        ({"b2": -0.1}, "optim.b2"),
+        ({"weight_decay": float("nan")}, "optim.weight_decay"),
+        ({"weight_decay": -0.1}, "optim.weight_decay"),
+        ({"lr": float("inf")}, "optim.lr"),
+        ({"clip": float("nan")}, "optim.clip"),
+        ({"accum": 0}, "optim.accum"),
     ],
 )
 def test_bad_settings_are_refused(settings, field):
@@ -122,3 +133,15 @@ def test_muon_state_is_placed_like_its_parameters():
     assert jax.tree.structure(placed) == jax.tree.structure(state)
     for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(placed), strict=True):
         assert (place == rows) == (leaf.ndim > 1)
+
+
+@pytest.mark.parametrize("by", ["global", "expert"])
+def test_clipping_of_bfloat16_gradients_is_by_their_norm_in_float32(by):
+    # 400 leaves of norm 1: their norm is 20; summed in bfloat16 it would be 16.
+    config = OptimConfig(name="sgd", lr=1.0, b1=0.0, clip=10.0, clip_by=by, schedule="constant",
+                         warmup=0.0)  # fmt: skip
+    tx = make_optimizer(config, 4)
+    grads = {str(i): jnp.ones((1, 1), jnp.bfloat16) for i in range(400)}
+    updates, _ = tx.update(grads, tx.init(grads), grads)
+    assert updates["0"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(updates["0"], np.float32), -0.5)

@@ -174,3 +174,28 @@ def test_bad_accumulation_is_refused():
         make_train_step(toy.loss, RAW, accum=0)
     with pytest.raises(UsageError, match="rows"):
         split_batch({"x": jnp.ones(4), "y": jnp.ones(2)}, 2)
+
+
+@pytest.mark.parametrize("broken", ["update", "parameter"])
+def test_an_update_that_is_no_number_is_skipped_too(broken):
+    # Loss and gradient are finite; what the optimizer makes of them is not.
+    def update(grads, state, params):
+        del grads, params
+        value = jnp.nan if broken == "update" else 3e38  # twice that overflows the parameter
+        return jax.tree.map(lambda x: jnp.full_like(x, value), frozen_like), state + 1
+
+    state, frozen = start(optax.GradientTransformation(lambda p: jnp.zeros(()), update))
+    frozen_like = state.params
+    if broken == "parameter":
+        full = jax.tree.map(lambda x: jnp.full_like(x, 3e38), state.params)
+        state = state.replace(params=full)
+
+    def loss(params, frozen, batch, key):
+        del params, frozen, key
+        return jnp.sum(batch["weight"]), {}
+
+    tx = optax.GradientTransformation(lambda p: jnp.zeros(()), update)
+    new, metrics = compiled(loss, tx)(state, frozen, toy.batch(0))
+    assert float(metrics["skipped"]) == 1.0
+    assert trees.diff(new.params, state.params) == ""
+    assert float(new.opt_state) == 0.0 and float(metrics["update_norm"]) == 0.0

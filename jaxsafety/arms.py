@@ -1,0 +1,92 @@
+"""The models of a run: measured one after another, and the trained one written for others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsafety import evaluate, hosts, setting
+from jaxsafety.models import hf
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.protocols import Context
+
+
+def on_mesh(mesh: Any) -> Any:
+    """The scope in which `sharding.constrain` means this mesh; none on one device."""
+    return jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext()
+
+
+def rounded(params: Any, dtype: str) -> Any:
+    """Parameters in the dtype they are stored in; where they are in it already, themselves."""
+    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, params)
+
+
+def export(folder: Path, base: Path, ctx: Context, params: Any, dtype: str) -> None:
+    """Writes the trained model, unless it is there in this dtype, and the world it lives in.
+
+    Whole or not at all: `config.json` comes last, and a directory without it is no model.
+    """
+
+    def there() -> bool:
+        try:
+            return json.loads((folder / "config.json").read_text()).get("dtype") == dtype
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    if not hosts.share(there):
+        hf.save(folder, ctx.model, params, dtype=dtype, tokenizer=ctx.tokenizer)
+    if (base / "world.json").is_file() and hosts.leader():
+        (folder / "world.json").write_text((base / "world.json").read_text())
+
+
+class Arms:
+    """Measures one model of the run after another under the same settings."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        place: setting.Setting,
+        cfg: setting.EvalConfig,
+        decodings: Sequence[evaluate.Decoding],
+    ) -> None:
+        """Remembers what all arms share."""
+        self.ctx, self.place, self.cfg, self.decodings = ctx, place, cfg, decodings
+
+    def __call__(
+        self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
+    ) -> list[dict[str, Any]]:
+        """Evaluates `params` with `layers` as arm `name`; finished sets are read back.
+
+        Raises:
+          Preempted: between two batches, the last of which is on disk.
+        """
+        interrupt = self.ctx.extras.get("interrupt")
+        if interrupt is not None:
+            interrupt.doing = f"this batch of answers ({name})"
+        records = evaluate.evaluate(
+            self.ctx.model,
+            params,
+            self.ctx.tokenizer,
+            self.place.benchmarks,
+            self.place.judge,
+            self.ctx.workdir,
+            name,
+            seed=self.cfg.seed,
+            decodings=self.decodings,
+            batch_size=self.cfg.batch_size,
+            log=self.ctx.log,
+            fingerprint=str(self.ctx.extras.get("fingerprint", "")),
+            groups=self.place.groups,
+            layers=layers,
+            check=None if interrupt is None else interrupt.check,
+        )
+        if interrupt is not None:
+            interrupt.doing = "what it is doing"
+        return records

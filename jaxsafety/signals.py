@@ -1,0 +1,113 @@
+"""Ctrl-C and SIGTERM, answered at once, from a thread, although the main thread sits in XLA.
+
+Python runs its handlers only when the main thread comes back from native code, and a compilation or
+a batch of long answers can take minutes. The C half of a handler writes the signal's number to a
+pipe at once (`signal.set_wakeup_fd`); a thread reads it, says what will happen, and on a second
+Ctrl-C ends the process there and then. Nothing here imports JAX, so the command line can use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+STOPPED = 130  # the exit code of a program that Ctrl-C ended: 128 + SIGINT
+AGAIN = "Ctrl-C again stops at once"
+_watches: list[_Watch] = []
+
+
+@contextlib.contextmanager
+def watched(
+    told: Callable[[int], str],
+    act: Callable[[int], None],
+    numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
+) -> Iterator[None]:
+    """Handles signals inside the block; outside the main thread it does nothing.
+
+    A second SIGINT ends the process with status 130, flushed and without Python's own end, which
+    crashes while XLA compiles. Blocks nest: the inner one answers. A signal that the process was
+    started to ignore (`nohup`, a job in the background of a script) stays ignored.
+
+    Args:
+      told: signal -> the line that answers the first of its kind, "" for none; called in a thread.
+      act: signal -> what the main thread does once it is back in Python; it may raise.
+      numbers: the signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watch = _Watch(told)
+    before = {}
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda number, frame: act(number))
+    outer = signal.set_wakeup_fd(watch.sink.fileno(), warn_on_full_buffer=False)
+    _watches.append(watch)
+    watch.thread.start()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(outer)
+        _watches.remove(watch)
+        watch.close()
+
+
+def handled() -> None:
+    """Says that the last Ctrl-C was dealt with: the next one is a first one again."""
+    if _watches:
+        _watches[-1].seen.clear()
+
+
+def leave(code: int) -> None:
+    """Ends the process at once, with what was printed so far; never returns."""
+    thread = threading.Thread(target=_flush, daemon=True)  # the main thread may hold the lock
+    thread.start()
+    thread.join(1.0)
+    os._exit(code)
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr past Python's buffers, whose lock the main thread may hold."""
+    start = "\n" if sys.__stderr__ is not None and sys.__stderr__.isatty() else ""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{start}jaxsafety: {line}\n".encode())
+
+
+class _Watch:
+    """The pipe of one block and the thread at its end."""
+
+    def __init__(self, told: Callable[[int], str]) -> None:
+        self.told = told
+        self.seen: set[int] = set()
+        self.source, self.sink = socket.socketpair()
+        self.sink.setblocking(False)
+        self.thread = threading.Thread(target=self.run, name="signals", daemon=True)
+
+    def run(self) -> None:
+        while numbers := self.source.recv(64):
+            for number in numbers:
+                if number == signal.SIGINT and number in self.seen:
+                    leave(STOPPED)
+                if number in (signal.SIGINT, signal.SIGTERM) and number not in self.seen:
+                    self.seen.add(number)
+                    line = self.told(number)
+                    if line:
+                        say(line)
+
+    def close(self) -> None:
+        self.sink.close()  # the thread reads the end and returns
+        self.thread.join()
+        self.source.close()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

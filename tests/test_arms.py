@@ -1,0 +1,104 @@
+"""What a run measures is what it wrote, to the bit; a kill loses one batch of answers."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsafety
+from jaxsafety import config, run, testing, trees
+from jaxsafety.data.schema import Message
+from jaxsafety.evaluate import Decoding, evaluate
+from jaxsafety.protocols import Benchmark, Item
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return testing.random_organism(tmp_path_factory.mktemp("organism"))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_measured_student_is_the_written_one(root, model, tmp_path, monkeypatch, dtype):
+    measured = {}
+    real = run.evaluate.evaluate
+
+    def spy(model, params, *args, **options):
+        measured[args[4]] = params
+        return real(model, params, *args, **options)
+
+    monkeypatch.setattr(run.evaluate, "evaluate", spy)
+    cfg = config.load_config(
+        f"{root / 'configs/sft/organism.py'}:smoke",
+        [f"model.path={model}", f"model.dtype={dtype}", "eval.safety=2", "eval.over_refusal=2",
+         "eval.capability=2", "method.rank=0", "optim.lr=1e-4"],
+    )  # fmt: skip
+    result = run.run(cfg, tmp_path / "run", log=lambda line: None)
+    student = measured["student"]
+    _, stored, _ = jaxsafety.load(tmp_path / "run" / "student", dtype=dtype, param_dtype=dtype)
+    assert trees.diff(stored, student) == ""
+    assert {x.dtype for x in jax.tree.leaves(student)} == {jnp.dtype(dtype)}
+    assert trees.diff(result["variables"]["base"], student) == ""
+    description = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
+    assert description["dtype"] == dtype
+    assert trees.diff(measured["base"], student) != ""  # it was trained
+
+
+MODEL = SimpleNamespace(config=SimpleNamespace(max_length=100))
+TOKENIZER = SimpleNamespace(eos_ids=(3,), decode=lambda ids, skip_special: f"said {list(ids)}")
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_evaluation_goes_on_from_its_last_batch(tmp_path):
+    items = tuple(Item(str(i), (Message("user", "x" * (i + 1)),), {}) for i in range(6))
+    bench = Benchmark("few", "safety", items, 4)
+    made = []
+
+    def generate(model, params, tokenizer, prompts, cfg, *, known, keep, progress, **options):
+        answers = [[[]] for _ in prompts]
+        for number in range(3):  # batches of two
+            rows = [(i, 0, [i]) for i in (2 * number, 2 * number + 1)]
+            if any((i, 0) not in known for i, _, _ in rows):
+                made.append(number)
+                keep(number, rows)
+            for i, _, ids in rows:
+                answers[i][0] = ids
+            progress(2 * number + 2)
+        return answers
+
+    def measure(out, weight=1.0, check=None, **options):
+        return evaluate(
+            MODEL, {"w": np.full(3, weight, np.float32)}, TOKENIZER, (bench,), judge, out, "base",
+            decodings=(Decoding("greedy"),), generate=generate, check=check,
+            encode=lambda tokenizer, messages: [1] * len(messages[-1].content),
+            log=lambda line: None, **options,
+        )  # fmt: skip
+
+    def judge(exchanges):
+        return [dict.fromkeys(("unsafe", "attempt", "refusal", "informative", "correct"), False)
+                | {"coherent": True} for _ in exchanges]  # fmt: skip
+
+    def stop():
+        if len(made) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        measure(tmp_path / "cut", check=stop)
+    file = tmp_path / "cut" / "generations" / "base" / "few.greedy.jsonl"
+    assert not file.exists() and made == [0, 1]
+    measure(tmp_path / "cut")
+    assert made == [0, 1, 2]  # the third alone
+    assert [p.name for p in file.parent.iterdir()] == [file.name]  # the parts are gone
+    measure(tmp_path / "whole")
+    whole = tmp_path / "whole" / "generations" / "base" / "few.greedy.jsonl"
+    assert file.read_bytes() == whole.read_bytes()
+    made.clear()
+    with pytest.raises(Killed):
+        measure(tmp_path / "other", check=stop)
+    measure(tmp_path / "other", weight=2.0)
+    assert made == [0, 1, 0, 1, 2]  # another model's batches do not count
