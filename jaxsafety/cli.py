@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxsafety import attached, signals
+from jaxsafety import attached, overrides, signals
 from jaxsafety.errors import UsageError, bad
 
 # What is true after Ctrl-C ended a command. While `run` works it says so itself, and where it was.
@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = ""
     try:
-        argv, overrides = _split_overrides(argv)
+        argv, given = overrides.split(argv)
         args = _parser().parse_args(argv)
-        args.overrides, command = overrides, args.command
-        if overrides and args.command not in ("run", "plan"):
-            raise bad(f"--config.{overrides[0]}", args.command, "only with `run` and `plan`")
+        args.overrides, command = given, args.command
+        if given and args.command not in ("run", "plan"):
+            raise bad(f"--config.{given[0]}", args.command, "only with `run` and `plan`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
         with signals.watched(_told, _interrupted, (signal.SIGINT,)):
@@ -75,26 +75,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
-
-
-def _split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Takes `--config.a.b=c` and `--config.a.b c` out of the arguments, as `a.b=c`."""
-    rest, overrides, pending = [], [], ""
-    for arg in argv:
-        if pending:
-            overrides.append(f"{pending}={arg}")
-            pending = ""
-        elif arg.startswith("--config."):
-            name = arg.removeprefix("--config.")
-            if "=" in name:
-                overrides.append(name)
-            else:
-                pending = name
-        else:
-            rest.append(arg)
-    if pending:
-        raise bad(f"--config.{pending}", "no value", f"--config.{pending}=VALUE")
-    return rest, overrides
 
 
 def _parser() -> argparse.ArgumentParser:

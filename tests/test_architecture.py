@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxsafety"
 # matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
 LAYERS = (
     ("errors",),
-    ("attached", "hosts", "progress", "outputs", "signals"),
+    ("attached", "hosts", "overrides", "progress", "outputs", "signals"),
     ("config", "registry", "shapes", "trees", "benchmarks.intervals"),
     ("sharding",),
     ("data.schema",),
