@@ -200,6 +200,10 @@ def no_check(*args: Any) -> None:
     """Accepts everything."""
 
 
+def no_preparation(cfg: Any, optim: OptimConfig, ctx: Context) -> None:
+    """Nothing to find out before the base is measured."""
+
+
 def no_inspection(cfg: Any, ctx: Context, variables: Variables) -> None:
     """Nothing to look at beside what every run measures."""
 
@@ -219,7 +223,9 @@ class Method(NamedTuple):
     split and `benchmarks`. `serve(cfg, variables)` is what the trained model runs with beside
     `variables["base"]`. `inspect(cfg, ctx, variables)` looks into the trained model and leaves
     artifacts; it is called once the model is exported, on what was exported, so that whatever fails
-    in it (memory, above all) cannot lose the model.
+    in it (memory, above all) cannot lose the model. `prepare(cfg, optim, ctx)` is called before the
+    base is measured: whatever of the program may find that the run cannot be done, as artifacts
+    that the program reads; it raises UsageError, and `Preempted` where the run is asked to end.
     """
 
     config: type
@@ -228,3 +234,4 @@ class Method(NamedTuple):
     fits: Callable[..., None] = no_check
     serve: Callable[[Any, Variables], LayerInputs] = no_layers
     inspect: Callable[[Any, Context, Variables], None] = no_inspection
+    prepare: Callable[[Any, OptimConfig, Context], None] = no_preparation

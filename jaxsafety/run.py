@@ -26,7 +26,7 @@ from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig, make_mesh
 from jaxsafety.train.interrupt import Interrupt
-from jaxsafety.train.loop import run_program
+from jaxsafety.train.loop import resumable, run_program
 from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.workdir import (
@@ -159,7 +159,8 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         },
     )
     arm = Arms(ctx, place, measure)
-    with interrupt.installed():
+    with interrupt.installed(), resumable(ctx):
+        method.prepare(method_config, optim, ctx)
         arm("base", params)
         variables = run_program(method.program(method_config, optim, ctx), ctx, train)
         layers = method.serve(method_config, variables)

@@ -24,6 +24,7 @@ from jaxsafety.sampling import decode
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
 ROWS = 64  # answers sampled at once
+NONE = LayerInputs()
 
 
 @dataclass(frozen=True)
@@ -85,31 +86,42 @@ def pieces(ctx: Context, *, kept: bool = True) -> Pieces:
     return replace(found, keep=lambda name, make: ctx.artifact(f"parts/{name}", make))
 
 
+def answers(
+    ctx: Context,
+    prompts: Sequence[Sequence[int]],
+    cfg: SampleConfig,
+    layers: LayerInputs = NONE,
+    steer: str = "all",
+    *,
+    step: int = 0,
+) -> list[list[int]]:
+    """What the base says to each prompt, as ids; the run may end between two batches."""
+    # Longest first, as `generate` would cut them itself, in calls of one size: it compiles for each.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    size = -(-len(order) // -(-len(order) // ROWS))
+
+    def say(part: Sequence[int]) -> list[list[int]]:
+        said = decode.generate(
+            ctx.model, ctx.variables["base"], ctx.tokenizer, [prompts[i] for i in part], cfg,
+            seed=ctx.seed, step=step, layers=layers, steer=steer, batch_size=size, names=part,
+        )  # fmt: skip
+        return [row[0] for row in said]
+
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    work = [Piece("", len(part), partial(say, part)) for part in parts]
+    said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
+    pairs = zip(parts, said, strict=True)
+    found = {i: ids for part, rows in pairs for i, ids in zip(part, rows, strict=True)}
+    return [found[i] for i in range(len(prompts))]
+
+
 def responder(ctx: Context, max_tokens: int, temperature: float) -> Callable[..., list[str]]:
     """`(layer inputs, steer, items) -> texts` from the base; temperature 0 is greedy."""
     cfg = SampleConfig(max_tokens, temperature, stop=ctx.tokenizer.eos_ids)
 
     def respond(layers: LayerInputs, steer: str, items: Sequence[Item]) -> list[str]:
-        prompts = encoded(ctx, items)
-        # As `generate` would cut them itself: longest first, one call per piece.
-        order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-
-        def say(part: Sequence[int]) -> list[list[int]]:
-            answers = decode.generate(
-                ctx.model, ctx.variables["base"], ctx.tokenizer, [prompts[i] for i in part], cfg,
-                seed=ctx.seed, layers=layers, steer=steer, batch_size=ROWS, names=part,
-            )  # fmt: skip
-            return [row[0] for row in answers]
-
-        parts = [order[start : start + ROWS] for start in range(0, len(order), ROWS)]
-        work = [Piece("", len(part), partial(say, part)) for part in parts]
-        said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
-        texts = {
-            i: ctx.tokenizer.decode(ids)
-            for part, rows in zip(parts, said, strict=True)
-            for i, ids in zip(part, rows, strict=True)
-        }
-        return [texts[i] for i in range(len(items))]
+        said = answers(ctx, encoded(ctx, items), cfg, layers, steer)
+        return [ctx.tokenizer.decode(ids) for ids in said]
 
     return respond
 
@@ -135,10 +147,10 @@ def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     refused: dict[str, np.ndarray] = {}
     if cfg.filter == "judge" or not cfg.openers:
         respond = responder(ctx, cfg.max_tokens, 0.0)
-        for name in splits:
-            refused[name] = judged_refusals(ctx, respond, ctx.prompts[name])
-            if cfg.filter == "judge":  # on its side if the base behaves so; at once: it may be over
-                choose(name, np.where(refused[name], 1.0, -1.0))
+        for pair in (splits[:2], splits[2:]):  # harmful ones first, and at once: it may be over
+            refused |= judged_refusals(ctx, respond, {name: ctx.prompts[name] for name in pair})
+            for name in pair if cfg.filter == "judge" else ():
+                choose(name, np.where(refused[name], 1.0, -1.0))  # by how the base behaves
     check = pieces(ctx).check
 
     def logits(name: str) -> np.ndarray:
@@ -221,14 +233,17 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
 
 
 def judged_refusals(
-    ctx: Context, respond: Callable[..., list[str]], items: Sequence[Item]
-) -> np.ndarray:
-    """[X] bool: which prompts the base refuses, greedily, by the judge's word."""
+    ctx: Context, respond: Callable[..., list[str]], splits: Mapping[str, Sequence[Item]]
+) -> dict[str, np.ndarray]:
+    """[X] bool per split: which prompts the base refuses, greedily, by the judge's word."""
     if ctx.judge is None:
         raise bad("method.direction.filter", "judge", "score with openers: there is no judge")
+    items = [item for part in splits.values() for item in part]
     texts = respond(LayerInputs(), "all", items)
     verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
-    return np.asarray([bool(v["refusal"]) for v in verdicts])
+    refused = np.asarray([bool(v["refusal"]) for v in verdicts])
+    ends = np.cumsum([len(part) for part in splits.values()])
+    return dict(zip(splits, np.split(refused, ends[:-1]), strict=True))
 
 
 def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dict[str, Any]:

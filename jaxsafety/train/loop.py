@@ -12,7 +12,7 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,15 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
             variables = run_stage(stage, start, ctx, train, interrupt=interrupt)
+
+
+@contextlib.contextmanager
+def resumable(ctx: Context) -> Iterator[None]:
+    """Ends the process with status 0, in words, where the block is asked to end (`Preempted`)."""
+    try:
+        yield
+    except Preempted:  # what the block finished is an artifact
+        _resumable(ctx)
 
 
 def run_stage(
