@@ -96,7 +96,7 @@ def answers(
     step: int = 0,
 ) -> list[list[int]]:
     """What the base says to each prompt, as ids; the run may end between two batches."""
-    # Longest first, as `generate` would cut them itself, in calls of one size: it compiles for each.
+    # Longest first, as `generate` cuts them itself, in calls of one size: each size is compiled.
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     size = -(-len(order) // -(-len(order) // ROWS))
 
