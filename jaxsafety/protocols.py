@@ -235,6 +235,10 @@ def no_check(*args: Any) -> None:
     """Accepts everything."""
 
 
+def no_preparation(cfg: Any, optim: OptimConfig, ctx: Context) -> None:
+    """Nothing to find out before the base is measured."""
+
+
 def no_inspection(cfg: Any, ctx: Context, variables: Variables) -> None:
     """Nothing to look at beside what every run measures."""
 
@@ -261,8 +265,11 @@ class Method(NamedTuple):
     `variables["base"]`. `inspect(cfg, ctx, variables)` looks into the trained model and leaves
     artifacts; it is called once the model is exported, on what was exported, so that whatever fails
     in it (memory, above all) cannot lose the model. `reads` names the settings of `data` that the
-    method uses: the others are not asked for, and refused where they are given. `prepare(cfg,
+    method uses: the others are not asked for, and refused where they are given. `encode(cfg,
     tokenizer, place, log)` is done before weights are read; what it returns joins `Context.extras`.
+    `prepare(cfg, optim, ctx)` is called before the base is measured: whatever of the program may
+    find that the run cannot be done, as artifacts that the program reads; it raises UsageError, and
+    `Preempted` where the run is asked to end.
     """
 
     config: type
@@ -272,4 +279,5 @@ class Method(NamedTuple):
     serve: Callable[[Any, Variables], LayerInputs] = no_layers
     inspect: Callable[[Any, Context, Variables], None] = no_inspection
     reads: tuple[str, ...] = PROMPTS
-    prepare: Callable[..., Mapping[str, Any]] = no_extras
+    encode: Callable[..., Mapping[str, Any]] = no_extras
+    prepare: Callable[[Any, OptimConfig, Context], None] = no_preparation

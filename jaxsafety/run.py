@@ -117,12 +117,12 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     import jaxsafety
 
     log = log if hosts.leader() else _quiet
-    prepared: dict[str, Any] = {}
+    encoded: dict[str, Any] = {}
 
     def ready(tokenizer: Any) -> None:
         """Before weights are read: a broken row first, then whole files."""
         tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
-        prepared.update(method.prepare(method_config, tokenizer, place, log))
+        encoded.update(method.encode(method_config, tokenizer, place, log))
         setting.verify(place, cfg.program)
 
     several = mesh if mesh.size > 1 else None
@@ -140,7 +140,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         write_meta(workdir, {"date": tokenizer.date})
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
         log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
-    write_meta(workdir, {**place.facts(), **prepared.pop("facts", {})})
+    write_meta(workdir, {**place.facts(), **encoded.pop("facts", {})})
     log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
     for line in place.lines():
         log(line)
@@ -170,12 +170,13 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
             "base_fingerprint": place.base,
             "base_path": base_path(source),
             "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
-            **prepared,
+            **encoded,
         },
     )
     arm, stored = Arms(ctx, place, measure, decodings(measure)), stored_dtype(source)
     with on_mesh(mesh):
         interrupt.check()
+        method.prepare(method_config, optim, ctx)
         arm("base", params)
         variables = run_program(method.program(method_config, optim, ctx), ctx, train)
         # The model that others will load: what is measured is what is written, to the bit.

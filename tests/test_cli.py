@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jaxsafety import cli
+from jaxsafety import cli, overrides
 
 
 def fails(capsys, *argv: str) -> str:
@@ -55,9 +55,9 @@ def test_mistakes_are_one_line(capsys, monkeypatch, root, argv, line):
 
 def test_overrides_in_both_spellings():
     argv = ["run", "--config=f.py", "--config.a.b=1=2", "--config.c", "x", "--workdir=w"]
-    rest, overrides = cli._split_overrides(argv)
+    rest, given = overrides.split(argv)
     assert rest == ["run", "--config=f.py", "--workdir=w"]
-    assert overrides == ["a.b=1=2", "c=x"]
+    assert given == ["a.b=1=2", "c=x"]
 
 
 def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):

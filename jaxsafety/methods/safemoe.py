@@ -32,7 +32,7 @@ from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods import safemoe_experts as experts
-from jaxsafety.methods.safemoe_data import prepare, safe_batches, short
+from jaxsafety.methods.safemoe_data import encode, safe_batches, short
 from jaxsafety.methods.safemoe_experts import ExpertConfig
 from jaxsafety.methods.safemoe_measure import (
     MeasureConfig,
@@ -162,7 +162,7 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
         if cfg.harmless:
             allowed = "0: mix files of answers by data.mix instead"
             raise bad("method.harmless", cfg.harmless, allowed)
-        return  # `prepare` read the dialogues
+        return  # `encode` read the dialogues
     if place.given:
         raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
@@ -319,4 +319,4 @@ def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
     return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
 
 
-METHOD = Method(SafeMoEConfig, check, program, fits, serve, reads=("chats", "mix"), prepare=prepare)
+METHOD = Method(SafeMoEConfig, check, program, fits, serve, reads=("chats", "mix"), encode=encode)

@@ -17,7 +17,7 @@ from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context
 
 
-def prepare(cfg: Any, tokenizer: Any, place: Any, log: Callable[[str], None]) -> Mapping[str, Any]:
+def encode(cfg: Any, tokenizer: Any, place: Any, log: Callable[[str], None]) -> Mapping[str, Any]:
     """The router's answers of the user's files as tokens, read once: `fitted` and `facts`."""
     if not place.given:
         return {}

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -38,17 +37,20 @@ from jaxsafety.losses.divergence import VARIANTS, check_subset, divergence
 from jaxsafety.losses.logprobs import shift
 from jaxsafety.losses.weights import normalise
 from jaxsafety.methods.safesteer_changed import changed
+from jaxsafety.methods.safesteer_inspect import DRIFT_TOKENS, mass_on, position_kl
 from jaxsafety.methods.safesteer_teacher import (
     PROMPT_SETS,
     DirectionConfig,
     TokenConfig,
     encoded,
+    filtered,
     find_direction,
     find_tokens,
     steering,
 )
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.probing import forward, selection
+from jaxsafety.probing import selection
+from jaxsafety.progress import Progress
 from jaxsafety.protocols import (
     Context,
     LossFn,
@@ -63,7 +65,6 @@ from jaxsafety.sampling import decode
 
 PyTree = Any
 POSITIVE = ("steps", "prompts_per_step", "rollouts", "max_tokens", "topk")
-DRIFT_TOKENS = 24  # of the base's answers on which the drift is measured; then the end of turn
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def fits(
 
 
 def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
-    """Stages A to D. Artifacts: direction, token_set; of the result mass, position_kl, changed."""
+    """Stages A to D. Artifacts: filter, direction and token_set."""
     check(cfg)
     base = ctx.variables["base"]
     found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
@@ -168,10 +169,25 @@ def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     loss = localized_loss(ctx.model, cfg, found["steer"], sharding.rows(ctx.mesh))
     start = {**ctx.variables, **frozen_teacher(ctx.model, base, teacher, subset["ids"])}
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
-    ctx.artifact("mass", lambda: mass_on(ctx, trained, subset["ids"], teacher, cfg.variant))
-    ctx.artifact("position_kl", lambda: position_kl(ctx, trained, subset["ids"]))
-    ctx.artifact("changed", lambda: changed(ctx, trained, cfg.trainable))
     return trained
+
+
+def prepare(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> None:
+    """The filter of stage A, the first thing that can say that this model will not do."""
+    del optim
+    check(cfg)
+    ctx.artifact("filter", lambda: filtered(cfg.direction, ctx))
+
+
+def inspect(cfg: SafeSteerConfig, ctx: Context, trained: Variables) -> None:
+    """What training did to the distribution. Artifacts: mass, position_kl, changed."""
+    found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
+    teacher = steering(found, ctx.model.config.num_layers)
+    ids = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))["ids"]
+    how = cfg.variant, cfg.divergence
+    ctx.artifact("mass", lambda: mass_on(ctx, trained, ids, teacher, *how))
+    ctx.artifact("position_kl", lambda: position_kl(ctx, trained, ids))
+    ctx.artifact("changed", lambda: changed(ctx, trained, cfg.trainable))
 
 
 def prompt_width(cfg: SafeSteerConfig, model: Model, longest: int) -> int:
@@ -203,7 +219,10 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
         keys = decode.row_keys(ctx.seed, step, names, samples)
         if ctx.mesh is not None and ctx.mesh.size > 1:  # each device its own rollouts
             batch, keys = sharding.global_batch(ctx.mesh, (batch, keys))
-        said = decode.sample(ctx.model, variables["base"], batch, keys, decoding)
+        what = f"rollouts of step {step + 1}"
+        with Progress(ctx.log, what, total=len(names), unit="rollouts"):  # may take minutes
+            said = decode.sample(ctx.model, variables["base"], batch, keys, decoding)
+            jax.block_until_ready(said.tokens)
         if interrupt is not None:
             interrupt.check()
         prompt = jnp.pad(batch.mask, ((0, 0), (0, cfg.max_tokens)))
@@ -269,80 +288,4 @@ def hidden_states(
     return model.apply(params, batch.tokens, positions, segments=segments, layers=layers).hidden
 
 
-def mass_on(
-    ctx: Context, trained: Variables, subset: Sequence[int], teacher: LayerInputs, variant: str
-) -> dict[str, Any]:
-    """Mean probability of S as the first answer token: base, teacher, student; plain and wrapped.
-
-    `predicted` is the student-to-teacher ratio at which the reverse KL of this variant is least;
-    None where the mass on S is free.
-    """
-    fixed = {"partial": float(np.exp(-1)), "renormalised": None}
-    result: dict[str, Any] = {"predicted": fixed.get(variant, 1.0)}
-    ids = list(subset)
-    for name, split in (("", "harmful_val"), ("wrapped_", "wrapped_val")):
-        prompts = encoded(ctx, ctx.prompts[split])
-        arms = (
-            ("base", ctx.variables["base"], LayerInputs()),
-            ("teacher", ctx.variables["base"], teacher),
-            ("student", trained["base"], LayerInputs()),
-        )
-        for arm, params, layers in arms:  # in the prompt both steering modes are the same
-            logps = forward.log_softmax(forward.last_logits(ctx.model, params, prompts, layers))
-            result[name + arm] = float(np.exp(logps[:, ids]).sum(axis=1).mean())
-        result[name + "ratio"] = result[name + "student"] / max(result[name + "teacher"], 1e-12)
-    return result
-
-
-def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict[str, Any]:
-    """KL(base || student) by answer position on the base's own answers to harmless prompts.
-
-    `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
-    """
-    prompts = encoded(ctx, ctx.prompts["harmless_val"])
-    decoding = SampleConfig(DRIFT_TOKENS, 1.0, stop=ctx.tokenizer.eos_ids)
-    base = ctx.variables["base"]
-    answers = decode.generate(
-        ctx.model, base, ctx.tokenizer, prompts, decoding, seed=ctx.seed, step=10**6
-    )
-    width, columns = max(map(len, prompts)), DRIFT_TOKENS + 1
-    total, off, count = (np.zeros(columns) for _ in range(3))
-    rows = [(p, [*a[0], ctx.tokenizer.eos_ids[0]]) for p, a in zip(prompts, answers, strict=True)]
-    tokens = np.full((len(rows), width + columns), ctx.tokenizer.pad_id, np.int32)
-    mask, prompt = np.zeros(tokens.shape, bool), np.zeros(tokens.shape, bool)
-    for i, (p, a) in enumerate(rows):
-        tokens[i, width - len(p) : width + len(a)] = [*p, *a]
-        mask[i, width - len(p) : width + len(a)] = True
-        prompt[i, width - len(p) : width] = True
-    batch = Rollouts(*map(jnp.asarray, (tokens, mask, prompt, mask)))
-
-    both = trained["base"], base
-    states = (_unsteered(ctx.model, params, batch)[:, width - 1 : -1] for params in both)
-    ours, theirs = (x.reshape(-1, x.shape[-1]) for x in states)
-    heads = map(ctx.model.head, both)
-    profiles = profile.token_kl_profile(
-        ours, theirs, *heads, subset=jnp.asarray(list(subset)), cap=ctx.model.config.logit_cap
-    )
-    whole, outside = (trees.host(x).reshape(len(rows), -1) for x in profiles)
-    valid = mask[:, width:]
-    for column in range(columns):
-        use = valid[:, column]
-        count[column] = use.sum()
-        total[column], off[column] = whole[use, column].sum(), outside[use, column].sum()
-    seen = count > 0
-    return {
-        "positions": np.flatnonzero(seen).tolist(),
-        "kl": (total[seen] / count[seen]).tolist(),
-        "kl_off_subset": (off[seen] / count[seen]).tolist(),
-        "mean_kl": float(total.sum() / count.sum()),
-        "mean_kl_off_subset": float(off.sum() / count.sum()),
-        "n": len(rows),
-    }
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _unsteered(model: Model, params: PyTree, batch: Rollouts) -> jax.Array:
-    return hidden_states(model, params, batch, LayerInputs(), "all")
-
-
-METHOD = Method(SafeSteerConfig, check, program, fits)
+METHOD = Method(SafeSteerConfig, check, program, fits, inspect=inspect, prepare=prepare)

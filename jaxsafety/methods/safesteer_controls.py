@@ -191,4 +191,9 @@ def measurement(
     return measure
 
 
-METHOD = Method(ControlsConfig, check, program, fits)
+def prepare(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> None:
+    """As SafeSteer's own."""
+    safesteer.prepare(cfg.base, optim, ctx)
+
+
+METHOD = Method(ControlsConfig, check, program, fits, prepare=prepare)

@@ -8,7 +8,8 @@ Letters: P post-instruction positions, L layers, D width, X prompts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ import numpy as np
 from jaxsafety.data.chat import encode_prompt, post_instruction
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs
-from jaxsafety.probing import controls, directions, forward, selection, votes
+from jaxsafety.probing import controls, directions, forward, scoring, selection, votes
+from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.protocols import Context, Exchange, Item, SampleConfig
 from jaxsafety.sampling import decode
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
+ROWS = 64  # answers sampled at once
+NONE = LayerInputs()
 
 
 @dataclass(frozen=True)
@@ -68,18 +72,109 @@ def encoded(ctx: Context, items: Sequence[Item]) -> list[list[int]]:
     return [encode_prompt(ctx.tokenizer, item.messages) for item in items]
 
 
+def attacks(ctx: Context) -> Sequence[Item]:
+    """Harmful validation prompts that try hardest: wrapped ones, or plain ones if none are."""
+    return ctx.prompts.get("wrapped_val") or ctx.prompts["harmful_val"]
+
+
+def pieces(ctx: Context, *, kept: bool = True) -> Pieces:
+    """Long loops of this run: kept as artifacts (or not), ended by SIGTERM, told of in its log."""
+    interrupt = ctx.extras.get("interrupt")
+    found = Pieces(log=ctx.log) if interrupt is None else Pieces(check=interrupt.check, log=ctx.log)
+    if not kept:
+        return found
+    return replace(found, keep=lambda name, make: ctx.artifact(f"parts/{name}", make))
+
+
+def answers(
+    ctx: Context,
+    prompts: Sequence[Sequence[int]],
+    cfg: SampleConfig,
+    layers: LayerInputs = NONE,
+    steer: str = "all",
+    *,
+    step: int = 0,
+) -> list[list[int]]:
+    """What the base says to each prompt, as ids; the run may end between two batches."""
+    # Longest first, as `generate` cuts them itself, in calls of one size: each size is compiled.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    size = -(-len(order) // -(-len(order) // ROWS))
+
+    def say(part: Sequence[int]) -> list[list[int]]:
+        said = decode.generate(
+            ctx.model, ctx.variables["base"], ctx.tokenizer, [prompts[i] for i in part], cfg,
+            seed=ctx.seed, step=step, layers=layers, steer=steer, batch_size=size, names=part,
+        )  # fmt: skip
+        return [row[0] for row in said]
+
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    work = [Piece("", len(part), partial(say, part)) for part in parts]
+    said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
+    pairs = zip(parts, said, strict=True)
+    found = {i: ids for part, rows in pairs for i, ids in zip(part, rows, strict=True)}
+    return [found[i] for i in range(len(prompts))]
+
+
 def responder(ctx: Context, max_tokens: int, temperature: float) -> Callable[..., list[str]]:
     """`(layer inputs, steer, items) -> texts` from the base; temperature 0 is greedy."""
     cfg = SampleConfig(max_tokens, temperature, stop=ctx.tokenizer.eos_ids)
 
     def respond(layers: LayerInputs, steer: str, items: Sequence[Item]) -> list[str]:
-        answers = decode.generate(
-            ctx.model, ctx.variables["base"], ctx.tokenizer, encoded(ctx, items), cfg,
-            seed=ctx.seed, layers=layers, steer=steer,
-        )  # fmt: skip
-        return [ctx.tokenizer.decode(row[0]) for row in answers]
+        said = answers(ctx, encoded(ctx, items), cfg, layers, steer)
+        return [ctx.tokenizer.decode(ids) for ids in said]
 
     return respond
+
+
+def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
+    """Which prompts the base treats as it should, and the tokens that open its refusals (A3, A4).
+
+    Returns:
+      refusal_ids, and per split of prompts: kept (indices), rule ("threshold" or "rank").
+
+    Raises:
+      UsageError: too few prompts of a split pass, or no opener can be measured.
+    """
+    splits = PROMPT_SETS[:4]
+    kept: dict[str, directions.Filtered] = {}
+
+    def choose(name: str, scores: np.ndarray) -> None:
+        kept[name] = directions.filter_prompts(
+            scores, name.startswith("harmful"), minimum=min(cfg.minimum, len(scores)),
+            fallback=cfg.fallback, field=name, by=cfg.filter,
+        )  # fmt: skip
+
+    refused: dict[str, np.ndarray] = {}
+    if cfg.filter == "judge" or not cfg.openers:
+        respond = responder(ctx, cfg.max_tokens, 0.0)
+        for pair in (splits[:2], splits[2:]):  # harmful ones first, and at once: it may be over
+            refused |= judged_refusals(ctx, respond, {name: ctx.prompts[name] for name in pair})
+            for name in pair if cfg.filter == "judge" else ():
+                choose(name, np.where(refused[name], 1.0, -1.0))  # by how the base behaves
+    check = pieces(ctx).check
+
+    def logits(name: str) -> np.ndarray:
+        ids = encoded(ctx, ctx.prompts[name])
+        return forward.last_logits(ctx.model, ctx.variables["base"], ids, check=check)
+
+    if cfg.openers:
+        refusal_ids = directions.refusal_tokens(ctx.tokenizer, cfg.openers)
+    else:
+        train = ("harmful_train", "harmless_train")
+        rows = np.concatenate([logits(name) for name in train])
+        said = np.concatenate([refused[name] for name in train])
+        refusal_ids = directions.measured_refusal_tokens(rows[said], rows[~said])
+    ctx.log(f"refusal openers: {' '.join(ctx.tokenizer.token(i) for i in refusal_ids)}")
+    for name in splits:
+        if cfg.filter == "score":
+            choose(name, directions.refusal_score(logits(name), refusal_ids))
+        rule, given = kept[name], len(ctx.prompts[name])
+        ctx.log(f"{name}: {len(rule.kept)} of {given} kept by {cfg.filter} ({rule.rule})")
+    return {
+        "refusal_ids": [int(i) for i in refusal_ids],
+        "kept": {name: list(rule.kept) for name, rule in kept.items()},
+        "rule": {name: rule.rule for name, rule in kept.items()},
+    }
 
 
 def scored_candidates(
@@ -87,51 +182,36 @@ def scored_candidates(
 ) -> tuple[directions.Directions, list[selection.Candidate]]:
     """Refusal ids, filter, difference of means and next-token scores of every candidate (A3-A6)."""
     model, params = ctx.model, ctx.variables["base"]
-    ids = {name: encoded(ctx, ctx.prompts[name]) for name in PROMPT_SETS[:4]}
-    logits = {name: forward.last_logits(model, params, ids[name]) for name in ids}
-    refused: dict[str, np.ndarray] = {}
-    if cfg.filter == "judge" or not cfg.openers:
-        respond = responder(ctx, cfg.max_tokens, 0.0)
-        refused = {name: judged_refusals(ctx, respond, ctx.prompts[name]) for name in ids}
-    if cfg.openers:
-        refusal_ids = directions.refusal_tokens(ctx.tokenizer, cfg.openers)
-    else:
-        rows = np.concatenate([logits["harmful_train"], logits["harmless_train"]])
-        said = np.concatenate([refused["harmful_train"], refused["harmless_train"]])
-        refusal_ids = directions.measured_refusal_tokens(rows[said], rows[~said])
-    ctx.log(f"refusal openers: {' '.join(ctx.tokenizer.token(i) for i in refusal_ids)}")
-    kept = {}
-    for name in ids:
-        harmful = name.startswith("harmful")
-        if cfg.filter == "judge":  # a prompt is on its side if the base behaves so
-            scores = np.where(refused[name], 1.0, -1.0)
-        else:
-            scores = directions.refusal_score(logits[name], refusal_ids)
-        minimum = min(cfg.minimum, len(scores))
-        rule = directions.filter_prompts(
-            scores, harmful, minimum=minimum, fallback=cfg.fallback, field=name
-        )
-        kept[name] = [ids[name][i] for i in rule.kept]
-        ctx.log(f"{name}: {len(rule.kept)} of {len(scores)} kept by {cfg.filter} ({rule.rule})")
+    found = ctx.artifact("filter", lambda: filtered(cfg, ctx))
+    kept = {
+        name: encoded(ctx, [ctx.prompts[name][i] for i in rows])
+        for name, rows in found["kept"].items()
+    }
     positions = len(post_instruction(ctx.tokenizer))
     raw = directions.extract(
         model, params, kept["harmful_train"], kept["harmless_train"], positions
     )
     arditi = cfg.select.criterion == "arditi"
-    candidates = selection.score_candidates(
+    candidates = scoring.score_candidates(
         model,
         params,
         raw,
         kept["harmful_val"],
         kept["harmless_val"],
-        refusal_ids,
+        found["refusal_ids"],
         coefficients=(1.0,) if arditi else cfg.select.coefficients,
+        limits=cfg.select if arditi else None,
+        pieces=pieces(ctx),
     )
     return raw, candidates
 
 
 def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
-    """Stage A: candidates and their scores, then the selection among them."""
+    """Stage A: candidates and their scores, then the selection among them.
+
+    Artifacts besides what it returns: filter, and `parts/direction.<score>.<n>`, pieces of the
+    scores, so that a run that is ended goes on where it was.
+    """
     raw, candidates = scored_candidates(cfg, ctx)
     chosen = selection.select(
         raw,
@@ -140,7 +220,8 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
         respond=responder(ctx, cfg.max_tokens, cfg.temperature),
         judge=ctx.judge,
         harmless=ctx.prompts["harmless_val"],
-        wrapped=ctx.prompts["wrapped_val"],
+        wrapped=attacks(ctx),
+        pieces=pieces(ctx),
     )
     ctx.log(
         f"direction: layer {chosen.layer}, position {chosen.position}, coefficient"
@@ -152,14 +233,17 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
 
 
 def judged_refusals(
-    ctx: Context, respond: Callable[..., list[str]], items: Sequence[Item]
-) -> np.ndarray:
-    """[X] bool: which prompts the base refuses, greedily, by the judge's word."""
+    ctx: Context, respond: Callable[..., list[str]], splits: Mapping[str, Sequence[Item]]
+) -> dict[str, np.ndarray]:
+    """[X] bool per split: which prompts the base refuses, greedily, by the judge's word."""
     if ctx.judge is None:
         raise bad("method.direction.filter", "judge", "score with openers: there is no judge")
+    items = [item for part in splits.values() for item in part]
     texts = respond(LayerInputs(), "all", items)
     verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
-    return np.asarray([bool(v["refusal"]) for v in verdicts])
+    refused = np.asarray([bool(v["refusal"]) for v in verdicts])
+    ends = np.cumsum([len(part) for part in splits.values()])
+    return dict(zip(splits, np.split(refused, ends[:-1]), strict=True))
 
 
 def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +254,7 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
         ctx.model, ctx.variables["base"], ctx.tokenizer, prompts,
         steering(found, ctx.model.config.num_layers), cfg.votes, generate=decode.generate,
         stop=ctx.tokenizer.eos_ids, steer=found["steer"], seed=ctx.seed, log=ctx.log,
+        pieces=pieces(ctx, kept=False),
     )  # fmt: skip
     chosen = votes.elect(tally, cfg.votes, ctx.tokenizer.token)
     voted_mass = float(np.sum(chosen.mean_teacher_prob))

@@ -245,4 +245,9 @@ def _measured(cfg: VanishingConfig) -> controls.ControlsConfig:
     return controls.ControlsConfig(base=cfg.base, attacks=cfg.attacks, others=cfg.others)
 
 
-METHOD = protocols.Method(VanishingConfig, check, program, fits)
+def prepare(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> None:
+    """As SafeSteer's own."""
+    safesteer.prepare(cfg.base, optim, ctx)
+
+
+METHOD = protocols.Method(VanishingConfig, check, program, fits, prepare=prepare)

@@ -97,7 +97,7 @@ def check(cfg: SftConfig) -> None:
         raise bad("method.val_every", cfg.val_every, "0 (a tenth of the steps) or more")
 
 
-def prepare(
+def encode(
     cfg: SftConfig, tokenizer: Any, place: Any, log: Callable[[str], None]
 ) -> Mapping[str, Any]:
     """The dialogues as tokens, read once: `fitted`, `held_out` where there are some, and `facts`.
@@ -123,7 +123,7 @@ def prepare(
 
 def fits(cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
     """Rejects what this model cannot do, before anything is measured."""
-    del tokenizer  # `prepare` read the dialogues
+    del tokenizer  # `encode` read the dialogues
     if cfg.rows % optim.accum:
         raise bad("optim.accum", optim.accum, f"a divisor of the {cfg.rows} rows")
     if cfg.length > model.config.max_length:
@@ -241,4 +241,4 @@ def serve(cfg: SftConfig, variables: Variables) -> LayerInputs:
     return LayerInputs(adapters=variables.get("adapters"))
 
 
-METHOD = Method(SftConfig, check, program, fits, serve, reads=CHATS, prepare=prepare)
+METHOD = Method(SftConfig, check, program, fits, serve, reads=CHATS, encode=encode)

@@ -71,6 +71,7 @@ def filter_prompts(
     minimum: int = 8,
     fallback: str = "error",
     field: str = "prompts",
+    by: str = "score",
 ) -> Filtered:
     """Keeps harmful prompts with s > 0, or harmless ones with s < 0 (A4).
 
@@ -80,6 +81,8 @@ def filter_prompts(
       minimum: fewer survivors than this trigger the fallback.
       fallback: "error", or "rank": keep the `minimum` prompts furthest on their side.
       field: how the error names these prompts.
+      by: what the scores are: "score", the refusal score, or "judge", 1 for a refusal and -1 for
+        an answer; for the error.
 
     Returns:
       The kept indices in input order, and which rule chose them.
@@ -97,14 +100,21 @@ def filter_prompts(
         order = np.argsort(-scores if harmful else scores, kind="stable")[:minimum]
         return Filtered(tuple(np.sort(order).tolist()), len(scores) - minimum, "rank")
     side, sign = ("harmful", ">") if harmful else ("harmless", "<")
-    middle = f"{np.median(scores):.2f}" if len(scores) else "none"
-    raise bad(
-        field,
-        f"{len(kept)} of {len(scores)} {side} prompts with refusal score {sign} 0 "
-        f"(median score {middle})",
-        f"at least {minimum}; the base must refuse harmful and answer harmless prompts, "
-        "or the refusal ids are wrong",
-    )
+    wanted = "refuses" if harmful else "answers"
+    if by == "judge":
+        given = f"{len(kept)} of {len(scores)} {side} prompts that the base {wanted}, by the judge"
+        advice = []
+    else:
+        middle = f"{np.median(scores):.2f}" if len(scores) else "none"
+        given = f"{len(kept)} of {len(scores)} {side} prompts with refusal score {sign} 0 "
+        given += f"(median score {middle})"
+        advice = ["method.direction.filter=judge (by what the base says)"]
+    if fallback != "rank":
+        advice.append(f"method.direction.fallback=rank (the {minimum} nearest)")
+    advice.append(f"a model that {wanted} {side} prompts")
+    if by != "judge":
+        advice.append("other refusal openers")
+    raise bad(field, given, f"at least {minimum}; try " + ", or ".join(advice))
 
 
 def refusal_tokens(
@@ -150,8 +160,8 @@ def measured_refusal_tokens(
     """
     if not len(refused) or not len(complied):
         given = f"{len(refused)} refusals, {len(complied)} compliances"
-        raise bad("refusal_ids", given, "at least one of each to measure them from")
-
+        allowed = "at least one of each to measure them from, or method.direction.openers given"
+        raise bad("refusal_ids", given, allowed)
     before, otherwise = (np.exp(forward.log_softmax(x)).mean(axis=0) for x in (refused, complied))
     shift = before - otherwise
     order = np.argsort(-shift, kind="stable")

@@ -7,8 +7,6 @@ encode "emit a refusal opener next", which passes every next-token test and then
 nothing at all. It runs the teacher on harmless and on wrapped harmful validation prompts, demands
 coherent text on both and ranks by the mean refusal rate.
 
-The ablated model exists only as an argument of a forward pass in here; nothing exports it.
-
 Letters: P post-instruction positions, L layers, D width, V vocabulary, X prompts.
 """
 
@@ -16,18 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.errors import bad
-from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.probing import forward
-from jaxsafety.probing.directions import Directions, refusal_score
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.probing.directions import Directions
+from jaxsafety.probing.pieces import ALONE, Piece, Pieces
 from jaxsafety.protocols import Exchange, Item, Judge
 
-PyTree = Any
 # (layer inputs, steering mode, items) -> one response text per item
 Respond = Callable[[LayerInputs, str, Sequence[Item]], Sequence[str]]
 CRITERIA = ("arditi", "generation")
@@ -117,84 +115,34 @@ def steering_inputs(direction: Direction | Candidate, num_layers: int, vector: A
     return LayerInputs(add=jnp.asarray(add))
 
 
-def _kl(base: np.ndarray, other: np.ndarray) -> float:
-    """KL(base || other) of next-token distributions, with the 1e-6 of the published code."""
-    p, q = np.exp(forward.log_softmax(base)), np.exp(forward.log_softmax(other))
-    return float((p * (np.log(p + 1e-6) - np.log(q + 1e-6))).sum(axis=-1).mean())
-
-
-def score_candidates(
-    model: Model,
-    params: PyTree,
-    directions: Directions,
-    harmful: Sequence[Sequence[int]],
-    harmless: Sequence[Sequence[int]],
-    refusal_ids: Sequence[int],
-    *,
-    coefficients: Sequence[float] = (1.0,),
-    batch_size: int = 32,
-) -> list[Candidate]:
-    """Bypass, steering and KL scores of every (position, layer, coefficient) (A6).
-
-    bypass: mean refusal score on `harmful` with the unit direction ablated everywhere (lower is
-    better); kl: KL(base || ablated) on `harmless`; steering: mean refusal score on `harmless` with
-    coefficient * r added at the block's input. The first two do not depend on the coefficient.
-
-    Args:
-      model: the model.
-      params: its parameters.
-      directions: from `directions.extract`.
-      harmful: validation prompt ids.
-      harmless: validation prompt ids.
-      refusal_ids: R of the refusal score.
-      coefficients: steering strengths.
-      batch_size: prompts per forward pass.
-
-    Returns:
-      Candidates by position, then layer, then coefficient; a score that is not finite stays NaN.
-    """
-    positions, num_layers, _ = directions.mean_diff.shape
-
-    def logits(ids: Sequence[Sequence[int]], layers: LayerInputs) -> np.ndarray:
-        return forward.last_logits(model, params, ids, layers, batch_size=batch_size)
-
-    base = logits(harmless, LayerInputs())
-    found = []
-    for p in range(positions):
-        for layer in range(num_layers):
-            vector = directions.mean_diff[p, layer]
-            norm = float(np.linalg.norm(vector))
-            ratio = norm / max(float(directions.hidden_norm[p, layer]), 1e-12)
-            unit = np.broadcast_to(vector / max(norm, 1e-12), (num_layers, len(vector)))
-            ablate = LayerInputs(ablate=jnp.asarray(unit, jnp.float32))
-            bypass = float(refusal_score(logits(harmful, ablate), refusal_ids).mean())
-            kl = _kl(base, logits(harmless, ablate))
-            for coefficient in coefficients:
-                candidate = Candidate(layer, p - positions, coefficient, "all", norm, ratio)
-                steered = logits(harmless, steering_inputs(candidate, num_layers, vector))
-                steering = float(refusal_score(steered, refusal_ids).mean())
-                found.append(candidate._replace(bypass=bypass, steering=steering, kl=kl))
-    return found
-
-
 def _arditi(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> list[Candidate]:
-    """Fills score, passed and reason by A6; only coefficient 1 at all positions is a candidate."""
+    """Fills score, passed and reason by A6; only coefficient 1 at all positions is a candidate.
+
+    A score that is None was not measured because another criterion had failed already.
+    """
     graded = []
     for c in candidates:
-        bypass, steering, kl = (
-            float("nan") if v is None else v for v in (c.bypass, c.steering, c.kl)
-        )
+        scores = {"bypass": c.bypass, "steering": c.steering, "KL": c.kl}
         failed = []
-        if not np.isfinite([bypass, steering, kl]).all():
+        if not np.isfinite([v for v in scores.values() if v is not None]).all():
             failed.append("a score is not finite")
-        if c.layer >= cfg.prune * num_layers - 1e-9:
+        if pruned(c.layer, num_layers, cfg):
             failed.append(f"layer {c.layer} >= {cfg.prune:g} x {num_layers}")
-        if steering < cfg.steering:
-            failed.append(f"steering {steering:.3f} < {cfg.steering:g}")
-        if kl > cfg.kl:
-            failed.append(f"KL {kl:.3f} > {cfg.kl:g}")
-        graded.append(c._replace(score=-bypass, passed=not failed, reason="; ".join(failed)))
+        if c.steering is not None and c.steering < cfg.steering:
+            failed.append(f"steering {c.steering:.3f} < {cfg.steering:g}")
+        if c.kl is not None and c.kl > cfg.kl:
+            failed.append(f"KL {c.kl:.3f} > {cfg.kl:g}")
+        missing = [name for name, v in scores.items() if v is None]
+        if missing and not failed:
+            failed.append(f"{', '.join(missing)} not measured")
+        score = None if c.bypass is None else -c.bypass
+        graded.append(c._replace(score=score, passed=not failed, reason="; ".join(failed)))
     return graded
+
+
+def pruned(layer: int, num_layers: int, cfg: SelectConfig) -> bool:
+    """Whether no direction of this layer may be chosen."""
+    return layer >= cfg.prune * num_layers - 1e-9
 
 
 def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> list[int]:
@@ -202,7 +150,7 @@ def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> 
     usable = [
         i
         for i, c in enumerate(candidates)
-        if c.layer < cfg.prune * num_layers - 1e-9
+        if not pruned(c.layer, num_layers, cfg)
         and c.norm > 0
         and c.steering is not None
         and np.isfinite(c.steering)
@@ -230,25 +178,34 @@ def _generation(
     judge: Judge,
     harmless: Sequence[Item],
     wrapped: Sequence[Item],
+    pieces: Pieces,
 ) -> list[Candidate]:
     """Expands by steering mode, generates from the screened ones and grades what they wrote."""
     num_layers = directions.mean_diff.shape[1]
     # Next-token scores after the last prompt token are the same in both modes: no second pass.
     grid = [c._replace(steer=steer) for c in candidates for steer in cfg.steers]
     grid = [c._replace(reason="not generated from: screened out") for c in grid]
-    for index in _screen(grid, num_layers, cfg):
-        c = grid[index]
+    chosen = _screen(grid, num_layers, cfg)
+
+    def rates(c: Candidate) -> list[tuple[float, float]]:
         layers = steering_inputs(c, num_layers, directions.mean_diff[c.position, c.layer])
         texts = list(respond(layers, c.steer, [*harmless, *wrapped]))
-        on_harmless, fluent = _rates(judge, harmless, texts[: len(harmless)])
-        on_wrapped, fluent_too = _rates(judge, wrapped, texts[len(harmless) :])
+        count = len(harmless)
+        return [_rates(judge, harmless, texts[:count]), _rates(judge, wrapped, texts[count:])]
+
+    work = [
+        Piece(f"direction.text.{i:04d}", 1, partial(rates, grid[index]))
+        for i, index in enumerate(chosen)
+    ]
+    found = pieces.run("direction: what candidates write", "candidates", work)
+    for index, ((on_harmless, fluent), (on_wrapped, fluent_too)) in zip(chosen, found, strict=True):
         coherent, score = min(fluent, fluent_too), (on_harmless + on_wrapped) / 2
         failed = []
         if coherent < cfg.coherent:
             failed.append(f"coherent {coherent:.2f} < {cfg.coherent:g}")
         if score < cfg.refusal:
             failed.append(f"refusal {score:.2f} < {cfg.refusal:g}")
-        grid[index] = c._replace(
+        grid[index] = grid[index]._replace(
             refusal_harmless=on_harmless,
             refusal_harmful=on_wrapped,
             coherent=coherent,
@@ -260,15 +217,27 @@ def _generation(
 
 
 def _nearest(candidates: list[Candidate], cfg: SelectConfig) -> str:
-    """The candidate with the fewest failed criteria, then the best score, in words."""
-    judged = [c for c in candidates if c.score is not None and np.isfinite(c.score)]
-    if not judged:
+    """The candidate that got furthest with the fewest failed criteria, in words."""
+    tried = [c for c in candidates if any(_known(v) for v in (c.score, c.kl, c.steering))]
+    if cfg.criterion == "generation":
+        tried = [c for c in tried if _known(c.score)]
+    if not tried:
         return "no candidate could be scored"
-    best = min(judged, key=lambda c: (c.reason.count(";"), -(c.score or 0.0)))
+
+    def gap(c: Candidate) -> tuple[float, ...]:
+        missing = sum(v is None for v in (c.score, c.steering, c.kl))
+        kl = np.inf if c.kl is None or not np.isfinite(c.kl) else c.kl
+        return missing, c.reason.count(";"), -(c.score or 0.0), kl, -(c.steering or 0.0)
+
+    best = min(tried, key=gap)
     where = f"layer {best.layer}, position {best.position}"
     if cfg.criterion == "generation":
         where += f", coefficient {best.coefficient:g}, steer {best.steer}"
-    return f"none of {len(judged)} candidates; nearest {where} failed: {best.reason}"
+    return f"none of {len(tried)} candidates; nearest {where} failed: {best.reason}"
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value))
 
 
 def select(
@@ -280,17 +249,20 @@ def select(
     judge: Judge | None = None,
     harmless: Sequence[Item] = (),
     wrapped: Sequence[Item] = (),
+    pieces: Pieces = ALONE,
 ) -> Direction:
     """Picks the teacher's direction.
 
     Args:
       directions: from `directions.extract`.
-      candidates: from `score_candidates`; for "arditi" with coefficients (1.0,).
+      candidates: from `scoring.score_candidates`; for "arditi" with coefficients (1.0,).
       cfg: criterion and limits.
       respond: generates from the steered teacher; "generation" only.
       judge: verdicts with at least "refusal" and "coherent"; "generation" only.
       harmless: validation items, "generation" only.
-      wrapped: wrapped harmful validation items, "generation" only; weighs as much as `harmless`.
+      wrapped: wrapped harmful validation items (or plain ones, where there are no wrapped ones),
+        "generation" only; weighs as much as `harmless`.
+      pieces: how what candidates wrote is kept, and the loop told of and ended.
 
     Returns:
       The direction with all graded candidates. Ties go to smaller KL, then the earlier layer.
@@ -308,7 +280,9 @@ def select(
     elif cfg.criterion == "generation":
         if respond is None or judge is None or not harmless or not wrapped:
             raise bad("direction.criterion", "generation", "with respond, judge and both item sets")
-        graded = _generation(list(candidates), directions, cfg, respond, judge, harmless, wrapped)
+        graded = _generation(
+            list(candidates), directions, cfg, respond, judge, harmless, wrapped, pieces
+        )
         allowed = f"coherent >= {cfg.coherent:g} and mean refusal >= {cfg.refusal:g}"
     else:
         raise bad("direction.criterion", cfg.criterion, ", ".join(CRITERIA))

@@ -10,8 +10,8 @@ Letters: X rollouts, B rollouts in a batch, H predictive positions of a rollout,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,12 +22,12 @@ import numpy as np
 from jaxsafety import trees
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.probing import forward
+from jaxsafety.probing.pieces import ALONE, Pieces
+from jaxsafety.probing.rollouts import Arms, Generate, Scores, roll_out, scored
+from jaxsafety.progress import Progress
 from jaxsafety.protocols import SampleConfig
 
 PyTree = Any
-# jaxsafety.sampling.decode.generate, passed in because layers of one level do not import each other
-Generate = Callable[..., list[list[list[int]]]]
 EOT_RULES = ("base_argmax", "trajectory")
 ROLLOUTS = ("teacher", "base")
 AGGREGATES = ("votes", "mean")
@@ -86,14 +86,6 @@ class TokenSet(NamedTuple):
     mean_log_ratio: tuple[float, ...]
     mean_teacher_prob: tuple[float, ...]
     tokens: tuple[str, ...] = ()
-
-
-class Scores(NamedTuple):
-    """One batch of positions: delta = log p_t - log p_0 and teacher_prob [B,H,V]; valid [B,H]."""
-
-    delta: Any
-    teacher_prob: Any
-    valid: Any
 
 
 @partial(jax.jit, static_argnames=("top",))
@@ -187,30 +179,6 @@ def banned_tokens(tokenizer: Any, vocab_size: int) -> np.ndarray:
     return banned
 
 
-@partial(jax.jit, static_argnames=("model", "horizon", "steer", "stop"))
-def _score(model, params, tokens, mask, steps, layers, horizon, steer, stop):
-    """Teacher-forces both models over rollouts and compares them at the last `horizon` positions.
-
-    tokens, mask [B,T] left-padded, H-1 rollout tokens last; steps [B]: how many really sampled.
-    """
-    width = tokens.shape[1]
-    if steer == "prompt":
-        layers = replace(layers, where=mask & (jnp.arange(width) < width - horizon + 1))
-
-    def logp(layers):
-        out = forward.hidden(model, params, tokens, mask, layers)
-        logits = model.unembed(params, out.hidden[:, -horizon:]).astype(jnp.float32)
-        return jax.nn.log_softmax(logits, axis=-1)
-
-    teacher, base = logp(layers), logp(LayerInputs())
-    if stop is None:  # trajectory rule: every context up to the sampled end of turn
-        valid = jnp.arange(horizon) <= steps[:, None]
-    else:  # at and after the first position where the base itself would end the turn
-        ended = jnp.isin(jnp.argmax(base, axis=-1), jnp.asarray(stop, jnp.int32))
-        valid = jnp.cumsum(ended, axis=1) == 0
-    return Scores(teacher - base, jnp.exp(teacher), valid)
-
-
 def measure(
     model: Model,
     params: PyTree,
@@ -225,6 +193,7 @@ def measure(
     seed: int = 0,
     batch_size: int = 32,
     log: Callable[[str], None] | None = None,
+    pieces: Pieces = ALONE,
 ) -> Tally:
     """Rolls out, scores and counts (C1-C5).
 
@@ -241,6 +210,7 @@ def measure(
       seed: of the rollouts.
       batch_size: rollouts per forward pass.
       log: where to say how many positions were valid.
+      pieces: how the loops are told of and ended; nothing of them is kept.
 
     Returns:
       `Tally` over the vocabulary, from which `elect` takes S.
@@ -256,43 +226,40 @@ def measure(
         banned=() if trajectory else stop,  # the end of turn is suppressed while sampling
     )
     layers = teacher if cfg.rollout == "teacher" else LayerInputs()
-    rollouts = generate(
-        model,
-        params,
+    arms = Arms(model, params, teacher, steer, None if trajectory else stop)
+    rollouts = roll_out(
+        generate,
+        arms,
         tokenizer,
         prompts,
         decoding,
-        seed=seed,
+        layers,
         samples=cfg.samples,
+        seed=seed,
         batch_size=batch_size,
-        layers=layers,
-        steer=steer,
+        pieces=pieces,
     )
-    rows, steps = [], []
-    for prompt, answers in zip(prompts, rollouts, strict=True):
-        for answer in answers:
-            rest = [tokenizer.pad_id] * (cfg.horizon - 1 - len(answer))  # after the end: not valid
-            rows.append([*prompt, *answer, *rest])
-            steps.append(len(answer))
+    total, vocab = len(prompts) * cfg.samples, model.config.vocab_size
+    once = total * cfg.horizon * vocab <= KEEP
+    lines = log or pieces.log
+    with Progress(lines, "token set: votes", total=total * (2 - once), unit="rollouts") as progress:
+        done = 0
 
-    def batches():
-        start = 0
-        for tokens, mask, count in forward.batches(rows, min(batch_size, len(rows))):
-            took = np.resize(np.asarray(steps[start : start + count]), len(tokens))
-            rule = None if trajectory else stop
-            s = _score(model, params, tokens, mask, took, teacher, cfg.horizon, steer, rule)
-            yield Scores(s.delta[:count], s.teacher_prob[:count], s.valid[:count])
-            start += count
+        def batches() -> Iterator[Scores]:
+            nonlocal done
+            for scores in scored(
+                arms, prompts, rollouts, cfg.horizon, tokenizer.pad_id, batch_size, pieces.check
+            ):
+                yield scores
+                done += len(scores.valid)
+                progress(done)
 
-    vocab = model.config.vocab_size
-    if len(rows) * cfg.horizon * vocab <= KEEP:
-        kept = list(batches())
-        result = tally(lambda: iter(kept), banned_tokens(tokenizer, vocab), cfg)
-    else:
-        result = tally(batches, banned_tokens(tokenizer, vocab), cfg)
+        kept = list(batches()) if once else []
+        again = (lambda: iter(kept)) if once else batches
+        result = tally(again, banned_tokens(tokenizer, vocab), cfg)
     if log is not None:
         log(
-            f"token set: {len(rows)} rollouts, {result.positions} of {len(rows) * cfg.horizon} "
+            f"token set: {total} rollouts, {result.positions} of {total * cfg.horizon} "
             f"positions valid, {int(result.eligible.sum())} tokens eligible"
         )
     return result

@@ -41,6 +41,7 @@ def finished(directory, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     ctx = tiny.context(directory, workdir)
     final = run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx, TRAIN)
+    safesteer.inspect(tiny.METHOD, ctx, final)
     return workdir, ctx, final
 
 
@@ -61,7 +62,7 @@ def test_a_program_trains_the_student_and_nothing_else(directory, finished):
 def test_the_artifacts_say_what_was_found(finished):
     workdir, ctx, _ = finished
     read = {p.stem: json.loads(p.read_text()) for p in (workdir / "artifacts").glob("*.json")}
-    assert set(read) == {"direction", "token_set", "mass", "position_kl", "changed"}
+    assert set(read) == {"filter", "direction", "token_set", "mass", "position_kl", "changed"}
     found = ctx.artifact("direction", lambda: {})
     assert found["vector"].shape == (32,) and np.linalg.norm(found["vector"]) > 0
     assert found["layer"] in range(2) and found["steer"] in ("all", "prompt")
@@ -89,11 +90,15 @@ def test_a_second_run_reads_what_the_first_one_found(directory, finished, monkey
     def never(*args, **kwargs):
         raise AssertionError("computed again")
 
-    for name in ("find_direction", "find_tokens", "mass_on", "position_kl", "changed"):
+    for name in (
+        "filtered", "find_direction", "find_tokens", "mass_on", "position_kl", "changed",
+    ):  # fmt: skip
         monkeypatch.setattr(safesteer, name, never)
     monkeypatch.setattr(decode, "sample", never)
     ctx = tiny.context(directory, workdir)
+    safesteer.prepare(tiny.METHOD, tiny.OPTIM, ctx)
     again = run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx, TRAIN)
+    safesteer.inspect(tiny.METHOD, ctx, again)
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(final), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -118,6 +123,7 @@ def test_bfloat16_masters_train_and_the_teacher_stays_float32(directory, tmp_pat
     ctx = dataclasses.replace(ctx, variables={"base": base})
     train = dataclasses.replace(TRAIN, master="bfloat16")
     final = run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx, train)
+    safesteer.inspect(tiny.METHOD, ctx, final)
     assert {x.dtype for x in jax.tree.leaves(final["base"])} == {jnp.dtype(jnp.bfloat16)}
     for a, b in zip(jax.tree.leaves(final["teacher"]), jax.tree.leaves(base), strict=True):
         assert a.dtype == jnp.float32
@@ -215,16 +221,15 @@ def test_what_the_model_cannot_do_is_one_line(directory, finished):
         assert "\n" not in str(caught.value)
 
 
-def test_no_judge_means_no_judged_filter(finished):
-    _, ctx, _ = finished
-    ctx = dataclasses.replace(ctx, judge=None)
+def test_no_judge_means_no_judged_filter(directory, tmp_path):
+    ctx = dataclasses.replace(tiny.context(directory, tmp_path), judge=None)
     cfg = dataclasses.replace(tiny.METHOD.direction, filter="judge")
     with pytest.raises(UsageError, match="method.direction.filter"):
         safesteer_teacher.scored_candidates(cfg, ctx)
 
 
-def test_a_direction_that_nothing_passes_names_the_nearest(finished):
-    _, ctx, _ = finished
+def test_a_direction_that_nothing_passes_names_the_nearest(directory, tmp_path):
+    ctx = tiny.context(directory, tmp_path)
     select = dataclasses.replace(tiny.METHOD.direction.select, coherent=0.9, refusal=0.9)
     cfg = dataclasses.replace(tiny.METHOD.direction, select=select)
     with pytest.raises(UsageError) as caught:

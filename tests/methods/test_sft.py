@@ -159,7 +159,7 @@ def test_what_only_the_model_can_refuse(ctx, directory, change, words):
     with pytest.raises(UsageError, match=words):
         sft.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, place)
     empty = dataclasses.replace(place, examples=())
-    assert sft.prepare(CFG, ctx.tokenizer, empty, ctx.log) == {}
+    assert sft.encode(CFG, ctx.tokenizer, empty, ctx.log) == {}
     with pytest.raises(UsageError, match=r"data\.chats: got 'no dialogues'"):
         sft.fits(CFG, OPTIM, ctx.model, ctx.tokenizer, empty)
 
@@ -169,10 +169,10 @@ def test_dialogues_are_read_once_and_before_the_weights(ctx, directory, monkeypa
     with pytest.raises(
         UsageError, match=r"method\.length: got 8; allowed: at least \d+, the longest"
     ):
-        sft.prepare(dataclasses.replace(CFG, length=8), ctx.tokenizer, place, ctx.log)
+        sft.encode(dataclasses.replace(CFG, length=8), ctx.tokenizer, place, ctx.log)
     with pytest.raises(UsageError, match=r"method\.val_every: got 3; allowed: 0 without data"):
-        sft.prepare(dataclasses.replace(CFG, val_every=3), ctx.tokenizer, place, ctx.log)
-    ready = sft.prepare(CFG, ctx.tokenizer, place, ctx.log)
+        sft.encode(dataclasses.replace(CFG, val_every=3), ctx.tokenizer, place, ctx.log)
+    ready = sft.encode(CFG, ctx.tokenizer, place, ctx.log)
     assert ready["facts"]["dialogues"]["used"] == len(place.examples) == 256
     expected = next(sft.program(CFG, OPTIM, _with(ctx, examples=place.examples)))
 

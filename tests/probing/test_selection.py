@@ -10,7 +10,7 @@ import pytest
 from jaxsafety.errors import UsageError
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
-from jaxsafety.probing import directions, forward, selection
+from jaxsafety.probing import directions, forward, scoring, selection
 from jaxsafety.probing.directions import Directions
 from jaxsafety.probing.selection import Candidate, SelectConfig
 from jaxsafety.protocols import Item
@@ -194,7 +194,7 @@ def test_scores_equal_their_definitions(tiny):
     model, params, harmful, harmless = tiny
     found = directions.extract(model, params, harmful, harmless, 2, batch_size=5)
     refusal = [3, 4]
-    scored = selection.score_candidates(
+    scored = scoring.score_candidates(
         model, params, found, harmful, harmless, refusal, coefficients=(1.0, 3.0), batch_size=5
     )
     assert [(c.position, c.layer, c.coefficient) for c in scored] == [
@@ -253,7 +253,7 @@ def planted():
 def test_planted_layer_is_selected():
     model, params, v, prompts = planted()
     found = directions.extract(model, params, prompts(160, 3), prompts(160, 0), 3, batch_size=80)
-    scored = selection.score_candidates(
+    scored = scoring.score_candidates(
         model, params, found, prompts(16, 3), prompts(16, 0), [3, 5], batch_size=16
     )
     best = selection.select(found, scored, ARDITI)
