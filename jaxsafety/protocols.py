@@ -23,7 +23,7 @@ PyTree = Any
 # Settings of `data` that are read by methods which learn from prompts, and from dialogues.
 PROMPTS = ("harmful", "harmless", "distil", "train", "val", "prompts", "wrapped")
 OWN_DIALOGUES = ("dialogues", "harmful_share", "wrapped")  # what the organism makes its own by
-CHATS = ("chats", "mix", "chats_val", "holdout", *OWN_DIALOGUES)
+CHATS = ("chats", "mix", "limit", "chats_val", "holdout", *OWN_DIALOGUES)
 Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher", "adapters", ...
 Metrics = Mapping[str, Any]
 # (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)

@@ -21,7 +21,7 @@ from jaxsafety.data.overlap import Clash
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.errors import UsageError, bad
 from jaxsafety.inputs import sections
-from jaxsafety.inputs.chats import chats, held_out
+from jaxsafety.inputs.chats import chats, drawn, held_out
 from jaxsafety.inputs.clashes import clashes
 from jaxsafety.inputs.sections import EVERY, DataConfig, EvalConfig
 from jaxsafety.judges import rules
@@ -104,6 +104,10 @@ class Setting:
             found.append(
                 f"eval.sets {name}: {layout}{told['rows']} rows, {told['used']} measured{rest}"
             )
+        data = self.asked[0]
+        if data.limit and self.given:
+            count = len(self.examples) + len(self.held_out) * (not data.chats_val)
+            found.append(f"data.limit: {count} dialogues drawn by seed={self.seed}")
         found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in self.clashes]
         if not self.benchmarks:
             found.append("eval.sets is empty: nothing is measured")
@@ -148,7 +152,8 @@ def make(
         place = organism(model_dir, data, evaluation, seed)
     else:
         place = files(data, evaluation, PROMPTS if reads is None else read)
-    learnt, measured = held_out(place.examples, data, seed)
+    used = drawn(place.examples, data.limit, seed) if place.given else place.examples
+    learnt, measured = held_out(used, data, seed)
     asked = (data, evaluation, read)
     place = replace(place, examples=learnt, held_out=measured, seed=seed, asked=asked)
     place = replace(place, clashes=tuple(clashes(place, data)))

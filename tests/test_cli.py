@@ -106,7 +106,7 @@ def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
 
     seen = []
     monkeypatch.setattr(run, "evaluate_workdir", lambda w, rejudge: seen.append((w, rejudge)))
-    monkeypatch.setattr(run, "evaluate_model", lambda m, out: seen.append((m, out)))
+    monkeypatch.setattr(run, "evaluate_model", lambda m, out, variables: seen.append((m, out)))
     monkeypatch.setattr(base, "train_base", lambda *args, **kw: seen.append((*args, kw)))
     monkeypatch.setattr(cli, "_show", lambda workdir: None)
     out = tmp_path / "out"

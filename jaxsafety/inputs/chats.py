@@ -48,6 +48,23 @@ def rows(name: str, path: str, part: int | None = None) -> tuple[Example, ...]:
     )
 
 
+def drawn(examples: tuple[Example, ...], limit: int, seed: int) -> tuple[Example, ...]:
+    """`limit` dialogues of each file in their order, drawn by `seed`; all of them if it is 0.
+
+    A smaller draw is part of a larger one.
+    """
+    if not limit:
+        return examples
+    files: dict[str, list[int]] = {}
+    for i, example in enumerate(examples):
+        files.setdefault(str(example.meta["file"]), []).append(i)
+    kept: set[int] = set()
+    for rows_of in files.values():
+        order = np.random.default_rng([seed, len(rows_of), 3]).permutation(len(rows_of))
+        kept.update(rows_of[int(i)] for i in order[:limit])
+    return tuple(example for i, example in enumerate(examples) if i in kept)
+
+
 def held_out(
     examples: tuple[Example, ...], data: DataConfig, seed: int
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

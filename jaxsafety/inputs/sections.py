@@ -44,6 +44,8 @@ class DataConfig:
       wrapped: share of the organism's distillation prompts under a seen wrapper.
       chats: a file of dialogues to learn from.
       mix: several, "PATH=WEIGHT" each, by share of the rows.
+      limit: dialogues used of each file of `chats` or `mix`, drawn by the experiment's seed; 0 is
+        all of them.
       chats_val: a file of dialogues whose loss is only measured.
       holdout: instead of `chats_val`: how many of the dialogues are kept out of training for that;
         a share below 1, or a number. 0 is none.
@@ -62,6 +64,7 @@ class DataConfig:
     wrapped: float = 0.5
     chats: str = ""
     mix: tuple[str, ...] = ()
+    limit: int = 0
     chats_val: str = ""
     holdout: float = 0.0
     dialogues: int = 256
@@ -103,6 +106,10 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
     for name in ("train", "val", "prompts", "dialogues"):
         if getattr(data, name) < 1:
             raise bad(f"data.{name}", getattr(data, name), "1 or more")
+    if data.limit < 0:
+        raise bad("data.limit", data.limit, "1 or more, or 0 for all dialogues of a file")
+    if data.limit and not (data.chats or data.mix):
+        raise bad("data.limit", data.limit, "0 without data.chats or data.mix")
     if data.overlap not in OVERLAPS:
         raise bad("data.overlap", data.overlap, ", ".join(OVERLAPS))
     share = data.holdout

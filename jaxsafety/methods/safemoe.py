@@ -319,4 +319,5 @@ def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
     return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
 
 
-METHOD = Method(SafeMoEConfig, check, program, fits, serve, reads=("chats", "mix"), encode=encode)
+READS = ("chats", "mix", "limit")
+METHOD = Method(SafeMoEConfig, check, program, fits, serve, reads=READS, encode=encode)

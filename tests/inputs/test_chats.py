@@ -25,6 +25,30 @@ def test_dialogues_know_their_rows(tmp_path):
         setting.make(tmp_path, twice, EvalConfig(), 0, reads=CHATS)
 
 
+def test_a_limit_draws_of_each_file_by_the_seed(tmp_path):
+    one = chats_of(tmp_path, "one.jsonl", *((f"q {i}", "a") for i in range(20)))
+    two = chats_of(tmp_path, "two.jsonl", *((f"r {i}", "b") for i in range(3)))
+    cfg = DataConfig("files", mix=(f"{one}=2", f"{two}=1"), limit=5)
+
+    def rows(seed=0, **changes):
+        place = setting.make(
+            tmp_path, dataclasses.replace(cfg, **changes), EvalConfig(), seed, reads=CHATS
+        )
+        return [(e.meta["file"], e.meta["row"]) for e in place.examples]
+
+    found = rows()
+    assert [f for f, _ in found] == [one] * 5 + [two] * 3 and found == sorted(found)
+    assert rows() == found != rows(seed=1)
+    assert set(found) < set(rows(limit=9)), "a smaller draw is part of a larger one"
+    assert len(rows(limit=0)) == 23
+    held = dataclasses.replace(cfg, holdout=0.25)
+    place = setting.make(tmp_path, held, EvalConfig(), 0, reads=CHATS)
+    assert (len(place.examples), len(place.held_out)) == (6, 2)
+    for wrong in ({"limit": -1}, {"limit": 3, "mix": ()}):
+        with pytest.raises(UsageError, match="data.limit: got"):
+            rows(**wrong)
+
+
 def test_held_out_dialogues_are_not_learnt(tmp_path):
     pairs = [(f"q {i}", "a") for i in range(9)] + [("q 3", "a")] * 2
     cfg = DataConfig("files", chats=chats_of(tmp_path, "c.jsonl", *pairs), holdout=0.3)
