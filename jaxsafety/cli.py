@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise bad(f"--config.{given[0]}", args.command, "only with `run` and `plan`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
-        with signals.watched(_told, _interrupted, (signal.SIGINT,)):
+        with signals.watched(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
             args.call(args)
     except UsageError as error:
         print(f"jaxsafety: error: {error}", file=sys.stderr)
@@ -59,13 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _told(number: int) -> str:
-    """What the first Ctrl-C is answered with, while the main thread may sit in XLA."""
-    del number
-    return f"stopping; {signals.AGAIN}"
-
-
-def _interrupted(number: int) -> NoReturn:
+def _stop(number: int) -> NoReturn:
     del number
     raise KeyboardInterrupt
 

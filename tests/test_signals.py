@@ -43,6 +43,7 @@ def start(*arguments, **options):
 def test_the_first_is_answered_while_the_main_thread_is_stuck_and_the_second_ends_it():
     process = start("-c", STUCK)
     assert process.stderr is not None and process.stderr.readline() == "ready\n"
+    time.sleep(0.5)  # and stuck
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert "stopping; Ctrl-C again stops at once" in process.stderr.readline()
