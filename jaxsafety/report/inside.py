@@ -54,15 +54,21 @@ def tokens(run: Run) -> str:
 
 def _mass(mass: Mapping[str, Any]) -> str:
     """Probability mass on S per arm; the tick marks where the loss's fixed point would put it."""
-    predicted = finite(mass.get("predicted"))
-    blocks = [_bars(mass, prefix, predicted) for prefix in ("", "wrapped_")]
-    if not any(blocks):
+    found = {p: finite(mass.get(f"{p}predicted")) for p in ("", "wrapped_")}
+    # Runs of before the wrapped ones had a fixed point of their own: it was the same for both.
+    aims = {p: found[""] if aim is None else aim for p, aim in found.items()}
+    blocks = {prefix: _bars(mass, prefix, aim) for prefix, aim in aims.items()}
+    if not any(blocks.values()):
         return ""
     text = "Probability that the first answer token is in S. "
-    if predicted is not None:
-        text += f"The loss is least at student / teacher = {predicted:.3f} (tick). "
-    text += f"The paper's partial loss has its least value at 1/e = {1 / math.e:.3f}."
-    inner = "".join(f"<div>{block}</div>" for block in blocks if block)
+    shown = list(dict.fromkeys(f"{aim:.3f}" for p, aim in aims.items() if aim and blocks[p]))
+    if shown:
+        text += f"The loss is least at student / teacher = {' and '.join(shown)} (tick). "
+    text += (
+        "The paper's partial loss with reverse KL has its least value at "
+        f"1/e = {1 / math.e:.3f}; with forward KL it is least with all probability on S."
+    )
+    inner = "".join(f"<div>{block}</div>" for block in blocks.values() if block)
     return (
         f"<h3>Mass on S</h3>{page.paragraph(text)}"
         f'<div class="card"><div class="facts">{inner}</div></div>'
@@ -95,8 +101,40 @@ def _bars(mass: Mapping[str, Any], prefix: str, predicted: float | None) -> str:
 
 
 def training(run: Run) -> str:
-    """Training curves."""
-    return page.figure(plots.curves(run.metrics), "Training curves")
+    """Training curves, what was learnt from, and whether it was learnt: the held-out loss."""
+    curves = page.figure(plots.curves(run.metrics), "Training curves")
+    said = [text for text in (_dialogues(run), _held_out(run)) if text]
+    return page.paragraph(" ".join(said)) + curves if said else curves
+
+
+def _dialogues(run: Run) -> str:
+    """How many dialogues were learnt from; dropped and cut ones are counted."""
+    told = run.meta.get("dialogues")
+    if not isinstance(told, Mapping) or finite(told.get("used")) is None:
+        return ""
+    text = f"Learnt from {told['used']} dialogues"
+    changed = [f"{told[k]} {k}" for k in ("dropped", "cut") if finite(told.get(k))]
+    if changed:
+        text += (
+            f" of {told.get('given')}; {' and '.join(changed)}, longer than"
+            f" {told.get('length')} tokens (method.long={told.get('long')})"
+        )
+    return text + "."
+
+
+def _held_out(run: Run) -> str:
+    """The loss of dialogues that were not trained on, before and after."""
+    found = run.artifact("held_out") or {}
+    start, end = finite(found.get("start")), finite(found.get("end"))
+    if start is None or end is None:
+        return ""
+    text = (
+        f"On {found.get('dialogues')} held-out dialogues ({found.get('tokens')} answer tokens) the "
+        f"loss went from {start:.3f} to {end:.3f} nats per token"
+    )
+    if end < start:
+        return f"{text}: what was learnt carries over to dialogues that were not seen."
+    return f"{text}: it did not fall, so the fine-tuning taught nothing that carries over."
 
 
 def kl(run: Run) -> str:

@@ -51,7 +51,7 @@ STYLE: Any = {
 }
 FONTS = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
 # What a reader asks of training first; other logged numbers follow while there is room.
-CURVES = ("loss", "mass", "kl", "grad_norm", "entropy", "refusal", "length", "lr")
+CURVES = ("loss", "val/loss", "mass", "kl", "grad_norm", "entropy", "refusal", "length", "lr")
 MOST_CURVES, MOST_TOKENS = 6, 24
 
 

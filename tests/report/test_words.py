@@ -127,3 +127,25 @@ def test_the_config_is_folded_and_whole(workdir):
     page = html.write(workdir).read_text("utf-8")
     found = re.search(r'<section id="facts">(.*?)</section>', page, re.S).group(1)
     assert "<details><summary>The config, 7 settings</summary>" in found
+
+
+def test_the_held_out_loss_and_dropped_dialogues_are_told(workdir, tmp_path):
+    told = {"given": 200, "used": 195, "dropped": 5, "cut": 0, "length": 128, "long": "drop"}
+    out = on_files(workdir, tmp_path / "mine", dialogues=told)
+    loss = {"start": 2.5, "end": 1.25, "dialogues": 20, "tokens": 700}
+    (out / "artifacts/held_out.json").write_text(json.dumps(loss))
+    page = html.write(out).read_text("utf-8")
+    section = re.search(r'<section id="training">(.*?)</section>', page, re.S).group(1)
+    assert "Learnt from 195 dialogues of 200; 5 dropped, longer than 128 tokens" in section
+    assert "from 2.500 to 1.250 nats per token: what was learnt carries over" in section
+    (out / "artifacts/held_out.json").write_text(json.dumps({**loss, "end": 2.75}))
+    assert "it did not fall" in html.write(out).read_text("utf-8")
+
+
+def test_the_tick_of_wrapped_attacks_is_their_own(workdir, tmp_path):
+    out = shutil.copytree(workdir, tmp_path / "forward")
+    mass = json.loads((out / "artifacts/mass.json").read_text())
+    mass.update(predicted=2.0, wrapped_predicted=4.0)  # forward partial: all probability on S
+    (out / "artifacts/mass.json").write_text(json.dumps(mass))
+    page = html.write(out).read_text("utf-8")
+    assert "least at student / teacher = 2.000 and 4.000 (tick)" in page
