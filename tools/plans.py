@@ -62,7 +62,7 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
         fits = "yes" if found["fits"] else f"no; smallest that does: {other}"
         lines.append(
             f"| {name} | {found['parameters'] / 1e9:.2f} B | {topology} |"
-            f" {most['sum'] / GIB:.1f} ({most['limit'] / GIB:.0f}) | {fits} |"
+            f" {most['sum'] / GIB:.1f} ({round(most['limit'] / GIB, 2):g}) | {fits} |"
             f" {programs['step']['flops'] / 1e12:.0f} | {times} |"
         )
     return "\n".join(lines) + "\n"
