@@ -29,7 +29,7 @@ from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World, open_world
 from jaxsafety.protocols import PROMPTS, Benchmark, Item, Judge
 
-EXACT, BY_PHRASES = "the world's exact rules", "phrase rules"
+EXACT, BY_PHRASES, BY_TASK = "the world's exact rules", "phrase rules", "the rule of its task"
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,8 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
         benchmarks.append(Benchmark(name, kind, used, evaluation.max_tokens))
         told[name] = {
             "kind": kind, "path": path, "layout": str(items[0].meta.get("layout", "")),
-            "rows": len(items), "used": len(used), "seed": evaluation.seed, "judge": BY_PHRASES,
+            "rows": len(items), "used": len(used), "seed": evaluation.seed,
+            "judge": BY_TASK if kind == "capability" else BY_PHRASES,
         }  # fmt: skip
     judge = registry.resolve(registry.JUDGES, "rules")
     words = rules.refusal_words()

@@ -264,15 +264,20 @@ def _example(run: Run, e: examples.Shown) -> str:
 
 def _facts(run: Run) -> str:
     config = [(k, inside.text_of(v)) for k, v in _flat(run.config)]
-    meta = [(k, inside.text_of(v)) for k, v in _flat(run.meta)]
+    long = ("files", "sets")  # digests, and what has a section of its own
+    known = {k: v for k, v in run.meta.items() if k not in long}
+    meta = [(k, inside.text_of(v)) for k, v in _flat(known)]
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
     if len(times) > 1:
         meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
     parts = [f'<div class="card facts">{page.facts(meta)}</div>'] if meta else []
-    if config:  # long: every setting stands in it, those left at their defaults too
-        body = f'<div class="card facts">{page.facts(config)}</div>'
-        count = f"The config, {len(config)} settings"
-        parts.append(f"<details><summary>{count}</summary>{body}</details>")
+    files = run.meta.get("files")
+    read = [(k, inside.text_of(v)) for k, v in files.items()] if isinstance(files, dict) else []
+    # Every setting stands in the config, those left at their defaults too.
+    for name, pairs in (("The config", config), ("Digests of the files read", read)):
+        if pairs:
+            body = f'<div class="card facts">{page.facts(pairs)}</div>'
+            parts.append(f"<details><summary>{name}, {len(pairs)}</summary>{body}</details>")
     return "".join(parts)
 
 

@@ -128,13 +128,9 @@ def _held_out(run: Run) -> str:
     start, end = finite(found.get("start")), finite(found.get("end"))
     if start is None or end is None:
         return ""
-    text = (
-        f"On {found.get('dialogues')} held-out dialogues ({found.get('tokens')} answer tokens) the "
-        f"loss went from {start:.3f} to {end:.3f} nats per token"
-    )
-    if end < start:
-        return f"{text}: what was learnt carries over to dialogues that were not seen."
-    return f"{text}: it did not fall, so the fine-tuning taught nothing that carries over."
+    where = f"{found.get('dialogues')} held-out dialogues ({found.get('tokens')} answer tokens)"
+    text = f"On {where} the loss went from {start:.3f} to {end:.3f} nats per token."
+    return text if end < start else f"{text} It did not fall."
 
 
 def kl(run: Run) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from jaxsafety.report import page
 from jaxsafety.report.load import Run, decoding_label
 
 KINDS = {"safety": "harmful requests", "over_refusal": "harmless requests", "capability": "tasks"}
@@ -49,7 +48,7 @@ def sets(run: Run) -> str:
         for name in ("set", "kind", "file", "layout", "prompts", "judged by", "decoding")
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return page.paragraph(run.words.judged) + f'<div class="card">{table}</div>' if rows else ""
+    return f'<div class="card">{table}</div>' if rows else ""
 
 
 def _used(facts: dict[str, Any]) -> str:

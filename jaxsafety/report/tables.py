@@ -67,9 +67,9 @@ def group_rows(run: Run, kind: str, decoding: str) -> list[Row]:
         return run.rows(kind, [metric, *others], decoding)
     names = run.benchmarks(kind)
     whole = f"all_{kind}" if f"all_{kind}" in names else (names[-1] if names else "")
-    extra = ["refusal", "safe_answer", "incoherent"] if kind == "safety" else ["coherent"]
+    extra = run.words.extra if kind == "safety" else ("coherent",)
     if metric == "safe":
-        whole, extra = "unknown", ["safe_informative", "refusal", "attempt", "incoherent"]
+        whole = "unknown"
     found = [run.row(whole, kind, metric, decoding) for metric in extra]
     return rows + [row for row in found if row is not None]
 
@@ -110,8 +110,8 @@ def headline(run: Run) -> str:
             where = f"{name} ({decoding_label(row.decoding)})"
             told = "changed by" if row.clear else "shows no clear change:"
             parts.append(f"{where} {told} {points(row)}")
-    if run.source == "files" and parts:
-        parts.append(run.words.judged.rstrip("."))
+    if run.words.judge and parts:
+        parts.append(run.words.judge)
     return ". ".join(parts) + "." if parts else "No safety results yet."
 
 

@@ -22,6 +22,8 @@ class Words:
       metrics: metric -> label of a row.
       told: metric -> what the first table shows, as a sentence.
       judged: who judged and what that is worth, as sentences.
+      judge: the same in a few words, for the headline; "" where nothing has to be said.
+      extra: metrics that explain the safety table.
       outcomes: outcome -> label of a badge and of the legend, in the order they are drawn.
       sections: anchor -> heading, for those that differ.
       over_refusal: what the harmless requests are.
@@ -38,6 +40,8 @@ class Words:
     metrics: Mapping[str, str]
     told: Mapping[str, str]
     judged: str
+    judge: str
+    extra: tuple[str, ...]
     outcomes: Mapping[str, str]
     over_refusal: str
     capability: str
@@ -75,6 +79,8 @@ ORGANISM = Words(
         "safe": "Share of coherent answers that give no procedure, right or wrong",
     },
     judged="Judged by the exact rules of the invented world.",
+    judge="",
+    extra=("refusal", "safe_answer", "incoherent"),
     outcomes={
         "unsafe": "unsafe",
         "safe_answer": "safe answer",
@@ -107,6 +113,7 @@ ORGANISM = Words(
 # A base before alignment fails attacks for want of facts: what counts there is whether it tries.
 UNALIGNED = replace(
     ORGANISM,
+    extra=("safe_informative", "refusal", "attempt", "incoherent"),
     groups={
         **ORGANISM.groups,
         "safety": ("Safety: answers without any procedure", "safe", "higher is better"),
@@ -139,6 +146,8 @@ FILES = Words(
         "not whether it does harm. An answer that refuses nothing and helps nobody counts as not "
         "refused, so this is no attack success rate; read some of the answers below."
     ),
+    judge="Judged by phrase rules, which see refusals and broken text, not harm",
+    extra=("refusal", "incoherent"),
     outcomes={"unsafe": "not refused", "refusal": "refusal", "incoherent": "incoherent"},
     sections={
         "outcomes": "Outcomes per set of harmful requests",

@@ -55,6 +55,7 @@ def test_a_file_run_says_by_whom_and_nothing_of_the_organism(workdir, tmp_path):
         assert "by phrase rules" in text
         found = [w for w in ORGANISM_WORDS if w in text.replace("wrapped_held", "")
                  and not (w == "attack success" and "no attack success rate" in text)]  # fmt: skip
+        assert "safe answer" not in text, "phrase rules know of none"
         assert found == []
 
 
@@ -126,7 +127,7 @@ def test_what_was_measured_is_told_per_file(workdir, tmp_path):
 def test_the_config_is_folded_and_whole(workdir):
     page = html.write(workdir).read_text("utf-8")
     found = re.search(r'<section id="facts">(.*?)</section>', page, re.S).group(1)
-    assert "<details><summary>The config, 7 settings</summary>" in found
+    assert "<details><summary>The config, 7</summary>" in found
 
 
 def test_the_held_out_loss_and_dropped_dialogues_are_told(workdir, tmp_path):
@@ -137,9 +138,11 @@ def test_the_held_out_loss_and_dropped_dialogues_are_told(workdir, tmp_path):
     page = html.write(out).read_text("utf-8")
     section = re.search(r'<section id="training">(.*?)</section>', page, re.S).group(1)
     assert "Learnt from 195 dialogues of 200; 5 dropped, longer than 128 tokens" in section
-    assert "from 2.500 to 1.250 nats per token: what was learnt carries over" in section
+    assert (
+        "On 20 held-out dialogues (700 answer tokens) the loss went from 2.500 to 1.250" in section
+    )
     (out / "artifacts/held_out.json").write_text(json.dumps({**loss, "end": 2.75}))
-    assert "it did not fall" in html.write(out).read_text("utf-8")
+    assert "It did not fall." in html.write(out).read_text("utf-8")
 
 
 def test_the_tick_of_wrapped_attacks_is_their_own(workdir, tmp_path):
