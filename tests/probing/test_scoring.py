@@ -57,6 +57,7 @@ def test_limits_choose_the_same_and_measure_less(tiny):
     for full, part in zip(everything, less, strict=True):
         for name in ("steering", "kl", "bypass"):
             assert getattr(part, name) in (None, getattr(full, name))
+        assert full.steering is not None and full.kl is not None
         dead = full.layer >= PRUNE * 4
         assert (part.steering is None) == dead
         dead = dead or full.steering < limits.steering
