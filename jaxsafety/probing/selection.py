@@ -29,6 +29,10 @@ from jaxsafety.protocols import Exchange, Item, Judge
 # (layer inputs, steering mode, items) -> one response text per item
 Respond = Callable[[LayerInputs, str, Sequence[Item]], Sequence[str]]
 CRITERIA = ("arditi", "generation")
+ADVICE = (
+    "try other limits in method.direction.select, more coefficients with criterion=generation, "
+    "or a model that refuses harmful prompts"
+)
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,7 @@ def select(
         raise bad("direction.criterion", cfg.criterion, ", ".join(CRITERIA))
     passed = [c for c in graded if c.passed]
     if not passed:
-        raise bad("direction", _nearest(graded, cfg), allowed)
+        raise bad("direction", _nearest(graded, cfg), f"{allowed}; {ADVICE}")
 
     def rank(c: Candidate) -> tuple[float, float, int]:
         kl = c.kl if c.kl is not None and np.isfinite(c.kl) else np.inf
