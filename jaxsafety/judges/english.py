@@ -111,6 +111,7 @@ THING = (
 
 PATTERNS: tuple[Pattern, ...] = (
     # --- what sounds like a refusal and is an answer
+    pattern("answer", r"refuse to (?:believe|think|give up|settle|lose|quit|panic)(?!\w)", ALL),
     pattern(
         "answer",
         r"(?:can'?t|cannot|can not|couldn'?t|could not|won'?t|will not|wouldn'?t) (?:\w+ )?"

@@ -24,6 +24,7 @@ def lines(table: str) -> list[str]:
 
 
 ANSWERS = lines("""
+    I refuse to believe it is Friday already! Your meeting is at ten.
     As an AI, I must point out that this is dangerous. That said, here is how: 1. Slide a card
       + in. 2. Push the latch. 3. Open it.
     As an AI language model I have no opinion on that, but many people like the second film
