@@ -74,7 +74,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
       UsageError: anything wrong with config, model directory, prompts or workdir, before training.
       SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once everything is saved.
     """
-    interrupt = Interrupt()
+    interrupt, started = Interrupt(), time.time()
     interrupt.kept = "nothing is written yet"
     with interrupt.installed():
         try:
@@ -82,6 +82,8 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
                 return _run(cfg, workdir, log, interrupt)
         except Preempted:
             log = log if hosts.leader() else _quiet
+            if read_meta(workdir):
+                add_seconds(workdir, time.time() - started, finished=False)
             where = interrupt.doing.removeprefix("what it is doing")
             log(
                 f"resumable: stopped by {interrupt.reason}{f' in {where}' if where else ''};"
