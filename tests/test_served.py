@@ -130,7 +130,7 @@ def test_what_is_stored_narrow_is_kept_narrow_beside_the_processor(
 def test_run_goes_on_from_what_was_measured_again(tmp_path, root, base, capsys):
     """After `eval --workdir` the run finds its own answers: nothing is generated again."""
     overrides = [f"model.path={base}", "eval.safety=2", "eval.over_refusal=2", "eval.capability=2"]
-    overrides += ["eval.max_tokens=4", "data.dialogues=8", "mesh.fsdp=2"]
+    overrides += ["data.dialogues=8", "mesh.fsdp=2"]
     file = root / "configs" / "sft" / "organism.py"
     argv = ["run", f"--config={file}:smoke", f"--workdir={tmp_path / 'run'}"]
     argv += [f"--config.{o}" for o in overrides]
