@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,6 @@ from jaxsafety import evaluate, hosts, setting
 from jaxsafety.models import hf
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import Context
-
-
-def on_mesh(mesh: Any) -> Any:
-    """The scope in which `sharding.constrain` means this mesh; none on one device."""
-    return jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext()
 
 
 def rounded(params: Any, dtype: str) -> Any:

@@ -16,7 +16,7 @@ from jaxsafety.models import hf
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
-from jaxsafety.sharding import MeshConfig
+from jaxsafety.sharding import MeshConfig, scope
 
 
 class Chat:
@@ -91,7 +91,7 @@ class Chat:
         room = self._model.config.max_length - self._sample.max_tokens
         if len(prompt) > room:
             raise bad("conversation", f"{len(prompt)} tokens", f"at most {room}; /reset forgets it")
-        with served.scope(self._mesh):
+        with scope(self._mesh):
             answers = decode.generate(
                 self._model,
                 self._params,

@@ -18,13 +18,13 @@ import jax
 
 from jaxsafety import config as configs
 from jaxsafety import evaluate, hosts, registry, served, setting
-from jaxsafety.arms import Arms, export, on_mesh, rounded
+from jaxsafety.arms import Arms, export, rounded
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
 from jaxsafety.models import hf, library
 from jaxsafety.probing.controls import word_tokens
 from jaxsafety.protocols import Context, OptimConfig, TrainConfig
-from jaxsafety.sharding import MeshConfig, make_mesh
+from jaxsafety.sharding import MeshConfig, make_mesh, scope
 from jaxsafety.source import SHIPPED as SHIPPED
 from jaxsafety.source import UNALIGNED as UNALIGNED
 from jaxsafety.source import ModelSource as ModelSource
@@ -176,7 +176,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         },
     )
     arm, stored = Arms(ctx, place, measure, decodings(measure)), stored_dtype(source)
-    with on_mesh(mesh):
+    with scope(mesh):
         interrupt.check()
         method.prepare(method_config, optim, ctx)
         arm("base", params)
@@ -312,7 +312,7 @@ def _measure(
     fingerprint: str = "",
 ) -> None:
     what.tokenizer.pin(begun_on(out))
-    with served.scope(mesh):
+    with scope(mesh):
         evaluate.evaluate(
             what.model,
             what.params,

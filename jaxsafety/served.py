@@ -7,7 +7,6 @@ are stored and go over all devices.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,12 +69,6 @@ def load(
 def several(mesh: Mesh | None) -> Mesh | None:
     """The mesh if it has more than one device."""
     return mesh if mesh is not None and mesh.size > 1 else None
-
-
-def scope(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
-    """What a model on this mesh is run in, so that shardings inside its programs are kept."""
-    found = several(mesh)
-    return contextlib.nullcontext() if found is None else jax.set_mesh(found)
 
 
 def mesh_of_run(config: MeshConfig, log: Callable[[str], None] = print) -> Mesh:

@@ -7,6 +7,7 @@ which a tensor-parallel matmul raises. `jax.jit` with NamedShardings is pjit; `p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -282,3 +283,9 @@ def pjit(
 
 def _is_axes(x: Any) -> bool:
     return x is None or isinstance(x, tuple | PartitionSpec)
+
+
+def scope(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """What programs on this mesh are run in, so that `constrain` means it; none on one device."""
+    several = mesh is not None and mesh.size > 1
+    return jax.set_mesh(mesh) if several else contextlib.nullcontext()

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import chat, cli, config, evaluate, run, served, testing
+from jaxsafety import chat, cli, config, evaluate, run, served, sharding, testing
 from jaxsafety.sampling import decode
 from jaxsafety.sharding import MeshConfig
 
@@ -148,5 +148,5 @@ def test_run_goes_on_from_what_was_measured_again(tmp_path, root, base, capsys):
 def test_a_mesh_of_one_needs_no_scope():
     mesh = served.mesh_of_run(MeshConfig())
     assert served.several(mesh) is None and served.several(None) is None
-    with served.scope(mesh):
+    with sharding.scope(mesh):
         assert jax.sharding.get_mesh().empty

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import arms, sharding
+from jaxsafety import sharding
 from jaxsafety.data.schema import PromptBatch
 from jaxsafety.errors import UsageError
 from jaxsafety.models import api
@@ -298,6 +298,6 @@ def test_answers_are_the_same_on_a_mesh_with_its_constraints_in_force(tiny):
     alone = decode.generate(model, params, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
     mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
     placed = jax.device_put(params, sharding.shardings(model.axes, params, mesh))
-    with arms.on_mesh(mesh):
+    with sharding.scope(mesh):
         spread = decode.generate(model, placed, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
     assert spread == alone
