@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from jaxsafety.benchmarks.judging import judged
 from jaxsafety.benchmarks.organism import judge, to_item
-from jaxsafety.data.chat import encode_prompt
 from jaxsafety.models.api import Model
 from jaxsafety.organism.suites import TASK_TOKENS, task_prompt
 from jaxsafety.organism.tasks import LEVELS
 from jaxsafety.organism.world import World
-from jaxsafety.protocols import Exchange, SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.protocols import SampleConfig
+from jaxsafety.sampling.ask import ask
 
 TARGET = 0.9
 WIDEST = 3  # levels in one window
@@ -39,10 +39,8 @@ def accuracies(
         rng = random.Random(f"calibration/{name}")
         drawn = [task_prompt(world, name, level, rng) for level in levels for _ in range(prompts)]
         items = [to_item(prompt) for prompt in drawn]
-        ids = [encode_prompt(tokenizer, item.messages) for item in items]
-        answers = decode.generate(model, params, tokenizer, ids, decoding, seed=0)
-        said = [Exchange(i, tokenizer.decode(a[0])) for i, a in zip(items, answers, strict=True)]
-        right = [bool(v["correct"]) for v in verdicts(said)]
+        said = ask(model, params, tokenizer, items, decoding, seed=0)
+        right = [bool(v["correct"]) for v in judged(verdicts, said)]
         found[name] = {
             level: sum(right[k * prompts : (k + 1) * prompts]) / prompts
             for k, level in enumerate(levels)

@@ -103,7 +103,7 @@ class Chat:
                 batch_size=1,
                 layers=self._layers,
             )
-        answer = self._tokenizer.decode(answers[0][0]).strip()
+        answer = self._tokenizer.decode(answers[0][0].ids).strip()
         self.messages = [*messages, Message("assistant", answer)]
         self._turn += 1
         return answer

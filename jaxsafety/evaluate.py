@@ -22,6 +22,7 @@ from typing import Any
 
 from jaxsafety import grading, hosts
 from jaxsafety.benchmarks import outcomes
+from jaxsafety.data.schema import Answer
 from jaxsafety.errors import bad
 from jaxsafety.grading import Groups, Line, Record, read_lines, write_lines
 from jaxsafety.grading import rejudge as rejudge
@@ -75,7 +76,7 @@ def evaluate(
     overwrite: bool = False,
     fingerprint: str = "",
     groups: Groups | None = None,
-    generate: Callable[..., list[list[list[int]]]] | None = None,
+    generate: Callable[..., list[list[Answer]]] | None = None,
     encode: Callable[..., list[int]] | None = None,
     check: Callable[[], None] | None = None,
 ) -> list[Record]:
@@ -151,7 +152,7 @@ def evaluate(
                         if check is not None:
                             check()
 
-                    ids = generate(
+                    said = generate(
                         model,
                         params,
                         tokenizer,
@@ -168,7 +169,7 @@ def evaluate(
                         known=known,
                         keep=parts.keep,
                     )
-                lines = _lines(bench, ids, tokenizer, settings)
+                lines = _lines(bench, said, tokenizer, settings)
                 write_lines(path, lines)
                 parts.drop()
                 how = f"{time.perf_counter() - start:.1f} s"
@@ -226,9 +227,11 @@ def _messages(item: Item) -> list[Line]:
     return [{"role": m.role, "content": m.content} for m in item.messages]
 
 
-def _lines(bench: Benchmark, ids: Sequence[Any], tokenizer: Any, settings: Line) -> list[Line]:
+def _lines(
+    bench: Benchmark, said: Sequence[Sequence[Answer]], tokenizer: Any, settings: Line
+) -> list[Line]:
     lines = []
-    for item, samples in zip(bench.items, ids, strict=True):
+    for item, samples in zip(bench.items, said, strict=True):
         users = [m.content for m in item.messages if m.role == "user"]
         for sample, completion in enumerate(samples):
             line = {
@@ -236,7 +239,7 @@ def _lines(bench: Benchmark, ids: Sequence[Any], tokenizer: Any, settings: Line)
                 "sample": sample,
                 "prompt": users[-1] if users else "",
                 "messages": _messages(item),
-                "response": tokenizer.decode(completion, skip_special=True),
+                "response": tokenizer.decode(completion.ids, skip_special=True),
                 "meta": dict(item.meta),
                 "settings": settings,
             }

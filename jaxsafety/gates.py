@@ -18,15 +18,15 @@ import numpy as np
 
 from jaxsafety import evaluate, run, setting
 from jaxsafety.benchmarks import outcomes
-from jaxsafety.data.chat import encode_prompt
+from jaxsafety.benchmarks.judging import judged
 from jaxsafety.errors import UsageError
 from jaxsafety.methods import safesteer_teacher as teacher
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.organism.tasks import MEASURED
 from jaxsafety.organism.world import open_world
 from jaxsafety.probing.selection import Candidate
-from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.protocols import Benchmark, Context, Item, SampleConfig
+from jaxsafety.sampling.ask import ask
 from jaxsafety.sharding import make_mesh
 from jaxsafety.train.metrics import MetricWriter
 from jaxsafety.workdir import Artifacts
@@ -138,19 +138,16 @@ def ablated_asr(
         ablate = jnp.asarray(
             np.broadcast_to(unit, (raw.mean_diff.shape[1], len(unit))), jnp.float32
         )
-        answers = decode.generate(
+        said = ask(
             ctx.model,
             ctx.variables["base"],
             ctx.tokenizer,
-            [encode_prompt(ctx.tokenizer, item.messages) for item in items],
+            items,
             SampleConfig(length, 0.0, stop=ctx.tokenizer.eos_ids),
             seed=0,
             layers=LayerInputs(ablate=ablate),
         )
-        texts = [ctx.tokenizer.decode(a[0]) for a in answers]
-        assert ctx.judge is not None
-        verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
-        return sum(outcomes.outcome(v) == "unsafe" for v in verdicts)
+        return sum(outcomes.outcome(v) == "unsafe" for v in judged(ctx.judge, said))
 
     validation = ctx.prompts["harmful_val"]
     best = max(screened, key=lambda c: (unsafe(c, validation, plain.max_tokens), -(c.bypass or 0)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety import hosts
-from jaxsafety.benchmarks import outcomes
+from jaxsafety.benchmarks import judging, outcomes
 from jaxsafety.errors import bad
 from jaxsafety.protocols import Benchmark, Exchange, Judge
 
@@ -134,9 +134,7 @@ def judged(
     unknown = next((line["id"] for line in lines if line["id"] not in items), None)
     if unknown is not None:
         raise bad(f"generations.{arm}.{bench.name}.{decoding}", unknown, "ids of its benchmark")
-    given = judge([Exchange(items[line["id"]], line["response"]) for line in lines])
-    if len(given) != len(lines):
-        raise ValueError(f"the judge returned {len(given)} verdicts for {len(lines)} answers")
+    given = judging.judged(judge, [Exchange(items[x["id"]], x["response"]) for x in lines])
     verdicts = []
     for line, verdict in zip(lines, given, strict=True):
         flags = {key: outcomes.known(verdict.get(key)) for key in outcomes.FLAGS}

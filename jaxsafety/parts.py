@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety import hosts
+from jaxsafety.data.schema import Answer
 
-Row = tuple[int, int, list[int]]  # prompt, sample, token ids
+Row = tuple[int, int, Answer]  # prompt, sample, what was said
 
 
 class Parts:
@@ -33,13 +34,13 @@ class Parts:
         text = json.dumps(about, sort_keys=True, default=str)
         self.key = hashlib.sha256(text.encode()).hexdigest()
 
-    def known(self) -> dict[tuple[int, int], list[int]]:
-        """(prompt, sample) -> token ids, of the batches that are there; the same on every host."""
-        return {(index, sample): ids for index, sample, ids in hosts.share(self._read)}
+    def known(self) -> dict[tuple[int, int], Answer]:
+        """(prompt, sample) -> answer, of the batches that are there; the same on every host."""
+        return {(index, sample): Answer(*said) for index, sample, *said in hosts.share(self._read)}
 
     def keep(self, number: int, rows: Sequence[Row]) -> None:
         """Writes batch `number`, whole or not at all."""
-        text = json.dumps({"key": self.key, "rows": [list(row) for row in rows]})
+        text = json.dumps({"key": self.key, "rows": [(i, s, *answer) for i, s, answer in rows]})
         hosts.write(self.directory / f"{number}.json", text)
 
     def drop(self) -> None:
@@ -53,7 +54,10 @@ class Parts:
             try:
                 found = json.loads(file.read_text("utf-8"))
                 if found["key"] == self.key:
-                    rows += [[int(i), int(s), list(map(int, ids))] for i, s, ids in found["rows"]]
+                    rows += [
+                        [int(i), int(s), list(map(int, ids)), bool(end), list(map(float, logp))]
+                        for i, s, ids, end, logp in found["rows"]
+                    ]
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return rows

@@ -223,7 +223,7 @@ def _rollout(
     }
     prompts, keys = _placed((stage.prompts, stage.keys), rows)
     placed = _placed(params, places)
-    lower = lambda: decode.sample.lower(model, placed, prompts, keys, sample)  # noqa: E731
+    lower = lambda: decode.lower(model, placed, prompts, keys, sample)  # noqa: E731
     return _compiled(lower, memory, where, mesh, held)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from jaxsafety.data.schema import Message
+from jaxsafety.data.schema import Answer, Message
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
 
@@ -168,10 +168,11 @@ class Item(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """An item and the text a model answered."""
+    """An item and the text a model answered; `answer` is that as tokens, where they are known."""
 
     item: Item
     response: str
+    answer: Answer | None = None
 
 
 # A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": True,

@@ -7,12 +7,14 @@ an ordinary Hugging Face directory.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxsafety.data.schema import Answer
 from jaxsafety.data.tokenizer import ByteTokenizer, load_tokenizer
 from jaxsafety.models import hf
 from jaxsafety.models.api import Model, ModelConfig, build
@@ -94,6 +96,11 @@ def random_checkpoint(
     model, params = tiny_model(family, seed, **changes)
     hf.save(path, model, params, dtype="float32", tokenizer=ByteTokenizer())
     return Path(path)
+
+
+def answers(rows: Sequence[Sequence[Sequence[int]]]) -> list[list[Answer]]:
+    """`[prompt][sample]` -> ids, as what `sampling.decode.generate` returns of it."""
+    return [[Answer(list(ids), True, [0.0] * (len(ids) + 1)) for ids in row] for row in rows]
 
 
 def random_organism(

@@ -29,6 +29,7 @@ LAYERS = (
     ("models",),
     ("",),
     ("protocols",),
+    ("benchmarks.judging",),
     ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
     ("methods", "mitigations", "benchmarks", "grading", "inputs", "parts"),
     ("evaluate", "report", "setting", "workdir", "testing"),

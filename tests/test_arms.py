@@ -10,7 +10,7 @@ import pytest
 
 import jaxsafety
 from jaxsafety import config, run, testing, trees
-from jaxsafety.data.schema import Message
+from jaxsafety.data.schema import Answer, Message
 from jaxsafety.evaluate import Decoding, evaluate
 from jaxsafety.protocols import Benchmark, Item
 
@@ -60,16 +60,16 @@ def test_a_killed_evaluation_goes_on_from_its_last_batch(tmp_path):
     made = []
 
     def generate(model, params, tokenizer, prompts, cfg, *, known, keep, progress, **options):
-        answers = [[[]] for _ in prompts]
+        said: list = [[None] for _ in prompts]
         for number in range(3):  # batches of two
-            rows = [(i, 0, [i]) for i in (2 * number, 2 * number + 1)]
+            rows = [(i, 0, Answer([i], True, [0.0, 0.0])) for i in (2 * number, 2 * number + 1)]
             if any((i, 0) not in known for i, _, _ in rows):
                 made.append(number)
                 keep(number, rows)
-            for i, _, ids in rows:
-                answers[i][0] = ids
+            for i, _, answer in rows:
+                said[i][0] = answer
             progress(2 * number + 2)
-        return answers
+        return said
 
     def measure(out, weight=1.0, check=None, **options):
         return evaluate(

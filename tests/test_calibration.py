@@ -1,10 +1,12 @@
 """Measured levels: the window nearest to the target, and a base that solves what it can."""
 
 import dataclasses
+import sys
 
 import pytest
 
 from jaxsafety import calibration
+from jaxsafety.data.schema import Answer
 from jaxsafety.organism.suites import suites
 from jaxsafety.organism.tasks import LEVELS
 from jaxsafety.organism.world import WorldConfig, make_world
@@ -42,12 +44,13 @@ def test_levels_are_those_at_which_the_base_is_right_nine_times_in_ten(monkeypat
     def questions(tokenizer, messages):
         return messages[-1].content
 
-    def generate(model, params, tokenizer, prompts, decoding, seed):
+    def generate(model, params, tokenizer, prompts, decoding, **options):
         assert decoding.temperature == 0.0
         said = []
         for prompt in prompts:
             name, level, answer = asked[prompt]
-            said.append((f"the answer is {answer if level <= right_up_to[name] else 'x'} .",))
+            text = f"the answer is {answer if level <= right_up_to[name] else 'x'} ."
+            said.append([Answer(text, True, [])])  # `Words` decodes texts
         return said
 
     make = calibration.task_prompt
@@ -57,7 +60,7 @@ def test_levels_are_those_at_which_the_base_is_right_nine_times_in_ten(monkeypat
         asked[prompt.messages[-1][1]] = (name, level, prompt.meta["answer"])
         return prompt
 
-    monkeypatch.setattr(calibration, "encode_prompt", questions)
+    monkeypatch.setattr(sys.modules["jaxsafety.sampling.ask"], "encode_prompt", questions)
     monkeypatch.setattr(calibration, "task_prompt", draw)
     monkeypatch.setattr(decode, "generate", generate)
     # The other tasks repeat questions across levels: planted levels would overwrite each other.

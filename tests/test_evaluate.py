@@ -11,7 +11,7 @@ from jaxsafety.data.tokenizer import ByteTokenizer
 from jaxsafety.errors import UsageError
 from jaxsafety.evaluate import Decoding, evaluate, read_lines, rejudge
 from jaxsafety.protocols import Benchmark, Item
-from jaxsafety.testing import tiny_model
+from jaxsafety.testing import answers, tiny_model
 
 MODEL = SimpleNamespace(config=SimpleNamespace(max_length=64))
 WORDS = ["sorry", "mix it", "zzz", "it is safe"]
@@ -57,7 +57,7 @@ class Generate:
     def __call__(self, model, params, tokenizer, prompts, cfg, **options):
         self.calls.append((prompts, cfg, options))
         samples = range(options["samples"])
-        return [[[(i + s) % 4] for s in samples] for i in range(len(prompts))]
+        return answers([[[(i + s) % 4] for s in samples] for i in range(len(prompts))])
 
 
 def run(out, arm="base", generate=None, log=lambda line: None, benchmarks=BENCHES, **options):

@@ -10,6 +10,7 @@ import pytest
 from jaxsafety import chat, cli, config, evaluate, run, served, sharding, testing
 from jaxsafety.sampling import decode
 from jaxsafety.sharding import MeshConfig
+from jaxsafety.testing import answers
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_mesh_that_is_not_here_becomes_one_that_is(tmp_path, root, base, monke
 def test_chat_runs_what_a_run_made_as_the_run_did(tmp_path, root, base, monkeypatch, capsys, dtype):
     overrides = (f"model.dtype={dtype}", "mesh.tensor=2")
     workdir = made(tmp_path / "run", root, base, *overrides)
-    seen = seen_by(monkeypatch, decode, "generate", [[[5]]])
+    seen = seen_by(monkeypatch, decode, "generate", answers([[[5]]]))
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     assert cli.main(["chat", f"--workdir={workdir}", "--max-tokens=4"]) == 0
     ((model, params, mesh, _),) = seen

@@ -72,3 +72,16 @@ class Completions:
     completion: jax.Array
     logp: jax.Array
     finished: jax.Array
+
+
+class Answer(NamedTuple):
+    """What a model said to one prompt, on the host.
+
+    `ids` without the stop token; `finished`: whether it stopped by itself; `logp`: the
+    log-probability of each of `ids`, and of the stop token where it stopped, under the model at
+    temperature 1, before bans and top-p.
+    """
+
+    ids: list[int]
+    finished: bool
+    logp: list[float]

@@ -21,10 +21,11 @@ import numpy as np
 from jaxsafety import sharding, trees
 from jaxsafety.adapters import routing as routers
 from jaxsafety.benchmarks import outcomes
+from jaxsafety.benchmarks.judging import judged
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling.ask import ask
 
 PERMUTATIONS = 200
 NO_LAYERS = LayerInputs()
@@ -72,10 +73,7 @@ def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs]
     def verdicts(
         params: Any, layers: LayerInputs, items: Sequence[Item], temperature: float, length: int
     ) -> list[Any]:
-        assert ctx.judge is not None
-        found = answers(ctx, params, layers, items, temperature, length)
-        said = [ctx.tokenizer.decode(ids, skip_special=True) for ids in found]
-        return ctx.judge([Exchange(i, t) for i, t in zip(items, said, strict=True)])
+        return judged(ctx.judge, answers(ctx, params, layers, items, temperature, length))
 
     def measure(params: Any, layers: LayerInputs = NO_LAYERS) -> dict[str, Any]:
         point: dict[str, Any] = {}
@@ -111,14 +109,12 @@ def by_domain(judged: Sequence[tuple[Item, Any]]) -> dict[int, float]:
 def answers(
     ctx: Context, params: Any, layers: LayerInputs, items: Sequence[Item], temperature: float,
     length: int,
-) -> list[list[int]]:  # fmt: skip
-    """One answer per item, as token ids."""
-    prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
+) -> list[Exchange]:  # fmt: skip
+    """One answer per item."""
     decoding = SampleConfig(length, temperature, stop=ctx.tokenizer.eos_ids)
-    found = decode.generate(
-        ctx.model, params, ctx.tokenizer, prompts, decoding, seed=ctx.seed, step=11, layers=layers
+    return ask(
+        ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=11, layers=layers
     )
-    return [rows[0] for rows in found]
 
 
 def routes(
@@ -140,7 +136,7 @@ def routes(
         if b.kind == "safety"
         for item in b.items[: cfg.routed]
     ]
-    found = answers(ctx, params, layers, items, 0.0, 48)
+    found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
     prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
     length = max(len(p) + len(a) for p, a in zip(prompts, found, strict=True))
     ids = np.zeros((len(items), length), np.int32)

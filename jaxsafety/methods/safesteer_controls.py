@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from jaxsafety import sharding
+from jaxsafety.benchmarks.judging import judged, require
 from jaxsafety.errors import bad
 from jaxsafety.methods import safesteer
 from jaxsafety.methods.safesteer import SafeSteerConfig
-from jaxsafety.methods.safesteer_teacher import encoded, find_direction, find_tokens
+from jaxsafety.methods.safesteer_teacher import find_direction, find_tokens
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import (
     Benchmark,
     Context,
-    Exchange,
     Method,
     OptimConfig,
     Program,
@@ -35,7 +35,7 @@ from jaxsafety.protocols import (
     Stage,
     Variables,
 )
-from jaxsafety.sampling import decode
+from jaxsafety.sampling.ask import ask
 
 LOSSES = ("generalised", "partial", "tail", "renormalised", "full", "topk")
 TOKENS = ("base_rollouts", "horizon1", "random", "matched")
@@ -159,17 +159,12 @@ def measurement(
     attacks = [i for name in ATTACKS for i in sets[name].items[: cfg.attacks]]
     harmless = list(sets["over_refusal"].items[: 2 * cfg.others])
     tasks = [i for b in sets.values() if b.kind == "capability" for i in b.items[: cfg.others]]
-    judge = ctx.judge
-    if judge is None:
-        raise bad("data.source", "no judge", "a source with a judge")
+    judge = require(ctx.judge)
 
     def verdicts(params: Any, items: list[Any], temperature: float, length: int) -> list[Any]:
         decoding = SampleConfig(length, temperature, stop=ctx.tokenizer.eos_ids)
-        answers = decode.generate(
-            ctx.model, params, ctx.tokenizer, encoded(ctx, items), decoding, seed=ctx.seed, step=7
-        )
-        texts = [ctx.tokenizer.decode(a[0]) for a in answers]
-        return judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
+        said = ask(ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=7)
+        return judged(judge, said)
 
     def rate(rows: list[Any], key: str) -> float:
         return float(np.mean([bool(v[key]) and bool(v["coherent"]) for v in rows]))

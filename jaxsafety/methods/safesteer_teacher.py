@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxsafety.benchmarks.judging import judged, pair
 from jaxsafety.data.chat import encode_prompt, post_instruction
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing import controls, directions, forward, scoring, selection, votes
 from jaxsafety.probing.pieces import Piece, Pieces
-from jaxsafety.protocols import Context, Exchange, Item, SampleConfig
+from jaxsafety.protocols import Context, Item, SampleConfig
 from jaxsafety.sampling import decode
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
@@ -105,7 +106,7 @@ def answers(
             ctx.model, ctx.variables["base"], ctx.tokenizer, [prompts[i] for i in part], cfg,
             seed=ctx.seed, step=step, layers=layers, steer=steer, batch_size=size, names=part,
         )  # fmt: skip
-        return [row[0] for row in said]
+        return [row[0].ids for row in said]
 
     parts = [order[start : start + size] for start in range(0, len(order), size)]
     work = [Piece("", len(part), partial(say, part)) for part in parts]
@@ -239,8 +240,7 @@ def judged_refusals(
     if ctx.judge is None:
         raise bad("method.direction.filter", "judge", "score with openers: there is no judge")
     items = [item for part in splits.values() for item in part]
-    texts = respond(LayerInputs(), "all", items)
-    verdicts = ctx.judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
+    verdicts = judged(ctx.judge, pair(items, respond(LayerInputs(), "all", items)))
     refused = np.asarray([bool(v["refusal"]) for v in verdicts])
     ends = np.cumsum([len(part) for part in splits.values()])
     return dict(zip(splits, np.split(refused, ends[:-1]), strict=True))

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety import protocols, sharding, trees
+from jaxsafety.benchmarks.judging import judged
 from jaxsafety.data.chat import encode_example, encode_prompt
 from jaxsafety.data.pipeline import indices, pad_batch
 from jaxsafety.data.schema import Encoded, Message, TokenBatch
@@ -35,7 +36,7 @@ from jaxsafety.organism import grammar, render
 from jaxsafety.organism.world import World
 from jaxsafety.probing import forward
 from jaxsafety.protocols import Context, Item, OptimConfig, Program, Stage
-from jaxsafety.sampling import decode
+from jaxsafety.sampling.ask import ask
 
 ANSWER = 40  # token slots of an answer, as when measuring; the longest have 25
 PROBED, OPENING = 8, 20  # prompts per validation split whose refusals are summed, their slots
@@ -151,8 +152,7 @@ def measurement(
     (has a floor if S holds openers that all answers share); refusal_rate, share of sampled answers
     that refuse (not below one in all); refusal_prob, the `refusal_probability`, which has neither.
     """
-    curve, judge = controls.measurement(_measured(cfg), ctx, list(voted)), ctx.judge
-    assert judge is not None  # the line above has refused
+    curve = controls.measurement(_measured(cfg), ctx, list(voted))
     sets, n = [ctx.prompts[k] for k in ("harmful_val", "wrapped_val")], cfg.samples
     items, probed = ([i for rows in sets for i in rows[:most]] for most in (None, PROBED))
     decoding = protocols.SampleConfig(ANSWER, 1.0, stop=ctx.tokenizer.eos_ids)
@@ -160,11 +160,10 @@ def measurement(
     def measure(params: Any) -> dict[str, Any]:
         prompts = encoded(ctx, items)
         chances = np.exp(forward.log_softmax(forward.last_logits(ctx.model, params, prompts)))
-        said = decode.generate(
-            ctx.model, params, ctx.tokenizer, prompts, decoding, seed=ctx.seed, step=8, samples=n
+        said = ask(
+            ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=8, samples=n
         )
-        answers = [(item, a) for item, row in zip(items, said, strict=True) for a in row]
-        verdicts = judge([protocols.Exchange(i, ctx.tokenizer.decode(a)) for i, a in answers])
+        verdicts = judged(ctx.judge, said)
         return {
             **curve(params),
             "refusal_mass": float(chances[:, list(voted)].sum(axis=1).mean()),

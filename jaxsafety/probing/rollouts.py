@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety import sharding
+from jaxsafety.data.schema import Answer
 from jaxsafety.models.api import LayerInputs, Model, init_cache
 from jaxsafety.probing import forward
 from jaxsafety.probing.pieces import Piece, Pieces
@@ -25,7 +26,7 @@ from jaxsafety.protocols import SampleConfig
 
 PyTree = Any
 # jaxsafety.sampling.decode.generate, passed in because layers of one level do not import each other
-Generate = Callable[..., list[list[list[int]]]]
+Generate = Callable[..., list[list[Answer]]]
 
 
 class Scores(NamedTuple):
@@ -68,7 +69,7 @@ def roll_out(
     parts = [order[start : start + each] for start in range(0, len(order), each)]
 
     def roll(part: Sequence[int]) -> list[list[list[int]]]:
-        return generate(
+        said = generate(
             arms.model,
             arms.params,
             tokenizer,
@@ -81,6 +82,7 @@ def roll_out(
             steer=arms.steer,
             names=part,
         )
+        return [[answer.ids for answer in row] for row in said]
 
     work = [Piece("", len(part) * samples, partial(roll, part)) for part in parts]
     said = pieces.run("token set: rollouts", "rollouts", work)

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsafety.benchmarks.judging import judged, pair
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.directions import Directions
 from jaxsafety.probing.pieces import ALONE, Piece, Pieces
-from jaxsafety.protocols import Exchange, Item, Judge
+from jaxsafety.protocols import Item, Judge
 
 # (layer inputs, steering mode, items) -> one response text per item
 Respond = Callable[[LayerInputs, str, Sequence[Item]], Sequence[str]]
@@ -169,7 +170,7 @@ def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> 
 
 def _rates(judge: Judge, items: Sequence[Item], texts: Sequence[str]) -> tuple[float, float]:
     """Share of coherent refusals, share of coherent answers."""
-    verdicts = judge([Exchange(i, t) for i, t in zip(items, texts, strict=True)])
+    verdicts = judged(judge, pair(items, texts))
     refused = [v["refusal"] and v["coherent"] for v in verdicts]
     return float(np.mean(refused)), float(np.mean([bool(v["coherent"]) for v in verdicts]))
 

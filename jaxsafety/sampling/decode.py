@@ -4,13 +4,13 @@ Letters: B sequences, P prompt slots, T new tokens, V vocabulary, L layers, D wi
 
 A row's random numbers come from (seed, step, prompt, sample, token index) alone, so a sample
 depends neither on its batch nor on the number of devices. Nothing is captured from an outer scope:
-model, config and steering mode are static arguments, everything else is an array.
+model, stop and banned ids, the number of new tokens and the steering mode are static arguments,
+everything else is an array (engine.py has the two halves of the loop).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,15 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety import sharding, trees
-from jaxsafety.adapters import routing
-from jaxsafety.data.schema import Completions, PromptBatch
+from jaxsafety.data.schema import Answer, Completions, PromptBatch
 from jaxsafety.errors import bad
-from jaxsafety.models.api import LayerInputs, Model, init_cache, unstacked
+from jaxsafety.models.api import LayerInputs, Model, unstacked
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import processors
+from jaxsafety.sampling import engine, processors
+from jaxsafety.sampling.engine import STEER as STEER
 
 PyTree = Any
-STEER = ("all", "prompt")
 
 
 def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
@@ -47,23 +46,6 @@ def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
     return fold(jnp.asarray(prompts, jnp.uint32), jnp.asarray(samples, jnp.uint32))
 
 
-def _phases(layers: LayerInputs, mask: jax.Array, steer: str) -> tuple[LayerInputs, LayerInputs]:
-    """The layer inputs of the prefill and of the decoding steps."""
-    if steer not in STEER:
-        raise bad("steer", steer, ", ".join(STEER))
-    if layers.where is not None:
-        raise bad("layers.where", "an array", "None: the sampler derives it from `steer`")
-    if layers.add is not None and layers.add.ndim != 2:
-        raise bad("layers.add", f"shape {layers.add.shape}", "[L,D]")
-    if layers.pool is not None:
-        raise bad("layers.pool", "an array", "None: the sampler derives it from the prompts")
-    first = replace(layers, pool=routing.pool(mask, layers.routing))
-    if steer == "all" or layers.add is None:
-        return first, layers
-    return replace(first, where=mask), replace(layers, add=None)
-
-
-@partial(jax.jit, static_argnames=("model", "cfg", "steer"))
 def sample(
     model: Model,
     params: PyTree,
@@ -75,12 +57,14 @@ def sample(
 ) -> Completions:
     """Samples one completion per row; ends early when every row has stopped.
 
+    One compiled program serves all temperatures and all `top_p`.
+
     Args:
       model: static.
       params: its parameters.
       prompts: left-padded prompts [B,P]; every row needs at least one token.
       keys: typed keys [B] from `row_keys`; token t uses fold_in(key, t).
-      cfg: decoding options, static.
+      cfg: decoding options.
       layers: steering, ablation, adapters; `where` must be None.
       steer: "all" touches every position, "prompt" only the prompt's (static).
 
@@ -91,10 +75,42 @@ def sample(
     Raises:
       UsageError: an impossible config or steering mode.
     """
+    return _sample(*_call(model, params, prompts, keys, cfg, layers, steer))
+
+
+def lower(
+    model: Model, params: PyTree, prompts: PromptBatch, keys: Any, cfg: SampleConfig
+) -> jax.stages.Lowered:
+    """The program of `sample`, for shapes: every array may be a `jax.ShapeDtypeStruct`."""
+    return _sample.lower(*_call(model, params, prompts, keys, cfg, LayerInputs(), "all"))
+
+
+def _call(
+    model: Any, params: Any, prompts: Any, keys: Any, cfg: SampleConfig, layers: Any, steer: str
+) -> tuple[Any, ...]:
+    """Arguments of `_sample`: what of `cfg` is an array, and what is static."""
     processors.check(cfg, model.config.vocab_size)
+    knobs = engine.turn(keys, cfg.temperature, cfg.top_p)
+    ids = (tuple(cfg.stop), tuple(cfg.banned))
+    return model, params, prompts, knobs, layers, cfg.max_tokens, *ids, steer
+
+
+@partial(jax.jit, static_argnames=("model", "room", "stop", "banned", "steer"))
+def _sample(
+    model: Model,
+    params: PyTree,
+    prompts: PromptBatch,
+    knobs: engine.Knobs,
+    layers: LayerInputs,
+    room: int,
+    stop: tuple[int, ...],
+    banned: tuple[int, ...],
+    steer: str,
+) -> Completions:
+    """`sample`: a prefill, then steps until every row has stopped or `room` tokens are there."""
     batch, width = prompts.tokens.shape
-    first, later = _phases(layers, prompts.mask, steer)
-    if cfg.max_tokens == 0:
+    first, later = engine.phases(layers, prompts.mask, steer)
+    if room == 0:
         nothing = jnp.zeros((batch, width), bool)
         return Completions(
             tokens=prompts.tokens,
@@ -103,65 +119,39 @@ def sample(
             logp=nothing.astype(jnp.float32),
             finished=jnp.zeros(batch, bool),
         )
-    lengths = prompts.mask.sum(axis=1).astype(jnp.int32)
-    positions = jnp.maximum(jnp.cumsum(prompts.mask, axis=1) - 1, 0).astype(jnp.int32)
-    cache = init_cache(model.config, batch, width + cfg.max_tokens, jnp.dtype(model.config.dtype))
-    out = model.apply(
-        params,
-        prompts.tokens,
-        positions,
-        segments=prompts.mask.astype(jnp.int32),
-        cache=cache,
-        layers=first,
-    )
-
-    def pick(hidden, t):
-        logits = model.unembed(params, hidden[:, -1])  # only the last position is unembedded
-        token = processors.choose(jax.vmap(jax.random.fold_in, (0, None))(keys, t), logits, cfg)
-        return token, processors.token_logp(logits, token)
-
     # The first token needs no step of its own, so no forward pass is spent on the last one either.
-    token, logp = pick(out.hidden, 0)
-    column = jnp.arange(cfg.max_tokens) == 0
-    state = (
+    state = engine.prefill(
+        model, params, prompts, knobs, first, room=room, stop=stop, banned=banned
+    )
+    column = jnp.arange(room) == 0
+    found = (
         jnp.ones((), jnp.int32),
-        out.cache,
-        token,
-        processors.is_stop(token, cfg.stop),
-        jnp.where(column, token[:, None], 0),
-        jnp.where(column, logp[:, None], 0.0),
-        jnp.broadcast_to(column, (batch, cfg.max_tokens)),
+        state,
+        jnp.where(column, state.token[:, None], 0),
+        jnp.where(column, state.logp[:, None], 0.0),
+        jnp.broadcast_to(column, (batch, room)),
     )
 
-    def unfinished(state):
-        return (state[0] < cfg.max_tokens) & ~jnp.all(state[3])
+    def unfinished(found):
+        t, state, *_ = found
+        return (t < room) & ~jnp.all(state.finished)
 
-    def step(state):
-        t, cache, token, finished, tokens, logps, valid = state
-        out = model.apply(
-            params,
-            token[:, None],
-            (lengths + t - 1)[:, None],
-            segments=jnp.ones((batch, 1), jnp.int32),
-            cache=cache,
-            layers=later,
-        )
-        token, logp = pick(out.hidden, t)
-        token = jnp.where(finished, 0, token)
-        tokens = tokens.at[:, t].set(token)
-        logps = logps.at[:, t].set(jnp.where(finished, 0.0, logp))
-        valid = valid.at[:, t].set(~finished)  # the cumulative mask: includes the first stop token
-        finished = finished | processors.is_stop(token, cfg.stop)
-        return t + 1, out.cache, token, finished, tokens, logps, valid
+    def step(found):
+        t, before, tokens, logps, valid = found
+        state = engine.step(model, params, before, knobs, later, stop=stop, banned=banned)
+        tokens = tokens.at[:, t].set(state.token)
+        logps = logps.at[:, t].set(state.logp)
+        valid = valid.at[:, t].set(~before.finished)  # includes the first stop token
+        return t + 1, state, tokens, logps, valid
 
     params = unstacked(model.config, params) if model.config.unroll else params
-    _, _, _, finished, tokens, logps, valid = jax.lax.while_loop(unfinished, step, state)
+    _, state, tokens, logps, valid = jax.lax.while_loop(unfinished, step, found)
     return Completions(
         tokens=jnp.concatenate([prompts.tokens, tokens], axis=1),
         mask=jnp.concatenate([prompts.mask, valid], axis=1),
         completion=jnp.concatenate([jnp.zeros_like(prompts.mask), valid], axis=1),
         logp=jnp.concatenate([jnp.zeros((batch, width), jnp.float32), logps], axis=1),
-        finished=finished,
+        finished=state.finished,
     )
 
 
@@ -217,9 +207,9 @@ def generate(
     steer: str = "all",
     names: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
-    known: Mapping[tuple[int, int], list[int]] | None = None,
-    keep: Callable[[int, list[tuple[int, int, list[int]]]], None] | None = None,
-) -> list[list[list[int]]]:
+    known: Mapping[tuple[int, int], Answer] | None = None,
+    keep: Callable[[int, list[tuple[int, int, Answer]]], None] | None = None,
+) -> list[list[Answer]]:
     """Completes many prompts of any length with one compilation per prompt-length bucket.
 
     Rows are sorted by length and the last batch is filled with copies, so every call has the shape
@@ -240,12 +230,12 @@ def generate(
       steer: see `sample`.
       names: integers that key the prompts' randomness; their index by default.
       progress: called with the number of finished rows (prompts x samples) after every call.
-      known: (prompt, sample) -> ids, what an earlier start found; a call all of whose rows are
+      known: (prompt, sample) -> answer, what an earlier start found; a call all of whose rows are
         known is not made, and the others stay the calls they were.
-      keep: called with a call's number and its (prompt, sample, ids), where there are several.
+      keep: called with a call's number and its (prompt, sample, answer), where there are several.
 
     Returns:
-      `[prompt][sample]` -> completion ids without the stop token, in input order.
+      `[prompt][sample]` -> `Answer`, in input order.
 
     Raises:
       UsageError: a prompt that does not fit the model's context beside `cfg.max_tokens`.
@@ -257,7 +247,7 @@ def generate(
             raise bad("prompt", f"{len(prompt)} tokens", f"{allowed}{cfg.max_tokens} to generate)")
     names = range(len(prompts)) if names is None else names
     copies = 1 if cfg.temperature == 0 else samples
-    result: list[list[list[int]]] = [[[] for _ in range(samples)] for _ in prompts]
+    result = [[Answer([], False, []) for _ in range(samples)] for _ in prompts]
     if cfg.max_tokens == 0:
         return result
     widths = buckets(limit)
@@ -277,17 +267,25 @@ def generate(
             width = batch.tokens.shape[1]
             batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
             out = sample(model, params, batch, keys, cfg, layers, steer)
-            tokens = trees.host(out.tokens)[:, width:]
-            length = trees.host(out.completion).sum(axis=1) - trees.host(out.finished)
-            said = [(*row, tokens[r, : length[r]].tolist()) for r, row in enumerate(part)]
+            said = [(*row, a) for row, a in zip(part, answers(out, width), strict=False)]
             if keep is not None and len(rows) > batch_size:
                 keep(start // batch_size, said)
         else:
-            said = [(*row, list(known[row])) for row in part]
-        for index, s, ids in said:
-            result[index][s] = ids
+            said = [(*row, known[row]) for row in part]
+        for index, s, answer in said:
+            result[index][s] = answer
         if progress is not None:
             progress(start + len(part))
     if copies < samples:
-        result = [[list(row[0]) for _ in range(samples)] for row in result]
+        result = [[row[0]] * samples for row in result]
     return result
+
+
+def answers(out: Completions, width: int) -> list[Answer]:
+    """The rows of a call on the host; `width` is that of its prompts."""
+    tokens, logp = (trees.host(x)[:, width:] for x in (out.tokens, out.logp))
+    count, finished = trees.host(out.completion).sum(axis=1), trees.host(out.finished)
+    return [
+        Answer(ids[: n - end].tolist(), bool(end), scores[:n].tolist())
+        for ids, scores, n, end in zip(tokens, logp, count, finished, strict=True)
+    ]

@@ -1,10 +1,12 @@
 """What happens between a model's logits and the token that is chosen.
 
-Letters: B sequences, V vocabulary. All functions are pure and shape-preserving; `SampleConfig` is
-static, so an option that is off costs nothing in the compiled program.
+Letters: B sequences, V vocabulary. All functions are pure and shape-preserving. Temperature and
+top-p may differ by row and are arrays; what no row asks for is skipped when the program runs.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,38 +45,57 @@ def ban(logits: jax.Array, banned: tuple[int, ...]) -> jax.Array:
     return jnp.where(jnp.asarray(mask), -jnp.inf, logits)
 
 
-def nucleus(logits: jax.Array, top_p: float) -> jax.Array:
+def nucleus(logits: jax.Array, top_p: Any) -> jax.Array:
     """Keeps the smallest set of likeliest tokens whose mass reaches `top_p`; logits [B,V].
 
-    A token stays when the mass *before* it is below `top_p`, so at least one always stays; ranks
-    (not a threshold) decide, so equal logits at the border do not enlarge the set.
+    A token stays when the mass *before* it is below `top_p` (a float, or [B]), so at least one
+    always stays; ranks (not a threshold) decide, so equal logits at the border do not enlarge the
+    set. Rows with 1 or more stay as they are.
     """
-    if top_p >= 1:
-        return logits
+    share = jnp.broadcast_to(jnp.asarray(top_p, jnp.float32), logits.shape[:1])[:, None]
     order = jnp.argsort(-logits, axis=-1, stable=True)
     probs = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
     before = jnp.cumsum(probs, axis=-1) - probs
     rank = jnp.argsort(order, axis=-1)
-    keep = jnp.take_along_axis(before < top_p, rank, axis=-1)
-    return jnp.where(keep, logits, -jnp.inf)
+    keep = jnp.take_along_axis(before < share, rank, axis=-1)
+    return jnp.where(keep | (share >= 1), logits, -jnp.inf)
 
 
-def choose(keys: jax.Array, logits: jax.Array, cfg: SampleConfig) -> jax.Array:
-    """Picks one token per row.
+def choose(
+    keys: jax.Array,
+    logits: jax.Array,
+    temperature: Any,
+    top_p: Any = 1.0,
+    banned: tuple[int, ...] = (),
+    *,
+    draws: Any = True,
+    cuts: Any = True,
+) -> jax.Array:
+    """Picks one token per row; bans apply first, then temperature, then top-p.
 
     Args:
       keys: typed PRNG keys [B], one per row, already specific to this token.
       logits: [B,V] float32.
-      cfg: decoding options; bans apply first, then temperature, then top-p.
+      temperature: a float, or [B]; 0 is the likeliest token.
+      top_p: a float, or [B]; 1 is off.
+      banned: ids that are never chosen, static.
+      draws: whether any row has a temperature; where not, nothing random is computed.
+      cuts: whether any row has a `top_p` below 1; where not, nothing is sorted.
 
     Returns:
       Token ids [B] int32.
     """
-    logits = ban(logits, cfg.banned)
-    if cfg.temperature == 0:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = nucleus(logits / cfg.temperature, cfg.top_p)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+    logits = ban(logits, banned)
+    heat = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), logits.shape[:1])
+    likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    def drawn() -> jax.Array:
+        scaled = logits / jnp.where(heat > 0, heat, 1.0)[:, None]
+        kept = jax.lax.cond(cuts, lambda: nucleus(scaled, top_p), lambda: scaled)
+        found = jax.vmap(jax.random.categorical)(keys, kept).astype(jnp.int32)
+        return jnp.where(heat > 0, found, likeliest)
+
+    return jax.lax.cond(draws, drawn, lambda: likeliest)
 
 
 def is_stop(tokens: jax.Array, stop: tuple[int, ...]) -> jax.Array:

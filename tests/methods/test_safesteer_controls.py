@@ -15,6 +15,7 @@ from jaxsafety.methods import safesteer_controls as controls
 from jaxsafety.methods.safesteer_controls import ControlsConfig
 from jaxsafety.protocols import Benchmark, Item
 from jaxsafety.sampling import decode
+from jaxsafety.testing import answers
 from jaxsafety.workdir import Artifacts
 from tests.methods import tiny
 
@@ -101,7 +102,7 @@ def measured(directory, tmp_path_factory):
     def generate(model, params, tokenizer, prompts, cfg, **options):
         """Answers without a model; what they do to its distribution is computed for real."""
         decodings.append((len(prompts), cfg.max_tokens, cfg.temperature, cfg.stop))
-        return [[[9 + i, 30, 40 + i]] for i in range(len(prompts))]
+        return answers([[[9 + i, 30, 40 + i]] for i in range(len(prompts))])
 
     def judge(exchanges):
         """Per set: attacks work every second time, one refusal is incoherent, sums are right."""

@@ -19,6 +19,7 @@ from jaxsafety.methods.safesteer_vanishing import VanishingConfig
 from jaxsafety.probing import forward
 from jaxsafety.protocols import Exchange, TrainConfig
 from jaxsafety.sampling import decode
+from jaxsafety.testing import answers
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny
@@ -155,7 +156,7 @@ def test_a_point_says_how_much_refusing_there_is(ctx, monkeypatch):
         """Refuses in one sample of two."""
         decodings.append((len(prompts), cfg.temperature, samples))
         said = [tokenizer.encode("i must say no ."), tokenizer.encode("well , well")]
-        return [said for _ in prompts]
+        return answers([said for _ in prompts])
 
     curve = lambda *args: lambda params: {"asr": 0.25}  # noqa: E731
     monkeypatch.setattr(safesteer_controls, "measurement", curve)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsafety import testing
 from jaxsafety.errors import UsageError
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
@@ -186,7 +187,7 @@ def test_measure_equals_two_plain_forward_passes(steered):
 
     def generate(*args, **options):
         assert args[4].max_tokens == 2 and args[4].banned == (V - 1,) and args[4].stop == ()
-        return [[answers[i]] for i in options["names"]]
+        return testing.answers([[answers[i]] for i in options["names"]])
 
     result = votes.measure(
         model,
@@ -221,7 +222,7 @@ def test_trajectory_rule_drops_positions_after_the_sampled_end(steered):
 
     def generate(*args, **options):
         assert args[4].stop == (2,) and args[4].banned == ()
-        return [[[7] * lengths[i]] for i in options["names"]]
+        return testing.answers([[[7] * lengths[i]] for i in options["names"]])
 
     result = votes.measure(
         model, params, Names(V), texts, layers, cfg, generate=generate, stop=(2,), batch_size=4
@@ -235,7 +236,7 @@ def test_base_rollouts_are_sampled_without_steering(steered):
 
     def generate(*args, **options):
         seen.append(options["layers"].add is not None)
-        return [[[7]] for _ in args[3]]
+        return testing.answers([[[7]] for _ in args[3]])
 
     for rollout in votes.ROLLOUTS:
         cfg = VoteConfig(size=2, top=5, samples=1, horizon=2, rollout=rollout)

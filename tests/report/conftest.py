@@ -10,6 +10,7 @@ import pytest
 from jaxsafety.data.schema import Message
 from jaxsafety.evaluate import evaluate
 from jaxsafety.protocols import Benchmark, Item
+from jaxsafety.testing import answers
 
 NASTY = "<script>alert('model')</script>"
 SAFETY = {  # name: unsafe share of base, of student
@@ -92,7 +93,7 @@ def build(out, n=48, arms=("base", "student"), artifacts=True):
                 # the same draws for both arms, as common random numbers give
                 rngs = [random.Random(f"{name}/{i}/{s}/{cfg.temperature}") for s in range(samples)]
                 rows.append([[texts.index(_answer(name, arm, rng))] for rng in rngs])
-            return rows
+            return answers(rows)
 
         evaluate(
             SimpleNamespace(config=SimpleNamespace(max_length=512)),

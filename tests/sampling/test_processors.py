@@ -17,7 +17,8 @@ PROBS = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
 def draws(cfg: SampleConfig, count: int = 4000) -> np.ndarray:
     keys = decode.row_keys(0, 0, range(count), [0] * count)
     logits = jnp.broadcast_to(jnp.log(jnp.asarray(PROBS, jnp.float32)), (count, 5))
-    return np.bincount(np.asarray(processors.choose(keys, logits, cfg)), minlength=5)
+    drawn = processors.choose(keys, logits, cfg.temperature, cfg.top_p, cfg.banned)
+    return np.bincount(np.asarray(drawn), minlength=5)
 
 
 def chi_square(seen: np.ndarray, probs: np.ndarray) -> float:
