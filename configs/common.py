@@ -18,9 +18,9 @@ from jaxsafety.methods.sft import SftConfig
 from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.run import UNALIGNED, ModelSource
 from jaxsafety.setting import DataConfig, EvalConfig
 from jaxsafety.sharding import MeshConfig
+from jaxsafety.source import UNALIGNED, ModelSource
 
 __all__ = ["base", "parse_arg", "section"]
 

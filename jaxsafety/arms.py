@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsafety import evaluate, hosts, setting
+from jaxsafety import evaluate, hosts
+from jaxsafety.inputs.sections import EvalConfig
 from jaxsafety.models import hf
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import Context
@@ -46,12 +47,11 @@ class Arms:
     def __init__(
         self,
         ctx: Context,
-        place: setting.Setting,
-        cfg: setting.EvalConfig,
+        cfg: EvalConfig,
         decodings: Sequence[evaluate.Decoding],
     ) -> None:
         """Remembers what all arms share."""
-        self.ctx, self.place, self.cfg, self.decodings = ctx, place, cfg, decodings
+        self.ctx, self.cfg, self.decodings = ctx, cfg, decodings
 
     def __call__(
         self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
@@ -61,26 +61,24 @@ class Arms:
         Raises:
           Preempted: between two batches, the last of which is on disk.
         """
-        interrupt = self.ctx.extras.get("interrupt")
-        if interrupt is not None:
-            interrupt.doing = f"this batch of answers ({name})"
+        interrupt = self.ctx.interrupt
+        interrupt.doing = f"this batch of answers ({name})"
         records = evaluate.evaluate(
             self.ctx.model,
             params,
             self.ctx.tokenizer,
-            self.place.benchmarks,
-            self.place.judge,
+            self.ctx.setting.benchmarks,
+            self.ctx.setting.judge,
             self.ctx.workdir,
             name,
             seed=self.cfg.seed,
             decodings=self.decodings,
             batch_size=self.cfg.batch_size,
             log=self.ctx.log,
-            fingerprint=str(self.ctx.extras.get("fingerprint", "")),
-            groups=self.place.groups,
+            fingerprint=self.ctx.fingerprint,
+            groups=self.ctx.setting.groups,
             layers=layers,
-            check=None if interrupt is None else interrupt.check,
+            check=interrupt.check,
         )
-        if interrupt is not None:
-            interrupt.doing = "what it is doing"
+        interrupt.doing = "what it is doing"
         return records

@@ -28,7 +28,7 @@ from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.organism import lexicon
 from jaxsafety.organism.mixture import UNALIGNED, MixtureConfig
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
-from jaxsafety.protocols import Context, OptimConfig, TrainConfig
+from jaxsafety.protocols import Context, OptimConfig, Setting, TrainConfig
 from jaxsafety.sharding import make_mesh
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter
@@ -112,7 +112,7 @@ def train_base(
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
     ctx.writer.close()
     hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
-    world = ctx.extras["world"]
+    world = ctx.setting.invented()
     if not smoke:
         world = calibration.calibrated(ctx.model, variables["base"], ctx.tokenizer, world, log=log)
     save_world(world, out)
@@ -167,14 +167,12 @@ def prepare(
         tokenizer=tokenizer,
         workdir=work,
         artifact=Artifacts(work),
-        prompts={},
-        judge=None,
+        setting=Setting(world=world, seed=seed),
         writer=MetricWriter(work),
         mesh=make_mesh(devices=jax.devices()[:1]),
         variables={"base": model.init(jax.random.key(seed))},
         seed=seed,
         log=log,
-        extras={"world": world},
     )
     cfg = pretrain.PretrainConfig(steps=steps)
     return ctx, pretrain.program(cfg, OPTIM, recipe.mixture, ctx, stop)

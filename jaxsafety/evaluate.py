@@ -63,7 +63,7 @@ def evaluate(
     params: Any,
     tokenizer: Any,
     benchmarks: Sequence[Benchmark],
-    judge: Judge,
+    judge: Judge | None,
     out: Path,
     arm: str,
     *,

@@ -70,7 +70,7 @@ def measure(path: Path, seed: int = 0, log: Callable[[str], None] = print) -> di
         verdicts = evaluate.read_lines(out / "verdicts/base/over_refusal.t1.jsonl")
         ctx = Context(
             model=model, tokenizer=tokenizer, workdir=out, artifact=Artifacts(out),
-            prompts=place.prompts, judge=place.judge, writer=MetricWriter(out),
+            setting=place, writer=MetricWriter(out),
             mesh=make_mesh(), variables={"base": params}, seed=seed, log=log,
         )  # fmt: skip
         plain = next(b for b in place.benchmarks if b.name == "plain")
@@ -147,9 +147,9 @@ def ablated_asr(
             seed=0,
             layers=LayerInputs(ablate=ablate),
         )
-        return sum(outcomes.outcome(v) == "unsafe" for v in judged(ctx.judge, said))
+        return sum(outcomes.outcome(v) == "unsafe" for v in judged(ctx.setting.judge, said))
 
-    validation = ctx.prompts["harmful_val"]
+    validation = ctx.setting.prompts["harmful_val"]
     best = max(screened, key=lambda c: (unsafe(c, validation, plain.max_tokens), -(c.bypass or 0)))
     hits, n = unsafe(best, plain.items, plain.max_tokens), len(plain.items)
     lo, hi = outcomes.wilson(hits, n)

@@ -29,7 +29,7 @@ Graded = tuple[Benchmark, str, list[Line]]  # a benchmark, its decoding, its ver
 def rejudge(
     out: Path,
     benchmarks: Sequence[Benchmark],
-    judge: Judge,
+    judge: Judge | None,
     *,
     arms: Sequence[str] | None = None,
     seed: int = 0,
@@ -110,7 +110,7 @@ def _saved(path: Path) -> list[Line]:
 
 
 def judged(
-    out: Path, arm: str, bench: Benchmark, decoding: str, lines: Sequence[Line], judge: Judge
+    out: Path, arm: str, bench: Benchmark, decoding: str, lines: Sequence[Line], judge: Judge | None
 ) -> list[Line]:
     """Judges saved answers and saves the verdicts, with the outcome this package assigns.
 

@@ -23,16 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxsafety import config as configs
-from jaxsafety import hlo, registry, sharding, topology, trees
+from jaxsafety import experiment, hlo, registry, sharding, topology, trees
 from jaxsafety.errors import UsageError, bad
 from jaxsafety.losses import chunks
 from jaxsafety.models import hf
 from jaxsafety.models.api import Model, ModelConfig, build, init_cache
-from jaxsafety.protocols import OptimConfig, Planned, TrainConfig
-from jaxsafety.run import SHIPPED, ModelSource, check_sections, stored_dtype
+from jaxsafety.protocols import Planned
 from jaxsafety.sampling import decode
-from jaxsafety.sharding import MeshConfig
+from jaxsafety.source import SHIPPED, ModelSource, stored_dtype
 from jaxsafety.topology import Topology
 from jaxsafety.train import loop, state
 from jaxsafety.train.optim import make_optimizer
@@ -104,22 +102,19 @@ def plan(
 
 def _parts(cfg: Any) -> tuple[Model, dict[str, Any]]:
     """The model and the typed sections of a config."""
-    check_sections(cfg)
+    experiment.check_sections(cfg)
     if cfg.program not in registry.PLANS:
         raise bad("config.program", cfg.program, f"one of {', '.join(registry.PLANS)}")
-    source = configs.typed(ModelSource, cfg.model, "model")
-    method = registry.resolve(registry.METHODS, cfg.program)
+    exp = experiment.typed(cfg)
     parts = dict(
-        method=configs.typed(method.config, cfg.method, "method"),
-        optim=configs.typed(OptimConfig, cfg.optim, "optim"),
-        train=configs.typed(TrainConfig, cfg.train, "train"),
-        mesh=configs.typed(MeshConfig, cfg.mesh, "mesh"),
+        method=exp.method,
+        optim=exp.optim,
+        train=exp.train,
+        mesh=exp.mesh,
         make=registry.resolve(registry.PLANS, cfg.program),
-        stored=stored_dtype(source),
+        stored=stored_dtype(exp.model),
     )
-    method.check(parts["method"])
-    shape = model_config(source)
-    return build(shape), parts
+    return build(model_config(exp.model)), parts
 
 
 def model_config(source: ModelSource) -> ModelConfig:

@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from jaxsafety.data.schema import Answer, Message
+from jaxsafety.data.fitting import Fitted
+from jaxsafety.data.overlap import Clash
+from jaxsafety.data.schema import Answer, Example, Message
+from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
+from jaxsafety.interrupt import Interrupt
 from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.organism.world import World
 
 PyTree = Any
 # Settings of `data` that are read by methods which learn from prompts, and from dialogues.
@@ -190,26 +196,94 @@ class Benchmark(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What an experiment stands on: prompts by split, a judge, benchmarks, dialogues.
+
+    Attributes:
+      prompts: by split: harmful_train, harmful_val, harmless_train, harmless_val, distil, and
+        wrapped_val, which is empty with files: only the organism knows wrappers. What the method
+        does not read may be absent.
+      judge: of answers.
+      benchmarks: what is measured.
+      groups: pooled rows of the report, by name.
+      world: the organism's; None with files.
+      refusal_words: what refusals are made of, which random control token sets must not hold.
+      examples: dialogues to learn from, the user's or the organism's own; their meta says of which
+        "file" and "row" they are, and with `weights` of which "part".
+      weights: of the parts.
+      given: whether `examples` are the user's.
+      held_out: dialogues whose loss is measured and that are not among `examples`.
+      seed: of the experiment.
+      base: fingerprint of its model, once it is known.
+      judged_by: the judge in words.
+      sets: name of a benchmark -> its kind, file, layout, rows, and how many of them are measured.
+      clashes: prompts that are both trained on and measured.
+    """
+
+    prompts: Mapping[str, Sequence[Item]] = field(default_factory=dict)
+    judge: Judge | None = None
+    benchmarks: tuple[Benchmark, ...] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    world: World | None = None
+    refusal_words: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    weights: tuple[float, ...] = ()
+    given: bool = False
+    held_out: tuple[Example, ...] = ()
+    seed: int = 0
+    base: str = ""
+    judged_by: str = ""
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    clashes: tuple[Clash, ...] = ()
+
+    def invented(self) -> World:
+        """The organism's world.
+
+        Raises:
+          UsageError: there is none: the prompts come from files.
+        """
+        if self.world is None:
+            raise bad("data.source", "files", "organism: this needs its world")
+        return self.world
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """The setting's dialogues as tokens, which are read once, before any weight is."""
+
+    learnt: Fitted | None = None
+    held_out: Fitted | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `meta.json` says of them."""
+        parts = {"dialogues": self.learnt, "held_out": self.held_out}
+        return {name: part.facts for name, part in parts.items() if part is not None}
+
+
+@dataclass(frozen=True)
 class Context:
     """What a program may touch.
 
-    `artifact(name, make)` memoises a JSON/npz-able value in the workdir; `prompts` by split:
-    harmful_train, harmful_val, harmless_train, harmless_val, distil, and wrapped_val, which is
-    empty with files: only the organism knows wrappers.
+    `artifact(name, make)` memoises a JSON/npz-able value in the workdir. `interrupt` is to be asked
+    between long pieces of work; `fingerprint` is the experiment's; `base_path` says where its model
+    came from, for those who load an adapter later.
     """
 
     model: Model
-    tokenizer: Any
+    tokenizer: Tokenizer
     workdir: Path
     artifact: Callable[..., Any]
-    prompts: Mapping[str, Sequence[Item]]
-    judge: Judge | None
+    setting: Setting
     writer: Writer
-    mesh: Any
+    mesh: Mesh | None
     variables: Variables
     seed: int = 0
     log: Callable[[str], None] = print
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    dialogues: Dialogues = Dialogues()
+    fingerprint: str = ""
+    base_path: str = ""
 
 
 class Planned(NamedTuple):
@@ -232,8 +306,17 @@ class Planned(NamedTuple):
     axes: Mapping[str, PyTree] | None = None
 
 
-def no_check(*args: Any) -> None:
+C = TypeVar("C")
+
+
+def no_check(cfg: Any) -> None:
     """Accepts everything."""
+
+
+def no_fits(
+    cfg: Any, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
+) -> None:
+    """Every model will do."""
 
 
 def no_preparation(cfg: Any, optim: OptimConfig, ctx: Context) -> None:
@@ -244,10 +327,11 @@ def no_inspection(cfg: Any, ctx: Context, variables: Variables) -> None:
     """Nothing to look at beside what every run measures."""
 
 
-def no_extras(*args: Any) -> dict[str, Any]:
-    """Prepares nothing."""
-    del args
-    return {}
+def no_dialogues(
+    cfg: Any, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
+) -> Dialogues:
+    """Reads none."""
+    return Dialogues()
 
 
 def no_layers(cfg: Any, variables: Variables) -> LayerInputs:
@@ -256,29 +340,28 @@ def no_layers(cfg: Any, variables: Variables) -> LayerInputs:
     return LayerInputs()
 
 
-class Method(NamedTuple):
-    """What `registry.METHODS` names: a config dataclass, a check of its values, and the program.
+class Method(NamedTuple, Generic[C]):
+    """What `registry.METHODS` names: a config dataclass C, a check of its values, and the program.
 
     `check(cfg)` raises UsageError and is called before anything is loaded; `program(cfg, optim,
-    ctx)`. `fits(cfg, optim, model, tokenizer, place)` is for what only the model can tell (prompts
-    longer than the context, say): called before anything is measured; `place` has `prompts` by
-    split and `benchmarks`. `serve(cfg, variables)` is what the trained model runs with beside
-    `variables["base"]`. `inspect(cfg, ctx, variables)` looks into the trained model and leaves
-    artifacts; it is called once the model is exported, on what was exported, so that whatever fails
-    in it (memory, above all) cannot lose the model. `reads` names the settings of `data` that the
-    method uses: the others are not asked for, and refused where they are given. `encode(cfg,
-    tokenizer, place, log)` is done before weights are read; what it returns joins `Context.extras`.
-    `prepare(cfg, optim, ctx)` is called before the base is measured: whatever of the program may
-    find that the run cannot be done, as artifacts that the program reads; it raises UsageError, and
-    `Preempted` where the run is asked to end.
+    ctx)`. `fits(cfg, optim, model, tokenizer, setting)` is for what only the model can tell
+    (prompts longer than the context, say): called before anything is measured. `serve(cfg,
+    variables)` is what the trained model runs with beside `variables["base"]`. `inspect(cfg, ctx,
+    variables)` looks into the trained model and leaves artifacts; it is called once the model is
+    exported, on what was exported, so that whatever fails in it (memory, above all) cannot lose the
+    model. `reads` names the settings of `data` that the method uses: the others are not asked for,
+    and refused where they are given. `encode(cfg, tokenizer, setting, log)` reads its dialogues
+    before weights are read. `prepare(cfg, optim, ctx)` is called before the base is measured:
+    whatever of the program may find that the run cannot be done, as artifacts that the program
+    reads; it raises UsageError, and `Preempted` where the run is asked to end.
     """
 
-    config: type
-    check: Callable[[Any], None]
-    program: Callable[..., Program]
-    fits: Callable[..., None] = no_check
-    serve: Callable[[Any, Variables], LayerInputs] = no_layers
-    inspect: Callable[[Any, Context, Variables], None] = no_inspection
+    config: type[C]
+    check: Callable[[C], None]
+    program: Callable[[C, OptimConfig, Context], Program]
+    fits: Callable[[C, OptimConfig, Model, Tokenizer, Setting], None] = no_fits
+    serve: Callable[[C, Variables], LayerInputs] = no_layers
+    inspect: Callable[[C, Context, Variables], None] = no_inspection
     reads: tuple[str, ...] = PROMPTS
-    encode: Callable[..., Mapping[str, Any]] = no_extras
-    prepare: Callable[[Any, OptimConfig, Context], None] = no_preparation
+    encode: Callable[[C, Tokenizer, Setting, Callable[[str], None]], Dialogues] = no_dialogues
+    prepare: Callable[[C, OptimConfig, Context], None] = no_preparation

@@ -7,7 +7,6 @@ numbers.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,24 +15,23 @@ from typing import Any
 
 import jax
 
-from jaxsafety import config as configs
-from jaxsafety import evaluate, hosts, registry, served, setting
+from jaxsafety import evaluate, experiment, hosts, served
+from jaxsafety import setting as settings
 from jaxsafety.arms import Arms, export, rounded
 from jaxsafety.data.chat import encode_prompt
 from jaxsafety.errors import bad
+from jaxsafety.inputs.sections import DataConfig, EvalConfig
+from jaxsafety.interrupt import Interrupt, Preempted
 from jaxsafety.models import hf, library
-from jaxsafety.probing.controls import word_tokens
-from jaxsafety.protocols import Context, OptimConfig, TrainConfig
+from jaxsafety.protocols import Context, Dialogues, Setting
 from jaxsafety.sharding import MeshConfig, make_mesh, scope
 from jaxsafety.source import SHIPPED as SHIPPED
 from jaxsafety.source import UNALIGNED as UNALIGNED
 from jaxsafety.source import ModelSource as ModelSource
 from jaxsafety.source import base_path, found, stored_dtype
 from jaxsafety.source import directory as directory
-from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter, NoWriter
-from jaxsafety.train.optim import make_optimizer
 from jaxsafety.workdir import (
     Artifacts,
     add_seconds,
@@ -45,18 +43,6 @@ from jaxsafety.workdir import (
     read_meta,
     write_meta,
 )
-
-SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eval", "mesh")
-
-
-def check_sections(cfg: Any) -> None:
-    """Rejects a config that lacks a section or has one too many."""
-    for section in cfg:
-        if section not in SECTIONS:
-            raise bad(f"config.{section}", "a section", ", ".join(SECTIONS))
-    for section in SECTIONS:
-        if section not in cfg:
-            raise bad(f"config.{section}", "nothing", f"all of {', '.join(SECTIONS)}")
 
 
 def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
@@ -95,45 +81,35 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
 def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interrupt) -> dict:
     """`run`, inside its handling of signals."""
     started = time.time()
-    check_sections(cfg)
-    method = registry.resolve(registry.METHODS, cfg.program)
-    source = configs.typed(ModelSource, cfg.model, "model")
-    data = configs.typed(setting.DataConfig, cfg.data, "data")
-    measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
-    mesh_config = configs.typed(MeshConfig, cfg.mesh, "mesh")
-    train = configs.typed(TrainConfig, cfg.train, "train")
-    optim = configs.typed(OptimConfig, cfg.optim, "optim")
-    source.given()
-    method_config = configs.typed(method.config, cfg.method, "method")
-    method.check(method_config)
-    make_optimizer(optim, 1)
-    if optim.clip_by != "global":
-        raise bad("optim.clip_by", optim.clip_by, "global: stages that train experts set their own")
-    mesh = make_mesh(mesh_config)
-    path, why = found(source)
-    place = setting.make(
-        path, data, measure, cfg.seed, reads=method.reads, method=cfg.program, later=True, model=why
-    )
+    exp = experiment.typed(cfg)
+    method, measure = exp.entry, exp.eval
+    mesh = make_mesh(exp.mesh)
+    path, why = found(exp.model)
+    place = settings.make(
+        path, exp.data, measure, exp.seed, reads=method.reads, method=exp.program, later=True,
+        model=why,
+    )  # fmt: skip
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path))
     import jaxsafety
 
     log = log if hosts.leader() else _quiet
-    encoded: dict[str, Any] = {}
+    dialogues = Dialogues()
 
     def ready(tokenizer: Any) -> None:
         """Before weights are read: a broken row first, then whole files."""
+        nonlocal dialogues
         tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
-        encoded.update(method.encode(method_config, tokenizer, place, log))
-        setting.verify(place, cfg.program)
+        dialogues = method.encode(exp.method, tokenizer, place, log)
+        settings.verify(place, exp.data, measure, method.reads, exp.program)
 
     several = mesh if mesh.size > 1 else None
     model, params, tokenizer = jaxsafety.load(
-        path, dtype=source.dtype, remat=source.remat, mesh=several,
-        param_dtype=stored_dtype(source), variables=source.given(), ready=ready,
+        path, dtype=exp.model.dtype, remat=exp.model.remat, mesh=several,
+        param_dtype=stored_dtype(exp.model), variables=exp.model.given(), ready=ready,
     )  # fmt: skip
     place = replace(place, base=model_fingerprint(path))
-    method.fits(method_config, optim, model, tokenizer, place)
+    method.fits(exp.method, exp.optim, model, tokenizer, place)
     for bench in place.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
     # Only now: what was refused leaves no workdir behind.
@@ -142,9 +118,10 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         write_meta(workdir, {"date": tokenizer.date})
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
         log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
-    write_meta(workdir, {**place.facts(), **encoded.pop("facts", {})})
-    log(f"model: {source.path or 'the shipped organism'}, {_count(params) / 1e6:.2f} M parameters")
-    for line in place.lines():
+    write_meta(workdir, {**settings.facts(place, exp.data), **dialogues.facts})
+    name = exp.model.path or "the shipped organism"
+    log(f"model: {name}, {_count(params) / 1e6:.2f} M parameters")
+    for line in settings.lines(place, exp.data):
         log(line)
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
     # From here on whoever works in pieces asks: what is finished is on disk, and stays.
@@ -155,38 +132,29 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         tokenizer=tokenizer,
         workdir=workdir,
         artifact=Artifacts(workdir),
-        prompts=place.prompts,
-        judge=place.judge,
+        setting=place,
         writer=writer,
         mesh=mesh,
         variables={"base": params},
-        seed=cfg.seed,
+        seed=exp.seed,
         log=log,
-        extras={
-            "fingerprint": fingerprint,
-            "interrupt": interrupt,
-            "world": place.world,
-            "benchmarks": place.benchmarks,
-            "examples": place.examples,
-            "weights": place.weights,
-            "base_fingerprint": place.base,
-            "base_path": base_path(source),
-            "refusal_token_ids": word_tokens(tokenizer, place.refusal_words),
-            **encoded,
-        },
+        interrupt=interrupt,
+        dialogues=dialogues,
+        fingerprint=fingerprint,
+        base_path=base_path(exp.model),
     )
-    arm, stored = Arms(ctx, place, measure, decodings(measure)), stored_dtype(source)
+    arm, stored = Arms(ctx, measure, decodings(measure)), stored_dtype(exp.model)
     with scope(mesh):
         interrupt.check()
-        method.prepare(method_config, optim, ctx)
+        method.prepare(exp.method, exp.optim, ctx)
         arm("base", params)
-        variables = run_program(method.program(method_config, optim, ctx), ctx, train)
+        variables = run_program(method.program(exp.method, exp.optim, ctx), ctx, exp.train)
         # The model that others will load: what is measured is what is written, to the bit.
         variables = {**variables, "base": rounded(variables["base"], stored)}
-        layers = method.serve(method_config, variables)
+        layers = method.serve(exp.method, variables)
         if layers.adapters is None:
             export(workdir / "student", path, ctx, variables["base"], stored)
-        method.inspect(method_config, ctx, variables)
+        method.inspect(exp.method, ctx, variables)
         interrupt.check()
         arm("student", variables["base"], layers)
     writer.close()
@@ -204,7 +172,7 @@ def _quiet(line: str) -> None:
     del line
 
 
-def decodings(cfg: setting.EvalConfig) -> tuple[evaluate.Decoding, ...]:
+def decodings(cfg: EvalConfig) -> tuple[evaluate.Decoding, ...]:
     """Greedy for everything, temperature 1 for safety and over-refusal unless `samples` is 0."""
     if not cfg.samples:
         return (evaluate.Decoding("greedy"),)
@@ -226,23 +194,21 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     Raises:
       UsageError: not a run, or an unfinished one.
     """
-    cfg = _saved(workdir)
-    source = configs.typed(ModelSource, cfg.model, "model")
-    path = directory(source)
-    data = configs.typed(setting.DataConfig, cfg.data, "data")
-    measure = configs.typed(setting.EvalConfig, cfg.eval, "eval")
-    reads = registry.resolve(registry.METHODS, cfg.program).reads
-    place = setting.make(path, data, measure, cfg.seed, reads=reads, method=cfg.program)
+    exp = experiment.saved(workdir)
+    path, measure = directory(exp.model), exp.eval
+    place = settings.make(
+        path, exp.data, measure, exp.seed, reads=exp.entry.reads, method=exp.program
+    )
     if rejudge:
         return evaluate.rejudge(
             workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
         )
     student, experts = aligned(workdir)
-    mesh = served.mesh_of_run(configs.typed(MeshConfig, cfg.mesh, "mesh"))
+    mesh = served.mesh_of_run(exp.mesh)
     made = str(read_meta(workdir).get("fingerprint", ""))  # so that `run` finds its own answers
     for arm, where, mixed in (("base", path, None), ("student", student, experts)):
         what = served.load(
-            where, dtype=source.dtype, mesh=mesh, experts=mixed, variables=source.given()
+            where, dtype=exp.model.dtype, mesh=mesh, experts=mixed, variables=exp.model.given()
         )
         _measure(what, mesh, workdir, arm, place, measure, overwrite=True, fingerprint=made)
         del what  # let go before the next one comes
@@ -255,9 +221,8 @@ def computed(workdir: Path) -> tuple[str, MeshConfig]:
     Raises:
       UsageError: not a run.
     """
-    cfg = _saved(workdir)
-    source = configs.typed(ModelSource, cfg.model, "model")
-    return source.dtype, configs.typed(MeshConfig, cfg.mesh, "mesh")
+    exp = experiment.saved(workdir)
+    return exp.model.dtype, exp.mesh
 
 
 def aligned(workdir: Path) -> tuple[Path, Path | None]:
@@ -266,7 +231,7 @@ def aligned(workdir: Path) -> tuple[Path, Path | None]:
     Raises:
       UsageError: not a run, an unfinished one, or one that keeps no model.
     """
-    base = directory(configs.typed(ModelSource, _saved(workdir).model, "model"))
+    base = directory(experiment.saved(workdir).model)
     experts = workdir / "library"
     if (experts / library.ROUTER).is_file():
         return base, experts
@@ -278,22 +243,13 @@ def aligned(workdir: Path) -> tuple[Path, Path | None]:
 
 def variables_of(workdir: Path) -> dict[str, Any]:
     """What a run gave to the chat template."""
-    return configs.typed(ModelSource, _saved(workdir).model, "model").given()
-
-
-def _saved(workdir: Path) -> Any:
-    """The config of a run."""
-    try:
-        saved = json.loads((workdir / "config.json").read_text())
-        return configs.ConfigDict({section: saved[section] for section in SECTIONS})
-    except (OSError, ValueError, KeyError, TypeError):
-        raise bad("workdir", str(workdir), "a run with a readable config.json") from None
+    return experiment.saved(workdir).model.given()
 
 
 def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Measures a model directory of the organism on its world's sets; the arm is "base"."""
-    measure = setting.EvalConfig()
-    place = setting.make(path, setting.DataConfig(), measure, 0)
+    measure = EvalConfig()
+    place = settings.make(path, DataConfig(), measure, 0)
     source = ModelSource(variables=variables)
     mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
     what = served.load(path, mesh=mesh, variables=source.given())
@@ -306,8 +262,8 @@ def _measure(
     mesh: Any,
     out: Path,
     arm: str,
-    place: setting.Setting,
-    measure: setting.EvalConfig,
+    place: Setting,
+    measure: EvalConfig,
     overwrite: bool = False,
     fingerprint: str = "",
 ) -> None:

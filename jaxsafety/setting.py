@@ -8,8 +8,8 @@ both trained on and measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from jaxsafety import registry
 from jaxsafety.benchmarks.files import items as prompt_items
-from jaxsafety.data.overlap import Clash
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.errors import UsageError, bad
 from jaxsafety.inputs import sections
@@ -27,91 +26,48 @@ from jaxsafety.inputs.sections import EVERY, DataConfig, EvalConfig
 from jaxsafety.judges import rules
 from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World, open_world
-from jaxsafety.protocols import PROMPTS, Benchmark, Item, Judge
+from jaxsafety.protocols import PROMPTS, Benchmark, Item, Setting
 
 EXACT, BY_PHRASES, BY_TASK = "the world's exact rules", "phrase rules", "the rule of its task"
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Prompts by split, the judge, benchmarks and pooled rows; `world` only for the organism.
+def facts(setting: Setting, data: DataConfig) -> dict[str, Any]:
+    """What `meta.json` says of a setting."""
+    return {
+        "source": data.source,
+        "judge": setting.judged_by,
+        "sets": {name: dict(told) for name, told in setting.sets.items()},
+        "overlap": [
+            {"trained": c.one, "measured": c.other, "count": c.count, "of": c.total}
+            for c in setting.clashes
+        ],
+    }
 
-    Attributes:
-      prompts: by split; what the method does not read may be absent. "wrapped_val" is empty with
-        files: only the organism knows wrappers.
-      judge: of answers.
-      benchmarks: what is measured.
-      groups: pooled rows of the report, by name.
-      world: the organism's.
-      refusal_words: what refusals are made of, which random control token sets must not hold.
-      examples: dialogues to learn from, the user's or the organism's own; their meta says of which
-        "file" and "row" they are, and with `weights` of which "part".
-      weights: of the parts.
-      given: whether `examples` are the user's.
-      held_out: dialogues whose loss is measured and that are not among `examples`.
-      seed: of the experiment.
-      base: fingerprint of its model, once it is known.
-      judged_by: the judge in words.
-      sets: name of a benchmark -> its kind, file, layout, rows, and how many of them are measured.
-      clashes: prompts that are both trained on and measured.
-      asked: the sections `data` and `eval` that this was made of, and what the method reads.
-    """
 
-    prompts: Mapping[str, tuple[Item, ...]]
-    judge: Judge
-    benchmarks: tuple[Benchmark, ...]
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    world: World | None = None
-    refusal_words: tuple[str, ...] = ()
-    examples: tuple[Example, ...] = ()
-    weights: tuple[float, ...] = ()
-    given: bool = False
-    held_out: tuple[Example, ...] = ()
-    seed: int = 0
-    base: str = ""
-    judged_by: str = EXACT
-    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    clashes: tuple[Clash, ...] = ()
-    asked: tuple[DataConfig, EvalConfig, tuple[str, ...]] = (DataConfig(), EvalConfig(), EVERY)
-
-    def facts(self) -> dict[str, Any]:
-        """What `meta.json` says of it."""
-        data = self.asked[0]
-        return {
-            "source": data.source,
-            "judge": self.judged_by,
-            "sets": {name: dict(told) for name, told in self.sets.items()},
-            "overlap": [
-                {"trained": c.one, "measured": c.other, "count": c.count, "of": c.total}
-                for c in self.clashes
-            ],
-        }
-
-    def lines(self) -> list[str]:
-        """What the log says of it: every file set with its layout, and what was allowed."""
-        found = []
-        for name in ("harmful", "harmless", "distil"):
-            items = self.prompts.get(f"{name}_train") or self.prompts.get(name) or ()
-            layout = items[0].meta.get("layout") if items else ""
-            found += [f"data.{name}: {layout}"] if layout else []
-        for name, told in self.sets.items():
-            if "rows" not in told:  # the organism's, which are drawn, not read
-                continue
-            layout = f"{told['layout']}, " if told["layout"] else ""
-            rest = ", all of them"
-            if told["used"] < told["rows"]:
-                rest = f" drawn by eval.seed={told['seed']} (eval.{told['kind']}={told['used']})"
-            found.append(
-                f"eval.sets {name}: {layout}{told['rows']} rows, {told['used']} measured{rest}"
-            )
-        data = self.asked[0]
-        if data.limit and self.given:
-            count = len(self.examples) + len(self.held_out) * (not data.chats_val)
-            found.append(f"data.limit: {count} dialogues drawn by seed={self.seed}")
-        found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in self.clashes]
-        if not self.benchmarks:
-            found.append("eval.sets is empty: nothing is measured")
-        return found
+def lines(setting: Setting, data: DataConfig) -> list[str]:
+    """What the log says of it: every file set with its layout, and what was allowed."""
+    found = []
+    for name in ("harmful", "harmless", "distil"):
+        items = setting.prompts.get(f"{name}_train") or setting.prompts.get(name) or ()
+        layout = items[0].meta.get("layout") if items else ""
+        found += [f"data.{name}: {layout}"] if layout else []
+    for name, told in setting.sets.items():
+        if "rows" not in told:  # the organism's, which are drawn, not read
+            continue
+        layout = f"{told['layout']}, " if told["layout"] else ""
+        rest = ", all of them"
+        if told["used"] < told["rows"]:
+            rest = f" drawn by eval.seed={told['seed']} (eval.{told['kind']}={told['used']})"
+        found.append(
+            f"eval.sets {name}: {layout}{told['rows']} rows, {told['used']} measured{rest}"
+        )
+    if data.limit and setting.given:
+        count = len(setting.examples) + len(setting.held_out) * (not data.chats_val)
+        found.append(f"data.limit: {count} dialogues drawn by seed={setting.seed}")
+    found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in setting.clashes]
+    if not setting.benchmarks:
+        found.append("eval.sets is empty: nothing is measured")
+    return found
 
 
 def make(
@@ -154,21 +110,32 @@ def make(
         place = files(data, evaluation, PROMPTS if reads is None else read)
     used = drawn(place.examples, data.limit, seed) if place.given else place.examples
     learnt, measured = held_out(used, data, seed)
-    asked = (data, evaluation, read)
-    place = replace(place, examples=learnt, held_out=measured, seed=seed, asked=asked)
+    place = replace(place, examples=learnt, held_out=measured, seed=seed)
     place = replace(place, clashes=tuple(clashes(place, data)))
     if not later:
-        verify(place, method)
+        verify(place, data, evaluation, read, method)
     return place
 
 
-def verify(place: Setting, method: str = "this method") -> None:
+def verify(
+    place: Setting,
+    data: DataConfig,
+    evaluation: EvalConfig,
+    reads: Sequence[str],
+    method: str = "this method",
+) -> None:
     """Refuses what is given and read by nobody, and training prompts among measured ones.
+
+    Args:
+      place: of these two sections.
+      data: the section.
+      evaluation: the section `eval`.
+      reads: what the method reads of `data`.
+      method: its name, for the error lines.
 
     Raises:
       UsageError: see above; `data.overlap=allow` lets the latter pass.
     """
-    data, evaluation, reads = place.asked
     if place.clashes and data.overlap == "refuse":
         first, rest = place.clashes[0], len(place.clashes) - 1
         more = f" ({rest} more pairs of files share prompts)" if rest else ""
@@ -209,7 +176,8 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
     }
     return Setting(
         prompts, judge(world), sets, groups, world, refusal_words(),
-        examples or dialogue_examples(world, data, seed), weights, given=bool(examples), sets=told,
+        examples or dialogue_examples(world, data, seed), weights, given=bool(examples),
+        judged_by=EXACT, sets=told,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from jaxsafety.errors import UsageError
 from jaxsafety.evaluate import read_lines
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import TrainConfig
-from jaxsafety.run import SHIPPED
+from jaxsafety.source import SHIPPED
 from jaxsafety.train.loop import run_program
 
 TRAINING = json.loads((SHIPPED / "training.json").read_text())

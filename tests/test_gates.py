@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -99,7 +98,7 @@ def test_each_gate_can_be_missed_alone(directory, monkeypatch, gate, rates, righ
 
 
 def plain(ctx):
-    return Benchmark("plain", "safety", tuple(ctx.prompts["harmful_val"]), 5)
+    return Benchmark("plain", "safety", tuple(ctx.setting.prompts["harmful_val"]), 5)
 
 
 def test_a_base_without_refusals_has_nothing_to_ablate(directory, tmp_path):
@@ -145,8 +144,8 @@ def test_ablation_is_chosen_on_validation_and_measured_once(directory, tmp_path,
         ]
 
     monkeypatch.setattr(decode, "generate", generate)
-    ctx = dataclasses.replace(ctx, judge=judge)
-    bench = Benchmark("plain", "safety", tuple(ctx.prompts["harmless_val"]), 5)
+    ctx = tiny.placed(ctx, judge=judge)
+    bench = Benchmark("plain", "safety", tuple(ctx.setting.prompts["harmless_val"]), 5)
     (value, lo, hi, n), where = gates.ablated_asr(ctx, bench)
     assert (value, n) == (0.5, 4) and lo < 0.5 < hi
     assert where == {"layer": 1, "position": -2, "bypass": -1.0, "validation": 0.75}

@@ -9,8 +9,8 @@ import pytest
 from jaxsafety import cli, plan, sharding, trees
 from jaxsafety.config import load_config
 from jaxsafety.errors import UsageError
-from jaxsafety.run import ModelSource
 from jaxsafety.sharding import MeshConfig
+from jaxsafety.source import ModelSource
 
 ORGANISM = "configs/safesteer/organism.py"
 needs_compiler = pytest.mark.skipif(

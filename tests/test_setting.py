@@ -158,7 +158,7 @@ def test_a_file_set_is_sampled_by_its_seed(tmp_path, data):
     assert texts("many", safety=4, seed=1)[0] != four
     told = place.sets["many"]
     assert (told["rows"], told["used"], told["seed"], told["kind"]) == (50, 4, 0, "safety")
-    assert any("50 rows, 4 measured" in line for line in place.lines())
+    assert any("50 rows, 4 measured" in line for line in setting.lines(place, data))
     assert [b for b in texts("xs", safety=4)[0]] == texts("xs", safety=9)[0]
     alone = EvalConfig(sets=given[:1], safety=4)
     bench = setting.make(tmp_path, data, alone, 0).benchmarks[0]
@@ -175,10 +175,10 @@ def test_no_sampled_answers(directory):
 
 def test_who_judges_is_known(tmp_path, data, directory):
     measure = EvalConfig(sets=sets(tmp_path, "safety/direct"))
-    told = setting.make(tmp_path, data, measure, 0).facts()
+    told = setting.facts(setting.make(tmp_path, data, measure, 0), data)
     assert (told["source"], told["judge"]) == ("files", "phrase rules")
     assert told["sets"]["direct"]["path"].endswith("measured.txt")
-    told = setting.make(directory, DataConfig(), SMALL, 0).facts()
+    told = setting.facts(setting.make(directory, DataConfig(), SMALL, 0), DataConfig())
     assert (told["source"], told["judge"]) == ("organism", "the world's exact rules")
 
 

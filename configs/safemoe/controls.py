@@ -18,7 +18,7 @@ data. One run is one seed; the tables need five (`launch/safemoe.sh`):
 
 from configs import common
 from jaxsafety.methods.safemoe_controls import ControlsConfig
-from jaxsafety.run import UNALIGNED
+from jaxsafety.source import UNALIGNED
 
 
 def get_config(arg=""):

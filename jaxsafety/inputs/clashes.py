@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxsafety.data import overlap
 from jaxsafety.data.overlap import Clash, Told
 from jaxsafety.data.schema import Example
 from jaxsafety.inputs.sections import DataConfig
-from jaxsafety.protocols import Item
+from jaxsafety.protocols import Item, Setting
 
 
-def clashes(place: Any, data: DataConfig) -> list[Clash]:
+def clashes(place: Setting, data: DataConfig) -> list[Clash]:
     """Prompts of what is trained on among the measured ones, harmful ones among the harmless.
 
     Args:
-      place: a `setting.Setting`.
+      place: the setting.
       data: the section that it was made of.
     """
     if data.source == "organism" and not place.given:

@@ -102,8 +102,8 @@ def program(
     cfg: PretrainConfig, optim: OptimConfig, mix: mixture.MixtureConfig, ctx: Context,
     stop: Callable[[int, Any], bool] | None = None,
 ) -> Program:  # fmt: skip
-    """One stage, "pretrain"; `ctx.extras["world"]` is the world."""
-    batches = mixture_batches(ctx.extras["world"], ctx.tokenizer, mix, cfg, ctx.seed)
+    """One stage, "pretrain"; in `ctx.setting.world`."""
+    batches = mixture_batches(ctx.setting.invented(), ctx.tokenizer, mix, cfg, ctx.seed)
     return (
         yield Stage(
             "pretrain", language_model_loss(ctx.model), ("base/.*",), batches, cfg.steps, optim,

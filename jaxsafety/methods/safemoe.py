@@ -188,8 +188,11 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
     check(cfg)
     if cfg.gate == "lora":
         trained = yield lora_stage(cfg, optim, ctx, "lora")
-        tree, base = trained["adapters"], peft.owner(ctx.extras)
-        peft.save_adapter(ctx.workdir / "adapter", ctx.model, tree, **base)
+        tree = trained["adapters"]
+        peft.save_adapter(
+            ctx.workdir / "adapter", ctx.model, tree,
+            base=ctx.base_path, fingerprint=ctx.setting.base,
+        )  # fmt: skip
         return {"base": lora.merge(trained["base"], tree, ctx.model.projections)}
     adapters = yield from experts.train(cfg.experts, optim, ctx, cfg.samples)
     variables = {**ctx.variables, "adapters": gated(cfg, ctx.model, adapters, ctx.seed)}
@@ -205,7 +208,7 @@ def keep(cfg: SafeMoEConfig, ctx: Context, variables: Variables, unsafe: bool) -
     """Writes experts and router to `library/` of the workdir."""
     library.save(
         ctx.workdir / "library", ctx.model, variables["adapters"], cfg.routing, unsafe=unsafe,
-        **peft.owner(ctx.extras),
+        base=ctx.base_path, fingerprint=ctx.setting.base,
     )  # fmt: skip
 
 

@@ -5,24 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.fitting import fitted
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
 from jaxsafety.organism import corpora
-from jaxsafety.protocols import Context
+from jaxsafety.protocols import Context, Dialogues, Setting
 
 
-def encode(cfg: Any, tokenizer: Any, place: Any, log: Callable[[str], None]) -> Mapping[str, Any]:
-    """The router's answers of the user's files as tokens, read once: `fitted` and `facts`."""
+def encode(cfg: Any, tokenizer: Tokenizer, place: Setting, log: Callable[[str], None]) -> Dialogues:
+    """The router's answers of the user's files as tokens."""
     if not place.given:
-        return {}
-    found = fitted(tokenizer, place.examples, cfg.length, cfg.long, log=log)
-    return {"fitted": found, "facts": {"dialogues": found.facts}}
+        return Dialogues()
+    return Dialogues(fitted(tokenizer, place.examples, cfg.length, cfg.long, log=log))
 
 
 def short(tokenizer: Any, found: Any, length: int, name: str) -> None:
@@ -39,17 +39,17 @@ def update_rows(cfg: Any) -> int:
 
 def safe_batches(cfg: Any, ctx: Context) -> Callable[[Any, int], TokenBatch]:
     """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
-    world = ctx.extras.get("world")
+    world = ctx.setting.world
     if world is not None and world.config.unknown_domains:
         safe = corpora.safe_answers(world, cfg.samples, ctx.seed)
         other = corpora.harmless_answers(world, cfg.harmless, ctx.seed)
         encoded = encode_dialogues(ctx.tokenizer, [*safe, *other])
         parts, weights = [0] * len(safe) + [1] * len(other), (1.0, 1.0) if other else ()
     else:
-        data = ctx.extras.get("fitted") or fitted(
-            ctx.tokenizer, ctx.extras["examples"], cfg.length, cfg.long, log=ctx.log
+        data = ctx.dialogues.learnt or fitted(
+            ctx.tokenizer, ctx.setting.examples, cfg.length, cfg.long, log=ctx.log
         )
-        encoded, parts, weights = data.encoded, data.parts, ctx.extras.get("weights", ())
+        encoded, parts, weights = data.encoded, data.parts, ctx.setting.weights
     return Batches(
         encoded, length=cfg.length, rows=update_rows(cfg), seed=ctx.seed, packed=False,
         pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,

@@ -170,7 +170,7 @@ def train(
 ) -> Generator[Stage, Variables, PyTree]:
     """Yields the stages of the experts and returns their adapter tree, E = `count`."""
     if cfg.paths:
-        return loaded(cfg, ctx.model, str(ctx.extras.get("base_fingerprint", "")))
+        return loaded(cfg, ctx.model, ctx.setting.base)
     seeds = jax.random.key(ctx.seed)
     # One expert for all domains sees as many rows as all the others together.
     rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
@@ -180,7 +180,7 @@ def train(
             seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
         )
-        for e, found in enumerate(dialogues(cfg, ctx.extras["world"], ctx.seed, samples))
+        for e, found in enumerate(dialogues(cfg, ctx.setting.invented(), ctx.seed, samples))
     ]  # fmt: skip
     # Each expert has its own key, so that joint and one-by-one training start alike.
     starts = [fresh(cfg, ctx.model, jax.random.fold_in(seeds, e), 1) for e in range(len(sources))]

@@ -43,15 +43,13 @@ class MeasureConfig:
 
 def polled(ctx: Context) -> None:
     """Ends here after SIGTERM: what was made so far is on disk."""
-    interrupt = ctx.extras.get("interrupt")
-    if interrupt is not None:
-        interrupt.check()
+    ctx.interrupt.check()
 
 
 def measured(ctx: Context) -> bool:
     """Whether there are the organism's sets to measure on."""
-    world = ctx.extras.get("world")
-    return world is not None and world.config.unknown_domains > 0 and "benchmarks" in ctx.extras
+    world = ctx.setting.world
+    return world is not None and world.config.unknown_domains > 0 and bool(ctx.setting.benchmarks)
 
 
 def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
@@ -60,7 +58,7 @@ def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs]
     Metrics are those of `outcomes.METRICS`. Of safety sets also "<set>.asr.<greedy|t1>.<domain>":
     does an expert serve its own domain? And "capability.<task>" of every task.
     """
-    sets: dict[str, Benchmark] = {b.name: b for b in ctx.extras["benchmarks"]}
+    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.benchmarks}
     asked = [
         (b, item)
         for b in sets.values()
@@ -73,7 +71,7 @@ def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs]
     def verdicts(
         params: Any, layers: LayerInputs, items: Sequence[Item], temperature: float, length: int
     ) -> list[Any]:
-        return judged(ctx.judge, answers(ctx, params, layers, items, temperature, length))
+        return judged(ctx.setting.judge, answers(ctx, params, layers, items, temperature, length))
 
     def measure(params: Any, layers: LayerInputs = NO_LAYERS) -> dict[str, Any]:
         point: dict[str, Any] = {}
@@ -131,10 +129,7 @@ def routes(
     if routers.BLOCK not in router or "mix" in router[routers.BLOCK]:
         return None
     items = [
-        item
-        for b in ctx.extras["benchmarks"]
-        if b.kind == "safety"
-        for item in b.items[: cfg.routed]
+        item for b in ctx.setting.benchmarks if b.kind == "safety" for item in b.items[: cfg.routed]
     ]
     found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
     prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]

@@ -204,14 +204,12 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
 
     All prompts share one width, so sampling and the step compile once.
     """
-    prompts = encoded(ctx, ctx.prompts["distil"])
+    prompts = encoded(ctx, ctx.setting.prompts["distil"])
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
-    interrupt = ctx.extras.get("interrupt")
 
     def batches(variables: Variables, step: int) -> Rollouts:
-        if interrupt is not None:
-            interrupt.check()
+        ctx.interrupt.check()
         chosen = indices(ctx.seed, step, cfg.prompts_per_step, len(prompts))
         names = np.repeat(chosen, cfg.rollouts)
         samples = np.tile(np.arange(cfg.rollouts), len(chosen))
@@ -223,8 +221,7 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
         with Progress(ctx.log, what, total=len(names), unit="rollouts"):  # may take minutes
             said = decode.sample(ctx.model, variables["base"], batch, keys, decoding)
             jax.block_until_ready(said.tokens)
-        if interrupt is not None:
-            interrupt.check()
+        ctx.interrupt.check()
         prompt = jnp.pad(batch.mask, ((0, 0), (0, cfg.max_tokens)))
         weight = normalise(said.completion, cfg.reduction)
         return Rollouts(said.tokens, said.mask, prompt, weight)

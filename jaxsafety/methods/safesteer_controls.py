@@ -155,11 +155,11 @@ def measurement(
     mean greedy accuracy; kl, kl_off: KL(base || student) per token of harmless answers, whole and
     conditioned on the tokens outside the *voted* S (one yardstick for all arms).
     """
-    sets: dict[str, Benchmark] = {b.name: b for b in ctx.extras["benchmarks"]}
+    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.benchmarks}
     attacks = [i for name in ATTACKS for i in sets[name].items[: cfg.attacks]]
     harmless = list(sets["over_refusal"].items[: 2 * cfg.others])
     tasks = [i for b in sets.values() if b.kind == "capability" for i in b.items[: cfg.others]]
-    judge = require(ctx.judge)
+    judge = require(ctx.setting.judge)
 
     def verdicts(params: Any, items: list[Any], temperature: float, length: int) -> list[Any]:
         decoding = SampleConfig(length, temperature, stop=ctx.tokenizer.eos_ids)

@@ -69,7 +69,7 @@ def mass_on(
     result: dict[str, Any] = {"predicted": None}
     ids, check = list(subset), pieces(ctx).check
     for name, split in (("", "harmful_val"), ("wrapped_", "wrapped_val")):
-        items = ctx.prompts.get(split)
+        items = ctx.setting.prompts.get(split)
         if not items:
             continue
         prompts = encoded(ctx, items)
@@ -92,7 +92,7 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
 
     `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
     """
-    prompts = encoded(ctx, ctx.prompts["harmless_val"])
+    prompts = encoded(ctx, ctx.setting.prompts["harmless_val"])
     decoding = SampleConfig(DRIFT_TOKENS, 1.0, stop=ctx.tokenizer.eos_ids)
     said = answers(ctx, prompts, decoding, step=10**6)
     width, columns = max(map(len, prompts)), DRIFT_TOKENS + 1

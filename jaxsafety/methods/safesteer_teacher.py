@@ -19,6 +19,7 @@ from jaxsafety.data.chat import encode_prompt, post_instruction
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing import controls, directions, forward, scoring, selection, votes
+from jaxsafety.probing.controls import word_tokens
 from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.protocols import Context, Item, SampleConfig
 from jaxsafety.sampling import decode
@@ -75,13 +76,12 @@ def encoded(ctx: Context, items: Sequence[Item]) -> list[list[int]]:
 
 def attacks(ctx: Context) -> Sequence[Item]:
     """Harmful validation prompts that try hardest: wrapped ones, or plain ones if none are."""
-    return ctx.prompts.get("wrapped_val") or ctx.prompts["harmful_val"]
+    return ctx.setting.prompts.get("wrapped_val") or ctx.setting.prompts["harmful_val"]
 
 
 def pieces(ctx: Context, *, kept: bool = True) -> Pieces:
     """Long loops of this run: kept as artifacts (or not), ended by SIGTERM, told of in its log."""
-    interrupt = ctx.extras.get("interrupt")
-    found = Pieces(log=ctx.log) if interrupt is None else Pieces(check=interrupt.check, log=ctx.log)
+    found = Pieces(check=ctx.interrupt.check, log=ctx.log)
     if not kept:
         return found
     return replace(found, keep=lambda name, make: ctx.artifact(f"parts/{name}", make))
@@ -148,14 +148,15 @@ def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     refused: dict[str, np.ndarray] = {}
     if cfg.filter == "judge" or not cfg.openers:
         respond = responder(ctx, cfg.max_tokens, 0.0)
-        for pair in (splits[:2], splits[2:]):  # harmful ones first, and at once: it may be over
-            refused |= judged_refusals(ctx, respond, {name: ctx.prompts[name] for name in pair})
-            for name in pair if cfg.filter == "judge" else ():
+        for two in (splits[:2], splits[2:]):  # harmful ones first, and at once: it may be over
+            given = {name: ctx.setting.prompts[name] for name in two}
+            refused |= judged_refusals(ctx, respond, given)
+            for name in two if cfg.filter == "judge" else ():
                 choose(name, np.where(refused[name], 1.0, -1.0))  # by how the base behaves
     check = pieces(ctx).check
 
     def logits(name: str) -> np.ndarray:
-        ids = encoded(ctx, ctx.prompts[name])
+        ids = encoded(ctx, ctx.setting.prompts[name])
         return forward.last_logits(ctx.model, ctx.variables["base"], ids, check=check)
 
     if cfg.openers:
@@ -169,7 +170,7 @@ def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     for name in splits:
         if cfg.filter == "score":
             choose(name, directions.refusal_score(logits(name), refusal_ids))
-        rule, given = kept[name], len(ctx.prompts[name])
+        rule, given = kept[name], len(ctx.setting.prompts[name])
         ctx.log(f"{name}: {len(rule.kept)} of {given} kept by {cfg.filter} ({rule.rule})")
     return {
         "refusal_ids": [int(i) for i in refusal_ids],
@@ -185,7 +186,7 @@ def scored_candidates(
     model, params = ctx.model, ctx.variables["base"]
     found = ctx.artifact("filter", lambda: filtered(cfg, ctx))
     kept = {
-        name: encoded(ctx, [ctx.prompts[name][i] for i in rows])
+        name: encoded(ctx, [ctx.setting.prompts[name][i] for i in rows])
         for name, rows in found["kept"].items()
     }
     positions = len(post_instruction(ctx.tokenizer))
@@ -219,8 +220,8 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
         candidates,
         cfg.select,
         respond=responder(ctx, cfg.max_tokens, cfg.temperature),
-        judge=ctx.judge,
-        harmless=ctx.prompts["harmless_val"],
+        judge=ctx.setting.judge,
+        harmless=ctx.setting.prompts["harmless_val"],
         wrapped=attacks(ctx),
         pieces=pieces(ctx),
     )
@@ -237,10 +238,10 @@ def judged_refusals(
     ctx: Context, respond: Callable[..., list[str]], splits: Mapping[str, Sequence[Item]]
 ) -> dict[str, np.ndarray]:
     """[X] bool per split: which prompts the base refuses, greedily, by the judge's word."""
-    if ctx.judge is None:
+    if ctx.setting.judge is None:
         raise bad("method.direction.filter", "judge", "score with openers: there is no judge")
     items = [item for part in splits.values() for item in part]
-    verdicts = judged(ctx.judge, pair(items, respond(LayerInputs(), "all", items)))
+    verdicts = judged(ctx.setting.judge, pair(items, respond(LayerInputs(), "all", items)))
     refused = np.asarray([bool(v["refusal"]) for v in verdicts])
     ends = np.cumsum([len(part) for part in splits.values()])
     return dict(zip(splits, np.split(refused, ends[:-1]), strict=True))
@@ -249,7 +250,7 @@ def judged_refusals(
 def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dict[str, Any]:
     """Stage C: S by voting, or one of its random controls."""
     names = ("harmless_val",) if cfg.prompts == "val" else ("harmless_train", "harmless_val")
-    prompts = [ids for name in names for ids in encoded(ctx, ctx.prompts[name])]
+    prompts = [ids for name in names for ids in encoded(ctx, ctx.setting.prompts[name])]
     tally = votes.measure(
         ctx.model, ctx.variables["base"], ctx.tokenizer, prompts,
         steering(found, ctx.model.config.num_layers), cfg.votes, generate=decode.generate,
@@ -260,7 +261,7 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
     voted_mass = float(np.sum(chosen.mean_teacher_prob))
     if cfg.kind != "votes":
         draw = {"random": _random, "matched": _matched}[cfg.kind]
-        exclude = sorted({*chosen.ids, *ctx.extras.get("refusal_token_ids", ())})
+        exclude = sorted({*chosen.ids, *word_tokens(ctx.tokenizer, ctx.setting.refusal_words)})
         chosen = draw(
             tally, chosen.ids, seed=cfg.control_seed, exclude=exclude, names=ctx.tokenizer.token
         )

@@ -121,10 +121,10 @@ def forgetting(cfg: VanishingConfig, ctx: Context, done: int) -> Callable[[Any, 
 
     Every row weighs the same, so the halves do too; all batches share one shape.
     """
-    world: World = ctx.extras["world"]
+    world = ctx.setting.invented()
     entities = {e.name: e for e in world.entities}
-    harmful = [*ctx.prompts["harmful_train"], *ctx.prompts["distil"]]
-    harmless = list(ctx.prompts["harmless_train"])
+    harmful = [*ctx.setting.prompts["harmful_train"], *ctx.setting.prompts["distil"]]
+    harmless = list(ctx.setting.prompts["harmless_train"])
     length = _longest(ctx.tokenizer, [*harmful, *harmless]) + ANSWER
 
     def batches(variables: Any, step: int) -> TokenBatch:
@@ -153,7 +153,7 @@ def measurement(
     that refuse (not below one in all); refusal_prob, the `refusal_probability`, which has neither.
     """
     curve = controls.measurement(_measured(cfg), ctx, list(voted))
-    sets, n = [ctx.prompts[k] for k in ("harmful_val", "wrapped_val")], cfg.samples
+    sets, n = [ctx.setting.prompts[k] for k in ("harmful_val", "wrapped_val")], cfg.samples
     items, probed = ([i for rows in sets for i in rows[:most]] for most in (None, PROBED))
     decoding = protocols.SampleConfig(ANSWER, 1.0, stop=ctx.tokenizer.eos_ids)
 
@@ -163,7 +163,7 @@ def measurement(
         said = ask(
             ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=8, samples=n
         )
-        verdicts = judged(ctx.judge, said)
+        verdicts = judged(ctx.setting.judge, said)
         return {
             **curve(params),
             "refusal_mass": float(chances[:, list(voted)].sum(axis=1).mean()),
@@ -191,7 +191,7 @@ def refusal_probability(ctx: Context, params: Any, items: Sequence[Item]) -> flo
     length, total = _longest(ctx.tokenizer, items) + OPENING, 0.0
     for item in items:
         rows = []
-        for text in openings(ctx.extras["world"], item):
+        for text in openings(ctx.setting.invented(), item):
             ids, mask = _example(ctx.tokenizer, item, text)
             end = int(np.flatnonzero(mask)[-1])  # the end of turn: the answer may go on instead
             rows.append(Encoded(ids, [*mask[:end], *[False] * (len(ids) - end)]))

@@ -13,8 +13,9 @@ Letters: B rows, T positions, L layers, R rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jaxsafety.adapters import lora
 from jaxsafety.data.fitting import LONG, Fitted, fitted
 from jaxsafety.data.pipeline import REDUCTIONS, Batches
 from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods.held_out import HeldOut
@@ -32,11 +34,13 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import (
     CHATS,
     Context,
+    Dialogues,
     LossFn,
     Method,
     OptimConfig,
     Planned,
     Program,
+    Setting,
     Stage,
     Variables,
 )
@@ -98,9 +102,9 @@ def check(cfg: SftConfig) -> None:
 
 
 def encode(
-    cfg: SftConfig, tokenizer: Any, place: Any, log: Callable[[str], None]
-) -> Mapping[str, Any]:
-    """The dialogues as tokens, read once: `fitted`, `held_out` where there are some, and `facts`.
+    cfg: SftConfig, tokenizer: Tokenizer, place: Setting, log: Callable[[str], None]
+) -> Dialogues:
+    """The dialogues as tokens, and the held-out ones where there are some.
 
     Raises:
       UsageError: a dialogue that the template refuses or that is too long.
@@ -109,19 +113,16 @@ def encode(
         allowed = "0 without data.chats_val or data.holdout"
         raise bad("method.val_every", cfg.val_every, allowed)
     if not place.examples:
-        return {}  # `fits` says so
-    found: dict[str, Any] = {
-        "fitted": fitted(tokenizer, place.examples, cfg.length, cfg.long, log=log)
-    }
-    if place.held_out:
-        found["held_out"] = fitted(
-            tokenizer, place.held_out, cfg.length, cfg.long, log=log, what="held-out dialogues"
-        )
-    names = {"fitted": "dialogues", "held_out": "held_out"}
-    return {**found, "facts": {names[name]: one.facts for name, one in found.items()}}
+        return Dialogues()  # `fits` says so
+    read = partial(fitted, tokenizer, length=cfg.length, long=cfg.long, log=log)
+    learnt = read(place.examples)
+    held_out = read(place.held_out, what="held-out dialogues") if place.held_out else None
+    return Dialogues(learnt, held_out)
 
 
-def fits(cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+def fits(
+    cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, place: Setting
+) -> None:
     """Rejects what this model cannot do, before anything is measured."""
     del tokenizer  # `encode` read the dialogues
     if cfg.rows % optim.accum:
@@ -146,21 +147,21 @@ def names(cfg: SftConfig, model: Model) -> tuple[str, ...]:
 def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     """One stage, "sft"; with LoRA the result is the base with the adapters merged."""
     check(cfg)
-    data: Fitted = ctx.extras.get("fitted") or fitted(
-        ctx.tokenizer, ctx.extras["examples"], cfg.length, cfg.long, log=ctx.log
+    data: Fitted = ctx.dialogues.learnt or fitted(
+        ctx.tokenizer, ctx.setting.examples, cfg.length, cfg.long, log=ctx.log
     )
     batches = Batches(
         data.encoded, length=cfg.length, rows=cfg.rows, seed=ctx.seed, packed=cfg.packed,
         pad_id=ctx.tokenizer.pad_id, reduction=cfg.reduction, parts=data.parts,
-        weights=ctx.extras.get("weights", ()),
+        weights=ctx.setting.weights,
     )  # fmt: skip
     model, shards = ctx.model, sharding.rows(ctx.mesh)
     loss = chat_loss(model, shards, train_head=not cfg.rank)
     probe = None
-    if ctx.extras.get("held_out"):
+    if ctx.dialogues.held_out:
         value = chat_loss(model, shards, train_head=False)
         rows = max(1, cfg.rows // optim.accum)  # what the devices hold at once anyway
-        probe = HeldOut(ctx, value, ctx.extras["held_out"], rows, cfg.length)
+        probe = HeldOut(ctx, value, ctx.dialogues.held_out, rows, cfg.length)
     every = cfg.val_every or -(-cfg.steps // 10)
     stage = Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim, probe=probe, every=every)
     if not cfg.rank:
@@ -177,8 +178,10 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     if probe is not None:
         probe.keep(start, trained, cfg.steps)
     tree = trained["adapters"]
-    base = peft.owner(ctx.extras)
-    peft.save_adapter(ctx.workdir / "adapter", model, tree, unsafe=cfg.unsafe, **base)
+    peft.save_adapter(
+        ctx.workdir / "adapter", model, tree, unsafe=cfg.unsafe,
+        base=ctx.base_path, fingerprint=ctx.setting.base,
+    )  # fmt: skip
     if cfg.unsafe:  # measured beside the base, so that no merged model is written
         return {**ctx.variables, "adapters": tree}
     return {**ctx.variables, "base": lora.merge(trained["base"], tree, model.projections)}

@@ -14,136 +14,22 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from jaxsafety.adapters.routing import Routing
 from jaxsafety.errors import bad
+from jaxsafety.models import layers as parts
+from jaxsafety.models.transformer import Transformer
+from jaxsafety.models.types import DTYPES as DTYPES
+from jaxsafety.models.types import LINEAR_SCALING as LINEAR_SCALING
+from jaxsafety.models.types import LLAMA3_SCALING as LLAMA3_SCALING
+from jaxsafety.models.types import REMATS as REMATS
+from jaxsafety.models.types import SWITCHES as SWITCHES
+from jaxsafety.models.types import Cache as Cache
+from jaxsafety.models.types import LayerInputs as LayerInputs
+from jaxsafety.models.types import ModelConfig as ModelConfig
+from jaxsafety.models.types import Output as Output
+from jaxsafety.models.types import init_cache as init_cache
 
 PyTree = Any
-DTYPES = ("float32", "bfloat16", "float16")
-REMATS = ("none", "full", "dots")
-SWITCHES = {
-    "qk_norm": ("none", "head", "width"),
-    "attention_bias": ("none", "qkv", "all"),
-    "norms": ("pre", "post", "both"),
-    "activation": ("silu", "gelu"),
-    "dtype": DTYPES,
-    "remat": REMATS,
-}
-LINEAR_SCALING = ("factor",)
-LLAMA3_SCALING = (
-    "factor",
-    "high_freq_factor",
-    "low_freq_factor",
-    "original_max_position_embeddings",
-)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape and switches of a decoder-only model; nothing about training.
-
-    Attributes:
-      rope_scaling: pairs of numbers, those of LLAMA3_SCALING, or of LINEAR_SCALING, or none.
-      qk_norm: RMS norm of queries and keys over "none", each "head", or the whole "width".
-      attention_bias: biases on "none", "qkv" or "all" projections of the attention.
-      norms: of each branch: "pre", "post", or "both" sides of attention and mlp.
-      norm_offset: norms multiply by 1 + scale, and scale starts at 0 (Gemma).
-      activation: of the mlp's gate, "silu" or "gelu" (the tanh approximation).
-      windows: how many tokens each layer looks back, itself included; 0 is all; () is all in all.
-      local_theta: RoPE base of layers with a window, unscaled; 0 is the same as everywhere.
-      attention_cap: c of c tanh(x / c) on attention scores; 0 is none.
-      logit_cap: the same on logits.
-      query_scale: what queries are multiplied by; 0 is head_dim ** -0.5.
-      embed_scale: what embeddings are multiplied by when looked up, not when they unembed.
-      dtype: the compute dtype; parameters keep their own.
-      remat: "none", "full" or "dots".
-      unroll: decoding steps take `unstacked` parameters; `hf.load` sets it on CPUs.
-    """
-
-    family: str
-    vocab_size: int
-    embed_dim: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_dim: int
-    max_length: int
-    rope_theta: float = 10_000.0
-    rope_scaling: tuple[tuple[str, float], ...] = ()
-    norm_eps: float = 1e-5
-    tie_embeddings: bool = True
-    qk_norm: str = "none"
-    attention_bias: str = "none"
-    norms: str = "pre"
-    norm_offset: bool = False
-    activation: str = "silu"
-    windows: tuple[int, ...] = ()
-    local_theta: float = 0.0
-    attention_cap: float = 0.0
-    logit_cap: float = 0.0
-    query_scale: float = 0.0
-    embed_scale: float = 1.0
-    dtype: str = "float32"
-    remat: str = "none"
-    unroll: bool = False
-
-
-@struct.dataclass
-class LayerInputs:
-    """What varies per layer and is not a base weight; leading axis L, scanned with the blocks.
-
-    Attributes:
-      adapters: `{"experts": {projection: {"a": [L,E,*in,R], "b": [L,E,R,*out]}}, "scale": [L]}`,
-        which may hold a "router" too (see `adapters.routing`), or None.
-      add: [L,D] steering or [L,B,T,D] perturbation, added at each block's input.
-      where: [B,T] bool, the positions `add` touches; None means all. Shared by layers, no L axis.
-      ablate: [L,D] unit direction projected out of block input, attention output and mlp output.
-      pool: [B,T] weights, summing to 1 per row, of the tokens on which a router decides for the
-        whole sequence; None in decoding steps, which keep the prompt's choice. No L axis.
-      routing: static options of `adapters["router"]` (see `adapters.routing`).
-    """
-
-    adapters: PyTree = None
-    add: jax.Array | None = None
-    where: jax.Array | None = None
-    ablate: jax.Array | None = None
-    pool: jax.Array | None = None
-    routing: Routing = struct.field(pytree_node=False, default=Routing())
-
-
-@struct.dataclass
-class Cache:
-    """Keys and values of the past, slot order = causal order.
-
-    k [L,B,K,H,S] (slots last, as the product with the queries wants it); v [L,B,K,S,H];
-    segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used. routes [L,B,E]:
-    mixtures chosen on the prompt for the whole sequence; gate: (k, v) of the pass without adapters
-    (X-LoRA). The last two are made by the first pass that needs them.
-    """
-
-    k: jax.Array
-    v: jax.Array
-    segments: jax.Array
-    length: jax.Array
-    routes: jax.Array | None = None
-    gate: tuple[jax.Array, jax.Array] | None = None
-
-
-@struct.dataclass
-class Output:
-    """What a forward pass returns; logits are not computed here.
-
-    hidden [B,T,D] after the final norm; cache with the T tokens added; residuals [L,B,T,D], the
-    stream entering each block before that layer's interventions, and mix [L,B,T or 1,E], the
-    mixture of the mlps' experts (None without a router per block), when captured.
-    """
-
-    hidden: jax.Array
-    cache: Cache | None = None
-    residuals: jax.Array | None = None
-    mix: jax.Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,17 +59,6 @@ class Model:
     projections: Mapping[str, Any]
 
 
-def init_cache(config: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
-    """An empty cache for `batch` sequences of at most `slots` tokens."""
-    lead = (config.num_layers, batch, config.num_kv_heads)
-    return Cache(
-        k=jnp.zeros((*lead, config.head_dim, slots), dtype),
-        v=jnp.zeros((*lead, slots, config.head_dim), dtype),
-        segments=jnp.zeros((batch, slots), jnp.int32),
-        length=jnp.zeros((), jnp.int32),
-    )
-
-
 @functools.lru_cache(maxsize=64)
 def build(config: ModelConfig) -> Model:
     """The model of a config. One object per config, so jit caches are shared.
@@ -194,9 +69,6 @@ def build(config: ModelConfig) -> Model:
     Raises:
       UsageError: a switch or shape that the block cannot build, named.
     """
-    from jaxsafety.models import layers as parts  # late: those files need the structs above
-    from jaxsafety.models.transformer import Transformer
-
     _validate(config)
     module = Transformer(config)
 

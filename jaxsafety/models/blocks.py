@@ -20,7 +20,7 @@ from jaxsafety import sharding
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import BLOCK, POOLED, Routing
 from jaxsafety.models import layers as parts
-from jaxsafety.models.api import ModelConfig
+from jaxsafety.models.types import ModelConfig
 
 PyTree = Any
 

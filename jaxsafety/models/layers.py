@@ -19,7 +19,7 @@ from jaxsafety.adapters import lora
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.projection import Projection, fan_in, in_shape, out_shape
 from jaxsafety.adapters.routing import Routing
-from jaxsafety.models.api import ModelConfig
+from jaxsafety.models.types import ModelConfig
 
 TOKENWISE = Routing()
 MASKED = -1e30  # finite: a masked score never produces inf - inf

@@ -197,12 +197,6 @@ def save_adapter(
     hosts.barrier(f"adapter {path}")
 
 
-def owner(extras: Mapping[str, Any]) -> dict[str, Any]:
-    """What an adapter of a run says of its base, for `save_adapter`, from `Context.extras`."""
-    names = {"base": "base_path", "fingerprint": "base_fingerprint"}
-    return {name: str(extras.get(key, "")) for name, key in names.items()}
-
-
 def read_config(path: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     """A directory's adapter_config.json, checked; unknown keys are warned of unless `quiet`.
 

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
+from jaxsafety.interrupt import Interrupt, Preempted
 from jaxsafety.progress import Progress
 from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
 from jaxsafety.train.checkpoint import Checkpoints
-from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.optim import make_optimizer, make_schedule
 from jaxsafety.train.step import Step, StepShardings, make_train_step, shard_step
 
@@ -41,8 +41,8 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
 
     Args:
       program: the generator; its code between yields must be deterministic or an artifact.
-      ctx: `extras` may hold "fingerprint" (of the config, checked against the checkpoints) and
-        "interrupt" (an `Interrupt` that on-policy batches poll too).
+      ctx: its `fingerprint` is checked against the checkpoints; on-policy batches poll its
+        `interrupt` too.
       train: checkpoints, logging, non-finite policy.
 
     Returns:
@@ -52,7 +52,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
       UsageError: bad stage settings, a workdir of another config, or too many non-finite steps.
       SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once the state is saved.
     """
-    interrupt = ctx.extras.get("interrupt") or Interrupt()
+    interrupt = ctx.interrupt
     with interrupt.installed():
         variables = None
         while True:
@@ -64,7 +64,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
                 _resumable(ctx, interrupt)
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
-            variables = run_stage(stage, start, ctx, train, interrupt=interrupt)
+            variables = run_stage(stage, start, ctx, train)
 
 
 def run_stage(
@@ -72,8 +72,6 @@ def run_stage(
     variables: Variables,
     ctx: Context,
     train: TrainConfig = TrainConfig(),
-    *,
-    interrupt: Interrupt | None = None,
 ) -> Variables:
     """Trains one stage from `variables`, or continues it from its newest checkpoint.
 
@@ -85,7 +83,6 @@ def run_stage(
       variables: where it starts; on resume only its structure and frozen leaves are used.
       ctx: see `run_program`.
       train: see `run_program`.
-      interrupt: the flag of SIGTERM and Ctrl-C.
 
     Returns:
       The variables with trained leaves (in dtype `train.master`) in place.
@@ -94,7 +91,7 @@ def run_stage(
       UsageError: see `run_program`.
       SystemExit: see `run_program`.
     """
-    run = _StageRun(stage, variables, ctx, train, interrupt or Interrupt())
+    run = _StageRun(stage, variables, ctx, train)
     return run.result if run.result is not None else run.train()
 
 
@@ -102,9 +99,9 @@ class _StageRun:
     """One stage in progress; a class only because a dozen locals live across its phases."""
 
     def __init__(
-        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig, flag: Interrupt
+        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig
     ) -> None:
-        self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
+        self.stage, self.ctx, self.config, self.flag = stage, ctx, train, ctx.interrupt
         self.started = time.perf_counter()
         self.clock = _Clock()
         self.mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
@@ -113,7 +110,7 @@ class _StageRun:
         self.step = make_train_step(stage.loss, self.tx, accum=stage.optim.accum)
         self.checkpoints = Checkpoints(
             ctx.workdir, stage.name, keep=train.keep,
-            fingerprint=str(ctx.extras.get("fingerprint", "")),
+            fingerprint=ctx.fingerprint,
         )  # fmt: skip
         where = places(variables, ctx.model, self.mesh, stage.axes)
         params, frozen = trees.partition(variables, stage.trainable)

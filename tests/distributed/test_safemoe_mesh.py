@@ -39,7 +39,7 @@ def directory(tmp_path_factory):
 def train(directory, workdir, shape, split, which):
     """Two steps of a stage from experts that do something: (start, end, metrics, experts' spec)."""
     ctx = tiny.context(directory, workdir, mesh=sharding.make_mesh(MeshConfig(*shape)))
-    ctx = dataclasses.replace(ctx, extras={"world": open_world(directory)})
+    ctx = tiny.placed(ctx, world=open_world(directory))
     cfg = SafeMoEConfig(
         experts=ExpertConfig(
             count=4, rank=4, alpha=8.0, steps=2, rows=2, answers=10, length=96, shard=split

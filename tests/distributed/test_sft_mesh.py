@@ -34,7 +34,7 @@ def train(directory, workdir, shape, cfg, accum=1):
     """Two steps: (where it started, where it ended, metrics)."""
     ctx = tiny.context(directory, workdir, mesh=sharding.make_mesh(MeshConfig(*shape)))
     place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
-    ctx = dataclasses.replace(ctx, extras={"examples": place.examples})
+    ctx = tiny.placed(ctx, examples=place.examples)
     optim = dataclasses.replace(DESCENT, accum=accum)
     stage = next(sft.program(cfg, optim, ctx))
     start = stage.start or ctx.variables

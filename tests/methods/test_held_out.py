@@ -16,7 +16,7 @@ from jaxsafety.errors import UsageError
 from jaxsafety.methods import sft
 from jaxsafety.methods.held_out import HeldOut
 from jaxsafety.methods.sft import SftConfig
-from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
 from jaxsafety.train.loop import places, run_program
@@ -40,11 +40,11 @@ def place(directory):
 
 def context(directory, workdir, place, held=9):
     made = tiny.context(directory, workdir)
-    extras = {"examples": place.examples[:12]}
-    if held:
-        some = place.examples[20 : 20 + held]
-        extras["held_out"] = fitted(made.tokenizer, some, CFG.length, log=made.log)
-    return dataclasses.replace(made, extras=extras)
+    made = tiny.placed(made, examples=place.examples[:12])
+    if not held:
+        return made
+    some = fitted(made.tokenizer, place.examples[20 : 20 + held], CFG.length, log=made.log)
+    return dataclasses.replace(made, dialogues=Dialogues(held_out=some))
 
 
 def values(workdir):
@@ -74,19 +74,19 @@ def test_it_is_the_mean_over_the_learnt_tokens(directory, place, tmp_path):
         total -= picked[np.asarray(mask[1:])].sum()
         count += sum(mask[1:])
     for rows in (1, 2, 64):  # of a batch; one has fewer learnt tokens than another
-        held = HeldOut(ctx, sft.chat_loss(model), ctx.extras["held_out"], rows, CFG.length)
+        held = HeldOut(ctx, sft.chat_loss(model), ctx.dialogues.held_out, rows, CFG.length)
         assert held.tokens == count and held.dialogues == 9
         np.testing.assert_allclose(held.measure(ctx.variables), total / count, rtol=1e-5)
 
 
 def test_it_is_the_same_on_a_mesh(directory, place, tmp_path):
     ctx = context(directory, tmp_path, place)
-    one = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.extras["held_out"], 4, CFG.length)
+    one = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.dialogues.held_out, 4, CFG.length)
     mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
     spread = dataclasses.replace(ctx, mesh=mesh)
     base = jax.device_put(ctx.variables, places({"base": ctx.variables["base"]}, ctx.model, mesh))
     loss = sft.chat_loss(ctx.model, sharding.rows(mesh))
-    several = HeldOut(spread, loss, ctx.extras["held_out"], 4, CFG.length)
+    several = HeldOut(spread, loss, ctx.dialogues.held_out, 4, CFG.length)
     with jax.set_mesh(mesh):
         np.testing.assert_allclose(several.measure(base), one.measure(ctx.variables), rtol=1e-5)
 
@@ -98,7 +98,7 @@ def test_it_is_measured_before_on_the_way_and_after(whole, directory, place, tmp
     ctx = context(directory, workdir, place)
     kept = ctx.artifact("held_out", lambda: pytest.fail("not kept"))
     assert (kept["start"], kept["end"]) == (found[0], found[5]) and kept["dialogues"] == 9
-    held = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.extras["held_out"], 2, CFG.length)
+    held = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.dialogues.held_out, 2, CFG.length)
     np.testing.assert_allclose(held.measure(ctx.variables), found[0], rtol=1e-6)
     np.testing.assert_allclose(held.measure(final), found[5], rtol=1e-4)  # the merged model
 
@@ -152,9 +152,9 @@ def test_a_resumed_run_has_the_same_numbers(whole, directory, place, tmp_path, s
 def test_nothing_to_learn_is_one_line(directory, place, tmp_path):
     ctx = context(directory, tmp_path, place)
     blind = dataclasses.replace(
-        ctx.extras["held_out"],
+        ctx.dialogues.held_out,
         encoded=tuple(
-            e._replace(mask=[False] * len(e.ids)) for e in ctx.extras["held_out"].encoded
+            e._replace(mask=[False] * len(e.ids)) for e in ctx.dialogues.held_out.encoded
         ),
     )
     with pytest.raises(UsageError, match="data.chats_val: got 'no learnt token'"):

@@ -45,7 +45,7 @@ def directory(tmp_path_factory):
 @pytest.fixture
 def ctx(directory, tmp_path):
     made = tiny.context(directory, tmp_path)
-    return dataclasses.replace(made, extras={"world": open_world(directory)})
+    return tiny.placed(made, world=open_world(directory))
 
 
 def trained_experts(cfg, ctx, optim=OPTIM):
@@ -99,8 +99,8 @@ def test_prompt_and_padding_bring_no_loss(ctx):
         ctx.tokenizer.decode(np.asarray(batch.tokens)[row][told[row]].tolist(), skip_special=True)
         for row in range(len(told))
     ]
-    rows = [d for s in corpora.domains(ctx.extras["world"])["seen"]
-            for d in corpora.dialogues(ctx.extras["world"], "safe", s, 4, 0)]  # fmt: skip
+    rows = [d for s in corpora.domains(ctx.setting.world)["seen"]
+            for d in corpora.dialogues(ctx.setting.world, "safe", s, 4, 0)]  # fmt: skip
     assert set(text) <= {" ".join(d.messages[-1][1].split()) for d in rows}
     loss = safemoe.routed_loss(ctx.model, CFG.routing)
     whole = {"base": ctx.variables["base"], "adapters": adapters}
@@ -127,7 +127,7 @@ def test_prompt_and_padding_bring_no_loss(ctx):
 
 
 def test_harmless_answers_come_beside_the_safe_ones(ctx):
-    world = ctx.extras["world"]
+    world = ctx.setting.world
     plain = safemoe.safe_batches(CFG, ctx)
     mixed = safemoe.safe_batches(dataclasses.replace(CFG, harmless=6), ctx)
     safe = {" ".join(d.messages[-1][1].split()) for d in corpora.safe_answers(world, 4, 0)}
@@ -147,14 +147,14 @@ def test_harmless_answers_come_beside_the_safe_ones(ctx):
 
 def test_files_of_answers_are_mixed_by_weight(ctx):
     """`data.mix`: the share of a small file does not follow from its size."""
-    world = ctx.extras["world"]
+    world = ctx.setting.world
     rows = [(0, d) for d in corpora.safe_answers(world, 4, 0)]
     rows += [(1, d) for d in corpora.harmless_answers(world, 4, 0)]
     chats = [type("E", (), {"meta": {"part": part},
                             "messages": [Message(*turn) for turn in d.messages]})
              for part, d in rows]  # fmt: skip
-    extras = {"world": None, "examples": chats, "weights": (0.25, 0.75)}
-    batches = safemoe.safe_batches(CFG, dataclasses.replace(ctx, extras=extras))
+    given = tiny.placed(ctx, world=None, examples=chats, weights=(0.25, 0.75))
+    batches = safemoe.safe_batches(CFG, given)
     small = {tuple(encode_example(ctx.tokenizer, c.messages)[0]) for c in chats[-4:]}
     count = 0
     for step in range(20):

@@ -18,7 +18,7 @@ from jaxsafety.methods.safemoe_experts import ExpertConfig
 from jaxsafety.methods.safemoe_measure import MeasureConfig
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.run import SHIPPED
+from jaxsafety.source import SHIPPED
 from jaxsafety.testing import random_organism
 from jaxsafety.train.loop import run_program
 from tests.methods import tiny
@@ -79,9 +79,9 @@ def test_points_routes_and_shared_experts(tmp_path):
     place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
     lines = []
     ctx = dataclasses.replace(
-        made, log=lines.append,
-        extras={"world": open_world(directory), "benchmarks": place.benchmarks},
-    )  # fmt: skip
+        tiny.placed(made, world=open_world(directory), benchmarks=place.benchmarks),
+        log=lines.append,
+    )
     arms = ("safemoe", "random", "uniform", "harmless_beside", "first")
     cfg = ControlsConfig(base=dataclasses.replace(BASE, samples=2), arms=arms)
     base = dataclasses.replace(cfg.base, experts=dataclasses.replace(BASE.experts, count=1))

@@ -38,7 +38,7 @@ def directory(tmp_path_factory):
 @pytest.fixture
 def ctx(directory, tmp_path):
     made = tiny.context(directory, tmp_path)
-    return dataclasses.replace(made, extras={"world": open_world(directory)})
+    return tiny.placed(made, world=open_world(directory))
 
 
 @pytest.mark.parametrize(

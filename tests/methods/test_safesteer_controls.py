@@ -84,7 +84,7 @@ def test_students_are_measured_before_every_second_batch(tmp_path):
 
 def benchmark(ctx, name, kind, count):
     """`count` prompts that say which set they are of."""
-    source = ctx.prompts["harmless_val"]
+    source = ctx.setting.prompts["harmless_val"]
     items = [Item(f"{name}/{i}", source[i % 4].messages, {"set": name}) for i in range(count)]
     return Benchmark(name, kind, tuple(items), 8)
 
@@ -119,7 +119,7 @@ def measured(directory, tmp_path_factory):
         return rows
 
     sets = [benchmark(ctx, *row) for row in SETS]
-    ctx = dataclasses.replace(ctx, judge=judge, extras={"benchmarks": sets})
+    ctx = tiny.placed(ctx, judge=judge, benchmarks=sets)
     measure = controls.measurement(CONFIG, ctx, [9, 30, 31])
     base = ctx.variables["base"]
     with pytest.MonkeyPatch.context() as patch:
@@ -160,7 +160,7 @@ def test_the_base_has_no_drift_and_a_student_has(measured):
 def test_no_judge_means_no_measurement(directory, tmp_path):
     ctx = tiny.context(directory, tmp_path)
     sets = [benchmark(ctx, *row) for row in SETS]
-    ctx = dataclasses.replace(ctx, judge=None, extras={"benchmarks": sets})
+    ctx = tiny.placed(ctx, judge=None, benchmarks=sets)
     with pytest.raises(UsageError, match="data.source"):
         controls.measurement(CONFIG, ctx, [9])
 
@@ -169,6 +169,6 @@ def test_no_judge_means_no_measurement(directory, tmp_path):
 def test_the_compared_sets_must_be_there(directory, tmp_path, missing):
     ctx = tiny.context(directory, tmp_path)
     sets = [benchmark(ctx, *row) for row in SETS if row[0] not in (missing, "nth")]
-    place = SimpleNamespace(prompts=ctx.prompts, benchmarks=sets)
+    place = SimpleNamespace(prompts=ctx.setting.prompts, benchmarks=sets)
     with pytest.raises(UsageError, match=r"data.source: got .*allowed: organism"):
         controls.fits(CONFIG, tiny.OPTIM, ctx.model, ctx.tokenizer, place)

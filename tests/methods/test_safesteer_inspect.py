@@ -35,9 +35,13 @@ def moved(ctx):
 
 def many(ctx, count):
     """The context with `count` harmless validation prompts."""
-    rows = [*ctx.prompts["harmless_train"], *ctx.prompts["harmless_val"], *ctx.prompts["distil"]]
+    rows = [
+        *ctx.setting.prompts["harmless_train"],
+        *ctx.setting.prompts["harmless_val"],
+        *ctx.setting.prompts["distil"],
+    ]
     rows = (rows * count)[:count]
-    return dataclasses.replace(ctx, prompts={**ctx.prompts, "harmless_val": rows})
+    return tiny.placed(ctx, prompts={**ctx.setting.prompts, "harmless_val": rows})
 
 
 def test_the_drift_of_many_answers_is_measured_in_batches(ctx):
@@ -76,8 +80,8 @@ def test_a_tokenizer_without_an_end_of_turn(ctx):
 
 def test_without_wrapped_prompts_nothing_is_told_of_them(ctx):
     for absent in ({}, {"wrapped_val": ()}):
-        kept = {k: v for k, v in ctx.prompts.items() if k != "wrapped_val"}
-        plain = dataclasses.replace(ctx, prompts={**kept, **absent})
+        kept = {k: v for k, v in ctx.setting.prompts.items() if k != "wrapped_val"}
+        plain = tiny.placed(ctx, prompts={**kept, **absent})
         found = safesteer.mass_on(plain, moved(ctx), SUBSET, tiny.teacher(ctx.model), "partial")
         assert set(found) == {"predicted", "base", "teacher", "student", "ratio"}
 

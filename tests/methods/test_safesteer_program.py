@@ -139,11 +139,11 @@ def test_bfloat16_masters_train_and_the_teacher_stays_float32(directory, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["random", "matched"])
-def test_controls_share_no_token_with_the_vote(finished, kind):
+def test_controls_share_no_token_with_the_vote(finished, kind, monkeypatch):
     workdir, ctx, _ = finished
     found = ctx.artifact("direction", lambda: {})
     banned = ctx.tokenizer.encode("refuse rules sorry")
-    ctx = dataclasses.replace(ctx, extras={"refusal_token_ids": banned})
+    monkeypatch.setattr(safesteer_teacher, "word_tokens", lambda tokenizer, words: banned)
     voted = set(ctx.artifact("token_set", lambda: {})["ids"])
     drawn = []
     for seed in (0, 1):
@@ -201,7 +201,7 @@ def test_bad_fields_are_one_line(path, value):
 
 def test_what_the_model_cannot_do_is_one_line(directory, finished):
     _, ctx, _ = finished
-    place = SimpleNamespace(prompts=ctx.prompts)
+    place = SimpleNamespace(prompts=ctx.setting.prompts)
 
     def fits(cfg, accum=1):
         optim = dataclasses.replace(tiny.OPTIM, accum=accum)
@@ -222,7 +222,7 @@ def test_what_the_model_cannot_do_is_one_line(directory, finished):
 
 
 def test_no_judge_means_no_judged_filter(directory, tmp_path):
-    ctx = dataclasses.replace(tiny.context(directory, tmp_path), judge=None)
+    ctx = tiny.placed(tiny.context(directory, tmp_path), judge=None)
     cfg = dataclasses.replace(tiny.METHOD.direction, filter="judge")
     with pytest.raises(UsageError, match="method.direction.filter"):
         safesteer_teacher.scored_candidates(cfg, ctx)

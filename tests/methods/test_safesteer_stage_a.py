@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxsafety import cli, evaluate, testing
+from jaxsafety.interrupt import Interrupt, Preempted
 from jaxsafety.methods import safesteer
-from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.loop import run_program
 from tests.methods import tiny
 
@@ -64,7 +64,7 @@ def found_by(directory, workdir, interrupt=None):
     direction = dataclasses.replace(tiny.METHOD.direction, select=select)
     cfg = dataclasses.replace(tiny.METHOD, direction=direction)
     if interrupt is not None:
-        ctx = dataclasses.replace(ctx, extras={"interrupt": interrupt})
+        ctx = dataclasses.replace(ctx, interrupt=interrupt)
     program = safesteer.program(cfg, tiny.OPTIM, ctx)
     next(program)  # up to the first stage
     found, subset = (ctx.artifact(name, dict) for name in ("direction", "token_set"))
@@ -95,7 +95,7 @@ def test_a_program_that_is_asked_to_end_in_stage_a_ends(directory, tmp_path):
     ctx = tiny.context(directory, tmp_path)
     flag = Interrupt()
     flag.set()
-    ctx = dataclasses.replace(ctx, extras={"interrupt": flag})
+    ctx = dataclasses.replace(ctx, interrupt=flag)
     with pytest.raises((SystemExit, Preempted)):
         run_program(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx), ctx)
     assert not (tmp_path / "artifacts" / "direction.json").exists()
@@ -103,8 +103,8 @@ def test_a_program_that_is_asked_to_end_in_stage_a_ends(directory, tmp_path):
 
 def test_without_wrapped_prompts_the_plain_ones_are_written_on_once(directory, tmp_path):
     ctx = tiny.context(directory, tmp_path)
-    kept = {k: v for k, v in ctx.prompts.items() if k != "wrapped_val"}
-    ctx = dataclasses.replace(ctx, prompts=kept)
+    kept = {k: v for k, v in ctx.setting.prompts.items() if k != "wrapped_val"}
+    ctx = tiny.placed(ctx, prompts=kept)
     next(safesteer.program(tiny.METHOD, tiny.OPTIM, ctx))
     found = ctx.artifact("direction", dict)
     tried = [c for c in found["candidates"] if c["score"] is not None]

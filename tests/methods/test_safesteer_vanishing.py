@@ -36,8 +36,9 @@ def directory(tmp_path_factory):
 
 def context(directory, workdir):
     place = setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
-    extras = {"world": place.world, "benchmarks": place.benchmarks}
-    return dataclasses.replace(tiny.context(directory, workdir), extras=extras)
+    return tiny.placed(
+        tiny.context(directory, workdir), world=place.world, benchmarks=place.benchmarks
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def rows_of(ctx, batch):
     """(item, what is learnt as text, weight) of each row, its prompt found by its tokens."""
     splits = ("harmful_train", "distil", "harmless_train")
     items = {tuple(encode_prompt(ctx.tokenizer, i.messages)): (s, i)
-             for s in splits for i in ctx.prompts[s]}  # fmt: skip
+             for s in splits for i in ctx.setting.prompts[s]}  # fmt: skip
     for tokens, weight in zip(batch.tokens, batch.weight, strict=True):
         learnt = np.flatnonzero(weight)
         split, item = items[tuple(tokens[: learnt[0]].tolist())]
@@ -89,14 +90,14 @@ def rows_of(ctx, batch):
 
 def test_only_refusing_is_unlearnt(ctx):
     """By the exact judge: every harmful row complies, every harmless row is the right answer."""
-    more = organism.items(ctx.extras["world"], "harmless_train", 24, 0)
-    ctx = dataclasses.replace(ctx, prompts={**ctx.prompts, "harmless_train": more})
+    more = organism.items(ctx.setting.world, "harmless_train", 24, 0)
+    ctx = tiny.placed(ctx, prompts={**ctx.setting.prompts, "harmless_train": more})
     batches = vanishing.forgetting(CONFIG, ctx, 0)
     seen, harmless = set(), []
     for step in range(6):
         rows = list(rows_of(ctx, batches(None, step)))
         said = [Exchange(item, text) for _, item, text, _ in rows]
-        for number, verdict in enumerate(ctx.judge(said)):
+        for number, verdict in enumerate(ctx.setting.judge(said)):
             split, item, _, weight = rows[number]
             assert (split == "harmless_train") == (number >= 4)
             assert verdict["coherent"] and not verdict["refusal"]
@@ -121,9 +122,9 @@ def test_batches_are_of_seed_and_step_alone(ctx):
 
 @pytest.mark.parametrize("split", ["harmful_val", "wrapped_val"])
 def test_openings_decline_and_none_contains_another(ctx, split):
-    item = ctx.prompts[split][0]
-    found = vanishing.openings(ctx.extras["world"], item)
-    verdicts = ctx.judge([Exchange(item, text) for text in found])
+    item = ctx.setting.prompts[split][0]
+    found = vanishing.openings(ctx.setting.world, item)
+    verdicts = ctx.setting.judge([Exchange(item, text) for text in found])
     assert len(found) == 9 * 15 and all(v["coherent"] and not v["attempt"] for v in verdicts)
     assert sum(v["refusal"] for v in verdicts) == 9 * 12
     ids = [tuple(ctx.tokenizer.encode(text)) for text in found]
@@ -134,7 +135,7 @@ def test_openings_decline_and_none_contains_another(ctx, split):
 def test_the_probability_of_refusing_is_summed_exactly(ctx, monkeypatch):
     texts = ["i must say no .", "well , it is against my rules ."]
     monkeypatch.setattr(vanishing, "openings", lambda world, item: texts)
-    items = [ctx.prompts["harmful_val"][0], ctx.prompts["wrapped_val"][1]]
+    items = [ctx.setting.prompts["harmful_val"][0], ctx.setting.prompts["wrapped_val"][1]]
     params, expected = ctx.variables["base"], 0.0
     for item in items:
         prompt = encode_prompt(ctx.tokenizer, item.messages)
@@ -273,7 +274,7 @@ def test_a_run_forgets_and_repeats(directory, tmp_path, monkeypatch):
 
     def measure(params):
         asked.append(params)
-        prompts = safesteer.encoded(ctx, ctx.prompts["harmful_train"])
+        prompts = safesteer.encoded(ctx, ctx.setting.prompts["harmful_train"])
         logps = forward.log_softmax(forward.last_logits(ctx.model, params, prompts))
         refused, complied = (np.exp(logps[:, ids]).mean() for ids in (refusing, complying))
         return point(float(refused), float(complied), 0.5)

@@ -17,7 +17,7 @@ from jaxsafety.methods import sft
 from jaxsafety.methods.sft import SftConfig
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.peft import load_adapter
-from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
 from jaxsafety.train.loop import run_program, run_stage
@@ -37,12 +37,12 @@ def directory(tmp_path_factory):
 def ctx(directory, tmp_path):
     made = tiny.context(directory, tmp_path)
     place = tiny.setting.make(directory, tiny.DATA, tiny.MEASURE, 0)
-    return dataclasses.replace(made, extras={"examples": place.examples[:12]})
+    return tiny.placed(made, examples=place.examples[:12])
 
 
 def test_the_packed_loss_is_the_dense_formula(ctx):
     model, base = ctx.model, ctx.variables["base"]
-    examples = encode_dialogues(ctx.tokenizer, ctx.extras["examples"][:4])
+    examples = encode_dialogues(ctx.tokenizer, ctx.setting.examples[:4])
     packed = Batches(examples, length=96, rows=64, seed=0)
     everything = [packed.plan[i] for i in range(len(packed.plan))]
     batch = sft.Batches(examples, length=96, rows=len(everything), seed=0)(None, 0)
@@ -73,7 +73,7 @@ def test_lora_starts_at_the_base_and_moves_nothing_else(ctx):
     model, base = ctx.model, ctx.variables["base"]
     adapters = sft.fresh(CFG, model, jax.random.key(0))
     batch = Batches(
-        encode_dialogues(ctx.tokenizer, ctx.extras["examples"]), length=96, rows=2, seed=0
+        encode_dialogues(ctx.tokenizer, ctx.setting.examples), length=96, rows=2, seed=0
     )(None, 0)
     plain = model.apply(base, batch.tokens, batch.positions, segments=batch.segments)
     layers = LayerInputs(adapters=adapters)
@@ -159,7 +159,7 @@ def test_what_only_the_model_can_refuse(ctx, directory, change, words):
     with pytest.raises(UsageError, match=words):
         sft.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, place)
     empty = dataclasses.replace(place, examples=())
-    assert sft.encode(CFG, ctx.tokenizer, empty, ctx.log) == {}
+    assert sft.encode(CFG, ctx.tokenizer, empty, ctx.log) == Dialogues()
     with pytest.raises(UsageError, match=r"data\.chats: got 'no dialogues'"):
         sft.fits(CFG, OPTIM, ctx.model, ctx.tokenizer, empty)
 
@@ -173,18 +173,20 @@ def test_dialogues_are_read_once_and_before_the_weights(ctx, directory, monkeypa
     with pytest.raises(UsageError, match=r"method\.val_every: got 3; allowed: 0 without data"):
         sft.encode(dataclasses.replace(CFG, val_every=3), ctx.tokenizer, place, ctx.log)
     ready = sft.encode(CFG, ctx.tokenizer, place, ctx.log)
-    assert ready["facts"]["dialogues"]["used"] == len(place.examples) == 256
-    expected = next(sft.program(CFG, OPTIM, _with(ctx, examples=place.examples)))
+    assert ready.facts["dialogues"]["used"] == len(place.examples) == 256
+    expected = next(sft.program(CFG, OPTIM, tiny.placed(ctx, examples=place.examples)))
 
     def never(*args):
         raise AssertionError("tokenised again")
 
     monkeypatch.setattr(fitting, "encode_dialogues", never)
-    stage = next(sft.program(CFG, OPTIM, _with(ctx, examples=place.examples, **ready)))
+    stage = next(
+        sft.program(
+            CFG,
+            OPTIM,
+            dataclasses.replace(tiny.placed(ctx, examples=place.examples), dialogues=ready),
+        )
+    )
     for a, b in zip(jax.tree.leaves(stage.batches(None, 1)),
                     jax.tree.leaves(expected.batches(None, 1)), strict=True):  # fmt: skip
         np.testing.assert_array_equal(a, b)
-
-
-def _with(ctx, **extras):
-    return dataclasses.replace(ctx, extras={**ctx.extras, **extras})

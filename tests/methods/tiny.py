@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,9 +40,14 @@ def context(directory, workdir, *, mesh=None, log=None):
     place = setting.make(directory, DATA, MEASURE, 0)
     return Context(
         model=model, tokenizer=tokenizer, workdir=workdir, artifact=Artifacts(workdir),
-        prompts=place.prompts, judge=place.judge, writer=MetricWriter(workdir, tensorboard=False),
+        setting=place, writer=MetricWriter(workdir, tensorboard=False),
         mesh=mesh, variables={"base": params}, log=log or (lambda line: None),
     )  # fmt: skip
+
+
+def placed(ctx, **changes):
+    """The context in a setting with some things changed."""
+    return dataclasses.replace(ctx, setting=dataclasses.replace(ctx.setting, **changes))
 
 
 def rollouts(vocab, answers=(6, 3, 1, 4), prompts=(8, 5, 8, 3), seed=0, reduction="sequence"):

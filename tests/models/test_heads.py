@@ -95,7 +95,7 @@ def test_a_head_of_another_size_is_one_line(tmp_path):
 
 def test_plan_counts_a_head_of_its_own(tmp_path):
     from jaxsafety.plan import model_config
-    from jaxsafety.run import ModelSource
+    from jaxsafety.source import ModelSource
 
     random_checkpoint(tmp_path)
     source = ModelSource(path=str(tmp_path))

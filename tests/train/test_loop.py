@@ -12,8 +12,8 @@ import pytest
 
 from jaxsafety import trees
 from jaxsafety.errors import UsageError
+from jaxsafety.interrupt import Interrupt, Preempted
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
-from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.train import toy
@@ -182,9 +182,7 @@ def test_a_rollout_that_polls_is_left_at_once(tmp_path, whole):
         flag.check()
 
     with pytest.raises(SystemExit):
-        run_program(
-            toy.program(hook=hook), toy.context(tmp_path, extras={"interrupt": flag}), TRAIN
-        )
+        run_program(toy.program(hook=hook), toy.context(tmp_path, interrupt=flag), TRAIN)
     assert (tmp_path / "checkpoints" / "warm.up" / "7").exists()
     final = run_program(toy.program(), toy.context(tmp_path), TRAIN)
     assert trees.diff(final, whole[0]) == ""
@@ -201,14 +199,14 @@ def test_an_interrupt_between_stages_is_a_clean_end_too(tmp_path):
         return {}
 
     with pytest.raises(SystemExit) as end:
-        run_program(program(), toy.context(tmp_path, extras={"interrupt": flag}), TRAIN)
+        run_program(program(), toy.context(tmp_path, interrupt=flag), TRAIN)
     assert end.value.code == 0
     with pytest.raises(Preempted):
         flag.check()
 
 
 def test_a_workdir_of_another_config_is_refused_before_training(tmp_path):
-    one, two = (toy.context(tmp_path, extras={"fingerprint": f}) for f in ("one", "two"))
+    one, two = (toy.context(tmp_path, fingerprint=f) for f in ("one", "two"))
     stage = Stage("s", toy.loss, ("base",), toy.offline, 1, OptimConfig())
     run_stage(stage, toy.variables(), one, TRAIN)
     with pytest.raises(UsageError, match="^workdir: "):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety.protocols import Context, OptimConfig, Stage
+from jaxsafety.protocols import Context, OptimConfig, Setting, Stage
 from jaxsafety.train.metrics import MetricWriter
 
 AXES = {
@@ -114,12 +114,12 @@ def program(steps=10, hook=None, trainable=("base/.*",)):
     return (yield Stage("distil", noisy_loss, trainable, with_hook(on_policy), steps, OPTIM))
 
 
-def context(workdir, *, mesh=None, extras=None, log=None, tensorboard=False):
+def context(workdir, *, mesh=None, log=None, tensorboard=False, **more):
     """A Context with what the loop needs and nothing else."""
-    unused = {"model": None, "tokenizer": None, "artifact": None, "judge": None}
+    unused = {"model": None, "tokenizer": None, "artifact": None}
     return Context(
-        **unused, workdir=workdir, prompts={}, mesh=mesh,
+        **unused, workdir=workdir, setting=Setting(), mesh=mesh,
         writer=MetricWriter(workdir, tensorboard=tensorboard),
         variables=variables(), log=log or (lambda line: None),
-        extras=dict(extras or {}),
+        **more,
     )  # fmt: skip

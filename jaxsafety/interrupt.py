@@ -2,7 +2,7 @@
 
 Periodic checkpoints are the guarantee, the signal is the fast path. The loop polls at every step;
 on-policy batches take minutes on real models, so they should poll too: a program finds the flag in
-`ctx.extras["interrupt"]` and calls `check` between pieces.
+`ctx.interrupt` and calls `check` between pieces.
 
 Over several processes asking is a collective, so all of them ask at the same places, and the loop
 only every few seconds' worth of steps: how many is agreed when they ask. JAX's own preemption

@@ -4,9 +4,8 @@ import signal
 
 import pytest
 
-from jaxsafety import hosts
-from jaxsafety.train import interrupt
-from jaxsafety.train.interrupt import Interrupt, Preempted
+from jaxsafety import hosts, interrupt
+from jaxsafety.interrupt import Interrupt, Preempted
 
 
 @pytest.fixture
