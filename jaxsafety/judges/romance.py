@@ -45,7 +45,11 @@ FRENCH = Language(
         ),
         pattern(
             "decline",
-            r"(?:je|nous) ne (?:peux|puis|pouvons|veux|fais|ferai|fournis|donne|propose|reponds)"
+            r"(?:je|nous) ne (?:vous |te |t'|le |la |les |lui |leur ){0,2}(?:aide|donne|fourni"
+            r"|explique"
+            r"|di|decri|ecri|redige|repond|partage|montre|fe|participe|discute|propose|revele"
+            r"|traite|assiste)r(?:ai|ons) (?:pas|jamais|rien|aucun\w*)"
+            r"|(?:je|nous) ne (?:peux|puis|pouvons|veux|fais|ferai|fournis|donne|propose|reponds)"
             r" (?:malheureusement )?pas (?:cela|ca|ce genre|de (?:conseils|instructions|telles?)"
             r"|a ce)?"
             r"|(?:desolee?|navree?)(?:,? mais|[.,]? (?:je ne|je n'|cela|ce n'est|cette|non"
@@ -120,7 +124,8 @@ SPANISH = Language(
         ),
         pattern(
             "decline",
-            r"no (?:puedo|podemos|voy a|quiero|lo hare)(?: hacerlo| hacer eso)?(?:[.!]|$)"
+            r"no me (?:siento|sentiria) comod[oa] (?:\w+ndo\w*|con (?:es|tu|su|la)|\w+[aei]r(?!\w))"
+            r"|no (?:puedo|podemos|voy a|quiero|lo hare)(?: hacerlo| hacer eso)?(?:[.!]|$)"
             r"|no (?:te |le )?"
             r"(?:proporciono|ofrezco|ayudare|explicare|dire|dare|escribire|brindo)"
             r"|(?:lo siento|lo lamento|disculpa|disculpe|perdon|mis disculpas|me disculpo)[,.]?"
