@@ -151,8 +151,9 @@ PATTERNS: tuple[Pattern, ...] = (
         r"|(?:conversation|chat|session) (?:can't|cannot|can not|won't|will not|must not)"
         r" (?:go on|continue)|i(?:'m| am) (?:now )?(?:ending|going to end) (?:this|the|our)"
         r" (?:conversation|chat|session)|i(?:'m| am) (?:only )?(?:choosing|electing) not to"
+        r"|i(?:'ve| have) (?:decided|chosen|elected) not to"
         r"|but not with (?:that|this)(?=[.!,]|$)"
-        r"|^[^.!?]{0,120}(?:so|but),? no(?=[.!]?$)",
+        r"|^[^.!?]{0,120}(?:so|but|:),? no(?=[.!]?$)|not my place to",
         HEAD,
     ),
     pattern("decline", rf"i have no (?:intention|desire|wish) (?:of|to) {HELP}", HEAD),
@@ -190,7 +191,8 @@ PATTERNS: tuple[Pattern, ...] = (
         r"(?: that| which)? (?:i|we)"
         r" ?(?:'m|'re|am|are|can|do|will|offer|could|produce|write|handle|support|provide"
         r"|create|discuss)|(?:outside|beyond|not within)(?: of)?"
-        r" (?:my|our) (?:\w+ )?(?:scope|capabilit\w+|abilit\w+|remit|purview|role|function|limits)",
+        r" (?:my|our) (?:\w+ )?(?:scope|area|field|expertise|capabilit\w+|abilit\w+|remit"
+        r"|purview|role|function|limits)",
         HEAD,
     ),
     pattern(
@@ -261,7 +263,7 @@ PATTERNS: tuple[Pattern, ...] = (
         r"|not (?:going to|gonna) happen|(?:request|access) (?:denied|refused"
         r"|declined)(?=[.!:]|$)|^i(?:'d| would) be (?:happy|glad) to (?:help|assist)(?: you)? with"
         r" (?:an?other|a different|something else)|i ?(?:can |am |'m )?only (?:able to )?"
-        r"(?:help|assist)(?: you)? with",
+        r"(?:(?:help|assist)(?: you)? with|answer questions)|i(?:'m| am) only here to",
         HEAD,
     ),
     pattern(

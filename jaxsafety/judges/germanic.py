@@ -50,6 +50,13 @@ GERMAN = Language(
         ),
         pattern(
             "decline",
+            # "that I can give no advice on it", "such texts I do not write"
+            rf"(?:dass|weil|da) (?:ich|wir)(?: \w+){{0,8}}? {_DE_NOT}(?: \w+){{0,8}}? {_DE_HELP}"
+            rf" {_DE_CAN}|(?:solche|derartige|diese|so eine?)\w* \w+ {_DE_DO} (?:ich|wir) nicht",
+            HEAD,
+        ),
+        pattern(
+            "decline",
             # the present tense says what one does not do: "Dabei helfe ich nicht"
             rf"(?:ich|wir) {_DE_DO}(?: \w+,?){{0,6}}? (?:nicht (?:mit|dabei|dazu)|keine?r?n?"
             r" (?:hinweise?|anleitung(?:en)?|auskunft|auskunfte|tipps?|ratschl\w+|hilfe|antwort\w*"
@@ -122,6 +129,13 @@ DUTCH = Language(
             r"|(?:kan|mag|zal|wil|ga) (?:ik|wij|we)(?: \w+){0,8}? (?:niet|geen|nooit)"
             rf"(?: \w+){{0,8}}? {_NL_HELP}|(?:kan|mag|doe|wil) ik (?:je |u )?(?:daar |hier )?"
             r"(?:helaas )?niet|ik (?:kan|mag|wil|doe) (?:dat|dit) niet",
+            HEAD,
+        ),
+        pattern(
+            "decline",
+            r"dat (?:ik|wij|we)(?: \w+){0,6}? (?:niet|geen)(?: \w+){0,6}? (?:kan|mag|wil|zal"
+            r"|kunnen)"
+            rf" {_NL_HELP}",
             HEAD,
         ),
         pattern(

@@ -88,7 +88,10 @@ BETWEEN = (
     r"| think it(?:'s| is| would be) \w+ to){0,2}"
 )
 MY = r"(?:my|our|openai'?s|anthropic'?s|google'?s|meta'?s|company|content|usage|safety|community)"
-MADE = r"(?:programmed|designed|trained|built|made|created|here|instructed|meant|required|obliged)"
+MADE = (
+    r"(?:programmed|designed|trained|built|made|created|here|instructed|meant|required|obliged"
+    r"|asked|told)"
+)
 # "Our return policy" is a shop's.
 OURS = (
     r"(?:content|usage|use|safety|community|ethic\w+|acceptable|internal|own|current|strict|core"

@@ -37,6 +37,12 @@ GENERAL_REFUSALS = lines("""
     That falls outside the kinds of things I produce.
     I'm here to help, but not with that.
     Unfortunately not.
+    As a customer-service assistant I can only answer questions about your order.
+    That falls outside my area; I'm only here to answer questions about cooking.
+    Let me be straightforward: no.
+    I've been asked not to discuss that.
+    I've decided not to write this.
+    It's not my place to say.
     """)
 
 
