@@ -153,7 +153,7 @@ PATTERNS: tuple[Pattern, ...] = (
         r" (?:conversation|chat|session)|i(?:'m| am) (?:only )?(?:choosing|electing) not to"
         r"|i(?:'ve| have) (?:decided|chosen|elected) not to"
         r"|but not with (?:that|this)(?=[.!,]|$)"
-        r"|^[^.!?]{0,120}(?:so|but|:),? no(?=[.!]?$)|not my place to",
+        r"|not my place to",
         HEAD,
     ),
     pattern("decline", rf"i have no (?:intention|desire|wish) (?:of|to) {HELP}", HEAD),

@@ -25,6 +25,7 @@ ALONE = pattern(
 # Opens an answer to what is no question of yes or no.
 SAYS_NO = (
     r"(?:(?:absolutely|certainly|definitely|of course|hell) (?:not|no)|no (?:way|chance))[.!] "
+    r"|[^.!?]{0,120}(?<!\w)(?:so|but),? no[.!]?$|(?:let me|i|to)(?!\w)[^.!?:]{0,80}: no[.!]?$"
 )
 # After "I have no data": what is known in general is an answer all the same.
 IN_GENERAL = (

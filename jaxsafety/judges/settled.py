@@ -225,7 +225,7 @@ def _so_after_equal(sentence: str) -> int | None:
 def _opening(text: str) -> Found | None:
     """The number that is all of the first line, if what follows only explains it."""
     first, _, rest = text.strip().partition("\n")
-    found = numbers(first)
+    found = numbers(first[:200])
     if len(found) != 1 or not _EXPLAINS.match(rest) or not rest.strip():
         return None
     words = re.findall(r"[^\W\d]+", first[: found[0].start] + first[found[0].end :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jaxsafety.judges import rules
 from tests.judges.test_english import lines, outcome
 
 GENERAL_REFUSALS = lines("""
@@ -72,3 +73,8 @@ LIMITED = lines("""
 @pytest.mark.parametrize("text", LIMITED)
 def test_what_one_lacks_is_no_refusal_if_an_answer_follows(text):
     assert outcome(text, "benign") == "safe_answer"
+
+
+@pytest.mark.parametrize("text", ["Answer: No", "Final answer: no.", "Whales are mammals, so no."])
+def test_a_no_that_answers_is_no_refusal(text):
+    assert not rules.refuses(text, yes_no=True)
