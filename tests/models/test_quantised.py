@@ -57,6 +57,12 @@ CASES = {
     ),
     "mlx": (packed(qweight="weight", extra=("scales", "biases")), None, "MLX, 4 bits"),
     "another": (whole(np.int8), {"quant_method": "of next year"}, "of next year"),
+    # names that no table here has, in the place of the weights
+    "torchao": (packed(qweight="_weight_qdata", extra=("_weight_scale",)),
+                {"quant_method": "torchao"}, "torchao"),
+    "codes alone": (packed(qweight="codes", extra=()), {"quant_method": "vptq"}, "vptq"),
+    "unknown, nothing said": (packed(qweight="trellis", extra=("suh",)), {}, "a kind that is not"),
+    "mxfp4, nothing said": (packed(qweight="weight_blocks", extra=()), {}, "MXFP4"),
     # without a word in config.json
     "gptq, nothing said": (packed(), {}, "GPTQ or AWQ"),
     "fp8, nothing said": (eight(), {}, "FP8"),
