@@ -97,7 +97,7 @@ def check(
         dtype = dtypes[name]
         ending = next((e for e in ENDINGS if name.endswith(e) and name not in wanted), "")
         packed = name in wanted and dtype not in PLAIN
-        eight = dtype.startswith(("F8", "F4", "F6"))
+        eight = dtype not in PLAIN and dtype.startswith(("F8", "F4", "F6"))
         if ending or eight or (packed and claim):
             kind = claim or ENDINGS.get(ending) or "FP8"
             raise _quantised(f"{kind} (tensor {name} is {dtype})")

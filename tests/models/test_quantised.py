@@ -105,6 +105,12 @@ def test_the_line_names_the_quantisation_and_what_to_take(tmp_path, case):
     assert "the model that this one was made from" in line
 
 
+def test_doubles_are_not_quantised(tmp_path):
+    make(tmp_path, whole(np.float64), {})
+    with pytest.raises(UsageError, match=r"tensor .*: got 'F64'; allowed: F32, F16, BF16"):
+        jaxsafety.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json"])
 def test_older_tools_said_it_in_a_file_of_its_own(tmp_path, name):
     make(tmp_path, packed(), {})
