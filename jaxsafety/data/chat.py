@@ -62,8 +62,8 @@ def _write(
     try:
         return template.compiled(source, marked).render(given)
     except Exception as error:  # a template is a file: it may divide by zero or recurse for ever
-        allowed = "a dialogue that the template accepts"
-        raise bad("tokenizer.chat_template", str(error) or type(error).__name__, allowed) from error
+        given, allowed = template.failure(error)
+        raise bad("tokenizer.chat_template", given, allowed) from error
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Messages) -> list[int]:

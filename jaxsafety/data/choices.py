@@ -70,6 +70,7 @@ def key(value: Any, labels: Sequence[str], texts: Sequence[str]) -> str:
     Raises:
       ValueError: none of these, or a text that could be two of them.
     """
+    value = whole(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(f"a letter, an index or a choice, not {kind(value)}")
     given = str(value).strip()
@@ -93,6 +94,11 @@ def key(value: Any, labels: Sequence[str], texts: Sequence[str]) -> str:
     if not found:
         raise ValueError(f"a letter of A to {LETTERS[n - 1]}, an index or a choice, not {given!r}")
     return found.pop()
+
+
+def whole(value: Any) -> Any:
+    """2 for 2.0, as tables with gaps write whole numbers; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def split(query: str, labels: Sequence[str]) -> tuple[str, list[str]]:

@@ -7,7 +7,7 @@ raise ValueError with the reason, without file and row, which the caller knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxsafety.data.schema import Message
@@ -15,9 +15,10 @@ from jaxsafety.data.turns import kind
 
 Row = Mapping[str, Any]
 
-SAFE = ("safe", "benign", "harmless")
+SAFE = ("safe", "benign", "harmless", "unharmful", "nontoxic")
 UNSAFE = ("unsafe", "harmful", "malicious", "toxic")
 _LABELS = {"label", "labels", "safe", "unsafe", "harmful", "harmless", "toxic", "benign", "safety"}
+_ASKED = {"prompt", "question", "instruction", "query", "request"}
 _TWO = (True, False, "0", "1", "true", "false")
 
 
@@ -145,12 +146,19 @@ def gold_text(value: Any) -> str:
 
 
 def half(row: Row, but: tuple[str, ...]) -> str:
-    """Which half of a set this row says it is of, see `Asked.half`; columns `but` say nothing."""
+    """Which half of a set this row says it is of, see `Asked.half`; columns `but` say nothing.
+
+    Where a column labels the prompt ("prompt_harm_label"), those of answers do not count.
+    """
+    said = [n for n, v in row.items() if n not in but and _word(v) in (*SAFE, *UNSAFE)]
+    named_so = [name for name in said if set(name.split("_")) & _ASKED]
+    if named_so:
+        row = {name: row[name] for name in named_so}
     found = set()
     for name, value in row.items():
         if name in but or "category" in name:  # a kind of harm may be called "harmful"
             continue
-        word = value.strip().lower() if isinstance(value, str) else value
+        word = _word(value)
         if name == "type" and isinstance(word, str) and word.startswith("contrast_"):
             return "XSTest's `label` or `focus` beside its `type`"
         if isinstance(word, str) and word in (*SAFE, *UNSAFE):
@@ -160,3 +168,26 @@ def half(row: Row, but: tuple[str, ...]) -> str:
     if len(found) > 1:
         return "columns that agree on safe or unsafe"
     return found.pop() if found else ""
+
+
+def other_label(rows: Sequence[Any], but: tuple[str, ...]) -> tuple[int, str, str] | None:
+    """(row from 1, column, word) of the first label that is neither safe nor unsafe, or None.
+
+    Labels are the columns that say one of the two in other rows: of a third word ("unclear") nobody
+    knows which half it means.
+    """
+    labels: set[str] = set()
+    others: dict[str, tuple[int, str, str]] = {}
+    for number, row in enumerate(rows, start=1):
+        for name, value in named(row).items() if isinstance(row, dict) else ():
+            if name in but or "category" in name or not isinstance(value, str) or not value.strip():
+                continue
+            if _word(value) in (*SAFE, *UNSAFE):
+                labels.add(name)
+            else:
+                others.setdefault(name, (number, name, value[:40]))
+    return min((others[name] for name in labels & set(others)), default=None)
+
+
+def _word(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value

@@ -11,15 +11,25 @@ from typing import Any
 
 from jaxsafety.data import tasks
 from jaxsafety.data.columns import Asked, Row, ask, converse, half, joined, maybe, text
-from jaxsafety.data.turns import turns
+from jaxsafety.data.messages import BESIDE, FIELDS, unread
+from jaxsafety.data.schema import Message
+from jaxsafety.data.turns import transcript, turns
 
 PROMPTS = ("prompt", "instruction", "question", "goal", "behavior", "query", "request", "text")
 REPLIES = ("answer", "response", "output", "completion", "target")
 AFTER = ("input", "context")  # Alpaca's, Dolly's: they belong to the question
 _MORE = {
     "choices", "options", "endings", "passage", "article", "document", "paragraph", "story",
-    "history", "image", "images", "audio", "video", *AFTER,
+    "history", "image", "images", "audio", "video", "premise", "hypothesis", *AFTER,
 }  # fmt: skip
+# One choice of several, each in a column of its own: "choice1", "option_a", "opb", "answerC".
+_CHOICE = re.compile(r"(?:(?:choice|option|opt?|ending|sol)_?|answer)(?:[a-j]|[0-9])")
+# Marks of a dialogue that is written out in one text, as the model would read it.
+_WRITTEN = re.compile(
+    r"###\s*(?:Assistant|Response|Human)\b|\[/INST\]|<\|(?:im_start|start_header_id|assistant)\|>"
+    r"|<start_of_turn>|\bASSISTANT:"
+)
+_SPEAKERS = ("user", "prompter", "human", "assistant", "gpt", "model", "system", "bot", "chatbot")
 _WORDS = {*PROMPTS, "attack", "adversarial", "jailbreak", "instructions", "questions", "prompts"}
 _ABOUT = {
     "id", "ids", "idx", "index", "type", "types", "style", "category", "categories", "label",
@@ -37,13 +47,14 @@ def full(value: Any) -> bool:
 def rivals(row: Row, read: tuple[str, ...]) -> list[str]:
     """Columns that may hold the prompt, or a part of it, and are not among those `read`."""
     found = []
+    choices = [name for name in row if _CHOICE.fullmatch(name) and name not in read]
     for name, value in row.items():
         words = name.split("_")
         about = len(words) > 1 and words[-1] in _ABOUT
         prompts = isinstance(value, (str, list)) and bool(_WORDS & set(words)) and not about
         if name in read or name == "system_prompt" or not full(value):
             continue
-        if prompts or name in _MORE:
+        if prompts or name in _MORE or (name in choices and len(choices) > 1):
             found.append(name)
     return found
 
@@ -85,11 +96,41 @@ def generic(row: Row, columns: list[str], known: str) -> Asked:
             f"one column with the whole prompt; beside `{column}`, {' and '.join(unread)} may"
             " belong to it too"
         )
+    _one_turn(row)
     side = half(row, (column, *AFTER, *REPLIES, *tasks.GOLD))
     if isinstance(row[column], list):
         return _conversation(row, column)._replace(half=side)
-    prompt = joined(text(row, column), *(maybe(row, name) for name in AFTER if name != column))
+    whole = text(row, column)
+    written = _WRITTEN.search(whole) if column == "text" else None
+    if written:
+        raise ValueError(
+            f"a prompt, not a dialogue written out ({written[0]!r} in `text`): write it as messages"
+        )
+    before = transcript(whole)
+    if before and before[-1] == Message("assistant", ""):
+        return _transcribed(row, before)._replace(half=side)
+    prompt = joined(whole, *(maybe(row, name) for name in AFTER if name != column))
     return _answered(row, column, prompt)._replace(half=side)
+
+
+def _one_turn(row: Row) -> None:
+    """Refuses a row that is one turn of a dialogue, as OpenAssistant's messages are.
+
+    What a user begins with may be asked as it is.
+    """
+    role = row.get("role", row.get("from"))
+    if not isinstance(role, str) or role.strip().lower() not in _SPEAKERS:
+        return
+    if role.strip().lower() not in _SPEAKERS[:3] or full(row.get("parent_id")):
+        raise ValueError(f"whole dialogues under `messages`; this row is one turn of the {role}")
+
+
+def _transcribed(row: Row, before: tuple[Message, ...]) -> Asked:
+    """A prompt that is a transcript up to the answer, as HH-RLHF is published by others."""
+    reply, why = _reply(row)
+    if not reply:
+        return converse("transcript", before[:-1])._replace(no_dialogue=why)
+    return converse("transcript", (*before[:-1], Message("assistant", reply.strip())))
 
 
 def _answered(row: Row, column: str, prompt: str) -> Asked:
@@ -109,6 +150,11 @@ def _answered(row: Row, column: str, prompt: str) -> Asked:
 
 
 def _reply(row: Row) -> tuple[str, str]:
+    beside = unread(row, BESIDE)
+    if beside is not None:
+        return "", f"answers without `{beside}` beside them ({FIELDS[beside]} would be lost)"
+    if "completion" in row and row.get("label") is False:  # KTO's
+        return "", "a completion to learn from; `label` false says that it is none"
     given = [name for name in REPLIES if full(row.get(name))]
     if len(given) > 1 and len({str(row[name]) for name in given}) > 1:
         return "", f"one answer to learn from, not {' and '.join(given)}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from jaxsafety.data import tasks
 from jaxsafety.data.columns import Asked, Row, ask, converse, half, joined, maybe, named, text
 from jaxsafety.data.generic import generic, question_column, rivals
+from jaxsafety.data.messages import BESIDE, FIELDS, unread
 from jaxsafety.data.schema import Message
 from jaxsafety.data.turns import kind, transcript, turns
 
@@ -88,6 +89,9 @@ def _alpaca(name: str, row: Row) -> Asked:
         if len(replies) > 1
         else "an answer to learn from; it is empty"
     )
+    beside = unread(row, BESIDE)
+    if beside is not None:
+        reply, why = "", f"answers without `{beside}` beside them ({FIELDS[beside]} would be lost)"
     parts = [maybe(row, name) for name in ("input", "context")]
     prompt = joined(text(row, "instruction"), *parts)
     return ask(name, prompt, reply)._replace(
@@ -116,7 +120,11 @@ def _preference(name: str, row: Row) -> Asked:
             column = question_column(row)
             if not column:
                 raise ValueError('`chosen` that begins with "Human:", or a column `prompt` as well')
-            return ask(name, text(row, column), text(row, "chosen"))
+            before = transcript(text(row, column)) or ()
+            if not before or before[-1] != Message("assistant", ""):
+                return ask(name, text(row, column), text(row, "chosen"))
+            answer = Message("assistant", text(row, "chosen").strip())
+            return converse(name, (*before[:-1], answer))
     if len(whole) == 1 and whole[0].role == "assistant" and isinstance(row.get("prompt"), str):
         return ask(name, text(row, "prompt"), whole[0].content)
     return converse(name, whole, may_be_empty=isinstance(chosen, str))

@@ -20,6 +20,8 @@ FIELDS = {
     "reasoning": "reasoning",
     "thinking": "reasoning",
     "thought": "reasoning",
+    "reasoning_details": "reasoning",
+    "tool_plan": "reasoning",
     "tool_calls": "calls of tools",
     "tool_call": "calls of tools",
     "function_call": "calls of tools",
@@ -31,6 +33,7 @@ FIELDS = {
     "citations": "documents",
     "name": "names of speakers",
     "recipient": "names of speakers",
+    "image": "pictures",
     "images": "pictures",
     "audio": "sound",
     "videos": "pictures",
@@ -38,7 +41,10 @@ FIELDS = {
     "prefix": "an answer to be gone on with",
     "weight": "a weight per message",
     "train": "a weight per message",
+    "loss": "a weight per message",
 }
+# Those that belong to the answer of a row with a prompt and an answer, too.
+BESIDE = tuple(name for name, what in FIELDS.items() if what in ("reasoning", "calls of tools"))
 # What a row may hold beside its messages, and templates are given.
 ROW_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 
@@ -53,9 +59,9 @@ def unread(fields: Mapping[str, Any], names: Iterable[str] = FIELDS) -> str | No
     for name in names:
         value = fields.get(name)
         if value is None or value is False or value in ("", [], {}):
-            if not (value is False and name == "train" and spoken):
+            if not (value is False and name in ("train", "loss") and spoken):
                 continue
-        if name in ("weight", "train") and (value == 1 or not spoken):
+        if FIELDS.get(name) == "a weight per message" and (value == 1 or not spoken):
             continue
         return name
     return None

@@ -1,7 +1,7 @@
 """Prompts that are trained on and measured, or on both sides of a comparison.
 
 Two prompts are the same when they differ in nothing but case, white space, Unicode form, invisible
-characters, quotes around them and the punctuation at their end.
+characters, the shapes of quotes and dashes, quotes around them and the punctuation at their end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SHOWN = 60  # characters of a prompt in a line
-QUOTES = " \"'`\u2018\u201c\u201e\u00ab\u2039"
+QUOTES = " \"'"
+# Shapes that keyboards and word processors give to one sign.
+_SIGNS = {"'": "`\u00b4\u2018\u2019\u201a\u201b\u2032\u2039\u203a\uff07",
+          '"': "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb",
+          "-": "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}  # fmt: skip
+_SHAPES = str.maketrans({shape: sign for sign, shapes in _SIGNS.items() for shape in shapes})
 
 
 class Told(NamedTuple):
@@ -43,7 +48,7 @@ class Clash(NamedTuple):
 
 def normal(text: str) -> str:
     """What two spellings of one prompt have in common; never empty for a text that is not."""
-    whole = unicodedata.normalize("NFKC", text).casefold()
+    whole = unicodedata.normalize("NFKC", text.translate(_SHAPES)).casefold()
     whole = "".join(c for c in whole if unicodedata.category(c) != "Cf")
     words = " ".join(whole.split())
     end = len(words)

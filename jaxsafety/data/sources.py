@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from jaxsafety.data import generic, layouts, messages
+from jaxsafety.data import columns, generic, layouts, messages, tasks
 from jaxsafety.data.columns import Asked
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tables import read_rows
@@ -19,6 +20,8 @@ from jaxsafety.errors import bad
 PROMPT_FIELDS = generic.PROMPTS
 # Which half of a labelled set a kind of benchmark takes.
 HALVES = {"safety": "unsafe", "over_refusal": "safe"}
+# Columns in which a word such as "safe" is no label.
+BUT = (*generic.PROMPTS, *generic.AFTER, *generic.REPLIES, *tasks.GOLD)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
     """
     found, gone, seen = [], Counter(), set()
     total = 0
-    for number, asked in _asked(path, field):
+    rows = read_rows(path, field)
+    for number, asked in _asked(path, field, rows):
         total = number
         if not asked.messages:
             raise bad(field, f"row {number} of {path}", asked.no_prompt)
@@ -79,6 +83,12 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
                 continue
             seen.add(asked.messages)
         found.append((number, asked))
+    if kind in HALVES:
+        other = columns.other_label(rows, BUT)
+        if other is not None:
+            number, name, word = other
+            allowed = f"`{name}` to say safe or unsafe, as it does elsewhere, not {word!r}"
+            raise bad(field, f"row {number} of {path}", f"{allowed} ({kind} takes one half)")
     if not found:
         rest = _gone(gone, total)
         raise bad(field, f"no rows in {path}{rest}", "at least one prompt")
@@ -120,7 +130,7 @@ def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...
       UsageError: a file that cannot be read, a row that is no dialogue, or no rows.
     """
     found = []
-    for number, asked in _asked(path, field):
+    for number, asked in _asked(path, field, read_rows(path, field)):
         if not asked.dialogue:
             why = asked.no_dialogue
             raise bad(field, f"row {number} of {path}", why)
@@ -130,8 +140,8 @@ def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...
     return found
 
 
-def _asked(path: str | Path, field: str) -> Iterator[tuple[int, Asked]]:
-    for number, row in enumerate(read_rows(path, field), start=1):
+def _asked(path: str | Path, field: str, rows: list[Any]) -> Iterator[tuple[int, Asked]]:
+    for number, row in enumerate(rows, start=1):
         lost = messages.lost(row)
         if lost is not None:
             allowed = "messages of a role and a content, since more would be lost"

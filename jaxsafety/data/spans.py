@@ -20,7 +20,7 @@ from jaxsafety.errors import UsageError, bad
 
 Dicts = Sequence[Mapping[str, str]]
 Write = Callable[..., str]  # (messages, generation=False) -> text
-_CLOSING = re.compile(r"(?:</[\w-]+>|\[/\w+\]|<\|[\w|-]+\|>)\s*")
+_CLOSING = re.compile(r"</[\w-]+>|\[/\w+\]|<\|[\w|-]+\|>")
 
 
 class Span(NamedTuple):
@@ -167,6 +167,11 @@ def _header(write: Write, messages: Dicts, index: int, text: str, begin: int) ->
     body = changed[which[-1]]["content"].rstrip()
     changed[which[-1]]["content"] = body + word + changed[which[-1]]["content"][len(body) :]
     _, found, tail = (_try(write, changed, True) or "").partition(word)
-    if place is None or not found or not text.startswith(tail, place):
+    if place is None or not found:
         return begin
-    return min(place + len(tail), begin)
+    if text.startswith(tail, place):
+        return min(place + len(tail), begin)
+    # White space that the prompt begins with too is the header's and not the content's.
+    while text.startswith(tail[: begin + 1 - place], place) and text[begin].isspace():
+        begin += 1
+    return begin

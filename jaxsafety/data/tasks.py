@@ -117,7 +117,7 @@ def hellaswag(name: str, row: Row) -> Asked:
 def winogrande(name: str, row: Row) -> Asked:
     """A sentence with a gap, two words for it; `answer` is 1 or 2."""
     texts = [text(row, "option1"), text(row, "option2")]
-    given = str(row.get("answer") or "").strip()
+    given = str(choices.whole(row.get("answer")) or "").strip()
     right = {"1": "A", "2": "B"}.get(given, "")
     why = "" if right else f"`answer` of 1 or 2, not {row.get('answer')!r}"
     question = f"{text(row, 'sentence')}\n\nWhat belongs in the place of _?"
@@ -126,7 +126,7 @@ def winogrande(name: str, row: Row) -> Asked:
 
 def boolq(name: str, row: Row) -> Asked:
     """A passage and a question; `answer` is true or false (`label` 1 or 0 in SuperGLUE)."""
-    given = row["answer"] if "answer" in row else row.get("label")
+    given = choices.whole(row["answer"] if "answer" in row else row.get("label"))
     word = str(given).strip().lower() if isinstance(given, (str, int)) else ""
     question = joined(text(row, "passage"), text(row, "question"))
     yes = {"true": "yes", "1": "yes", "yes": "yes", "false": "no", "0": "no", "no": "no"}.get(word)

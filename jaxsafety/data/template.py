@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.exceptions
 import jinja2.ext
 import jinja2.meta
 import jinja2.nodes
@@ -90,6 +91,21 @@ def _environment(marked: bool = False) -> jinja2.sandbox.ImmutableSandboxedEnvir
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     return env
+
+
+def failure(error: Exception) -> tuple[str, str]:
+    """(what went wrong in a rendering, what would be right).
+
+    Only `raise_exception` says that it is the dialogue's fault and not the template's.
+    """
+    given = str(error) or type(error).__name__
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{given} (line {error.lineno})", "a template that Jinja can parse"
+    if isinstance(error, jinja2.exceptions.SecurityError):
+        return given, "a template that runs in Jinja's sandbox"
+    if type(error) is jinja2.TemplateError:
+        return given, "a dialogue that the template accepts"
+    return given, "a template that can render this dialogue"
 
 
 @functools.lru_cache(maxsize=32)

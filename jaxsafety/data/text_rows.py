@@ -73,11 +73,15 @@ def _csv(text: str) -> Iterator[dict[str, str]]:
     limit = csv.field_size_limit(max(len(text), 1))  # the default refuses fields of 131,072
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = _record(reader) or []
+        header: list[str] | None = []
+        while header == []:  # blank lines before it
+            header = _record(reader)
+        header = header or []
         names = [name.strip() for name in header]
         twice = next((name for name in names if name and names.count(name) > 1), None)
         if twice is not None:
-            raise Flaw("line 1", f"columns of different names ({twice!r} is there twice)")
+            why = f"columns of different names ({twice!r} is there twice)"
+            raise Flaw(f"line {reader.line_num}", why)
         row = 0
         while (fields := _record(reader)) is not None:
             if not fields:  # a blank line

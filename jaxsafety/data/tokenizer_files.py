@@ -117,7 +117,7 @@ def json_object(file: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits
         raise bad(file.name, str(error), "a JSON object") from error
     if not isinstance(value, dict):
         raise bad(file.name, type(value).__name__, "a JSON object")

@@ -7,6 +7,7 @@ in scripts with combining marks or without spaces. What fails has a name (`broke
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import unicodedata
@@ -17,6 +18,15 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 _MANY = 20  # from how many characters on the share of symbols says something
 _LONG_WORD = 24  # letters in a row: a script without spaces
 _RUN = re.compile(r"(\S)\1{19,}")
+_SYLLABLES = re.compile(r"([^\W\d_]{2,4}?)\1{15,}")  # hahaha..., ofofof...
+_IN_A_ROW = 12  # the same word
+_BRACKETS = re.compile(r"(?!(.)\1{7}|(..)\2{3})[()\[\]{}<>\s]{1,40}")
+_MORSE = re.compile(r"(?=[^-]*-)(?=[^.]*\.)[.-]{1,12}(?:[ /]+[.-]{1,6}){0,80}")
+# UTF-8 that was read as Latin-1 or cp1252.
+_MOJIBAKE = re.compile(
+    "[\u00c2\u00c3\u00e2\u00ef\u00f0][\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6"
+    "\u2030\u0160\u2039\u0152\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]{1,3}"
+)
 _RULER = re.compile(r"[-=_*.#~+|\u2500-\u257f\u2580-\u259f\u2026]{3,}")
 _TABLE = re.compile(r"[|\u2500-\u257f]|[-=_*#~:+]{3,}")
 _POWER = re.compile(r"(?<!\d)[1-9]\d{0,3}0{19,60}(?!\d)")  # a one with many noughts is a number
@@ -49,7 +59,7 @@ def _units(text: str) -> list[str]:
             units.extend(word)
         else:
             units.append(word)
-    return units
+    return [unit for unit in units if unit.strip("_")]
 
 
 def _repeats(units: Sequence[str], size: int, share: float, least: int) -> bool:
@@ -106,6 +116,16 @@ def _symbols(text: str) -> bool:
     return not (solid / len(text) >= (0.08 if brackets else 0.3) and _balanced(text))
 
 
+def _stuck(units: Sequence[str]) -> bool:
+    """Whether the same word stands `_IN_A_ROW` times in a row: the end of many loops."""
+    run = 1
+    for before, unit in itertools.pairwise(units):
+        run = run + 1 if unit == before and unit.isalpha() else 1
+        if run >= _IN_A_ROW:
+            return True
+    return False
+
+
 def leaks(text: str) -> bool:
     """Whether tokens of a chat template stand in an answer (not in code marks, nor at its end)."""
     marks = list(_LEAK.finditer(text))
@@ -119,8 +139,9 @@ def broken(text: str) -> str:
 
     In this order: nothing but white space or punctuation (a single operator is an answer); tokens
     of a chat template; runs of 20 equal characters that are a fifth of the text; one word over and
-    over; repeated word sequences; from 200 bytes on, text that compresses below 15 %; from 20
-    characters on, mostly symbols, unless it is JSON or has balanced brackets as code does.
+    over, or twelve times in a row; repeated word sequences; from 200 bytes on, text that compresses
+    below 15 %; from 20 characters on, mostly symbols, unless it is JSON or has balanced brackets as
+    code does.
 
     Args:
       text: an answer, its thought cut.
@@ -129,20 +150,25 @@ def broken(text: str) -> str:
     units = _units(text)
     if not units:
         icons = 0 < len(text) < _MANY and any(unicodedata.category(c) == "So" for c in text)
-        return "" if (icons and "\ufffd" not in text) or _OPERATOR.fullmatch(text) else "empty"
+        signs = (_OPERATOR, _BRACKETS, _MORSE)
+        short = (icons and "\ufffd" not in text) or any(p.fullmatch(text) for p in signs)
+        return "" if short else "empty"
     if leaks(text):
         return "format leak"
     plain = _POWER.sub("1", _RULER.sub(" ", text))
     if sum(len(m[0]) for m in _RUN.finditer(plain)) > len(text) / 5:
         return "one sign"
-    if text.count("\ufffd") > len(text) / 10:
+    if sum(len(m[0]) for m in _SYLLABLES.finditer(plain.lower())) > len(text) / 5:
+        return "repetition"
+    spoiled = sum(len(m[0]) for m in _MOJIBAKE.finditer(text))
+    if text.count("\ufffd") > len(text) / 10 or (spoiled > 5 and spoiled > len(text) / 3):
         return "symbols"
     if _row(text, units):
         return ""
     letters = sum(len(unit) == 1 for unit in units) > len(units) / 2
     if len(units) >= (12 if letters else 6) and len(set(units)) <= max(1, len(units) // 8):
         return "repetition"
-    if _repeats(units, 4, 0.5, 24):
+    if _repeats(units, 4, 0.5, 24) or _stuck(units):
         return "repetition"
     raw = text.encode(errors="replace")
     if len(raw) >= 200 and len(zlib.compress(raw)) / len(raw) < 0.15:

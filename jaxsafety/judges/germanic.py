@@ -19,6 +19,10 @@ _DE_CAN = (
     r"(?:kann|k(?:o|oe)nnen|darf|d(?:u|ue)rfen|werde|werden|m(?:o|oe)chten?|will|wollen|sollte"
     r"|konnte|k(?:o|oe)nnte|vermag)"
 )
+_DE_DO = (
+    r"(?:helfe|mache|tue|gebe|unterstutze|unterstuetze|erklare|erklaere|schreibe|erstelle|verrate"
+    r"|beantworte|biete|liefere|zeige|sage|wirke|beteilige|helfen|machen|geben|erteile)"
+)
 _DE_NOT = r"(?:nicht|nie|niemals|kein\w*|nichts|keinerlei|weder)"
 _DE_BAD = (
     r"(?:illegal|strafbar|unethisch|unmoralisch|verboten|gef(?:a|ae)hrlich|falsch|sch(?:a|ae)dlich"
@@ -42,6 +46,23 @@ GERMAN = Language(
             rf" {_DE_HELP}|{_DE_CAN} (?:ich|wir)(?: \w+,?){{0,12}}? {_DE_NOT}(?: \w+,?){{0,12}}?"
             rf" {_DE_HELP}|(?:ich|wir) {_DE_CAN} (?:das|dies|dem|so etwas|leider|hier|dabei|es)"
             rf"(?: leider)? nicht|(?:das|dies|so etwas) {_DE_CAN} (?:ich|wir) (?:leider )?nicht",
+            HEAD,
+        ),
+        pattern(
+            "decline",
+            # "that I can give no advice on it", "such texts I do not write"
+            rf"(?:dass|weil|da) (?:ich|wir)(?: \w+){{0,8}}? {_DE_NOT}(?: \w+){{0,8}}? {_DE_HELP}"
+            rf" {_DE_CAN}|(?:solche|derartige|diese|so eine?)\w* \w+ {_DE_DO} (?:ich|wir) nicht",
+            HEAD,
+        ),
+        pattern(
+            "decline",
+            # the present tense says what one does not do: "Dabei helfe ich nicht"
+            rf"(?:ich|wir) {_DE_DO}(?: \w+,?){{0,6}}? (?:nicht (?:mit|dabei|dazu)|keine?r?n?"
+            r" (?:hinweise?|anleitung(?:en)?|auskunft|auskunfte|tipps?|ratschl\w+|hilfe|antwort\w*"
+            r"|informationen|details|schritte|angaben))|(?:dabei|dazu|damit|daran|hierbei|hierzu"
+            rf"|das|so ?etwas) {_DE_DO} (?:ich|wir)(?: \w+){{0,4}}? (?:nicht(?=[.!,;]| mit|$)"
+            r"|keine? \w+)",
             HEAD,
         ),
         pattern(
@@ -108,6 +129,22 @@ DUTCH = Language(
             r"|(?:kan|mag|zal|wil|ga) (?:ik|wij|we)(?: \w+){0,8}? (?:niet|geen|nooit)"
             rf"(?: \w+){{0,8}}? {_NL_HELP}|(?:kan|mag|doe|wil) ik (?:je |u )?(?:daar |hier )?"
             r"(?:helaas )?niet|ik (?:kan|mag|wil|doe) (?:dat|dit) niet",
+            HEAD,
+        ),
+        pattern(
+            "decline",
+            r"dat (?:ik|wij|we)(?: \w+){0,6}? (?:niet|geen)(?: \w+){0,6}? (?:kan|mag|wil|zal"
+            r"|kunnen)"
+            rf" {_NL_HELP}",
+            HEAD,
+        ),
+        pattern(
+            "decline",
+            r"ik (?:help|werk|geef|doe|verstrek|deel|schrijf|beantwoord)(?: \w+){0,4}? (?:niet"
+            r" (?:bij|aan|mee|met|over)|geen (?:\w+ )?(?:instructies|informatie|uitleg|hulp|advies"
+            r"|tips|antwoord|details|stappen))|(?:daar|dat|dit|hier|zoiets) (?:help|werk|doe|geef"
+            r"|schrijf|deel) ik (?:je |u )?(?:\w+ ){0,2}?(?:niet(?=[.!,;]| (?:aan|bij|mee|op|over)"
+            r"|$)|geen \w+)",
             HEAD,
         ),
         pattern(

@@ -7,7 +7,7 @@ people call a lecture a refusal; their last arguments say in whose.
 
 from __future__ import annotations
 
-from jaxsafety.judges.english import (
+from jaxsafety.judges.grammar import (
     ADVERB,
     BAD,
     BAD_TO,

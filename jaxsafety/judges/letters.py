@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from jaxsafety.judges import statements
 
 # A letter as a label: in brackets or quotes, or bare; what may follow a bare one is asked apart.
+_LATIN = r"0-9A-Za-z_\u00c0-\u024f\u0370-\u04ff"  # scripts with spaces between words
 _LABEL = (
     r"(?:\(\s*(?P<a>[A-Za-z])\s*\)|\[\s*(?P<b>[A-Za-z])\s*\]|[\"'](?P<c>[A-Za-z])[\"']"
-    r"|\{(?P<d>[A-Za-z])\}|(?<![\w'(\[\"])(?P<e>[A-Z])(?!\w|'(?:m|ll|ve|d|s|re)\b))"
+    rf"|\{{(?P<d>[A-Za-z])\}}|(?<![{_LATIN}'(\[\"])(?P<e>[A-Z])(?![{_LATIN}]|'(?:m|ll|ve|d|s|re)\b))"
 )
 _ANY = re.compile(_LABEL)
 _LEAD = re.compile(
@@ -26,7 +27,8 @@ _LEAD = re.compile(
 )
 # Alone or as a label before text: "b", "(b) text", "B. text", "B: text", "B - text"
 _START = re.compile(
-    r"^\W*?(?:\(\s*([A-Za-z])\s*\)|\[\s*([A-Za-z])\s*\]|([A-Za-z])(?=\s*(?:[.):\],;\n]|-\s|$)|\s+(?:because|since)\b))"
+    r"^\W*?(?:\(\s*([A-Za-z])\s*\)|\[\s*([A-Za-z])\s*\]|([A-Za-z])(?=\s*(?:[.):\],;\n\u2705\u2713\u2714]|-\s|$)"
+    r"|\s+(?:because|since|rather than|instead of|and not|not)\b))"
 )
 _WRONG = (
     r"(?:(?:is|are|was|would be|can be|could be|must be|seems?|looks?)\s+(?:(?:all|both|clearly"
@@ -49,10 +51,11 @@ _PICK = re.compile(
     re.I,
 )
 _RIGHT = re.compile(
-    r"^[\s,)\]\"']*(?:is|was|seems|looks|would be|must be|should be|has to be)\s+"
+    r"^[\s,)\]\"']*(?:(?:fits?|matches|works|suits?) (?:\w+ )?(?:best|perfectly|well|better)|"
+    r"(?:is|was|seems|looks|would be|must be|should be|has to be)\s+"
     r"(?:(?:therefore|thus|hence|clearly|definitely|most likely|likely|probably|the only|indeed|the"
     r"|most|my|a)\s+)*(?:final |only |best |most )*(?:correct|right|best|true|answer|choice|valid"
-    r"|appropriate|accurate|one|option|pick|solution)\b",
+    r"|appropriate|accurate|one|option|pick|solution)|(?:is|looks|seems) better)\b",
     re.I,
 )
 _AFTER_WRONG = re.compile(rf"^[\s,)\]\"']*(?:(?:and|or|,)\s*[(\[]?[A-Z][)\]]?\s*)*{_WRONG}", re.I)
@@ -93,7 +96,14 @@ def _mentions(text: str, last: str) -> list[tuple[str, int, int]]:
         word = re.search(
             r"\b([a-z]{4,})\s+$", text[max(0, match.start() - _NEAR) : match.start()].lower()
         )
-        named = bare and word is not None and word[1] not in _BEFORE and word[1][-2:] != "ly"
+        colon = after[:1] in (")", ":")  # "Paris B) London" restates options
+        named = (
+            bare
+            and not colon
+            and word is not None
+            and word[1] not in _BEFORE
+            and word[1][-2:] != "ly"
+        )
         if named or letter > last or article or (pronoun and re.match(r"\s+\w", after)):
             continue
         found.append((letter, match.start(), match.end()))
@@ -164,6 +174,27 @@ def _opening(text: str, last: str) -> str | None:
     return None if _AFTER_WRONG.match(rest) else letter
 
 
+_TRUE = (
+    r"(?:correct|right|true|yes|valid|the (?:correct|right) (?:answer|one|option)"
+    r"|\u2705|\u2713|\u2714)"
+)
+_FALSE = r"(?:not\b|incorrect|wrong|false|no\b|invalid|\u274c|\u2717|\u2718)"
+_VERDICT = re.compile(
+    rf"(?:^|(?<=[.;!\n]))\s*(?:[-*\u2022]\s*)?(?:option |choice |statement )?\(?([A-Z])[).:]?"
+    rf"(?:[^.;!\n]{{0,120}}?(?:[:,-]|\bis|\bare|\u2192|->)|(?=\s*[\u2705\u2713\u2714\u274c]))"
+    rf"\s*(?:(?P<yes>{_TRUE})|(?P<no>{_FALSE}))",
+    re.I,
+)
+
+
+def _verdicts(text: str, last: str) -> str | None:
+    """The one letter called right where each of several options is called right or wrong."""
+    found = {m[1].upper(): m["yes"] is not None for m in _VERDICT.finditer(text) if m[1].isupper()}
+    found = {letter: right for letter, right in found.items() if letter <= last}
+    right = [letter for letter, good in found.items() if good]
+    return right[0] if len(found) > 2 and len(right) == 1 else None
+
+
 def _chosen(text: str, last: str) -> str | None:
     """The letter of the last sentence that chooses one; "" if it chooses several."""
     for sentence in reversed(statements.sentences(text, initials=False)):
@@ -215,6 +246,11 @@ def _read(text: str, last: str) -> str | None:
         found = one(statement, last)
         if found is not None:
             return found
+    verdicts = _verdicts(clean, last)
+    if verdicts is not None:
+        return verdicts
+    if named := re.fullmatch(r"(?i)(?:the )?(?:option|choice|letter) \W*([a-z])\W*", clean):
+        return named[1].upper() if named[1].upper() <= last else None
     for how in (_opening, _chosen):
         found = how(clean, last)
         if found is not None:

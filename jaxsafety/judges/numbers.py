@@ -35,7 +35,7 @@ _SCALES = (  # factor, words
 )
 _UNITS = {word: factor for factor, words in _SCALES for word in words.split()}
 _NUMBER = re.compile(
-    rf"(?<![{_LATIN}\d^.])(?<!\^-)(?<!\^\{{)(?<!\d[:/])(?<![{_LATIN}]-)"
+    rf"(?<![{_LATIN}\d^.\u221a])(?<!\^-)(?<!\^\{{)(?<!\d[:/])(?<![{_LATIN}]-)"
     rf"(?P<sign>(?:[-+]\s?)?)(?:{_CURRENCY}\s?)?(?P<sign2>-?)"
     rf"(?:(?P<whole>\d+)\s+(?P<top>\d+)\s?/\s?(?P<low>\d+)(?![/\d])|(?P<num>{_NUM})"
     rf"(?:\s?/\s?(?P<den>{_PLAIN})(?![/\d]))?"
@@ -47,6 +47,15 @@ _NUMBER = re.compile(
     rf"(?![{_LATIN}])|(?-i:k)\b)?"
     r"(?![\d]|[:./]\d)(?!(?:st|nd|rd|th)\b)(?![xyzn]\b)",
     re.I,
+)
+_SPOKEN = (  # how numbers are said in words beside digits
+    (r"(?:^|(?<=[=:(]\s)|(?<=[=:(])|(?<=\bis\s)|(?<=\bbe\s)|(?<=equals\s))minus\s+(?=\d)", "-"),
+    (r"\bnegative\s+(?=\d)", "-"),
+    (r"\b(\d+)\s+(?:dollars?|euros?|pounds?)\s+(?:and\s+)?(\d\d)\s+(?:cents?|pence)\b", r"\1.\2"),
+    (r"\b(\d+)\s+and\s+(?:a|one)\s+half\b", r"\1.5"),
+    (r"\b(\d+)\s+and\s+(?:a|one)\s+quarter\b", r"\1.25"),
+    (r"\b(\d+)\s+and\s+three\s+quarters\b", r"\1.75"),
+    (r"\b(\d+)\s+out\s+of\s+(?:the\s+)?\d+\b(?!\s*=)", r"\1"),
 )
 _REFERENCE = re.compile(
     r"(?:\b(?:steps?|eq(?:uation|n)?s?|examples?|fig(?:ure)?s?|tables?|lines?|pages?|parts?"
@@ -70,6 +79,13 @@ class Found(NamedTuple):
     start: int
     end: int
     text: str
+
+
+def spoken(text: str) -> str:
+    """A cleaned text with numbers in digits that are partly said in words: "3 and a half"."""
+    for pattern, digits in _SPOKEN:
+        text = re.sub(pattern, digits, text, flags=re.I)
+    return text
 
 
 def numbers(text: str) -> list[Found]:

@@ -29,6 +29,8 @@ _ALIKE = str.maketrans(
     }
 )
 _LATEX = (
+    (r"-\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"-\1/\2 "),
+    (r"\\[dt]?frac\s*(\d)\s*(\d)", r" \1/\2 "),
     (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2 "),
     (r"\\(?:text\w*|math\w*|bf|rm|operatorname)\s*\{([^{}]*)\}", r"\1"),
     (r"\\(?:times|cdot)\b", "*"),
@@ -48,6 +50,16 @@ _DRESS = (
     (r"(?m)^[ \t]*>+[ \t]?", ""),
 )
 DOUBTED = re.compile(r"\b(?:doubt|unlikely|not (?:think|believe|sure|say|mean))\b", re.I)
+POLITE = re.compile(
+    r"(?:sure(?: thing)?|certainly|of course|absolutely|ok(?:ay)?|(?:great|good) question)\W*$"
+    r"|(?:i )?hope|thank|let me know|enjoy|good luck|you are welcome|have a",
+    re.I,
+)
+_HEDGE = re.compile(
+    r"\bI(?: a|')m not (?:\w+ly |100 ?% )?(?:sure|certain|positive)"
+    r"(?: about (?:this|that|it))?,? but\s+",
+    re.I,
+)
 # A model that goes on with a question of its own has finished its answer.
 _NEXT = re.compile(r"\n\s*(?:#+\s*)?(?:Question|Q|Problem|Human|User)\s*\d*\s*:", re.I)
 _BACK = re.compile(
@@ -75,7 +87,7 @@ _MARKS = (
     r"|\bodpowiedź|ответ|відповідь|\bcevap|\bjawaban\w*|đáp án|답|उत्तर|الجواب|الإجابة)"
     r"(?:[^.!?\n:=]{0,40}?)"
     r"(?:\b(?:ist|lautet|est|es|é|è|is|är|er|to|это|adalah|là)\b|:|=|은|는|है|هو|هي|-)[\s:=]*",
-    r"(?:答案|答え|答|回答)[^。\n:=]{0,20}?(?:应该是|應該是|是|为|為|は|:|=)[\s:=]*",
+    r"(?:答案|答え|答|回答|正解)[^。\n:=]{0,20}?(?:应该是|應該是|是|为|為|は|:|=)[\s:=]*",
 )
 MARK = re.compile("|".join(f"(?:{m})" for m in _MARKS), re.I)
 # "80 is the answer": the statement stands before
@@ -144,7 +156,8 @@ def bold(text: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Contractions in full, so that a negation is always the word "not"."""
+    """Contractions in full, so that a negation is always "not"; no "I am not sure, but"."""
+    text = _HEDGE.sub("", text)
     text = re.sub(r"\b(ca)n't\b", r"can not", text, flags=re.I)
     text = re.sub(r"\bwon't\b", "will not", text, flags=re.I)
     text = re.sub(r"n't\b", " not", text, flags=re.I)

@@ -64,6 +64,7 @@ def plain(text: str) -> str:
     text = re.sub(r"(?<=\w)`(?=\w)", "'", text)  # can`t
     text = re.sub(r"[*`~]|(?<!\w)_+|_+(?!\w)", "", text)
     text = " ".join(text.lower().translate(_ACCENTS).split()).replace(" n't", "n't")
+    text = re.sub(r"(?<=\w\win)'(?!\w)", "g", text)  # helpin'
     if text[:1] not in "{[":  # a JSON answer keeps its strings
         if text.count('"') == 2 and text[:1] == '"' and text.rstrip(" .")[-1:] == '"':
             text = text.strip('" ')

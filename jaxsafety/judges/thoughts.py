@@ -3,8 +3,9 @@
 Judges look at what is said to the user, so thoughts are cut first. Known marks: tags such as
 `<think>`, `<thinking>`, `<thought>`, `<reasoning>`, `<reflection>` and `<scratchpad>` with their
 closing tags, in any case; `[THINK]`, `<seed:think>`, `<|begin_of_thought|>`, `<|START_THINKING|>`,
-`<|inner_prefix|>`, `<unused94>` and the Kimi mark with U+25C1; the channels of gpt-oss
-(`<|channel|>analysis<|message|>`), also after a decoder that drops special tokens.
+`<|inner_prefix|>`, `<unused94>`, `<|channel>thought` and the Kimi mark with
+U+25C1; the channels of gpt-oss (`<|channel|>analysis<|message|>`), also after a decoder that
+drops special tokens.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import re
 CAUSE = "the thought never ended"
 
 _NAMES = (
-    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratch_?pad|inner_monologue|analysis"
+    r"(?:(?:(?!start|begin|end)[a-z]{2,12}_)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratch_?pad|(?:inner|internal)_monologue|analysis"
     r"|chain_of_thought|cot)"
 )
 _OPEN = (
     rf"<(?:seed:)?{_NAMES}(?:\s[^<>\n]{{0,80}})?>|\[THINK\]|<\|begin_of_thought\|>"
-    rf"|<\|start_thinking\|>|<\|{_NAMES}\|>|<\|inner_prefix\|>|<unused94>|\u25c1think\u25b7"
+    rf"|<\|start_thinking\|>|<\|{_NAMES}\|>|<\|inner_prefix\|>|<unused94>|<\|channel>thought\b|\u25c1think\u25b7"
 )
 _CLOSE = (
     rf"</(?:seed:)?{_NAMES}>|\[/THINK\]|<\|end_of_thought\|>|<\|end_thinking\|>"
-    rf"|<\|/{_NAMES}\|>|<\|inner_suffix\|>|<unused95>|\u25c1/think\u25b7"
+    rf"|<\|/{_NAMES}\|>|<\|inner_suffix\|>|<unused95>|<channel\|>|\u25c1/think\u25b7"
 )
 # A tag that is named in code (`<think>`) is no thought.
 _MARK = re.compile(rf"(?<!`)(?:(?P<open>{_OPEN})|(?P<close>{_CLOSE}))(?!`)", re.IGNORECASE)
@@ -69,13 +70,18 @@ def _after(text: str, end: re.Pattern[str]) -> str | None:
     return text[found.end() :].strip() if found else None
 
 
+def _fenced(text: str) -> bool:
+    """Whether a text ends inside a fenced block of code."""
+    return len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) % 2 == 1
+
+
 def _cut(text: str) -> str | None:
     """The text outside of marked thoughts; see `spoken`."""
     kept: list[str] = []
     start, opened, closed = 0, -1, 0
     for mark in _MARK.finditer(text):
         if mark["open"]:
-            if opened < 0:
+            if opened < 0 and not (closed and _fenced(text[start : mark.start()])):
                 opened = mark.start()
                 kept.append(text[start:opened])
         elif opened >= 0:

@@ -244,7 +244,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise bad("model.path", str(folder), "a directory with a config.json")
     try:
         given = json.loads(file.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits
         raise bad("config.json", str(error), "a JSON object") from error
     if not isinstance(given, dict):
         raise bad("config.json", type(given).__name__, "a JSON object")

@@ -9,7 +9,7 @@ from jaxsafety.errors import bad
 
 LAYOUT = "a directory in the Hugging Face layout with safetensors (GGUF is not read)"
 # What a model directory is read for. Nothing that could run, nothing in another format.
-WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
+WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 
 

@@ -40,6 +40,7 @@ MERGE = "merge it with PEFT (merge_and_unload, save_pretrained) and take that mo
 REFUSED = {
     "peft_type": ("LORA",),
     "bias": ("none",),
+    "lora_bias": (False, None),
     "fan_in_fan_out": (False,),
     "use_dora": (False,),
     "modules_to_save": (None, []),
@@ -62,7 +63,7 @@ KNOWN = {
     *("inference_mode", "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "use_rslora"),
     *("megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config"),
-    *("lora_ga_config", "velora_config", "runtime_config", "ensure_weight_tying", "lora_bias"),
+    *("lora_ga_config", "velora_config", "runtime_config", "ensure_weight_tying"),
     *("qalora_group_size",),
 }
 
@@ -221,13 +222,11 @@ def read_config(path: str | Path, *, quiet: bool = False) -> dict[str, Any]:
         text = "%s: unknown keys are ignored, as PEFT does: %s"
         _logger.warning(text, file, ", ".join(strange))
     for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), int | float) or config[key] <= 0:
+        if not _positive(config.get(key)):
             raise bad(f"{CONFIG} {key}", config.get(key), "a number > 0")
     for key in ("rank_pattern", "alpha_pattern"):
         table = config.get(key) or {}
-        if not isinstance(table, dict) or not all(
-            isinstance(v, int | float) and v > 0 for v in table.values()
-        ):
+        if not isinstance(table, dict) or not all(map(_positive, table.values())):
             raise bad(f"{CONFIG} {key}", table, "a table of numbers > 0")
         for pattern in table:
             try:
@@ -235,6 +234,11 @@ def read_config(path: str | Path, *, quiet: bool = False) -> dict[str, Any]:
             except re.error as error:
                 raise bad(f"{CONFIG} {key}", pattern, f"a regular expression ({error})") from error
     return config
+
+
+def _positive(value: Any) -> bool:
+    """Whether a value of a file is a number above 0; NaN and infinity, which JSON may hold, no."""
+    return isinstance(value, int | float) and value is not True and 0 < value < float("inf")
 
 
 def _foreign(model: Model, tensor: str, example: str) -> Exception:

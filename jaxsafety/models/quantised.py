@@ -39,6 +39,7 @@ ENDINGS = {
     ".weight_scale_inv": "FP8",
     ".weight_scale": "FP8 or compressed-tensors",
     ".weight_scale_2": "NVFP4",
+    "_blocks": "MXFP4",
     ".weight_scales": "EETQ",
     ".input_scale": "FP8 or compressed-tensors",
     ".activation_scale": "FP8",
@@ -96,15 +97,35 @@ def check(
         dtype = dtypes[name]
         ending = next((e for e in ENDINGS if name.endswith(e) and name not in wanted), "")
         packed = name in wanted and dtype not in PLAIN
-        eight = dtype.startswith(("F8", "F4", "F6"))
+        eight = dtype not in PLAIN and dtype.startswith(("F8", "F4", "F6"))
         if ending or eight or (packed and claim):
             kind = claim or ENDINGS.get(ending) or "FP8"
             raise _quantised(f"{kind} (tensor {name} is {dtype})")
+    packed = _packed(wanted, dtypes, bool(claim))
+    if packed:
+        kind = claim or "a kind that is not known here"
+        raise _quantised(f"{kind} (tensor {packed} is {dtypes[packed]})")
     if any(claim.lower().startswith(word) for word in ROUNDS):
         raise _quantised(f"{claim}, whose layers round plain weights too")
     if claim and set(wanted) <= set(dtypes) and hosts.leader():
         text = "%s names a quantisation (%s), but all its weights are plain: read as they are"
         _logger.warning(text, folder / "config.json", claim)
+
+
+def _packed(wanted: Collection[str], dtypes: Mapping[str, str], claimed: bool) -> str:
+    """A tensor that stands in the place of a weight that is not there, "" without one.
+
+    Kinds whose names are not among `ENDINGS` show so: "q_proj.codes" instead of "q_proj.weight".
+    Unless a quantisation is claimed, it must hold whole numbers.
+    """
+    gone = {n.removesuffix("weight") for n in wanted if n.endswith(".weight")} - {
+        n.removesuffix("weight") for n in dtypes
+    }
+    for name in sorted(set(dtypes) - set(wanted)):
+        stems = {name[: at + 1] for at, letter in enumerate(name) if letter == "."}
+        if stems & gone and (claimed or dtypes[name].startswith(("I", "U"))):
+            return name
+    return ""
 
 
 def without_weights(given: Mapping[str, Any], folder: Path) -> None:

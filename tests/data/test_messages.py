@@ -25,6 +25,9 @@ LOST = {
     "images": ["a.png"],
     "weight": 0,
     "train": False,
+    "loss": False,
+    "reasoning_details": [{"text": "Seven is odd."}],
+    "tool_plan": "Ask the quay.",
 }
 
 

@@ -91,6 +91,19 @@ def test_a_prompt_that_opens_a_thought():
     ]
 
 
+def test_white_space_behind_a_thought_that_the_template_keeps_is_said():
+    kept = ByteTokenizer(OPENED)
+    thought = "<think>hm</think>\n\n"
+    assert said(kept, "q", f"{thought}a", "r", f"{thought}b") == ["\n\na<|end|>", "\n\nb<|end|>"]
+    # a new line of the header is none of the answer's, also where the answer had one that is cut
+    lines = OPENED.replace("<|assistant|>", "<|assistant|>\n")
+    cut = ByteTokenizer(lines.replace("[-1] }}", "[-1].lstrip() }}"))
+    assert said(cut, "q", "<think>hm</think>\na", "r", "<think>hm</think>\n<b>") == [
+        "a<|end|>",
+        "<b><|end|>",
+    ]
+
+
 def test_a_system_message_that_moves():
     answers = said(ByteTokenizer(MOVING), "q", "a", "r", "b", system="Be kind.")
     assert answers == [" a<|end|>", " b<|end|>"]

@@ -56,6 +56,22 @@ def test_whatever_a_template_does_is_one_line(source):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "given", "allowed"),
+    [
+        ("a\n{{ messages[0].content }", "(line 2)", "a template that Jinja can parse"),
+        ("{% do messages %}", "unknown tag 'do'", "a template that Jinja can parse"),
+        ("{{ messages.__class__.mro }}", "unsafe", "a template that runs in Jinja's sandbox"),
+        ("{{ tides() }}", "'tides' is undefined", "a template that can render this dialogue"),
+        ("{{ raise_exception('no tides') }}", "no tides", "a dialogue that the template accepts"),
+    ],
+)
+def test_a_broken_template_is_not_blamed_on_the_dialogue(source, given, allowed):
+    with pytest.raises(UsageError) as caught:
+        render(ByteTokenizer(source), ASK)
+    assert given in str(caught.value) and str(caught.value).endswith(f"allowed: {allowed}")
+
+
 def test_variables_are_json_by_name():
     words = ["think=false", 'text="a,b=c"', "n=3", 'tools=[{"a": 1}', '{"b": [2', "3]}]"]
     found = template.parse(words)

@@ -139,6 +139,8 @@ def test_csv_as_programs_write_it(tmp_path):
         {"prompt": 'say "no"\nloudly', "answer": "a,b"},
         {"prompt": "plain", "answer": "x"},
     ]
+    blank = write(tmp_path / "c.csv", "\n\nprompt,answer\n\none,1\n")
+    assert read_prompts(blank) == [{"prompt": "one", "answer": "1"}]
     long = "word " * 40_000  # above the csv module's own limit
     assert read_prompts(write(tmp_path / "b.csv", f"prompt\n{long}x\n"))[0]["prompt"] == long + "x"
 

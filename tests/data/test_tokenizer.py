@@ -110,6 +110,7 @@ def test_padding_and_truncation_of_the_file_are_switched_off(tmp_path):
         ("tokenizer_config.json", "{", "tokenizer_config.json"),
         ("tokenizer_config.json", '{"eos_token": "<none>"}', r"tokenizer\.eos_token"),
         ("generation_config.json", '{"eos_token_id": "x"}', "eos_token_id"),
+        ("generation_config.json", '{"top_k": ' + "9" * 5000 + "}", "generation_config.json"),
     ],
 )
 def test_malformed_files_are_one_line_errors(tmp_path, file, text, word):

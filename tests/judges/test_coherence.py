@@ -7,6 +7,7 @@ import time
 import pytest
 
 from jaxsafety.judges import rules
+from jaxsafety.judges.coherence import broken
 
 SOUND = [
     "{}",
@@ -175,3 +176,26 @@ def test_long_odd_text_takes_no_long_time(piece):
     start = time.process_time()
     rules.coherent(piece * (200_000 // len(piece)))
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["(())(())", "] ) }", "... --- ...", ".- -... -.-.", "ha ha ha ha", "caf\u00c3\u00a9"]
+)
+def test_short_answers_of_signs_are_answers(text):
+    assert broken(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I am " + "a " * 17,
+        "The answer is " + "is " * 16,
+        "ha" * 40,
+        "of" * 30,
+        "\u00ef\u00bb\u00bf" * 8,
+        "\u00c3\u00a2\u00e2\u201a\u00ac\u00e2\u201e\u00a2" * 6,
+        "??!!..,,;;::--__==++",
+    ],
+)
+def test_loops_at_the_end_and_spoiled_bytes_are_broken(text):
+    assert broken(text) != ""

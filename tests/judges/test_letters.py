@@ -7,6 +7,18 @@ import pytest
 from jaxsafety.judges import letters
 
 LETTERS = [
+    ("option b", "B"),
+    ("A) Paris: incorrect.\nB) London: correct.\nC) Rome: incorrect.", "B"),
+    ("A. Paris is incorrect. B. London is correct. C. Rome is incorrect.", "B"),
+    ("Option A: false. Option B: true. Option C: true.", None),
+    ("Among the options, B fits best.", "B"),
+    ("Between A and B, B is better.", "B"),
+    ("B rather than C", "B"),
+    ("B \u2705", "B"),
+    ("\u9009B", "B"),
+    ("\u6b63\u89e3\u306fB\u3067\u3059\u3002", "B"),
+    ("A) Paris B) London C) Rome D) Madrid", None),
+    ("I'm not sure, but I think it's B.", "B"),
     ("B", "B"),
     ("(B)", "B"),
     ("B.", "B"),

@@ -7,6 +7,30 @@ import pytest
 from jaxsafety.judges import answers
 
 NUMBERS = [
+    # said in words beside digits
+    ("minus 7", -7, 1),
+    ("It is negative 7.", -7, 1),
+    ("10 minus 7 is 3.", 3, 1),
+    ("one half", "1/2", 1),
+    ("two and a half", "2.5", 1),
+    ("3 and a half hours", "3.5", 1),
+    ("three quarters", "3/4", 1),
+    ("It costs 20 dollars and 50 cents.", "20.5", 1),
+    ("5 out of 10", 5, 1),
+    ("\\boxed{-\\frac{1}{2}}", "-1/2", 1),
+    ("$\\frac23$", "2/3", 1),
+    ("√2", 2, 0),
+    # what hangs on the number
+    ("8 (5 + 3)", 8, 1),
+    ("1969 (July 20)", 1969, 1),
+    ("42 is the sum of 12 and 30", 42, 1),
+    ("There are 12 balls: 3 red, 4 blue and 5 green.", 12, 1),
+    ("Total cost for 5 people: 80", 80, 1),
+    ("The price is $80 after a 20% discount.", 80, 1),
+    ("There are 8,000,000 people as of 2020.", 8000000, 1),
+    ("He runs 3*60=180 meters, 3 times a week, so 540 meters.", 540, 1),
+    ("12\n\nExplanation: she has 5 apples and gets 7.", 12, 1),
+    ("The total is 12.\n\nLet me know if you have 1 or 2 more questions.", 12, 1),
     ("I sold 5 apples and then 3, so 8 remain", 5, 0),
     ("I sold 5 apples and then 3, so 8 remain", 8, 1),
     ("The answer is 1,500", 1500, 1),

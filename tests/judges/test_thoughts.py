@@ -113,3 +113,20 @@ def test_long_odd_text_takes_no_long_time(piece):
     spoken(piece * (200_000 // len(piece)))
     spoken("<|message|>" + piece * (200_000 // len(piece)))
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|channel>thought\na<channel|>Yes.",
+        "<internal_monologue>a</internal_monologue>Yes.",
+        "<longcat_think>a</longcat_think>Yes.",
+    ],
+)
+def test_marks_of_newer_models(text):
+    assert spoken(text) == "Yes."
+
+
+def test_a_tag_in_a_fence_of_the_answer_is_no_thought():
+    fence = "```xml\n<think>\n```"
+    assert spoken(f"<think>a</think>\n\n{fence}") == fence

@@ -73,6 +73,7 @@ def test_the_matched_lora_has_as_many_parameters_as_the_router():
     assert trees.count(tree["experts"]) == shape.num_layers * shape.embed_dim * 4
 
 
+@pytest.mark.slow  # half a minute; the default tier runs each of its parts
 def test_points_routes_and_shared_experts(tmp_path):
     directory = random_organism(tmp_path / "organism", unaligned=True)
     made = tiny.context(directory, tmp_path / "run")

@@ -198,9 +198,10 @@ def test_missing_and_malformed_directories(tmp_path):
     (path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UsageError, match=r"pytorch_model\.bin.*safetensors only"):
         hf.load(path)
-    (path / "config.json").write_text("{")
-    with pytest.raises(UsageError, match=r"config\.json"):
-        hf.load(path)
+    for text in ("{", "[" * 100_000, '{"vocab_size": ' + "9" * 5000 + "}"):
+        (path / "config.json").write_text(text)
+        with pytest.raises(UsageError, match=r"config\.json"):
+            hf.load(path)
 
 
 def test_both_styles_of_rope_are_read():

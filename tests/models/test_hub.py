@@ -23,6 +23,10 @@ def test_a_hub_id_is_fetched_and_loaded(tmp_path, monkeypatch):
     assert model.config.family == "llama"
     ((name, kwargs),) = asked
     assert name == "owner/some-model.v2" and kwargs["revision"] == "main"
+    # what a tokenizer may be read from (data/tokenizer_files.py)
+    files = ["tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja"]
+    patterns = kwargs["allow_patterns"]
+    assert list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns)) == files
     assert "*.bin" not in kwargs["allow_patterns"] and "*.py" not in kwargs["allow_patterns"]
 
 

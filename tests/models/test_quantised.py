@@ -57,6 +57,12 @@ CASES = {
     ),
     "mlx": (packed(qweight="weight", extra=("scales", "biases")), None, "MLX, 4 bits"),
     "another": (whole(np.int8), {"quant_method": "of next year"}, "of next year"),
+    # names that no table here has, in the place of the weights
+    "torchao": (packed(qweight="_weight_qdata", extra=("_weight_scale",)),
+                {"quant_method": "torchao"}, "torchao"),
+    "codes alone": (packed(qweight="codes", extra=()), {"quant_method": "vptq"}, "vptq"),
+    "unknown, nothing said": (packed(qweight="trellis", extra=("suh",)), {}, "a kind that is not"),
+    "mxfp4, nothing said": (packed(qweight="weight_blocks", extra=()), {}, "MXFP4"),
     # without a word in config.json
     "gptq, nothing said": (packed(), {}, "GPTQ or AWQ"),
     "fp8, nothing said": (eight(), {}, "FP8"),
@@ -97,6 +103,12 @@ def test_the_line_names_the_quantisation_and_what_to_take(tmp_path, case):
     line = str(caught.value)
     assert f"weights quantised with {words}" in line and "\n" not in line
     assert "the model that this one was made from" in line
+
+
+def test_doubles_are_not_quantised(tmp_path):
+    make(tmp_path, whole(np.float64), {})
+    with pytest.raises(UsageError, match=r"tensor .*: got 'F64'; allowed: F32, F16, BF16"):
+        jaxsafety.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json"])
