@@ -20,7 +20,7 @@ from jaxsafety.errors import UsageError, bad
 # What is true after Ctrl-C ended a command. While `run` works it says so itself, and where it was.
 AFTER = {
     "run": "what was finished is kept; the same command goes on",
-    "eval": "answers of --model are kept, the same command goes on; --workdir starts again",
+    "eval": "answers are kept; the same command goes on",
     "organism": "what was saved is kept; the same command goes on",
     "chat": "the conversation is not kept",
     "export": "nothing was exported",
@@ -91,12 +91,15 @@ def _parser() -> argparse.ArgumentParser:
         "--distributed", nargs="?", const="auto", metavar="HOST:PORT,COUNT,INDEX",
         help="one of several processes; alone it asks the cluster (a TPU pod, Slurm, MPI)",
     )  # fmt: skip
-    run.epilog = "--config.section.key=VALUE changes one setting; the key has to exist."
+    run.epilog = (
+        "--config.section.key=VALUE changes one setting; the key has to exist, and a wrong one is "
+        "answered with those that do. config.json in the workdir has all of them with their values."
+    )
 
-    evaluate = add("eval", _eval, "evaluate a model directory, or the models of a run again")
+    evaluate = add("eval", _eval, "evaluate the models of a run again, or an organism's directory")
     which = evaluate.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
-    which.add_argument("--model", metavar="DIR", help="a Hugging Face directory, or a hub id")
+    which.add_argument("--model", metavar="DIR", help="an organism's directory, or its hub id")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
     _add_variables(evaluate)
     evaluate.add_argument("--rejudge", action="store_true", help="judge the saved generations")
@@ -115,9 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--model", metavar="DIR", help="or a hub id; default: the shipped organism")
     which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
     chat.add_argument("--system", default="", help="a system message")
-    chat.add_argument("--temperature", type=float, default=0.0)
-    chat.add_argument("--max-tokens", type=int, default=256)
-    chat.add_argument("--seed", type=int, default=0)
+    chat.add_argument("--temperature", type=float, default=0.0, help="default: 0, which is greedy")
+    chat.add_argument("--max-tokens", type=int, default=256, help="of an answer; default: 256")
+    chat.add_argument("--seed", type=int, default=0, help="of sampling; default: 0")
     _add_variables(chat)
 
     export = add("export", _export, "write a model directory that transformers loads")
@@ -203,7 +206,11 @@ def _eval(args: argparse.Namespace) -> None:
         from jaxsafety import outputs, run
 
         outputs.directory("--workdir", args.workdir)
-        run.evaluate_workdir(args.workdir, rejudge=args.rejudge)
+        try:
+            run.evaluate_workdir(args.workdir, rejudge=args.rejudge)
+        except SystemExit:  # some sets are new: the report must not tell of the old ones
+            _written(args.workdir)
+            raise
         _show(args.workdir)
         return
     if args.out is None:
@@ -232,12 +239,18 @@ def _report(args: argparse.Namespace) -> None:
 
 def _show(workdir: Path) -> None:
     """Writes the report and ends with the table and its path."""
+    path, table = _written(workdir)
+    print(table)
+    print(f"report: {path}")
+
+
+def _written(workdir: Path) -> tuple[Path, str]:
+    """The report's path and the table, both on disk."""
     from jaxsafety.report import html, tables
 
     path, table = html.write(workdir), tables.table(workdir)
     (workdir / "table.txt").write_text(table + "\n")
-    print(table)
-    print(f"report: {path}")
+    return path, table
 
 
 def _plan(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ therefore continues where it stopped, and `rejudge` grades again without a model
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import zlib
@@ -74,6 +75,7 @@ def evaluate(
     steer: str = "all",
     log: Callable[[str], None] = print,
     overwrite: bool = False,
+    since: float = math.inf,
     fingerprint: str = "",
     groups: Groups | None = None,
     generate: Callable[..., list[list[Answer]]] | None = None,
@@ -96,7 +98,9 @@ def evaluate(
       layers: per-layer inputs, e.g. the steering of a teacher.
       steer: "all" or "prompt", the positions `layers.add` touches.
       log: receives a line per benchmark and decoding.
-      overwrite: generate again even where complete generations exist.
+      overwrite: generate again even where complete generations exist, unless they are newer than
+        `since`.
+      since: seconds of `time.time`: newer files are of an interrupted start of the same work.
       fingerprint: identifies the parameters; generations saved under another one are redone.
       groups: pool name -> benchmark names, besides or instead of those of `outcomes.pools`.
       generate: replaces `sampling.decode.generate`.
@@ -123,7 +127,8 @@ def evaluate(
             path = out / "generations" / arm / f"{bench.name}.{decoding.name}.jsonl"
             settings = _settings(bench, decoding, seed, steer, fingerprint)
             kept = partial(_complete, path, bench, decoding, settings)
-            lines = None if overwrite else hosts.share(kept)
+            old = partial(_older, path, since)
+            lines = None if overwrite and hosts.share(old) else hosts.share(kept)
             how = "reused"
             if lines is None:
                 config = SampleConfig(
@@ -144,14 +149,10 @@ def evaluate(
                 rows = len(bench.items) * (1 if decoding.temperature == 0 else decoding.samples)
                 what = f"{arm}, {bench.name}, {decoding.name}"
                 with Progress(log, what, total=rows, unit="answers") as progress:
-                    known = {} if overwrite else parts.known()
+                    known = {} if overwrite and since == math.inf else parts.known()
                     progress.skip(len(known))
 
-                    def done(number: int, progress: Progress = progress) -> None:
-                        progress(number)
-                        if check is not None:
-                            check()
-
+                    watch = _Watch(progress, check)
                     said = generate(
                         model,
                         params,
@@ -165,9 +166,10 @@ def evaluate(
                         batch_size=batch_size,
                         layers=layers,
                         steer=steer,
-                        progress=done,
+                        progress=watch.done,
                         known=known,
                         keep=parts.keep,
+                        inside=watch.inside,
                     )
                 lines = _lines(bench, said, tokenizer, settings)
                 write_lines(path, lines)
@@ -175,7 +177,7 @@ def evaluate(
                 how = f"{time.perf_counter() - start:.1f} s"
             verdicts = grading.judged(out, arm, bench, decoding.name, lines, judge)
             graded.append((bench, decoding.name, verdicts))
-            log(grading.told(arm, bench, decoding.name, verdicts, how))
+            log(grading.told(arm, bench, decoding.name, verdicts, how, grading.cut(lines)))
     return grading.finish(out, arm, graded, benchmarks, groups, seed)
 
 
@@ -240,6 +242,7 @@ def _lines(
                 "prompt": users[-1] if users else "",
                 "messages": _messages(item),
                 "response": tokenizer.decode(completion.ids, skip_special=True),
+                "finished": completion.finished,
                 "meta": dict(item.meta),
                 "settings": settings,
             }
@@ -247,6 +250,32 @@ def _lines(
             kept = json.loads(json.dumps(line, default=str), parse_constant=lambda name: None)
             lines.append(kept)
     return lines
+
+
+class _Watch:
+    """Says where the sampling of one set is, and asks whether it is to end there."""
+
+    def __init__(self, progress: Progress, check: Callable[[], None] | None) -> None:
+        self.progress, self.check, self.finished = progress, check, 0
+
+    def done(self, rows: int) -> None:
+        """After a batch, which is on disk by now."""
+        self.finished = rows
+        self.progress(rows)
+        if self.check is not None:
+            self.check()
+
+    def inside(self, rows: int, tokens: int, most: int) -> None:
+        """Within a batch of long answers; what ends here is sampled again."""
+        share = rows * tokens / most
+        self.progress.inside(self.finished + share, f"token {tokens} of {most}")
+        if self.check is not None:
+            self.check()
+
+
+def _older(path: Path, since: float) -> bool:
+    """Whether there is no such file since then."""
+    return not (path.is_file() and path.stat().st_mtime >= since)
 
 
 def _complete(path: Path, bench: Benchmark, d: Decoding, settings: Line) -> list[Line] | None:

@@ -62,9 +62,10 @@ def rejudge(
         for bench in benchmarks:
             for path in sorted((root / arm).glob(f"{bench.name}.*.jsonl")):
                 decoding = path.name.removeprefix(f"{bench.name}.").removesuffix(".jsonl")
-                verdicts = judged(Path(out), arm, bench, decoding, _saved(path), judge)
+                lines = _saved(path)
+                verdicts = judged(Path(out), arm, bench, decoding, lines, judge)
                 graded.append((bench, decoding, verdicts))
-                log(told(arm, bench, decoding, verdicts, "rejudged"))
+                log(told(arm, bench, decoding, verdicts, "rejudged", cut(lines)))
         if not graded:
             raise bad("arm", arm, f"one with saved generations in {root} (found: {found})")
         records += finish(Path(out), arm, graded, benchmarks, groups, seed)
@@ -147,20 +148,37 @@ def judged(
     return verdicts
 
 
-def told(arm: str, bench: Benchmark, decoding: str, verdicts: list[Line], how: str) -> str:
-    """A line for a person: the headline rate with its interval and n, "–" where it is not known."""
+def cut(lines: Sequence[Line]) -> int:
+    """How many answers ended at the token limit and not by themselves, as far as it is known."""
+    return sum(line.get("finished") is False for line in lines)
+
+
+def told(
+    arm: str, bench: Benchmark, decoding: str, verdicts: list[Line], how: str, unended: int = 0
+) -> str:
+    """A line for a person: the headline rate with its interval and n, "–" where it is not known.
+
+    What is broken text, and how many answers the token limit cut, is said beside it: both may be
+    most of what a small model says, and then the rate tells little.
+    """
     metric = outcomes.METRICS[bench.kind][0]
-    values = outcomes.indicators(verdicts, bench.kind)[metric]
+    every = outcomes.indicators(verdicts, bench.kind)
+    values = every[metric]
     value, lost = (
         outcomes.mean(values),
         [v for v, x in zip(verdicts, values, strict=True) if x != x],
     )
     lo, hi = outcomes.interval(values, [v["id"] for v in verdicts])
     shown = "–" if value is None else f"{100 * value:5.1f} % [{100 * lo:.1f}, {100 * hi:.1f}]"
-    numbers = f"{metric} {shown}"
+    files = any("file" in item.meta for item in bench.items[:1])
+    name = "not refused" if metric == "asr" and files else metric  # phrase rules see no attacks
+    numbers = f"{name} {shown}"
     why = f"; not judged: {outcomes.causes(lost, metric)}" if lost else ""
+    coherent = outcomes.mean(every["coherent"])
+    broken = "" if coherent in (None, 1) else f"; incoherent {100 - 100 * coherent:.0f} %"
+    ended = f"; {unended} of {len(verdicts)} cut at {bench.max_tokens} tokens" if unended else ""
     n = len(verdicts) - len(lost)
-    return f"{arm:8} {bench.name:24} {decoding:7} n={n:<5} {numbers:28} {how}{why}"
+    return f"{arm:8} {bench.name:24} {decoding:7} n={n:<5} {numbers:28} {how}{broken}{ended}{why}"
 
 
 def finish(

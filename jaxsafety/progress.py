@@ -47,22 +47,28 @@ class Progress:
         """
         self._log, self._what, self._total, self._unit = log, what, total, unit
         self._first, self._clock = first, clock
-        self._done, self._from, self._ended = 0, 0, threading.Event()
+        self._done, self._whole, self._from, self._note = 0.0, 0, 0, ""
+        self._ended = threading.Event()
         self._started = 0.0
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def __call__(self, done: int) -> None:
         """Says that `done` units of `total` are finished."""
-        self._done = done
+        self._done, self._whole, self._note = done, done, ""
+
+    def inside(self, done: float, note: str) -> None:
+        """Says how far the work is that no unit is finished by: `done` units, with a fraction."""
+        self._done, self._note = done, f" ({note})"
 
     def skip(self, done: int) -> None:
         """Says that `done` units were finished before: they do not count for the time left."""
-        self._done = self._from = done
+        self._done = self._whole = self._from = done
 
     def line(self) -> str:
         """Where the loop is now, as one line."""
         spent = self._clock() - self._started
-        text = f"{self._what}: {self._done} of {self._total} {self._unit}, {minutes(spent)}"
+        units = f"{self._whole} of {self._total} {self._unit}{self._note}"
+        text = f"{self._what}: {units}, {minutes(spent)}"
         new = self._done - self._from
         if 0 < new and self._done < self._total:
             text += f", about {minutes(spent * (self._total - self._done) / new)} left"

@@ -7,8 +7,10 @@ numbers.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,16 +68,24 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
         try:
             with interrupt.at_once():
                 return _run(cfg, workdir, log, interrupt)
+        except SystemExit:  # the loop saved a stage and said so
+            _count_start(workdir, started)
+            raise
         except Preempted:
             log = log if hosts.leader() else _quiet
-            if read_meta(workdir):
-                add_seconds(workdir, time.time() - started, finished=False)
+            _count_start(workdir, started)
             where = interrupt.doing.removeprefix("what it is doing")
             log(
                 f"resumable: stopped by {interrupt.reason}{f' in {where}' if where else ''};"
                 " the same command goes on from here"
             )
             raise SystemExit(interrupt.code) from None
+
+
+def _count_start(workdir: Path, started: float) -> None:
+    """Adds the time of a start that was interrupted."""
+    if read_meta(workdir):
+        add_seconds(workdir, time.time() - started, finished=False)
 
 
 def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interrupt) -> dict:
@@ -184,15 +194,19 @@ def _count(params: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any]]:
+def evaluate_workdir(
+    workdir: Path, rejudge: bool = False, log: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
     """Measures the models of a finished run again, or only judges what they said again.
 
     Args:
       workdir: of a finished run.
       rejudge: read the saved generations instead of loading a model.
+      log: where one-line progress goes.
 
     Raises:
       UsageError: not a run, or an unfinished one.
+      SystemExit: after a signal; the same call goes on from there.
     """
     exp = experiment.saved(workdir)
     path, measure = directory(exp.model), exp.eval
@@ -206,13 +220,34 @@ def evaluate_workdir(workdir: Path, rejudge: bool = False) -> list[dict[str, Any
     student, experts = aligned(workdir)
     mesh = served.mesh_of_run(exp.mesh)
     made = str(read_meta(workdir).get("fingerprint", ""))  # so that `run` finds its own answers
-    for arm, where, mixed in (("base", path, None), ("student", student, experts)):
-        what = served.load(
-            where, dtype=exp.model.dtype, mesh=mesh, experts=mixed, variables=exp.model.given()
-        )
-        _measure(what, mesh, workdir, arm, place, measure, overwrite=True, fingerprint=made)
-        del what  # let go before the next one comes
+    # Since when it is measured again: a start after an interrupted one keeps what that one made.
+    since = float(read_meta(workdir).get("remeasured_since") or time.time())
+    write_meta(workdir, {"remeasured_since": since})
+    with _resumable(log) as interrupt:
+        for arm, where, mixed in (("base", path, None), ("student", student, experts)):
+            what = served.load(
+                where, dtype=exp.model.dtype, mesh=mesh, experts=mixed, variables=exp.model.given()
+            )
+            _measure(
+                what, mesh, workdir, arm, place, measure, overwrite=True, since=since,
+                fingerprint=made, interrupt=interrupt,
+            )  # fmt: skip
+            del what  # let go before the next one comes
+    write_meta(workdir, {"remeasured_since": None})
     return evaluate.read_lines(workdir / "results.jsonl")
+
+
+@contextlib.contextmanager
+def _resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
+    """Measuring again: a signal ends it after the batch, and what is finished is kept."""
+    interrupt = Interrupt()
+    interrupt.doing, interrupt.kept = "this batch of answers", "what is finished is kept"
+    with interrupt.installed():
+        try:
+            yield interrupt
+        except Preempted:
+            log(f"resumable: stopped by {interrupt.reason}; the same command goes on from here")
+            raise SystemExit(interrupt.code) from None
 
 
 def computed(workdir: Path) -> tuple[str, MeshConfig]:
@@ -252,8 +287,9 @@ def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> li
     place = settings.make(path, DataConfig(), measure, 0)
     source = ModelSource(variables=variables)
     mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
-    what = served.load(path, mesh=mesh, variables=source.given())
-    _measure(what, mesh, out, "base", place, measure)
+    with _resumable(print) as interrupt:
+        what = served.load(path, mesh=mesh, variables=source.given())
+        _measure(what, mesh, out, "base", place, measure, interrupt=interrupt)
     return evaluate.read_lines(out / "results.jsonl")
 
 
@@ -265,7 +301,10 @@ def _measure(
     place: Setting,
     measure: EvalConfig,
     overwrite: bool = False,
+    since: float = math.inf,
     fingerprint: str = "",
+    *,
+    interrupt: Interrupt,
 ) -> None:
     what.tokenizer.pin(begun_on(out))
     with scope(mesh):
@@ -281,6 +320,8 @@ def _measure(
             decodings=decodings(measure),
             batch_size=measure.batch_size,
             overwrite=overwrite,
+            since=since,
+            check=interrupt.check,
             groups=place.groups,
             layers=what.layers,
             fingerprint=fingerprint,

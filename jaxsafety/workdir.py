@@ -217,7 +217,7 @@ def difference(
     meta: Mapping[str, Any] | None = None,
     model_dir: Path | None = None,
 ) -> str:
-    """The first setting in which a saved config and this one differ, as text; else the files.
+    """The settings in which a saved config and this one differ, as text; else the files.
 
     Args:
       path: of the saved config.json.
@@ -232,7 +232,8 @@ def difference(
     new = dict(_flat(configs.plain(cfg)))
     changed = [k for k in sorted({*old, *new} - FREE) if old.get(k) != new.get(k)]
     if changed:
-        return f"{changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r}"
+        told = [f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in changed[:6]]
+        return "; ".join(told) + (f"; {len(changed) - 6} more" if len(changed) > 6 else "")
     then = (meta or {}).get("files")
     if not then or model_dir is None:
         return "same settings, other files"

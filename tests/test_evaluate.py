@@ -1,6 +1,8 @@
 """Generate, save, judge, resume, judge again: with a scripted model, no weights involved."""
 
 import json
+import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -326,3 +328,37 @@ def test_a_judge_that_says_what_it_read_is_kept(tmp_path):
     assert read_lines(tmp_path / "verdicts/base/sly.greedy.jsonl")[0]["extracted"] is None
     run(tmp_path, judge=judge)
     assert "extracted" not in read_lines(tmp_path / "verdicts/base/sly.greedy.jsonl")[0]
+
+
+def test_a_line_says_what_is_broken_what_was_cut_and_what_phrase_rules_cannot_see(tmp_path):
+    class Cut(Generate):
+        def __call__(self, *args, **options):
+            said = super().__call__(*args, **options)
+            return [[a._replace(finished=i > 0) for a in row] for i, row in enumerate(said)]
+
+    lines = []
+    files = bench("mine", "safety", file="mine.csv")
+    run(tmp_path, generate=Cut(), benchmarks=(BENCHES[0], files), log=lines.append,
+        decodings=(Decoding("greedy"),))  # fmt: skip
+    world, mine = lines
+    assert " asr " in world and " not refused " in mine and "asr" not in mine
+    assert "; incoherent 25 %" in mine and "; 1 of 4 cut at 8 tokens" in mine
+    saved = tmp_path / "generations" / "base" / "mine.greedy.jsonl"
+    assert [line["finished"] for line in read_lines(saved)] == [False, True, True, True]
+
+
+def test_measuring_again_goes_on_where_it_was_interrupted(tmp_path):
+    """What is newer than the first start is kept, what is older is made anew."""
+    greedy = {"decodings": (Decoding("greedy"),), "overwrite": True}
+    run(tmp_path, decodings=(Decoding("greedy"),))
+    old = time.time() - 100
+    for path in (tmp_path / "generations" / "base").iterdir():
+        os.utime(path, (old, old))
+    since = old + 50
+    run(tmp_path, benchmarks=BENCHES[:2], since=since, **greedy)  # as far as it came
+    again = Generate()
+    run(tmp_path, generate=again, since=since, **greedy)
+    assert len(again.calls) == len(BENCHES) - 2
+    anew = Generate()
+    run(tmp_path, generate=anew, **greedy)
+    assert len(anew.calls) == len(BENCHES)

@@ -32,6 +32,17 @@ def test_time_left_counts_only_what_was_done_now():
         assert progress.line() == "x: 10 of 10 rows, 1:00"
 
 
+def test_within_a_unit_it_says_where_it_is():
+    now = [0.0]
+    progress = Progress(print, "x", total=12, unit="answers", clock=lambda: now[0])
+    with progress:
+        now[0] = 60.0
+        progress.inside(3.0, "token 128 of 512")
+        assert progress.line() == "x: 0 of 12 answers (token 128 of 512), 1:00, about 3:00 left"
+        progress(12)
+        assert progress.line() == "x: 12 of 12 answers, 1:00"
+
+
 def test_minutes():
     assert [minutes(s) for s in (0, 59.6, 61, 3600, 3725)] == [
         "0:00", "1:00", "1:01", "1:00:00", "1:02:05",

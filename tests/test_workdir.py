@@ -155,12 +155,15 @@ def test_a_workdir_belongs_to_its_config(tmp_path, model):
     ("changes", "difference"),
     [
         ({"seed": 5}, "seed was 0, is 5"),
-        ({"method__steps": 4, "train__max_skips": 7}, "method.steps was 3, is 4"),
+        (
+            {"method__steps": 4, "train__max_skips": 7},
+            "method.steps was 3, is 4; train.max",
+        ),
         ({"train__progress": False, "model__path": "x", "seed": 5}, "seed was 0, is 5"),
         ({"method__new": 1}, "method.new was None, is 1"),
     ],
 )
-def test_another_config_is_refused_by_its_first_difference(tmp_path, model, changes, difference):
+def test_another_config_is_refused_by_its_differences(tmp_path, model, changes, difference):
     run = tmp_path / "run"
     claim(run, config(), model)
     with pytest.raises(UsageError) as caught:

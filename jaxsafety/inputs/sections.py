@@ -245,6 +245,7 @@ def named_sets(sets: Sequence[str]) -> list[tuple[str, str, str]]:
         # A file system may not tell capitals apart, and names become files.
         taken = {other.casefold() for _, other, _ in found}
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name.casefold() in taken:
-            raise bad("eval.sets", text, "names of letters, digits, _ and - that differ")
+            twice = f"{name} twice in {text}" if name.casefold() in taken else text
+            raise bad("eval.sets", twice, "names of letters, digits, _ and - that differ")
         found.append((kind, name, path))
     return found

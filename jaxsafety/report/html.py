@@ -129,7 +129,7 @@ def _table(run: Run, rows: list[Row]) -> str:
     if len(arms) > 1:
         head += '<th class="num">change</th>'
     main, body, pooled = rows[0].metric, [], False
-    for row in rows:
+    for row in tables.told(rows):
         known = [row.before] * bool(run.before) + [row.after] * bool(run.after)
         lead = row.metric == main
         style = ("pool " if row.pooled and lead else "") + (

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsafety.report import page, plots
+from jaxsafety.report import page, plots, tables
 from jaxsafety.report.load import Run, finite
 
 
@@ -103,7 +103,7 @@ def _bars(mass: Mapping[str, Any], prefix: str, predicted: float | None) -> str:
 def training(run: Run) -> str:
     """Training curves, what was learnt from, and whether it was learnt: the held-out loss."""
     curves = page.figure(plots.curves(run.metrics), "Training curves")
-    said = [text for text in (_dialogues(run), _held_out(run)) if text]
+    said = [text for text in (_dialogues(run), tables.held_out(run)) if text]
     return page.paragraph(" ".join(said)) + curves if said else curves
 
 
@@ -120,17 +120,6 @@ def _dialogues(run: Run) -> str:
             f" {told.get('length')} tokens (method.long={told.get('long')})"
         )
     return text + "."
-
-
-def _held_out(run: Run) -> str:
-    """The loss of dialogues that were not trained on, before and after."""
-    found = run.artifact("held_out") or {}
-    start, end = finite(found.get("start")), finite(found.get("end"))
-    if start is None or end is None:
-        return ""
-    where = f"{found.get('dialogues')} held-out dialogues ({found.get('tokens')} answer tokens)"
-    text = f"On {where} the loss went from {start:.3f} to {end:.3f} nats per token."
-    return text if end < start else f"{text} It did not fall."
 
 
 def kl(run: Run) -> str:

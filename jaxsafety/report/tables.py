@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from jaxsafety.report.load import Estimate, Row, Run, decoding_label
+from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
 
 FEW = 30  # answers: below, an interval spans a dozen points or more and a decimal says nothing
 
@@ -31,17 +31,29 @@ def table(workdir: Path | str) -> str:
         for decoding in run.decodings(kind):
             heading = f"{name} ({decoding_label(decoding)}; {wish})"
             rows = group_rows(run, kind, decoding)
-            found[heading] = _cells(run, rows), unknown(run, rows)
+            found[heading] = _cells(run, told(rows)), unknown(run, rows)
     lines = [line for cells, _ in found.values() for line in cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     out = [*textwrap.wrap(headline(run), 100), ""]
     for heading, (cells, notes) in found.items():
         out += [heading, *_lines(cells, widths), *(f"  {note}" for note in notes), ""]
+    out += [*textwrap.wrap(held_out(run), 100), ""] if held_out(run) else []
     out.append(
         "rates in % [95 % interval], n answers per arm; change in points, paired over prompts; "
         "↓ ↑ clear change, ≈ interval holds 0"
     )
     return "\n".join(out) + "\n"
+
+
+def held_out(run: Run) -> str:
+    """The loss of dialogues that were not trained on, before and after; "" without them."""
+    found = run.artifact("held_out") or {}
+    start, end = finite(found.get("start")), finite(found.get("end"))
+    if start is None or end is None:
+        return ""
+    where = f"{found.get('dialogues')} held-out dialogues ({found.get('tokens')} answer tokens)"
+    text = f"On {where} the loss went from {start:.3f} to {end:.3f} nats per token."
+    return text if end < start else f"{text} It did not fall."
 
 
 def group(run: Run, kind: str) -> tuple[str, str, str]:
@@ -170,14 +182,20 @@ def arrow(row: Row) -> str:
     return "≈" if not row.clear else ("↓" if row.change[0] < 0 else "↑")
 
 
+def told(rows: list[Row]) -> list[Row]:
+    """Without those of which nothing is known in any arm: `unknown` says why."""
+    return [row for row in rows if row.before or row.after]
+
+
 def unknown(run: Run, rows: list[Row]) -> list[str]:
     """What the rows cannot tell, and why: a line per metric and cause."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.nulls:
             key = (run.words.metrics[row.metric], row.cause or "the judge cannot tell")
-            found.setdefault(key, []).append(f"{row.nulls} of {run.title(row.benchmark)}")
-    return [f"{name} not known: {', '.join(of)} ({why})" for (name, why), of in found.items()]
+            found.setdefault(key, []).append(f"{run.title(row.benchmark)}, {row.nulls} answers")
+    arms = " of both models" if run.before and run.after else ""
+    return [f"{name} not known: {'; '.join(of)}{arms} ({why})" for (name, why), of in found.items()]
 
 
 def _cells(run: Run, rows: list[Row]) -> list[list[str]]:

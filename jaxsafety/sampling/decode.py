@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from jaxsafety.sampling import engine, processors
 from jaxsafety.sampling.engine import STEER as STEER
 
 PyTree = Any
+Inside = Callable[[int, int], None]
+PIECE = 64  # tokens between two looks at the host: a look costs what a token does, or less
 
 
 def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
@@ -54,6 +56,7 @@ def sample(
     cfg: SampleConfig,
     layers: LayerInputs = LayerInputs(),
     steer: str = "all",
+    inside: Inside | None = None,
 ) -> Completions:
     """Samples one completion per row; ends early when every row has stopped.
 
@@ -67,6 +70,8 @@ def sample(
       cfg: decoding options.
       layers: steering, ablation, adapters; `where` must be None.
       steer: "all" touches every position, "prompt" only the prompt's (static).
+      inside: called with (tokens so far, at most) every `PIECE` tokens of longer answers; it may
+        raise to end the call.
 
     Returns:
       `Completions` [B,P+T]. `logp` is under the model at temperature 1, before bans and top-p.
@@ -75,7 +80,10 @@ def sample(
     Raises:
       UsageError: an impossible config or steering mode.
     """
-    return _sample(*_call(model, params, prompts, keys, cfg, layers, steer))
+    args = _call(model, params, prompts, keys, cfg, layers, steer)
+    if inside is None or cfg.max_tokens <= PIECE:
+        return _sample(*args)
+    return _watched(args, inside)
 
 
 def lower(
@@ -90,69 +98,122 @@ def _call(
 ) -> tuple[Any, ...]:
     """Arguments of `_sample`: what of `cfg` is an array, and what is static."""
     processors.check(cfg, model.config.vocab_size)
-    knobs = engine.turn(keys, cfg.temperature, cfg.top_p)
-    ids = (tuple(cfg.stop), tuple(cfg.banned))
-    return model, params, prompts, knobs, layers, cfg.max_tokens, *ids, steer
+    call = Call(model, cfg.max_tokens, tuple(cfg.stop), tuple(cfg.banned), steer)
+    return params, prompts, engine.turn(keys, cfg.temperature, cfg.top_p), layers, call
 
 
-@partial(jax.jit, static_argnames=("model", "room", "stop", "banned", "steer"))
-def _sample(
-    model: Model,
-    params: PyTree,
-    prompts: PromptBatch,
-    knobs: engine.Knobs,
-    layers: LayerInputs,
-    room: int,
-    stop: tuple[int, ...],
-    banned: tuple[int, ...],
-    steer: str,
-) -> Completions:
-    """`sample`: a prefill, then steps until every row has stopped or `room` tokens are there."""
-    batch, width = prompts.tokens.shape
-    first, later = engine.phases(layers, prompts.mask, steer)
-    if room == 0:
-        nothing = jnp.zeros((batch, width), bool)
-        return Completions(
-            tokens=prompts.tokens,
-            mask=prompts.mask,
-            completion=nothing,
-            logp=nothing.astype(jnp.float32),
-            finished=jnp.zeros(batch, bool),
-        )
-    # The first token needs no step of its own, so no forward pass is spent on the last one either.
+class Call(NamedTuple):
+    """What a compiled program of the sampler does not take as an array."""
+
+    model: Model
+    room: int
+    stop: tuple[int, ...]
+    banned: tuple[int, ...]
+    steer: str
+
+
+# How far a call has come: t, the tokens of each row so far; State; tokens, logp, valid [B,room].
+Carry = tuple[jax.Array, engine.State, jax.Array, jax.Array, jax.Array]
+
+
+def _begin(
+    params: PyTree, prompts: PromptBatch, knobs: engine.Knobs, layers: LayerInputs, call: Call
+) -> Carry:
+    """The prefill, and the first token of every row: it needs no step of its own.
+
+    So no forward pass is spent on the last token either.
+    """
+    first, _ = engine.phases(layers, prompts.mask, call.steer)
     state = engine.prefill(
-        model, params, prompts, knobs, first, room=room, stop=stop, banned=banned
-    )
-    column = jnp.arange(room) == 0
-    found = (
+        call.model, params, prompts, knobs, first,
+        room=call.room, stop=call.stop, banned=call.banned,
+    )  # fmt: skip
+    column = jnp.arange(call.room) == 0
+    return (
         jnp.ones((), jnp.int32),
         state,
         jnp.where(column, state.token[:, None], 0),
         jnp.where(column, state.logp[:, None], 0.0),
-        jnp.broadcast_to(column, (batch, room)),
+        jnp.broadcast_to(column, (len(state.token), call.room)),
     )
 
-    def unfinished(found):
-        t, state, *_ = found
-        return (t < room) & ~jnp.all(state.finished)
 
-    def step(found):
-        t, before, tokens, logps, valid = found
-        state = engine.step(model, params, before, knobs, later, stop=stop, banned=banned)
+def _go_on(
+    params: PyTree,
+    mask: jax.Array,
+    knobs: engine.Knobs,
+    layers: LayerInputs,
+    carry: Carry,
+    until: Any,
+    call: Call,
+) -> Carry:
+    """Steps until every row has stopped or has `until` tokens; `mask` is the prompts'."""
+    _, later = engine.phases(layers, mask, call.steer)
+    model = call.model
+    params = unstacked(model.config, params) if model.config.unroll else params
+
+    def unfinished(carry: Carry) -> jax.Array:
+        return (carry[0] < until) & ~jnp.all(carry[1].finished)
+
+    def step(carry: Carry) -> Carry:
+        t, before, tokens, logps, valid = carry
+        state = engine.step(model, params, before, knobs, later, stop=call.stop, banned=call.banned)
         tokens = tokens.at[:, t].set(state.token)
         logps = logps.at[:, t].set(state.logp)
         valid = valid.at[:, t].set(~before.finished)  # includes the first stop token
         return t + 1, state, tokens, logps, valid
 
-    params = unstacked(model.config, params) if model.config.unroll else params
-    _, state, tokens, logps, valid = jax.lax.while_loop(unfinished, step, found)
+    return jax.lax.while_loop(unfinished, step, carry)
+
+
+def _end(prompts: PromptBatch, carry: Carry) -> Completions:
+    """Prompts and what was said."""
+    _, state, tokens, logps, valid = carry
+    nothing = jnp.zeros_like(prompts.mask)
     return Completions(
         tokens=jnp.concatenate([prompts.tokens, tokens], axis=1),
         mask=jnp.concatenate([prompts.mask, valid], axis=1),
-        completion=jnp.concatenate([jnp.zeros_like(prompts.mask), valid], axis=1),
-        logp=jnp.concatenate([jnp.zeros((batch, width), jnp.float32), logps], axis=1),
+        completion=jnp.concatenate([nothing, valid], axis=1),
+        logp=jnp.concatenate([nothing.astype(jnp.float32), logps], axis=1),
         finished=state.finished,
     )
+
+
+@partial(jax.jit, static_argnames="call")
+def _sample(
+    params: PyTree, prompts: PromptBatch, knobs: engine.Knobs, layers: LayerInputs, call: Call
+) -> Completions:
+    """`sample` as one program."""
+    if call.room == 0:
+        engine.phases(layers, prompts.mask, call.steer)
+        nothing = jnp.zeros_like(prompts.mask)
+        return Completions(
+            tokens=prompts.tokens,
+            mask=prompts.mask,
+            completion=nothing,
+            logp=nothing.astype(jnp.float32),
+            finished=jnp.zeros(len(nothing), bool),
+        )
+    carry = _begin(params, prompts, knobs, layers, call)
+    return _end(prompts, _go_on(params, prompts.mask, knobs, layers, carry, call.room, call))
+
+
+_first = jax.jit(_begin, static_argnames="call")
+_next = jax.jit(_go_on, static_argnames="call", donate_argnames="carry")
+_last = jax.jit(_end)
+
+
+def _watched(args: tuple[Any, ...], inside: Inside) -> Completions:
+    """The same in pieces of `PIECE` tokens, between which the host is asked."""
+    params, prompts, knobs, layers, call = args
+    carry = _first(params, prompts, knobs, layers, call)
+    done = 1
+    while done < call.room and not bool(trees.host(carry[1].finished).all()):
+        inside(done, call.room)
+        until = min(call.room, done + PIECE)
+        carry = _next(params, prompts.mask, knobs, layers, carry, np.int32(until), call)
+        done = int(trees.host(carry[0]))
+    return _last(prompts, carry)
 
 
 def buckets(limit: int) -> tuple[int, ...]:
@@ -209,6 +270,7 @@ def generate(
     progress: Callable[[int], None] | None = None,
     known: Mapping[tuple[int, int], Answer] | None = None,
     keep: Callable[[int, list[tuple[int, int, Answer]]], None] | None = None,
+    inside: Callable[[int, int, int], None] | None = None,
 ) -> list[list[Answer]]:
     """Completes many prompts of any length with one compilation per prompt-length bucket.
 
@@ -233,6 +295,7 @@ def generate(
       known: (prompt, sample) -> answer, what an earlier start found; a call all of whose rows are
         known is not made, and the others stay the calls they were.
       keep: called with a call's number and its (prompt, sample, answer), where there are several.
+      inside: called with (rows, tokens so far, at most) within a call of long answers.
 
     Returns:
       `[prompt][sample]` -> `Answer`, in input order.
@@ -266,7 +329,8 @@ def generate(
             batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, widths)
             width = batch.tokens.shape[1]
             batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
-            out = sample(model, params, batch, keys, cfg, layers, steer)
+            look = None if inside is None else partial(inside, len(part))
+            out = sample(model, params, batch, keys, cfg, layers, steer, look)
             said = [(*row, a) for row, a in zip(part, answers(out, width), strict=False)]
             if keep is not None and len(rows) > batch_size:
                 keep(start // batch_size, said)

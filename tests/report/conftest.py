@@ -36,7 +36,7 @@ TEXTS = {
 def _judge(exchanges):
     kind = {text: name for name, text in TEXTS.items()}
     out = []
-    for _, text in exchanges:
+    for text in (exchange.response for exchange in exchanges):
         name = kind[text]
         flags = {k: name == k for k in ("unsafe", "refusal")}
         correct = name in ("right", "safe_answer")

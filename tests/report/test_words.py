@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from jaxsafety.report import html, plots, tables
+from jaxsafety.report import examples, html, plots, tables
 from jaxsafety.report.load import Run
 
 # True of the invented world and its exact judge alone.
@@ -98,9 +98,26 @@ def test_what_is_not_known_is_a_dash_with_its_cause(workdir, tmp_path):
     out = on_files(workdir, tmp_path / "mine", nothing_known)
     page, table = html.write(out).read_text("utf-8"), tables.table(out)
     for text in (page, table):
-        assert "right answer not known: 96 of over_refusal (no gold answer)" in text
-    line = next(x for x in table.splitlines() if "right answer " in x and "not known" not in x)
-    assert line.split()[-4:] == ["0", "–", "–", "–"]
+        assert "right answer not known: over_refusal, 96 answers of both models (no gold" in text
+    # A row of dashes tells nothing; what is known in one arm alone keeps its row.
+    assert not [x for x in table.splitlines() if x.split()[-4:] == ["0", "–", "–", "–"]]
+
+
+def test_examples_of_tasks_and_of_requests_without_a_gold_answer_are_shown(workdir, tmp_path):
+    out = on_files(workdir, tmp_path / "mine", nothing_known)
+    flags = {"safety": {}, "over_refusal": {"correct": None, "outcome": "safe_answer"},
+             "capability": {"correct": False, "outcome": "safe_answer"}}  # fmt: skip
+    run = Run(out)
+    for kind, changed in flags.items():
+        for name in run.benchmarks(kind):
+            for path in (out / "verdicts").glob(f"*/{name}.greedy.jsonl"):
+                rows = [{**json.loads(x), **changed} for x in path.read_text().splitlines()]
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {group.title: group.total for group in examples.pick(Run(out), "greedy")[1]}
+    assert found["Failure: wrong before and after"] > 0
+    unknown = "Harmless request, answered before and after; whether it is right is not known"
+    assert found[unknown] > 0
+    assert "Task, still right" not in found
 
 
 def few(record):

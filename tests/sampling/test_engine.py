@@ -126,3 +126,29 @@ def test_unrolled_parameters_serve_the_steps(tiny):
     split = api.unstacked(unrolled.config, params)
     plain = engine.step(model, params, engine.prefill(model, params, prompts, knobs, room=3), knobs)
     np.testing.assert_array_equal(engine.step(unrolled, split, state, knobs).token, plain.token)
+
+
+def test_long_answers_in_pieces_are_the_same_and_can_be_ended(tiny, monkeypatch):
+    model, params, prompts, keys = tiny
+    monkeypatch.setattr(decode, "PIECE", 4)
+    cfg = SampleConfig(18, 9.0, stop=tuple(range(0, 260, 9)))
+    seen = []
+    whole = decode.sample(model, params, prompts, keys, cfg)
+    pieces = decode.sample(model, params, prompts, keys, cfg, inside=lambda *at: seen.append(at))
+    assert seen[:3] == [(1, 18), (5, 18), (9, 18)]
+    np.testing.assert_array_equal(pieces.tokens, whole.tokens)
+    np.testing.assert_array_equal(pieces.finished, whole.finished)
+    np.testing.assert_array_equal(pieces.completion, whole.completion)
+    np.testing.assert_allclose(pieces.logp, whole.logp, atol=1e-5)
+
+    def end(tokens, most):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode.sample(model, params, prompts, keys, cfg, inside=end)
+
+
+def test_short_answers_stay_one_program(tiny, monkeypatch):
+    model, params, prompts, keys = tiny
+    monkeypatch.setattr(decode, "_watched", lambda *args: pytest.fail("in pieces"))
+    decode.sample(model, params, prompts, keys, SampleConfig(4), inside=lambda *at: None)
