@@ -13,7 +13,6 @@ import sys
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -24,10 +23,12 @@ from jaxsafety.errors import UsageError
 from jaxsafety.progress import Progress
 from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
+from jaxsafety.train.assemble import assemble, lower
 from jaxsafety.train.checkpoint import Checkpoints
+from jaxsafety.train.clock import Clock
 from jaxsafety.train.interrupt import Interrupt, Preempted
-from jaxsafety.train.optim import make_optimizer, make_schedule
-from jaxsafety.train.step import Step, StepShardings, make_train_step, shard_step
+from jaxsafety.train.optim import make_schedule
+from jaxsafety.train.step import Step
 
 PyTree = Any
 
@@ -106,34 +107,27 @@ class _StageRun:
     ) -> None:
         self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
         self.started = time.perf_counter()
-        self.clock = _Clock()
+        self.clock = Clock()
         self.mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
         self.schedule = make_schedule(stage.optim, stage.steps)
-        self.tx = make_optimizer(stage.optim, stage.steps)
-        self.step = make_train_step(stage.loss, self.tx, accum=stage.optim.accum)
+        self.parts = assemble(stage._replace(start=variables), ctx.model, self.mesh, train)
         self.checkpoints = Checkpoints(
             ctx.workdir, stage.name, keep=train.keep,
             fingerprint=str(ctx.extras.get("fingerprint", "")),
         )  # fmt: skip
-        where = places(variables, ctx.model, self.mesh, stage.axes)
+        tx, _, shardings, abstract = self.parts
         params, frozen = trees.partition(variables, stage.trainable)
-        params_places, frozen_places = trees.partition(where, stage.trainable)
-        self.frozen = jax.device_put(frozen, frozen_places)
-        # crc32, not hash(): the latter is salted per process.
-        key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
-        abstract = jax.eval_shape(
-            lambda p: states.create(p, self.tx, key, master=train.master), params
-        )
-        state_places = states.state_shardings(abstract, self.tx, params_places, self.mesh)
-        self.shardings = StepShardings(state_places, frozen_places, None)
+        self.frozen = jax.device_put(frozen, shardings.frozen)
         saved = self.checkpoints.latest()
         self.first = saved.step if saved else 0
         if saved:
-            target = states.abstract_state(abstract, state_places)
+            target = states.abstract_state(abstract, shardings.state)
             self.state = self.checkpoints.restore(saved.step, target)
             ctx.log(f"{stage.name}: restored step {saved.step} of {stage.steps}")
         else:
-            self.state = states.fresh(params, self.tx, key, state_places, master=train.master)
+            # crc32, not hash(): the latter is salted per process.
+            key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
+            self.state = states.fresh(params, tx, key, shardings.state, master=train.master)
         self.result = self.variables() if saved and saved.finished else None
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
         if self.result is None and truncate is not None:
@@ -218,9 +212,8 @@ class _StageRun:
         shapes = tuple((x.shape, str(x.dtype), x.sharding) for x in jax.tree.leaves(batch))
         signature = (jax.tree.structure(batch), shapes)
         if signature not in self.compiled:
-            places = jax.tree.map(lambda x: x.sharding, batch)
-            jitted: Any = shard_step(self.step, replace(self.shardings, batch=places))
-            self.compiled[signature] = jitted.lower(self.state, self.frozen, batch).compile()
+            lowered = lower(self.parts, self.state, self.frozen, batch)
+            self.compiled[signature] = lowered.compile()
         return self.compiled[signature]
 
     def flush(self, bar: Any) -> dict[str, float]:
@@ -279,58 +272,6 @@ class _StageRun:
         self.checkpoints.wait()
         where = f"{self.stage.name} step {index} of {self.stage.steps}"
         _resumable(self.ctx, self.flag, where, self.stage.name, index)
-
-
-class _Clock:
-    """Where the time went, in seconds per bucket."""
-
-    def __init__(self) -> None:
-        self.total: dict[str, float] = {}
-        self.current: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, bucket: str) -> Any:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self.current[bucket] = self.current.get(bucket, 0.0) + spent
-            self.total[bucket] = self.total.get(bucket, 0.0) + spent
-
-    def lap(self) -> dict[str, float]:
-        """The buckets since the last lap as metrics; a save belongs to the next lap."""
-        row = {f"time/{name}": round(spent, 6) for name, spent in self.current.items()}
-        self.current = {}
-        return row
-
-    def summary(self, started: float) -> str:
-        """All buckets and the wall time; "other" is what no bucket covers."""
-        wall = time.perf_counter() - started
-        buckets = {**self.total, "other": max(wall - sum(self.total.values()), 0.0)}
-        text = ", ".join(f"{name} {spent:.1f}" for name, spent in buckets.items())
-        good = (self.total.get("data", 0.0) + self.total.get("step", 0.0)) / max(wall, 1e-9)
-        return f"{wall:.1f} s ({text}), goodput {good:.0%}"
-
-
-def places(
-    variables: Variables, model: Any, mesh: Any, given: Mapping[str, PyTree] | None = None
-) -> Variables:
-    """Shardings per variable: `given` axes, else the model's where the structure is its own."""
-    given = given or {}
-    model_axes = getattr(model, "axes", None)
-    model_names = trees.paths(jax.tree.map(lambda _: 0, model_axes, is_leaf=_is_names))
-
-    def axes(name: str) -> PyTree:
-        if name in given:
-            return given[name]
-        return model_axes if trees.paths(variables[name]) == model_names else None
-
-    return {name: sharding.shardings(axes(name), variables[name], mesh) for name in variables}
-
-
-def _is_names(x: Any) -> bool:
-    return isinstance(x, tuple | jax.sharding.PartitionSpec)
 
 
 def _silent(line: str) -> None:
