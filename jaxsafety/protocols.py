@@ -129,6 +129,12 @@ class Stage(NamedTuple):
     logical axes of variables that have not the model's structure (others are replicated).
     `probe(variables, step)` measures after every `every` steps, before the first and after the
     last; its numbers join the step's row of metrics and change nothing else.
+
+    A stage whose loss, optimizer, steps, shapes and shardings equal those of an earlier stage of
+    the program uses what that one compiled. Losses are equal by `==`: the same function object, or
+    a hashable record (a frozen dataclass with `__call__`) of equal fields; a method that builds its
+    loss per stage memoises the builder. So `loss` must be a function of its arguments: what varies
+    from stage to stage is a variable, never something that the function closes over.
     """
 
     name: str

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -192,6 +193,7 @@ def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
     )  # fmt: skip
 
 
+@cache  # equal stages share a compiled step: see `Stage`
 def chat_loss(model: Model, shards: int = 1, *, train_head: bool = True) -> LossFn:
     """Weighted negative log-likelihood, through the adapters where there are some.
 

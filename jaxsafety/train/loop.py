@@ -28,6 +28,7 @@ from jaxsafety.train.checkpoint import Checkpoints
 from jaxsafety.train.clock import Clock
 from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.optim import make_schedule
+from jaxsafety.train.programs import Programs, recipe, signature
 from jaxsafety.train.step import Step
 
 PyTree = Any
@@ -53,7 +54,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
       UsageError: bad stage settings, a workdir of another config, or too many non-finite steps.
       SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once the state is saved.
     """
-    interrupt = ctx.extras.get("interrupt") or Interrupt()
+    interrupt, programs = ctx.extras.get("interrupt") or Interrupt(), Programs()
     with interrupt.installed():
         variables = None
         while True:
@@ -65,7 +66,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
                 _resumable(ctx, interrupt)
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
-            variables = run_stage(stage, start, ctx, train, interrupt=interrupt)
+            variables = run_stage(stage, start, ctx, train, interrupt=interrupt, programs=programs)
 
 
 def run_stage(
@@ -75,6 +76,7 @@ def run_stage(
     train: TrainConfig = TrainConfig(),
     *,
     interrupt: Interrupt | None = None,
+    programs: Programs | None = None,
 ) -> Variables:
     """Trains one stage from `variables`, or continues it from its newest checkpoint.
 
@@ -87,6 +89,7 @@ def run_stage(
       ctx: see `run_program`.
       train: see `run_program`.
       interrupt: the flag of SIGTERM and Ctrl-C.
+      programs: what earlier stages compiled; an equal stage compiles nothing.
 
     Returns:
       The variables with trained leaves (in dtype `train.master`) in place.
@@ -95,7 +98,8 @@ def run_stage(
       UsageError: see `run_program`.
       SystemExit: see `run_program`.
     """
-    run = _StageRun(stage, variables, ctx, train, interrupt or Interrupt())
+    flag, programs = interrupt or Interrupt(), programs or Programs()
+    run = _StageRun(stage, variables, ctx, train, flag, programs)
     return run.result if run.result is not None else run.train()
 
 
@@ -103,8 +107,9 @@ class _StageRun:
     """One stage in progress; a class only because a dozen locals live across its phases."""
 
     def __init__(
-        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig, flag: Interrupt
-    ) -> None:
+        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig,
+        flag: Interrupt, programs: Programs,
+    ) -> None:  # fmt: skip
         self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
         self.started = time.perf_counter()
         self.clock = Clock()
@@ -118,6 +123,7 @@ class _StageRun:
         tx, _, shardings, abstract = self.parts
         params, frozen = trees.partition(variables, stage.trainable)
         self.frozen = jax.device_put(frozen, shardings.frozen)
+        self.kind = programs.of(recipe(stage, train, self.parts, self.frozen))
         saved = self.checkpoints.latest()
         self.first = saved.step if saved else 0
         if saved:
@@ -127,12 +133,15 @@ class _StageRun:
         else:
             # crc32, not hash(): the latter is salted per process.
             key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
-            self.state = states.fresh(params, tx, key, shardings.state, master=train.master)
+            begin = self.kind.begin
+            if begin is None:
+                begin = states.beginner(tx, shardings.state, master=train.master)
+                self.kind.begin = begin
+            self.state = states.fresh(begin, params, key, shardings.state)
         self.result = self.variables() if saved and saved.finished else None
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
         if self.result is None and truncate is not None:
             truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
-        self.compiled: dict[Any, Step] = {}
         self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
         self.skips = 0
         self.probed: set[int] = set()
@@ -209,12 +218,10 @@ class _StageRun:
 
     def compile(self, batch: PyTree) -> Step:
         """The compiled step for this batch's shapes (on-policy batches come in a few lengths)."""
-        shapes = tuple((x.shape, str(x.dtype), x.sharding) for x in jax.tree.leaves(batch))
-        signature = (jax.tree.structure(batch), shapes)
-        if signature not in self.compiled:
-            lowered = lower(self.parts, self.state, self.frozen, batch)
-            self.compiled[signature] = lowered.compile()
-        return self.compiled[signature]
+        shapes, steps = signature(batch), self.kind.steps
+        if shapes not in steps:
+            steps[shapes] = lower(self.parts, self.state, self.frozen, batch).compile()
+        return steps[shapes]
 
     def flush(self, bar: Any) -> dict[str, float]:
         """Fetches the metrics of the steps since the last flush and writes the due ones.
