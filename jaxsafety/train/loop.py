@@ -1,8 +1,8 @@
 """The one loop: drives a program's generator and trains its stages.
 
 Resume is bitwise: a state holds parameters, optimizer, key and step, and a batch is a function of
-(variables, step), so nothing else has a memory. Finished stages hand back their restored variables
-and the generator runs on to the stage that was interrupted.
+(variables, step), so nothing else has a memory. Finished stages hand back variables that are read
+when they are asked for, and the generator runs on to the stage that was interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
 from jaxsafety.progress import Progress
 from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
+from jaxsafety.train import finished
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, lower
 from jaxsafety.train.checkpoint import Checkpoints
@@ -61,7 +62,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             try:
                 stage = next(program) if variables is None else program.send(variables)
             except StopIteration as end:
-                return end.value
+                return dict(end.value)  # reads what is still on disk alone
             except Preempted:  # between stages everything is saved already
                 _resumable(ctx, interrupt)
             current = ctx.variables if variables is None else variables
@@ -81,7 +82,8 @@ def run_stage(
     """Trains one stage from `variables`, or continues it from its newest checkpoint.
 
     `variables` stay valid: trainable leaves are copied, because the step donates its state. What
-    `batches` receives is valid until it returns; a program must not keep it.
+    `batches` receives is valid until it returns; a program must not keep it. Of a stage that is
+    finished nothing is read before somebody asks (see `finished.Left`).
 
     Args:
       stage: the work.
@@ -98,38 +100,44 @@ def run_stage(
       UsageError: see `run_program`.
       SystemExit: see `run_program`.
     """
+    mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
+    stage = stage._replace(start=finished.pending(variables))
+    checkpoints = Checkpoints(
+        ctx.workdir, stage.name, keep=train.keep,
+        fingerprint=str(ctx.extras.get("fingerprint", "")),
+    )  # fmt: skip
+    saved = checkpoints.latest()
+    if saved and saved.finished:
+        ctx.log(f"{stage.name}: finished at step {saved.step} of {stage.steps}")
+        done: Any = finished.left(stage, ctx, mesh, train, checkpoints, saved.step)
+        return done
     flag, programs = interrupt or Interrupt(), programs or Programs()
-    run = _StageRun(stage, variables, ctx, train, flag, programs)
-    return run.result if run.result is not None else run.train()
+    first = saved.step if saved else 0
+    return _StageRun(stage, ctx, mesh, train, flag, programs, checkpoints, first).train()
 
 
 class _StageRun:
     """One stage in progress; a class only because a dozen locals live across its phases."""
 
     def __init__(
-        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig,
-        flag: Interrupt, programs: Programs,
+        self, stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, flag: Interrupt,
+        programs: Programs, checkpoints: Checkpoints, first: int,
     ) -> None:  # fmt: skip
         self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
         self.started = time.perf_counter()
         self.clock = Clock()
-        self.mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
+        self.mesh, self.checkpoints, self.first = mesh, checkpoints, first
         self.schedule = make_schedule(stage.optim, stage.steps)
-        self.parts = assemble(stage._replace(start=variables), ctx.model, self.mesh, train)
-        self.checkpoints = Checkpoints(
-            ctx.workdir, stage.name, keep=train.keep,
-            fingerprint=str(ctx.extras.get("fingerprint", "")),
-        )  # fmt: skip
+        shaped = stage._replace(start=finished.shapes(stage.start))
+        self.parts = assemble(shaped, ctx.model, mesh, train)
         tx, _, shardings, abstract = self.parts
-        params, frozen = trees.partition(variables, stage.trainable)
-        self.frozen = jax.device_put(frozen, shardings.frozen)
+        params, frozen = trees.partition(stage.start, stage.trainable)
+        self.frozen = jax.device_put(finished.read(frozen), shardings.frozen)
         self.kind = programs.of(recipe(stage, train, self.parts, self.frozen))
-        saved = self.checkpoints.latest()
-        self.first = saved.step if saved else 0
-        if saved:
+        if first:
             target = states.abstract_state(abstract, shardings.state)
-            self.state = self.checkpoints.restore(saved.step, target)
-            ctx.log(f"{stage.name}: restored step {saved.step} of {stage.steps}")
+            self.state = checkpoints.restore(first, target)
+            ctx.log(f"{stage.name}: restored step {first} of {stage.steps}")
         else:
             # crc32, not hash(): the latter is salted per process.
             key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
@@ -137,10 +145,9 @@ class _StageRun:
             if begin is None:
                 begin = states.beginner(tx, shardings.state, master=train.master)
                 self.kind.begin = begin
-            self.state = states.fresh(begin, params, key, shardings.state)
-        self.result = self.variables() if saved and saved.finished else None
+            self.state = states.fresh(begin, finished.read(params), key, shardings.state)
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
-        if self.result is None and truncate is not None:
+        if truncate is not None:
             truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
         self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
         self.skips = 0
@@ -202,7 +209,7 @@ class _StageRun:
         row = self.flush(bar) if due else None
         stopped = stage.stop is not None and row is not None and stage.stop(index + 1, row)
         if save or stopped:
-            self.save(index + 1, finished=last or stopped)
+            self.save(index + 1, end=last or stopped)
         bar.update()
         return bool(last or stopped)
 
@@ -259,9 +266,12 @@ class _StageRun:
             f" train.max_skips={self.config.max_skips}; checkpoint: {kept}"
         )
 
-    def save(self, step: int, *, finished: bool = False) -> None:
+    def save(self, step: int, *, end: bool = False) -> None:
         with self.clock("save"):
-            self.checkpoints.save(step, self.state, finished=finished)
+            if end:
+                self.checkpoints.finish(step, self.state.params)
+            else:
+                self.checkpoints.save(step, self.state)
         self.flag.kept = self.kept(step)
 
     def kept(self, step: int | None = None) -> str:

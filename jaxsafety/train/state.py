@@ -42,15 +42,20 @@ def create(
     master: str = "float32",
 ) -> TrainState:
     """The state at step 0, floats in dtype `master`. Pure: works under `jit` and `eval_shape`."""
-    params = jax.tree.map(
-        lambda x: x.astype(master) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
-    )
+    params = masters(params, master)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=tx.init(params),
         key=key,
         extra=extra,
+    )
+
+
+def masters(params: PyTree, dtype: str) -> PyTree:
+    """Parameters as they are trained: floats in this dtype."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
     )
 
 
