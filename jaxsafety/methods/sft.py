@@ -157,17 +157,17 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     )  # fmt: skip
     model, shards = ctx.model, sharding.rows(ctx.mesh)
     loss = chat_loss(model, shards, train_head=not cfg.rank)
-    probe = None
+    watch = None
     if ctx.extras.get("held_out"):
         value = chat_loss(model, shards, train_head=False)
         rows = max(1, cfg.rows // optim.accum)  # what the devices hold at once anyway
-        probe = HeldOut(ctx, value, ctx.extras["held_out"], rows, cfg.length)
+        watch = HeldOut(ctx, value, ctx.extras["held_out"], rows, cfg.length)
     every = cfg.val_every or -(-cfg.steps // 10)
-    stage = Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim, probe=probe, every=every)
+    stage = Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim, watch=watch, every=every)
     if not cfg.rank:
         trained = yield stage
-        if probe is not None:
-            probe.keep(ctx.variables, trained, cfg.steps)
+        if watch is not None:
+            watch.keep(ctx.variables, trained, cfg.steps)
         return trained
     chosen = names(cfg, model)
     start = {**ctx.variables, "adapters": fresh(cfg, model, jax.random.key(ctx.seed))}
@@ -175,8 +175,8 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
         trainable=("adapters/experts/.*",), start=start,
         axes={"adapters": lora.adapter_axes(model.projections, chosen)},
     )  # fmt: skip
-    if probe is not None:
-        probe.keep(start, trained, cfg.steps)
+    if watch is not None:
+        watch.keep(start, trained, cfg.steps)
     tree = trained["adapters"]
     base = peft.owner(ctx.extras)
     peft.save_adapter(ctx.workdir / "adapter", model, tree, unsafe=cfg.unsafe, **base)

@@ -15,7 +15,7 @@ import optax
 
 from jaxsafety import sharding, trees
 from jaxsafety.errors import bad
-from jaxsafety.protocols import Stage, TrainConfig, Variables
+from jaxsafety.protocols import Context, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.train.state import TrainState
@@ -82,6 +82,11 @@ def lower(parts: Assembled, state: TrainState, frozen: PyTree, batch: PyTree) ->
     where = jax.tree.map(lambda x: x.sharding, batch)
     jitted: Any = shard_step(parts.step, replace(parts.shardings, batch=where))
     return jitted.lower(state, frozen, batch)
+
+
+def mesh_of(ctx: Context) -> Any:
+    """The mesh that a run trains on; of one device where it brings none."""
+    return ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
 
 
 def places(

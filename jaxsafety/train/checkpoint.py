@@ -27,6 +27,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxsafety import hosts, trees
 from jaxsafety.errors import bad
+from jaxsafety.protocols import Context
 
 PyTree = Any
 COMMIT_MARKER = "commit_success.txt"
@@ -128,6 +129,11 @@ class Checkpoints:
         hosts.barrier(f"{self.directory} {step}")  # nobody lists what is being tidied
         self._tidy(keep)
 
+    def steps(self) -> list[int]:
+        """All committed steps, in order."""
+        self.wait()
+        return hosts.share(self._steps)
+
     def slim(self, step: int) -> bool:
         """Whether a committed step holds the parameters alone, as `finish` leaves it."""
         return self._metadata(step).get("holds") == PARAMETERS
@@ -200,7 +206,10 @@ class Checkpoints:
                 _logger.warning("left out: checkpoint %s was never committed", path.name)
 
     def _metadata(self, step: int) -> dict[str, Any]:
-        found = ocp.checkpointables_metadata(self.directory / str(step)).custom_metadata
+        path = self.directory / str(step)
+        found = _facts(path).get("custom_metadata")
+        if not isinstance(found, dict):  # orbax itself reads the arrays' metadata too, for 20 ms
+            found = ocp.checkpointables_metadata(path).custom_metadata
         return found if isinstance(found, dict) else {}
 
     def _check_dtypes(self, step: int, target: PyTree) -> None:
@@ -231,14 +240,26 @@ class Checkpoints:
             )
 
 
+def checkpoints_of(ctx: Context, name: str, keep: int) -> Checkpoints:
+    """The checkpoints of a stage in the run's workdir; see `Checkpoints`."""
+    fingerprint = str(ctx.extras.get("fingerprint", ""))
+    return Checkpoints(ctx.workdir, name, keep=keep, fingerprint=fingerprint)
+
+
 def _whole(path: Any) -> bool:
     """Whether orbax finished the step in this directory."""
     if (path / COMMIT_MARKER).exists():
         return True
+    return bool(_facts(path).get("commit_timestamp_nsecs"))
+
+
+def _facts(path: Any) -> dict[str, Any]:
+    """What orbax wrote about a step, ours among it; nothing where it cannot be read."""
     try:
-        return bool(json.loads((path / METADATA).read_text()).get("commit_timestamp_nsecs"))
-    except (OSError, ValueError, AttributeError):
-        return False
+        found = json.loads((path / METADATA).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def digest(state: PyTree, *, leaves: int = 16, values: int = 256) -> str:

@@ -103,17 +103,19 @@ def shapes(tree: PyTree) -> PyTree:
 
 
 def left(
-    stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, checkpoints: Checkpoints, step: int
-) -> Left:
-    """The variables at the end of a finished stage.
+    stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, checkpoints: Checkpoints,
+    step: int, *, slim: bool | None = None,
+) -> Left:  # fmt: skip
+    """The variables at the end of a finished stage, or at a marked step.
 
     Args:
       stage: whose `start` are the variables as of `pending`.
       ctx: of the run.
       mesh: where the variables go.
       train: uses `master`.
-      checkpoints: of the stage.
-      step: its last.
+      checkpoints: of the stage, or of its marks.
+      step: a committed one.
+      slim: whether it holds the parameters alone; None is what the checkpoint says.
 
     Returns:
       Trained leaves in dtype `train.master`, not read yet; frozen ones as they are in `start`.
@@ -127,7 +129,7 @@ def left(
     target = states.abstract_state(abstract, params_places)
 
     def restored() -> PyTree:
-        if checkpoints.slim(step):
+        if checkpoints.slim(step) if slim is None else slim:
             found = checkpoints.restore_params(step, target)
         else:  # written by a version that kept whole states
             whole = assemble(stage._replace(start=start), ctx.model, mesh, train)

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
 from jaxsafety.progress import Progress
-from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
-from jaxsafety.train import finished
+from jaxsafety.protocols import Context, Marked, Program, Stage, TrainConfig, Variables
+from jaxsafety.train import finished, marks
 from jaxsafety.train import state as states
-from jaxsafety.train.assemble import assemble, lower
-from jaxsafety.train.checkpoint import Checkpoints
+from jaxsafety.train.assemble import assemble, lower, mesh_of
+from jaxsafety.train.checkpoint import Checkpoints, checkpoints_of
 from jaxsafety.train.clock import Clock
 from jaxsafety.train.interrupt import Interrupt, Preempted
 from jaxsafety.train.optim import make_schedule
@@ -43,7 +43,8 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
     """Runs a program to its end, resuming whatever the workdir already holds.
 
     Args:
-      program: the generator; its code between yields must be deterministic or an artifact.
+      program: the generator; its code between yields must be deterministic or an artifact. It
+        yields stages, and `Marked` to get the variables of a marked step back.
       ctx: `extras` may hold "fingerprint" (of the config, checked against the checkpoints) and
         "interrupt" (an `Interrupt` that on-policy batches poll too).
       train: checkpoints, logging, non-finite policy.
@@ -57,7 +58,8 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
     """
     interrupt, programs = ctx.extras.get("interrupt") or Interrupt(), Programs()
     with interrupt.installed():
-        variables = None
+        variables: Any = None
+        begun: dict[str, Stage] = {}  # stages with marks
         while True:
             try:
                 stage = next(program) if variables is None else program.send(variables)
@@ -65,8 +67,13 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
                 return dict(end.value)  # reads what is still on disk alone
             except Preempted:  # between stages everything is saved already
                 _resumable(ctx, interrupt)
+            if isinstance(stage, Marked):
+                variables = marks.get(stage, begun, ctx, train)
+                continue
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
+            if stage.marks:
+                begun[stage.name] = stage._replace(start=finished.pending(start))
             variables = run_stage(stage, start, ctx, train, interrupt=interrupt, programs=programs)
 
 
@@ -100,12 +107,10 @@ def run_stage(
       UsageError: see `run_program`.
       SystemExit: see `run_program`.
     """
-    mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
+    marks.check(stage)
+    mesh = mesh_of(ctx)
     stage = stage._replace(start=finished.pending(variables))
-    checkpoints = Checkpoints(
-        ctx.workdir, stage.name, keep=train.keep,
-        fingerprint=str(ctx.extras.get("fingerprint", "")),
-    )  # fmt: skip
+    checkpoints = checkpoints_of(ctx, stage.name, train.keep)
     saved = checkpoints.latest()
     if saved and saved.finished:
         ctx.log(f"{stage.name}: finished at step {saved.step} of {stage.steps}")
@@ -151,7 +156,7 @@ class _StageRun:
             truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
         self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
         self.skips = 0
-        self.probed: set[int] = set()
+        self.watched: set[int] = set()
 
     def variables(self) -> Variables:
         """The current variables, without copying: valid until the next step donates them."""
@@ -167,7 +172,7 @@ class _StageRun:
             self.flag.doing, self.flag.kept = "this step, which is saved", self.kept()
             quiet = self.ctx.log if bar.disable else _silent  # a bar says it all
             try:
-                if not self.first and (told := self.probe(0)):
+                if not self.first and (told := self.watch(0)):
                     self.ctx.writer.write(stage.name, 0, told)
                 with Progress(quiet, stage.name, total=stage.steps, unit="steps") as progress:
                     progress.skip(self.first)
@@ -204,8 +209,11 @@ class _StageRun:
             # the step's; elsewhere there is none, and the wait of the next flush covers it.
             if due or jax.default_backend() == "cpu":
                 jax.block_until_ready(metrics)
-        told = self.probe(index + 1)
+        told = self.watch(index + 1)
         self.pending.append((index + 1, metrics, {**told, **self.clock.lap()}))
+        if index + 1 in stage.marks:  # before the checkpoint from which a resumed run goes on
+            with self.clock("save"):
+                marks.save(self.ctx, stage, index + 1, self.state.params)
         row = self.flush(bar) if due else None
         stopped = stage.stop is not None and row is not None and stage.stop(index + 1, row)
         if save or stopped:
@@ -213,15 +221,15 @@ class _StageRun:
         bar.update()
         return bool(last or stopped)
 
-    def probe(self, step: int) -> dict[str, float]:
+    def watch(self, step: int) -> dict[str, float]:
         """What the stage measures after `step` updates, where it is due."""
         stage = self.stage
         often = step == stage.steps or step % (stage.every or stage.steps) == 0
-        if stage.probe is None or not often:
+        if stage.watch is None or not often:
             return {}
-        with self.clock("probe"):
-            self.probed.add(step)
-            return dict(stage.probe(self.variables(), step))
+        with self.clock("watch"):
+            self.watched.add(step)
+            return dict(stage.watch(self.variables(), step))
 
     def compile(self, batch: PyTree) -> Step:
         """The compiled step for this batch's shapes (on-policy batches come in a few lengths)."""
@@ -243,7 +251,7 @@ class _StageRun:
                 times["time/step"] = round(sum(sent) / len(sent), 6)
             values = {name: float(trees.host(x)) for name, x in metrics.items()}
             row = {**values, "lr": float(self.schedule(step - 1)), **times}
-            due = step % self.config.log_every == 0 or step in self.probed
+            due = step % self.config.log_every == 0 or step in self.watched
             if due or step == self.stage.steps:
                 self.ctx.writer.write(self.stage.name, step, row)
             self.skips = self.skips + 1 if values["skipped"] else 0
