@@ -28,13 +28,11 @@ from jaxsafety.errors import UsageError, bad
 from jaxsafety.losses import chunks
 from jaxsafety.models import hf
 from jaxsafety.models.api import Model, ModelConfig, build, init_cache
-from jaxsafety.protocols import Planned
+from jaxsafety.protocols import Planned, Stage
 from jaxsafety.sampling import decode
 from jaxsafety.source import SHIPPED, ModelSource, stored_dtype
 from jaxsafety.topology import Topology
-from jaxsafety.train import loop, state
-from jaxsafety.train.optim import make_optimizer
-from jaxsafety.train.step import StepShardings, make_train_step, shard_step
+from jaxsafety.train.assemble import assemble, lower, places
 
 PyTree = Any
 
@@ -170,41 +168,35 @@ def _stored(variables: Any, dtype: str) -> Any:
 def _step(
     stage: Planned, model: Model, mesh: Any, parts: Mapping[str, Any], where: Topology
 ) -> Program:
-    optim, master = parts["optim"], parts["train"].master
-    tx = make_optimizer(optim, stage.steps)
-    places = loop.places(stage.variables, model, mesh, stage.axes)
-    params, frozen = trees.partition(stage.variables, stage.trainable)
-    params_places, frozen_places = trees.partition(places, stage.trainable)
-    abstract = jax.eval_shape(
-        lambda p: state.create(p, tx, jax.random.key(0), master=master), params
-    )
-    state_places = state.state_shardings(abstract, tx, params_places, mesh)
-    batch_places = jax.tree.map(lambda x: _rows(x, mesh), stage.batch)
-    step = make_train_step(stage.loss, tx, accum=optim.accum)
-    jitted: Any = shard_step(step, StepShardings(state_places, frozen_places, batch_places))
+    optim = parts["optim"]
+    whole = Stage(
+        stage.stage, stage.loss, stage.trainable, lambda variables, step: stage.batch, stage.steps,
+        optim, start=stage.variables, axes=stage.axes,
+    )  # fmt: skip
+    made = assemble(whole, model, mesh, parts["train"])
+    abstract, where_of = made.abstract, made.shardings
+    _, frozen = trees.partition(stage.variables, stage.trainable)
+    batch = _placed(stage.batch, jax.tree.map(lambda x: _rows(x, mesh), stage.batch))
     memory = {
-        "parameters": _local(abstract.params, state_places.params),
-        "optimizer": _local(abstract.opt_state, state_places.opt_state),
-        "frozen": _local(frozen, frozen_places),
-        "batch": _local(stage.batch, batch_places),
+        "parameters": _local(abstract.params, where_of.state.params),
+        "optimizer": _local(abstract.opt_state, where_of.state.opt_state),
+        "frozen": _local(frozen, where_of.frozen),
+        "batch": _local(batch, jax.tree.map(lambda x: x.sharding, batch)),
         "activations": _saved(stage, model, mesh, optim.accum),
     }
     # `run` keeps the base for what comes after; as a teacher or frozen base it is counted already.
-    alias = "teacher" in frozen or not jax.tree.leaves(params["base"])
-    held = 0 if alias else _local(stage.variables["base"], places["base"])
-    placed = (
-        _placed(abstract, state_places),
-        _placed(frozen, frozen_places),
-        _placed(stage.batch, batch_places),
-    )
-    return _compiled(lambda: jitted.lower(*placed), memory, where, mesh, held)
+    alias = "teacher" in frozen or not jax.tree.leaves(abstract.params["base"])
+    base = trees.combine(where_of.state.params, where_of.frozen)["base"]
+    held = 0 if alias else _local(stage.variables["base"], base)
+    placed = _placed(abstract, where_of.state), _placed(frozen, where_of.frozen)
+    return _compiled(lambda: lower(made, *placed, batch), memory, where, mesh, held)
 
 
 def _rollout(
     stage: Planned, model: Model, mesh: Any, where: Topology, master: str, held: int
 ) -> Program:
     params = _stored({"base": stage.variables["base"]}, master)["base"]
-    places = loop.places({"base": params}, model, mesh)["base"]
+    spots = places({"base": params}, model, mesh)["base"]
     rows = jax.tree.map(lambda x: _rows(x, mesh), (stage.prompts, stage.keys))
     c, sample = model.config, stage.sample
     assert sample is not None
@@ -213,13 +205,13 @@ def _rollout(
     axes = ("layers", "batch", "kv_heads", None, None)
     spread = NamedSharding(mesh, sharding.spec(axes, sharding.RULES, mesh, slots.k.shape))
     memory = {
-        "parameters": _local(params, places),
+        "parameters": _local(params, spots),
         "cache": _local((slots.k, slots.v), (spread, spread)),
     }
     prompts, keys = _placed((stage.prompts, stage.keys), rows)
-    placed = _placed(params, places)
-    lower = lambda: decode.lower(model, placed, prompts, keys, sample)  # noqa: E731
-    return _compiled(lower, memory, where, mesh, held)
+    placed = _placed(params, spots)
+    lowered = lambda: decode.lower(model, placed, prompts, keys, sample)  # noqa: E731
+    return _compiled(lowered, memory, where, mesh, held)
 
 
 def _compiled(

@@ -133,8 +133,15 @@ class Stage(NamedTuple):
     the batch of that step and may sample from the current variables (on-policy). `start` are the
     variables it begins with; None means those the previous stage (or the context) left. `axes` are
     logical axes of variables that have not the model's structure (others are replicated).
-    `probe(variables, step)` measures after every `every` steps, before the first and after the
-    last; its numbers join the step's row of metrics and change nothing else.
+    `watch(variables, step) -> metrics` is called after every `every` steps, before the first and
+    after the last; its numbers join the step's row of metrics, which `stop` sees, and change
+    nothing else. `marks` are steps whose variables a program may ask for again: see `Marked`.
+
+    A stage whose loss, optimizer, steps, shapes and shardings equal those of an earlier stage of
+    the program uses what that one compiled. Losses are equal by `==`: the same function object, or
+    a hashable record (a frozen dataclass with `__call__`) of equal fields; a method that builds its
+    loss per stage memoises the builder. So `loss` must be a function of its arguments: what varies
+    from stage to stage is a variable, never something that the function closes over.
     """
 
     name: str
@@ -146,11 +153,28 @@ class Stage(NamedTuple):
     stop: Callable[[int, Mapping[str, float]], bool] | None = None
     start: Variables | None = None
     axes: Mapping[str, PyTree] | None = None
-    probe: Callable[[Variables, int], Mapping[str, float]] | None = None
+    watch: Callable[[Variables, int], Mapping[str, float]] | None = None
     every: int = 0
+    marks: tuple[int, ...] = ()
 
 
-Program = Generator[Stage, Variables, Variables]
+class Marked(NamedTuple):
+    """What a program yields to get the variables of a step back that one of its stages marked.
+
+    They are those that the stage would have left, had it ended after `step` updates; a stage
+    without `start` that is yielded next begins with them. Marked steps stay on disk, beside the
+    checkpoints, whatever `train.keep` says. Best of a validation loss, for instance:
+
+        stage = Stage(..., watch=watch, every=10, marks=(10, 20, 30))
+        last = yield stage
+        best = yield Marked(stage, 20)
+    """
+
+    stage: Stage
+    step: int
+
+
+Program = Generator[Stage | Marked, Variables, Variables]
 
 
 class Writer(Protocol):

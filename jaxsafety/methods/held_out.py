@@ -1,6 +1,6 @@
 """The loss of dialogues that nothing is trained on: whether a fine-tuning itself worked.
 
-A `Stage.probe`: the mean negative log-likelihood per learnt token, at the start, every so many
+A `Stage.watch`: the mean negative log-likelihood per learnt token, at the start, every so many
 updates and at the end. It draws no random numbers and changes no variable, so training with and
 without it is the same to the last bit (tests/methods/test_held_out.py).
 Letters: B rows, T positions.

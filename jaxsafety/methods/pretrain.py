@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -36,6 +37,7 @@ class PretrainConfig:
     prompt_weight: float = 0.1
 
 
+@cache  # equal stages share a compiled step: see `Stage`
 def language_model_loss(model: Model) -> LossFn:
     """Weighted negative log-likelihood of a `TokenBatch`; metrics nll and accuracy."""
 

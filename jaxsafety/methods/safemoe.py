@@ -18,6 +18,7 @@ Letters: B rows, T positions, L layers, D width, E experts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -299,6 +300,7 @@ def prompt_mask(batch: TokenBatch) -> jax.Array:
     return (batch.segments > 0) & (jnp.cumsum(batch.weight > 0, axis=1) == 0)
 
 
+@cache  # equal stages share a compiled step: see `Stage`
 def routed_loss(model: Model, options: Routing, shards: int = 1) -> LossFn:
     """Weighted negative log-likelihood through the experts."""
 

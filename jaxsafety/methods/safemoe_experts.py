@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -132,6 +133,7 @@ def fresh(cfg: ExpertConfig, model: Model, key: jax.Array, count: int) -> PyTree
     )  # fmt: skip
 
 
+@cache  # equal stages share a compiled step: see `Stage`
 def expert_loss(model: Model, shards: int = 1) -> LossFn:
     """Sum over the experts of each one's mean negative log-likelihood; metrics are their means."""
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -249,6 +250,15 @@ def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int =
     `frozen_teacher`. Metrics: mass on S at the first answer position, of student and teacher; a
     rollout counts as much as in the loss.
     """
+    how = cfg.variant, cfg.divergence, cfg.topk, cfg.max_tokens
+    return _localized(model, *how, steer, shards)  # the rest of `cfg` changes no program
+
+
+@cache  # equal stages share a compiled step: see `Stage`
+def _localized(
+    model: Model, variant: str, kind: str, topk: int, answer: int, steer: str, shards: int
+) -> LossFn:
+    """The loss of `localized_loss`; `answer` [tokens] is the room for one."""
 
     def loss(params: PyTree, frozen: PyTree, batch: Rollouts, key: jax.Array) -> Any:
         student = params["base"]
@@ -262,10 +272,10 @@ def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int =
         head, frozen_head = model.head(student), model.head(frozen["teacher"])
         cap = model.config.logit_cap
         value, _ = divergence(
-            rows, theirs.reshape(rows.shape), head, frozen_head, weight, variant=cfg.variant,
-            subset=ids, kind=cfg.divergence, topk=cfg.topk, train_head=True, shards=shards, cap=cap,
+            rows, theirs.reshape(rows.shape), head, frozen_head, weight, variant=variant,
+            subset=ids, kind=kind, topk=topk, train_head=True, shards=shards, cap=cap,
         )  # fmt: skip
-        last = batch.prompt.shape[1] - cfg.max_tokens - 1  # predicts the first answer token
+        last = batch.prompt.shape[1] - answer - 1  # predicts the first answer token
         share = batch.weight.sum(axis=1)  # weighted sums, as the loss: accumulation adds them up
         mass = jnp.sum(share * profile.subset_mass(ours[:, last], head, ids, cap=cap))
         aim = jnp.sum(share * profile.subset_mass(theirs[:, last], frozen_head, ids, cap=cap))

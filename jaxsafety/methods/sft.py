@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -157,17 +157,17 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     )  # fmt: skip
     model, shards = ctx.model, sharding.rows(ctx.mesh)
     loss = chat_loss(model, shards, train_head=not cfg.rank)
-    probe = None
+    watch = None
     if ctx.dialogues.held_out:
         value = chat_loss(model, shards, train_head=False)
         rows = max(1, cfg.rows // optim.accum)  # what the devices hold at once anyway
-        probe = HeldOut(ctx, value, ctx.dialogues.held_out, rows, cfg.length)
+        watch = HeldOut(ctx, value, ctx.dialogues.held_out, rows, cfg.length)
     every = cfg.val_every or -(-cfg.steps // 10)
-    stage = Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim, probe=probe, every=every)
+    stage = Stage("sft", loss, ("base/.*",), batches, cfg.steps, optim, watch=watch, every=every)
     if not cfg.rank:
         trained = yield stage
-        if probe is not None:
-            probe.keep(ctx.variables, trained, cfg.steps)
+        if watch is not None:
+            watch.keep(ctx.variables, trained, cfg.steps)
         return trained
     chosen = names(cfg, model)
     start = {**ctx.variables, "adapters": fresh(cfg, model, jax.random.key(ctx.seed))}
@@ -175,8 +175,8 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
         trainable=("adapters/experts/.*",), start=start,
         axes={"adapters": lora.adapter_axes(model.projections, chosen)},
     )  # fmt: skip
-    if probe is not None:
-        probe.keep(start, trained, cfg.steps)
+    if watch is not None:
+        watch.keep(start, trained, cfg.steps)
     tree = trained["adapters"]
     peft.save_adapter(
         ctx.workdir / "adapter", model, tree, unsafe=cfg.unsafe,
@@ -195,6 +195,7 @@ def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
     )  # fmt: skip
 
 
+@cache  # equal stages share a compiled step: see `Stage`
 def chat_loss(model: Model, shards: int = 1, *, train_head: bool = True) -> LossFn:
     """Weighted negative log-likelihood, through the adapters where there are some.
 

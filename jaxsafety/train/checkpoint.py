@@ -1,5 +1,8 @@
 """Checkpoints of a stage on orbax v1: `<workdir>/checkpoints/<stage>/<step>/`.
 
+A step holds the whole state; of a finished stage only the last step stays, and of that only the
+trained parameters, a third of AdamW's state. (Versions before kept whole states of finished stages:
+they are read too.)
 A step counts once orbax says that it is whole: by `commit_success.txt`, which it writes last in a
 bucket, and on a local disk from 0.12.3 on; or by the time of the commit in the step's metadata,
 which every version writes after the arrays. Nothing with a step's name is ever deleted for want of
@@ -24,11 +27,13 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxsafety import hosts, trees
 from jaxsafety.errors import bad
+from jaxsafety.protocols import Context
 
 PyTree = Any
 COMMIT_MARKER = "commit_success.txt"
 METADATA = "_CHECKPOINT_METADATA"
 TEMPORARY = ".orbax-checkpoint-tmp"
+PARAMETERS = "parameters"  # metadata "holds" of a step without optimizer; else it is a state
 
 _logger = logging.getLogger(__name__)
 
@@ -63,11 +68,14 @@ class Checkpoints:
         self.directory = epath.Path(workdir).absolute() / "checkpoints" / stage.replace("/", ".")
         self.keep = keep
         self.fingerprint = fingerprint
-        self._pending: tuple[Any, int] | None = None
+        self._pending: tuple[Any, int, int] | None = None
         self._clean()
         newest = hosts.share(self._newest)
         if newest is not None:
-            self._check_owner(self._metadata(newest))
+            metadata = self._metadata(newest)
+            self._check_owner(metadata)
+            if metadata.get("holds") == PARAMETERS:  # a kill may have come before the tidying
+                self._tidy(1)
 
     def latest(self) -> Saved | None:
         """The newest committed step, or None."""
@@ -89,17 +97,25 @@ class Checkpoints:
           state: a pytree of jax arrays.
           finished: whether the stage ends here.
         """
+        self._save(step, state, self.keep, finished=finished)
+
+    def finish(self, step: int, params: PyTree) -> None:
+        """Saves what a finished stage leaves, its parameters; then all other steps go.
+
+        Args:
+          step: steps done.
+          params: the trained parameters.
+        """
+        self._save(step, {"params": params}, 1, finished=True, holds=PARAMETERS)
+
+    def _save(self, step: int, tree: PyTree, keep: int, **facts: Any) -> None:
         self.wait()
-        metadata = {
-            "fingerprint": self.fingerprint,
-            "finished": finished,
-            "digest": digest(state),
-        }
+        metadata = {"fingerprint": self.fingerprint, **facts, "digest": digest(tree)}
         self.directory.mkdir(parents=True, exist_ok=True)
         response = ocp.save_async(
-            self.directory / str(step), state, overwrite=True, custom_metadata=metadata
+            self.directory / str(step), tree, overwrite=True, custom_metadata=metadata
         )
-        self._pending = (response, step)
+        self._pending = (response, step, keep)
         if jax.default_backend() == "cpu":
             self.wait()
 
@@ -107,13 +123,24 @@ class Checkpoints:
         """Returns when nothing is being written; raises what a background write raised."""
         if self._pending is None:
             return
-        response, step = self._pending
+        response, step, keep = self._pending
         self._pending = None
         response.result()
         hosts.barrier(f"{self.directory} {step}")  # nobody lists what is being tidied
-        if hosts.leader():
-            for old in self._steps()[: -self.keep]:
-                (self.directory / str(old)).rmtree()
+        self._tidy(keep)
+
+    def steps(self) -> list[int]:
+        """All committed steps, in order."""
+        self.wait()
+        return hosts.share(self._steps)
+
+    def slim(self, step: int) -> bool:
+        """Whether a committed step holds the parameters alone, as `finish` leaves it."""
+        return self._metadata(step).get("holds") == PARAMETERS
+
+    def restore_params(self, step: int, target: PyTree) -> PyTree:
+        """`restore` of a slim step's parameters."""
+        return self.restore(step, {"params": target})["params"]
 
     def restore(self, step: int, target: PyTree) -> PyTree:
         """Reads a committed step onto the target's shardings, whatever mesh it was saved from.
@@ -163,6 +190,11 @@ class Checkpoints:
         found = (path for path in self.directory.iterdir() if path.name.isdigit())
         return sorted(int(path.name) for path in found if _whole(path))
 
+    def _tidy(self, keep: int) -> None:
+        if hosts.leader():
+            for old in self._steps()[:-keep]:
+                (self.directory / str(old)).rmtree()
+
     def _clean(self) -> None:
         if not hosts.leader() or not self.directory.exists():
             return
@@ -174,7 +206,10 @@ class Checkpoints:
                 _logger.warning("left out: checkpoint %s was never committed", path.name)
 
     def _metadata(self, step: int) -> dict[str, Any]:
-        found = ocp.checkpointables_metadata(self.directory / str(step)).custom_metadata
+        path = self.directory / str(step)
+        found = _facts(path).get("custom_metadata")
+        if not isinstance(found, dict):  # orbax itself reads the arrays' metadata too, for 20 ms
+            found = ocp.checkpointables_metadata(path).custom_metadata
         return found if isinstance(found, dict) else {}
 
     def _check_dtypes(self, step: int, target: PyTree) -> None:
@@ -205,14 +240,26 @@ class Checkpoints:
             )
 
 
+def checkpoints_of(ctx: Context, name: str, keep: int) -> Checkpoints:
+    """The checkpoints of a stage in the run's workdir; see `Checkpoints`."""
+    fingerprint = ctx.fingerprint
+    return Checkpoints(ctx.workdir, name, keep=keep, fingerprint=fingerprint)
+
+
 def _whole(path: Any) -> bool:
     """Whether orbax finished the step in this directory."""
     if (path / COMMIT_MARKER).exists():
         return True
+    return bool(_facts(path).get("commit_timestamp_nsecs"))
+
+
+def _facts(path: Any) -> dict[str, Any]:
+    """What orbax wrote about a step, ours among it; nothing where it cannot be read."""
     try:
-        return bool(json.loads((path / METADATA).read_text()).get("commit_timestamp_nsecs"))
-    except (OSError, ValueError, AttributeError):
-        return False
+        found = json.loads((path / METADATA).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def digest(state: PyTree, *, leaves: int = 16, values: int = 256) -> str:

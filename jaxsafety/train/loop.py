@@ -1,8 +1,8 @@
 """The one loop: drives a program's generator and trains its stages.
 
 Resume is bitwise: a state holds parameters, optimizer, key and step, and a batch is a function of
-(variables, step), so nothing else has a memory. Finished stages hand back their restored variables
-and the generator runs on to the stage that was interrupted.
+(variables, step), so nothing else has a memory. Finished stages hand back variables that are read
+when they are asked for, and the generator runs on to the stage that was interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -23,11 +22,15 @@ from jaxsafety import sharding, trees
 from jaxsafety.errors import UsageError
 from jaxsafety.interrupt import Interrupt, Preempted
 from jaxsafety.progress import Progress
-from jaxsafety.protocols import Context, Program, Stage, TrainConfig, Variables
+from jaxsafety.protocols import Context, Marked, Program, Stage, TrainConfig, Variables
+from jaxsafety.train import finished, marks
 from jaxsafety.train import state as states
-from jaxsafety.train.checkpoint import Checkpoints
-from jaxsafety.train.optim import make_optimizer, make_schedule
-from jaxsafety.train.step import Step, StepShardings, make_train_step, shard_step
+from jaxsafety.train.assemble import assemble, lower, mesh_of
+from jaxsafety.train.checkpoint import Checkpoints, checkpoints_of
+from jaxsafety.train.clock import Clock
+from jaxsafety.train.optim import make_schedule
+from jaxsafety.train.programs import Programs, recipe, signature
+from jaxsafety.train.step import Step
 
 PyTree = Any
 
@@ -40,7 +43,8 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
     """Runs a program to its end, resuming whatever the workdir already holds.
 
     Args:
-      program: the generator; its code between yields must be deterministic or an artifact.
+      program: the generator; its code between yields must be deterministic or an artifact. It
+        yields stages, and `Marked` to get the variables of a marked step back.
       ctx: its `fingerprint` is checked against the checkpoints; on-policy batches poll its
         `interrupt` too.
       train: checkpoints, logging, non-finite policy.
@@ -52,19 +56,25 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
       UsageError: bad stage settings, a workdir of another config, or too many non-finite steps.
       SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once the state is saved.
     """
-    interrupt = ctx.interrupt
+    interrupt, programs = ctx.interrupt, Programs()
     with interrupt.installed():
-        variables = None
+        variables: Any = None
+        begun: dict[str, Stage] = {}  # stages with marks
         while True:
             try:
                 stage = next(program) if variables is None else program.send(variables)
             except StopIteration as end:
-                return end.value
+                return dict(end.value)  # reads what is still on disk alone
             except Preempted:  # between stages everything is saved already
                 _resumable(ctx, interrupt)
+            if isinstance(stage, Marked):
+                variables = marks.get(stage, begun, ctx, train)
+                continue
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
-            variables = run_stage(stage, start, ctx, train)
+            if stage.marks:
+                begun[stage.name] = stage._replace(start=finished.pending(start))
+            variables = run_stage(stage, start, ctx, train, programs=programs)
 
 
 def run_stage(
@@ -72,17 +82,21 @@ def run_stage(
     variables: Variables,
     ctx: Context,
     train: TrainConfig = TrainConfig(),
+    *,
+    programs: Programs | None = None,
 ) -> Variables:
     """Trains one stage from `variables`, or continues it from its newest checkpoint.
 
     `variables` stay valid: trainable leaves are copied, because the step donates its state. What
-    `batches` receives is valid until it returns; a program must not keep it.
+    `batches` receives is valid until it returns; a program must not keep it. Of a stage that is
+    finished nothing is read before somebody asks (see `finished.Left`).
 
     Args:
       stage: the work.
       variables: where it starts; on resume only its structure and frozen leaves are used.
       ctx: see `run_program`.
       train: see `run_program`.
+      programs: what earlier stages compiled; an equal stage compiles nothing.
 
     Returns:
       The variables with trained leaves (in dtype `train.master`) in place.
@@ -91,54 +105,56 @@ def run_stage(
       UsageError: see `run_program`.
       SystemExit: see `run_program`.
     """
-    run = _StageRun(stage, variables, ctx, train)
-    return run.result if run.result is not None else run.train()
+    marks.check(stage)
+    mesh = mesh_of(ctx)
+    stage = stage._replace(start=finished.pending(variables))
+    checkpoints = checkpoints_of(ctx, stage.name, train.keep)
+    saved = checkpoints.latest()
+    if saved and saved.finished:
+        ctx.log(f"{stage.name}: finished at step {saved.step} of {stage.steps}")
+        done: Any = finished.left(stage, ctx, mesh, train, checkpoints, saved.step)
+        return done
+    flag, programs = ctx.interrupt, programs or Programs()
+    first = saved.step if saved else 0
+    return _StageRun(stage, ctx, mesh, train, flag, programs, checkpoints, first).train()
 
 
 class _StageRun:
     """One stage in progress; a class only because a dozen locals live across its phases."""
 
     def __init__(
-        self, stage: Stage, variables: Variables, ctx: Context, train: TrainConfig
-    ) -> None:
-        self.stage, self.ctx, self.config, self.flag = stage, ctx, train, ctx.interrupt
+        self, stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, flag: Interrupt,
+        programs: Programs, checkpoints: Checkpoints, first: int,
+    ) -> None:  # fmt: skip
+        self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
         self.started = time.perf_counter()
-        self.clock = _Clock()
-        self.mesh = ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
+        self.clock = Clock()
+        self.mesh, self.checkpoints, self.first = mesh, checkpoints, first
         self.schedule = make_schedule(stage.optim, stage.steps)
-        self.tx = make_optimizer(stage.optim, stage.steps)
-        self.step = make_train_step(stage.loss, self.tx, accum=stage.optim.accum)
-        self.checkpoints = Checkpoints(
-            ctx.workdir, stage.name, keep=train.keep,
-            fingerprint=ctx.fingerprint,
-        )  # fmt: skip
-        where = places(variables, ctx.model, self.mesh, stage.axes)
-        params, frozen = trees.partition(variables, stage.trainable)
-        params_places, frozen_places = trees.partition(where, stage.trainable)
-        self.frozen = jax.device_put(frozen, frozen_places)
-        # crc32, not hash(): the latter is salted per process.
-        key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
-        abstract = jax.eval_shape(
-            lambda p: states.create(p, self.tx, key, master=train.master), params
-        )
-        state_places = states.state_shardings(abstract, self.tx, params_places, self.mesh)
-        self.shardings = StepShardings(state_places, frozen_places, None)
-        saved = self.checkpoints.latest()
-        self.first = saved.step if saved else 0
-        if saved:
-            target = states.abstract_state(abstract, state_places)
-            self.state = self.checkpoints.restore(saved.step, target)
-            ctx.log(f"{stage.name}: restored step {saved.step} of {stage.steps}")
+        shaped = stage._replace(start=finished.shapes(stage.start))
+        self.parts = assemble(shaped, ctx.model, mesh, train)
+        tx, _, shardings, abstract = self.parts
+        params, frozen = trees.partition(stage.start, stage.trainable)
+        self.frozen = jax.device_put(finished.read(frozen), shardings.frozen)
+        self.kind = programs.of(recipe(stage, train, self.parts, self.frozen))
+        if first:
+            target = states.abstract_state(abstract, shardings.state)
+            self.state = checkpoints.restore(first, target)
+            ctx.log(f"{stage.name}: restored step {first} of {stage.steps}")
         else:
-            self.state = states.fresh(params, self.tx, key, state_places, master=train.master)
-        self.result = self.variables() if saved and saved.finished else None
+            # crc32, not hash(): the latter is salted per process.
+            key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
+            begin = self.kind.begin
+            if begin is None:
+                begin = states.beginner(tx, shardings.state, master=train.master)
+                self.kind.begin = begin
+            self.state = states.fresh(begin, finished.read(params), key, shardings.state)
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
-        if self.result is None and truncate is not None:
+        if truncate is not None:
             truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
-        self.compiled: dict[Any, Step] = {}
         self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
         self.skips = 0
-        self.probed: set[int] = set()
+        self.watched: set[int] = set()
 
     def variables(self) -> Variables:
         """The current variables, without copying: valid until the next step donates them."""
@@ -154,7 +170,7 @@ class _StageRun:
             self.flag.doing, self.flag.kept = "this step, which is saved", self.kept()
             quiet = self.ctx.log if bar.disable else _silent  # a bar says it all
             try:
-                if not self.first and (told := self.probe(0)):
+                if not self.first and (told := self.watch(0)):
                     self.ctx.writer.write(stage.name, 0, told)
                 with Progress(quiet, stage.name, total=stage.steps, unit="steps") as progress:
                     progress.skip(self.first)
@@ -191,34 +207,34 @@ class _StageRun:
             # the step's; elsewhere there is none, and the wait of the next flush covers it.
             if due or jax.default_backend() == "cpu":
                 jax.block_until_ready(metrics)
-        told = self.probe(index + 1)
+        told = self.watch(index + 1)
         self.pending.append((index + 1, metrics, {**told, **self.clock.lap()}))
+        if index + 1 in stage.marks:  # before the checkpoint from which a resumed run goes on
+            with self.clock("save"):
+                marks.save(self.ctx, stage, index + 1, self.state.params)
         row = self.flush(bar) if due else None
         stopped = stage.stop is not None and row is not None and stage.stop(index + 1, row)
         if save or stopped:
-            self.save(index + 1, finished=last or stopped)
+            self.save(index + 1, end=last or stopped)
         bar.update()
         return bool(last or stopped)
 
-    def probe(self, step: int) -> dict[str, float]:
+    def watch(self, step: int) -> dict[str, float]:
         """What the stage measures after `step` updates, where it is due."""
         stage = self.stage
         often = step == stage.steps or step % (stage.every or stage.steps) == 0
-        if stage.probe is None or not often:
+        if stage.watch is None or not often:
             return {}
-        with self.clock("probe"):
-            self.probed.add(step)
-            return dict(stage.probe(self.variables(), step))
+        with self.clock("watch"):
+            self.watched.add(step)
+            return dict(stage.watch(self.variables(), step))
 
     def compile(self, batch: PyTree) -> Step:
         """The compiled step for this batch's shapes (on-policy batches come in a few lengths)."""
-        shapes = tuple((x.shape, str(x.dtype), x.sharding) for x in jax.tree.leaves(batch))
-        signature = (jax.tree.structure(batch), shapes)
-        if signature not in self.compiled:
-            places = jax.tree.map(lambda x: x.sharding, batch)
-            jitted: Any = shard_step(self.step, replace(self.shardings, batch=places))
-            self.compiled[signature] = jitted.lower(self.state, self.frozen, batch).compile()
-        return self.compiled[signature]
+        shapes, steps = signature(batch), self.kind.steps
+        if shapes not in steps:
+            steps[shapes] = lower(self.parts, self.state, self.frozen, batch).compile()
+        return steps[shapes]
 
     def flush(self, bar: Any) -> dict[str, float]:
         """Fetches the metrics of the steps since the last flush and writes the due ones.
@@ -233,7 +249,7 @@ class _StageRun:
                 times["time/step"] = round(sum(sent) / len(sent), 6)
             values = {name: float(trees.host(x)) for name, x in metrics.items()}
             row = {**values, "lr": float(self.schedule(step - 1)), **times}
-            due = step % self.config.log_every == 0 or step in self.probed
+            due = step % self.config.log_every == 0 or step in self.watched
             if due or step == self.stage.steps:
                 self.ctx.writer.write(self.stage.name, step, row)
             self.skips = self.skips + 1 if values["skipped"] else 0
@@ -256,9 +272,12 @@ class _StageRun:
             f" train.max_skips={self.config.max_skips}; checkpoint: {kept}"
         )
 
-    def save(self, step: int, *, finished: bool = False) -> None:
+    def save(self, step: int, *, end: bool = False) -> None:
         with self.clock("save"):
-            self.checkpoints.save(step, self.state, finished=finished)
+            if end:
+                self.checkpoints.finish(step, self.state.params)
+            else:
+                self.checkpoints.save(step, self.state)
         self.flag.kept = self.kept(step)
 
     def kept(self, step: int | None = None) -> str:
@@ -276,58 +295,6 @@ class _StageRun:
         self.checkpoints.wait()
         where = f"{self.stage.name} step {index} of {self.stage.steps}"
         _resumable(self.ctx, self.flag, where, self.stage.name, index)
-
-
-class _Clock:
-    """Where the time went, in seconds per bucket."""
-
-    def __init__(self) -> None:
-        self.total: dict[str, float] = {}
-        self.current: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, bucket: str) -> Any:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self.current[bucket] = self.current.get(bucket, 0.0) + spent
-            self.total[bucket] = self.total.get(bucket, 0.0) + spent
-
-    def lap(self) -> dict[str, float]:
-        """The buckets since the last lap as metrics; a save belongs to the next lap."""
-        row = {f"time/{name}": round(spent, 6) for name, spent in self.current.items()}
-        self.current = {}
-        return row
-
-    def summary(self, started: float) -> str:
-        """All buckets and the wall time; "other" is what no bucket covers."""
-        wall = time.perf_counter() - started
-        buckets = {**self.total, "other": max(wall - sum(self.total.values()), 0.0)}
-        text = ", ".join(f"{name} {spent:.1f}" for name, spent in buckets.items())
-        good = (self.total.get("data", 0.0) + self.total.get("step", 0.0)) / max(wall, 1e-9)
-        return f"{wall:.1f} s ({text}), goodput {good:.0%}"
-
-
-def places(
-    variables: Variables, model: Any, mesh: Any, given: Mapping[str, PyTree] | None = None
-) -> Variables:
-    """Shardings per variable: `given` axes, else the model's where the structure is its own."""
-    given = given or {}
-    model_axes = getattr(model, "axes", None)
-    model_names = trees.paths(jax.tree.map(lambda _: 0, model_axes, is_leaf=_is_names))
-
-    def axes(name: str) -> PyTree:
-        if name in given:
-            return given[name]
-        return model_axes if trees.paths(variables[name]) == model_names else None
-
-    return {name: sharding.shardings(axes(name), variables[name], mesh) for name in variables}
-
-
-def _is_names(x: Any) -> bool:
-    return isinstance(x, tuple | jax.sharding.PartitionSpec)
 
 
 def _silent(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,15 +42,20 @@ def create(
     master: str = "float32",
 ) -> TrainState:
     """The state at step 0, floats in dtype `master`. Pure: works under `jit` and `eval_shape`."""
-    params = jax.tree.map(
-        lambda x: x.astype(master) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
-    )
+    params = masters(params, master)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=tx.init(params),
         key=key,
         extra=extra,
+    )
+
+
+def masters(params: PyTree, dtype: str) -> PyTree:
+    """Parameters as they are trained: floats in this dtype."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
     )
 
 
@@ -77,19 +83,23 @@ def abstract_state(state: TrainState, shardings: TrainState) -> TrainState:
     )
 
 
+def beginner(
+    tx: optax.GradientTransformation, shardings: TrainState, *, master: str = "float32"
+) -> Callable[[PyTree, jax.Array], TrainState]:
+    """`(params, key) -> state` of step 0 in its places, jitted; `master` as in `create`."""
+    return jax.jit(lambda p, k: create(p, tx, k, master=master), out_shardings=shardings)
+
+
 def fresh(
+    begin: Callable[[PyTree, jax.Array], TrainState],
     params: PyTree,
-    tx: optax.GradientTransformation,
     key: jax.Array,
     shardings: TrainState,
-    *,
-    master: str = "float32",
 ) -> TrainState:
-    """A placed state whose buffers are its own; `master` as in `create`.
+    """A placed state whose buffers are its own, by `begin` (of `beginner`).
 
     The step donates its state. `jit` forwards untouched inputs to its outputs without a copy,
-    and the same buffer may also be the teacher, so the parameters are copied first.
+    and the same buffer may also be the teacher, so the parameters are copied first; in their
+    places, so that no device ever holds the whole, and every start compiles to one program.
     """
-    own = trees.copy(params)
-    make = jax.jit(lambda p, k: create(p, tx, k, master=master), out_shardings=shardings)
-    return make(own, key)
+    return begin(trees.copy(jax.device_put(params, shardings.params)), key)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -106,11 +105,17 @@ def test_sigterm_exits_cleanly_and_resumes(tmp_path, whole):
 def test_a_checkpoint_that_was_never_committed_is_ignored(tmp_path, whole):
     # What a kill in the middle of a save leaves behind, in its two forms.
     workdir = tmp_path / "run"
-    shutil.copytree(whole[0], workdir)
-    (workdir / "final.npz").unlink()
+    workdir.mkdir()
+    process = launch(workdir, tmp_path / "final.npz", pause=0.05)
+    assert process.stdout is not None
+    steps = (line for line in process.stdout if line.startswith("step 10"))
+    next(steps), next(steps)  # of the second stage: 9 is saved, 12 is not
+    process.send_signal(signal.SIGTERM)
+    finish(process)
     distil = workdir / "checkpoints" / "distil"
-    uncommit(distil / "12")
-    data = distil / "12" / "state" / "manifest.ocdbt"
+    (newest,) = (p for p in distil.iterdir() if p.name in ("10", "11"))
+    uncommit(newest)
+    data = newest / "state" / "manifest.ocdbt"
     data.write_bytes(data.read_bytes()[:10])
     text = finish(launch(workdir, tmp_path / "final.npz"))
     assert "distil: restored step 9 of 12" in text

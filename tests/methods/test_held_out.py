@@ -19,7 +19,8 @@ from jaxsafety.methods.sft import SftConfig
 from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
-from jaxsafety.train.loop import places, run_program
+from jaxsafety.train.assemble import places
+from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny
 

@@ -1,0 +1,109 @@
+"""From a stage to its training step: optimizer, pure step, shardings and shapes, assembled once.
+
+`loop` lowers the step for arrays and `plan` for shapes; what they compile comes from here alone, so
+a plan is of the program that trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from jaxsafety import sharding, trees
+from jaxsafety.errors import bad
+from jaxsafety.protocols import Context, Stage, TrainConfig, Variables
+from jaxsafety.train import state as states
+from jaxsafety.train.optim import make_optimizer
+from jaxsafety.train.state import TrainState
+from jaxsafety.train.step import Step, StepShardings, make_train_step, shard_step
+
+PyTree = Any
+
+
+class Assembled(NamedTuple):
+    """The parts of a stage's step.
+
+    `tx` the optimizer; `step` pure, `(state, frozen, batch) -> (state, metrics)`; `shardings` of
+    state and frozen variables (None for the batch, whose shapes only a step knows); `abstract` the
+    state as shapes.
+    """
+
+    tx: optax.GradientTransformation
+    step: Step
+    shardings: StepShardings
+    abstract: TrainState
+
+
+def assemble(stage: Stage, model: Any, mesh: Any, train: TrainConfig) -> Assembled:
+    """Builds the step of a stage; computes nothing.
+
+    Args:
+      stage: its `start` are the variables, as arrays or as shapes.
+      model: whose logical axes the variables follow where they have its structure; or None.
+      mesh: where they go.
+      train: uses `master`.
+
+    Returns:
+      The parts.
+
+    Raises:
+      UsageError: no start, and whatever optimizer, step and `trainable` reject.
+    """
+    if stage.start is None:
+        raise bad("stage.start", None, "the variables that the stage begins with")
+    tx = make_optimizer(stage.optim, stage.steps)
+    step = make_train_step(stage.loss, tx, accum=stage.optim.accum)
+    where = places(stage.start, model, mesh, stage.axes)
+    params, _ = trees.partition(stage.start, stage.trainable)
+    params_places, frozen_places = trees.partition(where, stage.trainable)
+    abstract = jax.eval_shape(
+        lambda p: states.create(p, tx, jax.random.key(0), master=train.master), params
+    )
+    state_places = states.state_shardings(abstract, tx, params_places, mesh)
+    return Assembled(tx, step, StepShardings(state_places, frozen_places, None), abstract)
+
+
+def lower(parts: Assembled, state: TrainState, frozen: PyTree, batch: PyTree) -> Any:
+    """The step lowered for a batch's shapes and places; the state is donated.
+
+    Args:
+      parts: of `assemble`.
+      state: arrays, or shapes with shardings; so are the other two.
+      frozen: the variables that are not trained.
+      batch: of one update.
+
+    Returns:
+      A `jax.stages.Lowered`.
+    """
+    where = jax.tree.map(lambda x: x.sharding, batch)
+    jitted: Any = shard_step(parts.step, replace(parts.shardings, batch=where))
+    return jitted.lower(state, frozen, batch)
+
+
+def mesh_of(ctx: Context) -> Any:
+    """The mesh that a run trains on; of one device where it brings none."""
+    return ctx.mesh or sharding.make_mesh(devices=jax.devices()[:1])
+
+
+def places(
+    variables: Variables, model: Any, mesh: Any, given: Mapping[str, PyTree] | None = None
+) -> Variables:
+    """Shardings per variable: `given` axes, else the model's where the structure is its own."""
+    given = given or {}
+    model_axes = getattr(model, "axes", None)
+    model_names = trees.paths(jax.tree.map(lambda _: 0, model_axes, is_leaf=_is_names))
+
+    def axes(name: str) -> PyTree:
+        if name in given:
+            return given[name]
+        return model_axes if trees.paths(variables[name]) == model_names else None
+
+    return {name: sharding.shardings(axes(name), variables[name], mesh) for name in variables}
+
+
+def _is_names(x: Any) -> bool:
+    return isinstance(x, tuple | jax.sharding.PartitionSpec)

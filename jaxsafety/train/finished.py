@@ -1,0 +1,146 @@
+"""What a finished stage left: variables that are read from its checkpoint when they are asked for.
+
+A resumed program runs through all stages that are finished, and most of what they left is not
+needed: the next stage trained it further, or the artifacts made of it are on disk already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from jaxsafety import trees
+from jaxsafety.protocols import Context, Stage, TrainConfig, Variables
+from jaxsafety.train import state as states
+from jaxsafety.train.assemble import assemble, places
+from jaxsafety.train.checkpoint import Checkpoints
+
+PyTree = Any
+
+
+class Source:
+    """A tree on disk that is read once, at the first question."""
+
+    def __init__(self, read: Callable[[], PyTree]) -> None:
+        """`read()` returns the tree."""
+        self._read = read
+
+    @cached_property
+    def leaves(self) -> list[Any]:
+        """The tree's leaves."""
+        return jax.tree.leaves(self._read())
+
+
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A leaf that stays on disk: number `index` of a source."""
+
+    source: Source
+    index: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Left(Mapping[str, Any]):
+    """Variables of which each is read when it is asked for, and then kept.
+
+    To JAX it is a tree with the leaves of a dict of all of them, which are read then; what
+    `jax.tree.map` makes of it is a dict. A stage that starts from it reads what it needs.
+    """
+
+    def __init__(self, pending: Variables, where: Variables) -> None:
+        """`pending` has leaves or `Unread`s; `where` their shardings."""
+        self.pending = pending
+        self._where = where
+        self._known: Variables = {}
+
+    def __getitem__(self, name: str) -> PyTree:
+        """The variable, in its places."""
+        if name not in self._known:
+            self._known[name] = jax.device_put(read(self.pending[name]), self._where[name])
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names; reads nothing."""
+        return iter(self.pending)
+
+    def __len__(self) -> int:
+        """How many variables; reads nothing."""
+        return len(self.pending)
+
+
+def _flatten(left: Left) -> tuple[list[tuple[Any, PyTree]], tuple[str, ...]]:
+    names = tuple(sorted(left))
+    return [(jax.tree_util.DictKey(name), left[name]) for name in names], names
+
+
+def _unflatten(names: tuple[str, ...], values: Any) -> Any:
+    return dict(zip(names, values, strict=True))
+
+
+jax.tree_util.register_pytree_with_keys(Left, _flatten, _unflatten)
+
+
+def pending(variables: Mapping[str, Any]) -> Variables:
+    """Variables as a dict whose leaves may be `Unread`; reads nothing."""
+    return variables.pending if isinstance(variables, Left) else dict(variables)
+
+
+def read(tree: PyTree) -> PyTree:
+    """The tree with every `Unread` leaf read."""
+    return jax.tree.map(lambda x: x.source.leaves[x.index] if isinstance(x, Unread) else x, tree)
+
+
+def shapes(tree: PyTree) -> PyTree:
+    """The tree with a shape in place of every `Unread` leaf."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, Unread) else x, tree
+    )
+
+
+def left(
+    stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, checkpoints: Checkpoints,
+    step: int, *, slim: bool | None = None,
+) -> Left:  # fmt: skip
+    """The variables at the end of a finished stage, or at a marked step.
+
+    Args:
+      stage: whose `start` are the variables as of `pending`.
+      ctx: of the run.
+      mesh: where the variables go.
+      train: uses `master`.
+      checkpoints: of the stage, or of its marks.
+      step: a committed one.
+      slim: whether it holds the parameters alone; None is what the checkpoint says.
+
+    Returns:
+      Trained leaves in dtype `train.master`, not read yet; frozen ones as they are in `start`.
+    """
+    start = shapes(stage.start)
+    where = places(start, ctx.model, mesh, stage.axes)
+    params, _ = trees.partition(start, stage.trainable)
+    _, frozen = trees.partition(stage.start, stage.trainable)
+    params_places, _ = trees.partition(where, stage.trainable)
+    abstract = jax.eval_shape(lambda p: states.masters(p, train.master), params)
+    target = states.abstract_state(abstract, params_places)
+
+    def restored() -> PyTree:
+        if checkpoints.slim(step) if slim is None else slim:
+            found = checkpoints.restore_params(step, target)
+        else:  # written by a version that kept whole states
+            whole = assemble(stage._replace(start=start), ctx.model, mesh, train)
+            wanted = states.abstract_state(whole.abstract, whole.shardings.state)
+            found = checkpoints.restore(step, wanted).params
+        ctx.log(f"{stage.name}: restored step {step} of {stage.steps}")
+        return found
+
+    return Left(trees.combine(_unread(Source(restored), abstract), frozen), where)
+
+
+def _unread(source: Source, abstract: PyTree) -> PyTree:
+    found, structure = jax.tree.flatten(abstract)
+    return structure.unflatten([Unread(source, i, x.shape, x.dtype) for i, x in enumerate(found)])
