@@ -21,11 +21,12 @@ def test_training_prompts_among_measured_ones_are_refused(tmp_path, data, field,
     line, file = str(caught.value), getattr(data, field)
     assert line.startswith(f"data.{field}: got '{least} of its {least} prompts are in eval.sets")
     assert f"row 1 of {file} is row 1 of {file}: {field} 0" in line and "data.overlap" in line
-    place = setting.make(tmp_path, dataclasses.replace(data, overlap="allow"), measure, 0)
-    assert place.facts()["overlap"] == [
+    allowed = dataclasses.replace(data, overlap="allow")
+    place = setting.make(tmp_path, allowed, measure, 0)
+    assert setting.facts(place, allowed)["overlap"] == [
         {"trained": f"data.{field}", "measured": "eval.sets twin", "count": least, "of": least}
     ]
-    assert "data.overlap=allow" in " ".join(place.lines())
+    assert "data.overlap=allow" in " ".join(setting.lines(place, allowed))
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,6 @@ def test_a_method_is_asked_for_what_it_reads_alone(tmp_path):
     cfg = DataConfig("files", chats=chats_of(tmp_path, "chats.jsonl", ("q", "a"), ("r", "b")))
     place = setting.make(tmp_path, cfg, EvalConfig(), 0, reads=CHATS)
     assert len(place.examples) == 2 and place.given and not place.benchmarks
-    assert "nothing is measured" in " ".join(place.lines())
+    assert "nothing is measured" in " ".join(setting.lines(place, cfg))
     with pytest.raises(UsageError, match=r"eval.sets: got \(\); allowed: at least one"):
         setting.make(tmp_path, DataConfig("files"), EvalConfig(), 0, reads=())
