@@ -1,7 +1,7 @@
 """What can be chosen by name: literal tables of `name -> "module:attribute"`, imported on demand.
 
 A table can be searched with grep, costs no import and lets one test resolve every entry. To add a
-method, family, judge or benchmark: write its file and one line here.
+method, mitigation, family, judge or benchmark: write its file and one line here.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ PLANS = {
     "sft": "jaxsafety.methods.sft:planned",
 }
 
+MITIGATIONS = {
+    "anchor": "jaxsafety.mitigations.anchor:Anchor",
+    "ema": "jaxsafety.mitigations.ema:Ema",
+}
+
 MODELS = {
     "llama": "jaxsafety.models.llama:FAMILY",
     "mistral": "jaxsafety.models.mistral:FAMILY",
@@ -52,6 +57,7 @@ BENCHMARKS = {
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
     "plans": PLANS,
+    "mitigations": MITIGATIONS,
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
