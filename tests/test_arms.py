@@ -20,7 +20,7 @@ def model(tmp_path_factory):
     return testing.random_organism(tmp_path_factory.mktemp("organism"))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_the_measured_student_is_the_written_one(root, model, tmp_path, monkeypatch, dtype):
     measured = {}
     real = run.evaluate.evaluate

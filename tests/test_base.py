@@ -19,6 +19,7 @@ from jaxsafety.train.loop import run_program
 TRAINING = json.loads((SHIPPED / "training.json").read_text())
 
 
+@pytest.mark.slow  # it trains the shipped base, for a few steps
 def test_the_first_steps_repeat_to_the_recorded_losses(tmp_path):
     recorded = TRAINING["first_losses"]
     assert len(recorded) == base.FIRST_LOSSES == 20

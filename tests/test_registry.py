@@ -21,7 +21,7 @@ def test_unknown_names_get_the_nearest_and_the_list():
     assert line.startswith("method: got 'safestear'") and "'safesteer'?" in line
     with pytest.raises(UsageError, match="gemma2, gemma3_text, llama, mistral"):
         registry.resolve(registry.MODELS, "zzz")
-    with pytest.raises(UsageError, match="methods, plans, models"):
+    with pytest.raises(UsageError, match="methods, plans, mitigations, models"):
         registry.resolve("nothing", "x")
 
 
