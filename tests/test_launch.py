@@ -35,10 +35,11 @@ def checkout(tmp_path, root):
     fake.write_text(PYTHON)
     fake.chmod(0o755)
 
-    def call(script: str, *args: str, **env: str) -> tuple[int, list[str]]:
+    def call(script: str, *args: str, **given: str) -> tuple[int, list[str]]:
         log = tmp_path / "log"
         log.write_text("")
-        env = {**os.environ, "PYTHON": str(fake), "FAKE": str(fake), "LOG": str(log), **env}
+        env = {**os.environ, "PYTHON": str(fake), "PYTHON_NEWEST": str(fake)}
+        env |= {"FAKE": str(fake), "LOG": str(log), **given}
         done = subprocess.run(
             ["bash", str(tmp_path / "repo" / script), *args],
             env=env,
@@ -107,6 +108,31 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
         f"{file} {times} tests/distributed", f"{file} {times} tests/faults",
     ]  # fmt: skip
     assert (done == 0) is passes
+
+
+def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
+    code, log = checkout("launch/newest.sh")
+    assert code == 0 and installs(log) == [".[dev]"]
+    first, second = (line for line in log if "-m pytest" in line)
+    assert first.endswith("tests/losses tests/sampling")
+    assert all(f"[{name}/organism]" in second for name in ("sft", "safesteer", "safemoe"))
+    settings = (checkout.path.parent / "log.settings").read_text().splitlines()
+    assert settings[-2].endswith("=0") and not settings[-1].endswith("=0")  # as users compile
+    code, log = checkout("launch/newest.sh", "mine", "--flag")
+    assert code == 0 and not any("-m pytest" in line for line in log)
+
+
+def test_without_a_newer_python_one_line_says_what_is_missing(checkout):
+    tools = checkout.path.parent / "tools"
+    tools.mkdir()
+    for name in ("id", "python3", "python3.12", "python3.13", "python3.14"):
+        (tools / name).write_text(f"#!/bin/sh\necho 1000\nexit {int(name != 'id')}\n")
+        (tools / name).chmod(0o755)
+    command = ["bash", str(checkout.path / "launch" / "newest.sh")]
+    env = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tools), "LOG": "/dev/null"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 77 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("newest: skipped: Python 3.12 or newer, or root")
 
 
 def test_shellcheck(root):
