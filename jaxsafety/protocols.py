@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import optax
 
 from jaxsafety.data.schema import Message
 from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
 
 PyTree = Any
+EXTRA = "extra"  # the frozen variable in which mitigations' losses find what they carry
 # Settings of `data` that are read by methods which learn from prompts, and from dialogues.
 PROMPTS = ("harmful", "harmless", "distil", "train", "val", "prompts", "wrapped")
 OWN_DIALOGUES = ("dialogues", "harmful_share", "wrapped")  # what the organism makes its own by
@@ -28,6 +31,8 @@ Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher"
 Metrics = Mapping[str, Any]
 # (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)
 LossFn = Callable[[PyTree, PyTree, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+# LossFn -> ((params, frozen, batch, key) -> ((loss, metrics), grads)): Booster and Vaccine
+GradFn = Callable[[LossFn], Callable[..., tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]]]
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,49 @@ class SampleConfig:
     banned: tuple[int, ...] = ()
 
 
+def same(x: Any) -> Any:
+    """What it was given."""
+    return x
+
+
+class Extra(NamedTuple):
+    """What a mitigation carries from step to step, in `TrainState.extra`.
+
+    `init(params) -> tree`; `update(tree, params, step) -> tree` after every update that was not
+    skipped, `step` [] int32 from 1 on; `last(tree, params) -> params`: what the stage leaves. A
+    leaf whose name ends in a parameter's, of its shape, lives where that does; others everywhere.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    update: Callable[[PyTree, PyTree, jax.Array], PyTree]
+    last: Callable[[PyTree, PyTree], PyTree] = lambda tree, params: params
+
+
+class Mitigation(NamedTuple):
+    """What makes training safer, whatever trains; no default changes anything. See `chain`.
+
+    Hooks are compared by `==` (see `Stage`): module-level functions, or frozen dataclasses.
+
+    Attributes:
+      loss: `(loss, share) -> loss`. What it adds that is no weighted sum over the batch's rows is
+        multiplied by `share`, 1 / `optim.accum`, so that micro-batches add up to it once.
+      grad: `GradFn -> GradFn`: how loss and gradients are computed.
+      update: optax transformation -> the same: masks, projections.
+      extra: by name; the losses of mitigations (only) find the trees in `frozen["extra"][name]`.
+      after: variables -> the same names, shapes and dtypes; at the end, and at every reading: pure.
+      serve: what the model is served with -> the same: steering, a template. For whoever serves.
+      budget: what it costs by name: "copies" of the parameters, "gradients" of a step.
+    """
+
+    loss: Callable[[LossFn, float], LossFn] = lambda loss, share: loss
+    grad: Callable[[GradFn], GradFn] = same
+    update: Callable[[optax.GradientTransformation], optax.GradientTransformation] = same
+    extra: Mapping[str, Extra] = MappingProxyType({})
+    after: Callable[[Variables], Variables] = same
+    serve: Callable[[Any], Any] = same
+    budget: Mapping[str, float] = MappingProxyType({})
+
+
 class Stage(NamedTuple):
     """One unit of training.
 
@@ -131,11 +179,10 @@ class Stage(NamedTuple):
     after the last; its numbers join the step's row of metrics, which `stop` sees, and change
     nothing else. `marks` are steps whose variables a program may ask for again: see `Marked`.
 
-    A stage whose loss, optimizer, steps, shapes and shardings equal those of an earlier stage of
-    the program uses what that one compiled. Losses are equal by `==`: the same function object, or
-    a hashable record (a frozen dataclass with `__call__`) of equal fields; a method that builds its
-    loss per stage memoises the builder. So `loss` must be a function of its arguments: what varies
-    from stage to stage is a variable, never something that the function closes over.
+    A stage whose loss, hooks, optimizer, steps, shapes and shardings equal those of an earlier one
+    of the program uses what that one compiled. Losses are equal by `==`: the same function object
+    (builders are memoised) or a frozen dataclass with `__call__` of equal fields. So what varies
+    from stage to stage is a variable, never something that a loss closes over.
     """
 
     name: str
@@ -150,18 +197,14 @@ class Stage(NamedTuple):
     watch: Callable[[Variables, int], Mapping[str, float]] | None = None
     every: int = 0
     marks: tuple[int, ...] = ()
+    mitigation: Mitigation = Mitigation()
 
 
 class Marked(NamedTuple):
     """What a program yields to get the variables of a step back that one of its stages marked.
 
-    They are those that the stage would have left, had it ended after `step` updates; a stage
-    without `start` that is yielded next begins with them. Marked steps stay on disk, beside the
-    checkpoints, whatever `train.keep` says. Best of a validation loss, for instance:
-
-        stage = Stage(..., watch=watch, every=10, marks=(10, 20, 30))
-        last = yield stage
-        best = yield Marked(stage, 20)
+    They are what it would have left after `step` updates, and stay on disk, whatever `train.keep`;
+    a stage without `start` that comes next begins with them.
     """
 
     stage: Stage

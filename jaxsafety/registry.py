@@ -1,7 +1,7 @@
 """What can be chosen by name: literal tables of `name -> "module:attribute"`, imported on demand.
 
 A table can be searched with grep, costs no import and lets one test resolve every entry. To add a
-method, family, judge or benchmark: write its file and one line here.
+method, mitigation, family, judge or benchmark: write its file and one line here.
 """
 
 from __future__ import annotations
@@ -49,12 +49,18 @@ BENCHMARKS = {
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
 }
 
+MITIGATIONS = {
+    "anchor": "jaxsafety.mitigations.anchor:Anchor",
+    "ema": "jaxsafety.mitigations.ema:Ema",
+}
+
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
     "plans": PLANS,
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
+    "mitigations": MITIGATIONS,
 }
 
 

@@ -15,11 +15,17 @@ import optax
 
 from jaxsafety import sharding, trees
 from jaxsafety.errors import bad
-from jaxsafety.protocols import Context, Stage, TrainConfig, Variables
+from jaxsafety.protocols import EXTRA, Context, LossFn, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.train.state import TrainState
-from jaxsafety.train.step import Step, StepShardings, make_train_step, shard_step
+from jaxsafety.train.step import (
+    Step,
+    StepShardings,
+    make_train_step,
+    shard_step,
+    value_and_grad,
+)
 
 PyTree = Any
 
@@ -55,13 +61,20 @@ def assemble(stage: Stage, model: Any, mesh: Any, train: TrainConfig) -> Assembl
     """
     if stage.start is None:
         raise bad("stage.start", None, "the variables that the stage begins with")
-    tx = make_optimizer(stage.optim, stage.steps)
-    step = make_train_step(stage.loss, tx, accum=stage.optim.accum)
+    hooks, accum = stage.mitigation, stage.optim.accum
+    tx = hooks.update(make_optimizer(stage.optim, stage.steps))
+    if hooks.extra and EXTRA in stage.start:
+        raise bad("stage.mitigation", f"a variable named {EXTRA}", "a name that is free for it")
+    own = own_loss(stage.loss) if hooks.extra else stage.loss
+    step = make_train_step(
+        hooks.loss(own, 1 / accum), tx, accum=accum,
+        grad_fn=hooks.grad(value_and_grad), extra=hooks.extra,
+    )  # fmt: skip
     where = places(stage.start, model, mesh, stage.axes)
     params, _ = trees.partition(stage.start, stage.trainable)
     params_places, frozen_places = trees.partition(where, stage.trainable)
     abstract = jax.eval_shape(
-        lambda p: states.create(p, tx, jax.random.key(0), master=train.master), params
+        lambda p: states.create(p, tx, jax.random.key(0), hooks.extra, master=train.master), params
     )
     state_places = states.state_shardings(abstract, tx, params_places, mesh)
     return Assembled(tx, step, StepShardings(state_places, frozen_places, None), abstract)
@@ -82,6 +95,16 @@ def lower(parts: Assembled, state: TrainState, frozen: PyTree, batch: PyTree) ->
     where = jax.tree.map(lambda x: x.sharding, batch)
     jitted: Any = shard_step(parts.step, replace(parts.shardings, batch=where))
     return jitted.lower(state, frozen, batch)
+
+
+def own_loss(loss: LossFn) -> LossFn:
+    """The method's loss, which sees nothing of what mitigations carry."""
+
+    def inner(params: PyTree, frozen: PyTree, batch: PyTree, key: jax.Array) -> Any:
+        rest = {name: value for name, value in frozen.items() if name != EXTRA}
+        return loss(params, rest, batch, key)
+
+    return inner
 
 
 def mesh_of(ctx: Context) -> Any:

@@ -14,10 +14,12 @@ from typing import Any
 import jax
 
 from jaxsafety import trees
-from jaxsafety.protocols import Context, Stage, TrainConfig, Variables
+from jaxsafety.errors import bad
+from jaxsafety.protocols import Context, Stage, TrainConfig, Variables, same
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, places
 from jaxsafety.train.checkpoint import Checkpoints
+from jaxsafety.train.state import TrainState
 
 PyTree = Any
 
@@ -138,7 +140,46 @@ def left(
         ctx.log(f"{stage.name}: restored step {step} of {stage.steps}")
         return found
 
-    return Left(trees.combine(_unread(Source(restored), abstract), frozen), where)
+    found = trees.combine(_unread(Source(restored), abstract), frozen)
+    if stage.mitigation.after is same:
+        return Left(found, where)
+    # It may change any leaf, and has to read them all.
+    whole = Source(lambda: ended(stage, Left(found, where)))
+    return Left(_unread(whole, shapes(found)), where)
+
+
+def last(stage: Stage, state: TrainState) -> PyTree:
+    """The parameters that a stage leaves: the trained ones, or what its mitigations make of them.
+
+    Raises:
+      UsageError: another structure, shape or dtype.
+    """
+    params = state.params
+    for name, extra in stage.mitigation.extra.items():
+        made = extra.last(state.extra[name], params)
+        _check(f"stage.mitigation.extra.{name}.last", params, made)
+        params = made
+    return params
+
+
+def ended(stage: Stage, variables: Mapping[str, Any]) -> Variables:
+    """The variables that a stage leaves, after its mitigation's `after`.
+
+    Raises:
+      UsageError: another structure, shape or dtype.
+    """
+    before = dict(variables)
+    made = stage.mitigation.after(before)
+    if made is not before:
+        _check("stage.mitigation.after", before, made)
+    return made
+
+
+def _check(name: str, before: PyTree, after: PyTree) -> None:
+    shaped = [jax.eval_shape(lambda x: x, tree) for tree in (before, after)]
+    found = trees.diff(*shaped, limit=1).splitlines()
+    if found:
+        raise bad(name, found[0], "the same names, shapes and dtypes")
 
 
 def _unread(source: Source, abstract: PyTree) -> PyTree:

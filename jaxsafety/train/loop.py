@@ -148,7 +148,9 @@ class _StageRun:
             key = jax.random.fold_in(jax.random.key(ctx.seed), zlib.crc32(stage.name.encode()))
             begin = self.kind.begin
             if begin is None:
-                begin = states.beginner(tx, shardings.state, master=train.master)
+                begin = states.beginner(
+                    tx, shardings.state, stage.mitigation.extra, master=train.master
+                )
                 self.kind.begin = begin
             self.state = states.fresh(begin, finished.read(params), key, shardings.state)
         truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
@@ -186,7 +188,11 @@ class _StageRun:
                 self.flag.rest()
         self.checkpoints.wait()
         self.ctx.log(f"{stage.name}: {index + 1} steps; {self.clock.summary(self.started)}")
-        return self.variables()
+        return finished.ended(self.stage, trees.combine(self.last(), self.frozen))
+
+    def last(self) -> PyTree:
+        """The parameters that the stage would leave, did it end here."""
+        return finished.last(self.stage, self.state)
 
     def advance(self, index: int, bar: Any) -> bool:
         """One step: batch, update, log, save. Returns whether the stage is finished."""
@@ -213,7 +219,7 @@ class _StageRun:
         self.pending.append((index + 1, metrics, {**told, **self.clock.lap()}))
         if index + 1 in stage.marks:  # before the checkpoint from which a resumed run goes on
             with self.clock("save"):
-                marks.save(self.ctx, stage, index + 1, self.state.params)
+                marks.save(self.ctx, stage, index + 1, self.last())
         row = self.flush(bar) if due else None
         stopped = stage.stop is not None and row is not None and stage.stop(index + 1, row)
         if save or stopped:
@@ -277,7 +283,7 @@ class _StageRun:
     def save(self, step: int, *, end: bool = False) -> None:
         with self.clock("save"):
             if end:
-                self.checkpoints.finish(step, self.state.params)
+                self.checkpoints.finish(step, self.last())
             else:
                 self.checkpoints.save(step, self.state)
         self.flag.kept = self.kept(step)

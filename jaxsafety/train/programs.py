@@ -61,7 +61,9 @@ def recipe(stage: Stage, train: TrainConfig, parts: Assembled, frozen: PyTree) -
     Returns:
       A key; of a stage with a part that cannot be compared, one that equals nothing else.
     """
+    hooks = stage.mitigation
     key = (
+        hooks.loss, hooks.grad, hooks.update, tuple(hooks.extra.items()),
         stage.loss, stage.optim, stage.steps, train.master,
         signature(parts.abstract), signature(parts.shardings.state), signature(frozen),
     )  # fmt: skip

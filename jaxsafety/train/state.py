@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from jaxsafety import sharding, trees
+from jaxsafety.protocols import Extra
 
 PyTree = Any
 
@@ -37,7 +39,7 @@ def create(
     params: PyTree,
     tx: optax.GradientTransformation,
     key: jax.Array,
-    extra: PyTree = (),
+    extra: Mapping[str, Extra] = MappingProxyType({}),
     *,
     master: str = "float32",
 ) -> TrainState:
@@ -48,7 +50,7 @@ def create(
         params=params,
         opt_state=tx.init(params),
         key=key,
-        extra=extra,
+        extra={name: each.init(params) for name, each in extra.items()} if extra else (),
     )
 
 
@@ -65,15 +67,27 @@ def state_shardings(
     params_shardings: PyTree,
     mesh: Mesh,
 ) -> TrainState:
-    """Shardings for a state: optimizer moments follow their parameters, the rest is replicated."""
+    """Shardings for a state: what mirrors parameters lives with them, the rest is replicated."""
     everywhere: Any = sharding.replicated(mesh)
     return TrainState(
         step=everywhere,
         params=params_shardings,
         opt_state=sharding.optimizer_shardings(tx, abstract.params, params_shardings, mesh),
         key=everywhere,
-        extra=jax.tree.map(lambda _: everywhere, abstract.extra),
+        extra=_mirrored(abstract.extra, abstract.params, params_shardings, everywhere),
     )
+
+
+def _mirrored(extra: PyTree, params: PyTree, places: PyTree, everywhere: Any) -> PyTree:
+    """Shardings of what mitigations carry; the rule is that of `protocols.Extra`."""
+    shapes = [x.shape for x in jax.tree.leaves(params)]
+    known = list(zip(trees.paths(params), shapes, jax.tree.leaves(places), strict=True))
+
+    def place(name: str, x: Any) -> Any:
+        same = [p for n, shape, p in known if f"/{name}".endswith(f"/{n}") and shape == x.shape]
+        return same[0] if same else everywhere
+
+    return trees.map_named(place, extra)
 
 
 def abstract_state(state: TrainState, shardings: TrainState) -> TrainState:
@@ -84,10 +98,14 @@ def abstract_state(state: TrainState, shardings: TrainState) -> TrainState:
 
 
 def beginner(
-    tx: optax.GradientTransformation, shardings: TrainState, *, master: str = "float32"
+    tx: optax.GradientTransformation,
+    shardings: TrainState,
+    extra: Mapping[str, Extra] = MappingProxyType({}),
+    *,
+    master: str = "float32",
 ) -> Callable[[PyTree, jax.Array], TrainState]:
     """`(params, key) -> state` of step 0 in its places, jitted; `master` as in `create`."""
-    return jax.jit(lambda p, k: create(p, tx, k, master=master), out_shardings=shardings)
+    return jax.jit(lambda p, k: create(p, tx, k, extra, master=master), out_shardings=shardings)
 
 
 def fresh(

@@ -7,8 +7,9 @@ number of devices cannot change it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,12 +19,10 @@ from flax import struct
 
 from jaxsafety import sharding, trees
 from jaxsafety.errors import bad
-from jaxsafety.protocols import LossFn
+from jaxsafety.protocols import EXTRA, Extra, GradFn, LossFn
 from jaxsafety.train.state import TrainState
 
 PyTree = Any
-# LossFn -> ((params, frozen, batch, key) -> ((loss, metrics), grads)): Booster and Vaccine
-GradFn = Callable[[LossFn], Callable[..., tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]]]
 Step = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -47,6 +46,7 @@ def make_train_step(
     *,
     accum: int = 1,
     grad_fn: GradFn = value_and_grad,
+    extra: Mapping[str, Extra] = MappingProxyType({}),
 ) -> Step:
     """Builds a pure `(state, frozen, batch) -> (state, metrics)`; not jitted, no mesh inside.
 
@@ -60,6 +60,7 @@ def make_train_step(
       tx: optax transformation.
       accum: micro-batches per step; must divide the rows of the batch.
       grad_fn: turns the loss into a function that also returns gradients.
+      extra: what mitigations carry; with some, the loss gets `state.extra` as `frozen["extra"]`.
 
     Returns:
       The step. Metrics are the loss's own plus loss, grad_norm (before clipping), param_norm,
@@ -90,7 +91,8 @@ def make_train_step(
 
     def step(state: TrainState, frozen: PyTree, batch: PyTree) -> Any:
         key = jax.random.fold_in(state.key, state.step)
-        (loss, metrics), grads = gradients(state.params, frozen, batch, key)
+        given = {**frozen, EXTRA: state.extra} if extra else frozen
+        (loss, metrics), grads = gradients(state.params, given, batch, key)
         grad_norm = trees.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -109,6 +111,12 @@ def make_train_step(
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
         )
+        if extra:
+            carried = {
+                name: each.update(state.extra[name], new.params, new.step)
+                for name, each in extra.items()
+            }
+            new = replace(new, extra=keep(carried, state.extra))
         metrics = {
             **metrics,
             "loss": loss,

@@ -1,0 +1,1 @@
+"""What makes training safer whatever method trains: one file each, chained by `chain.py`."""
