@@ -54,6 +54,11 @@ BENCHMARKS = {
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
 }
 
+MITIGATIONS = {
+    "anchor": "jaxsafety.mitigations.anchor:Anchor",
+    "ema": "jaxsafety.mitigations.ema:Ema",
+}
+
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
     "plans": PLANS,
@@ -61,6 +66,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
+    "mitigations": MITIGATIONS,
 }
 
 
