@@ -66,7 +66,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
-    "mitigations": MITIGATIONS,
 }
 
 
