@@ -54,11 +54,6 @@ BENCHMARKS = {
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
 }
 
-MITIGATIONS = {
-    "anchor": "jaxsafety.mitigations.anchor:Anchor",
-    "ema": "jaxsafety.mitigations.ema:Ema",
-}
-
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
     "plans": PLANS,
