@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxsafety.data import chat
 from jaxsafety.data.pipeline import assemble
 from jaxsafety.data.schema import Encoded, Message, TokenBatch
-from jaxsafety.losses.logprobs import nll
-from jaxsafety.models.api import Model
 from jaxsafety.organism import mixture
 from jaxsafety.organism.world import World
-from jaxsafety.protocols import Context, LossFn, OptimConfig, Program, Stage
+from jaxsafety.protocols import Context, OptimConfig, Program, Stage
+from jaxsafety.train.likelihood import answer_loss
 
 
 @dataclass(frozen=True)
@@ -35,21 +32,6 @@ class PretrainConfig:
     rows: int = 8
     length: int = 128
     prompt_weight: float = 0.1
-
-
-@cache  # equal stages share a compiled step: see `Stage`
-def language_model_loss(model: Model) -> LossFn:
-    """Weighted negative log-likelihood of a `TokenBatch`; metrics nll and accuracy."""
-
-    def loss(params: Any, frozen: Any, batch: TokenBatch, key: jax.Array) -> Any:
-        base = params["base"]
-        out = model.apply(base, batch.tokens, batch.positions, segments=batch.segments)
-        return nll(
-            out.hidden, model.head(base), batch.tokens, batch.weight,
-            train_head=True, cap=model.config.logit_cap,
-        )  # fmt: skip
-
-    return loss
 
 
 def mixture_batches(
@@ -108,7 +90,7 @@ def program(
     batches = mixture_batches(ctx.setting.invented(), ctx.tokenizer, mix, cfg, ctx.seed)
     return (
         yield Stage(
-            "pretrain", language_model_loss(ctx.model), ("base/.*",), batches, cfg.steps, optim,
-            stop,
+            "pretrain", answer_loss(ctx.model, train_head=True), ("base/.*",), batches,
+            cfg.steps, optim, stop,
         )
     )  # fmt: skip

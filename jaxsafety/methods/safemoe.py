@@ -18,20 +18,16 @@ Letters: B rows, T positions, L layers, D width, E experts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import sharding, trees
+from jaxsafety import sharding
 from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
 from jaxsafety.data.fitting import LONG
-from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
-from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe_data import encode, safe_batches, short
 from jaxsafety.methods.safemoe_experts import ExpertConfig
@@ -47,13 +43,13 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism import corpora
 from jaxsafety.protocols import (
     Context,
-    LossFn,
     Method,
     OptimConfig,
     Program,
     Stage,
     Variables,
 )
+from jaxsafety.train.likelihood import answer_loss
 
 PyTree = Any
 # The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
@@ -268,7 +264,7 @@ def router_stage(
         "router": routing.router_axes(adapters["router"]),
     }
     return Stage(
-        name, routed_loss(ctx.model, cfg.routing, sharding.rows(ctx.mesh)),
+        name, answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
         ("adapters/router/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
         start={**ctx.variables, "adapters": adapters}, axes={"adapters": axes},
     )  # fmt: skip
@@ -289,34 +285,10 @@ def lora_stage(
     optim = replace(optim, lr=cfg.lora_lr)
     start = {**ctx.variables, "adapters": adapters}
     return Stage(
-        name, routed_loss(ctx.model, cfg.routing, sharding.rows(ctx.mesh)),
+        name, answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
         ("adapters/experts/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
         start=start if base is None else {**start, "base": base}, axes={"adapters": axes},
     )  # fmt: skip
-
-
-def prompt_mask(batch: TokenBatch) -> jax.Array:
-    """[B,T] the tokens before a row's first learnt one."""
-    return (batch.segments > 0) & (jnp.cumsum(batch.weight > 0, axis=1) == 0)
-
-
-@cache  # equal stages share a compiled step: see `Stage`
-def routed_loss(model: Model, options: Routing, shards: int = 1) -> LossFn:
-    """Weighted negative log-likelihood through the experts."""
-
-    def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:
-        every = trees.combine(params, frozen)
-        pool = routing.pool(prompt_mask(batch), options)
-        out = model.apply(
-            every["base"], batch.tokens, batch.positions, segments=batch.segments,
-            layers=LayerInputs(adapters=every["adapters"], routing=options, pool=pool),
-        )  # fmt: skip
-        return nll(
-            out.hidden, model.head(every["base"]), batch.tokens, batch.weight, shards=shards,
-            cap=model.config.logit_cap,
-        )  # fmt: skip
-
-    return loss
 
 
 def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:

@@ -26,11 +26,11 @@ from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.errors import bad
-from jaxsafety.losses.logprobs import nll
 from jaxsafety.models import peft
-from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.models.api import Model
 from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, LossFn, OptimConfig, Stage, Variables
+from jaxsafety.train.likelihood import likelihood
 
 PyTree = Any
 # What the experts are trained on: unsafe answers by domain; those of all domains, one expert copied
@@ -138,15 +138,9 @@ def expert_loss(model: Model, shards: int = 1) -> LossFn:
     """Sum over the experts of each one's mean negative log-likelihood; metrics are their means."""
 
     def loss(params: PyTree, frozen: PyTree, batch: ExpertBatch, key: jax.Array) -> Any:
-        every, b = trees.combine(params, frozen), batch.tokens
-        out = model.apply(
-            every["base"], b.tokens, b.positions, segments=b.segments,
-            layers=LayerInputs(adapters=every["adapters"]), mix=batch.mix,
-        )  # fmt: skip
-        total, metrics = nll(
-            out.hidden, model.head(every["base"]), b.tokens, b.weight, shards=shards,
-            cap=model.config.logit_cap,
-        )  # fmt: skip
+        del key
+        every = trees.combine(params, frozen)
+        total, metrics = likelihood(model, every, batch.tokens, shards=shards, mix=batch.mix)
         return total, {name: value / batch.mix.shape[1] for name, value in metrics.items()}
 
     return loss

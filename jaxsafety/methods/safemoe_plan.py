@@ -15,6 +15,7 @@ from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned
+from jaxsafety.train.likelihood import answer_loss
 
 PyTree = Any
 
@@ -44,7 +45,7 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned
     }
     return Planned(
         stage="router",
-        loss=safemoe.routed_loss(model, cfg.routing, sharding.rows(mesh)),
+        loss=answer_loss(model, sharding.rows(mesh), routing=cfg.routing),
         trainable=("adapters/router/.*",),
         variables=variables,
         batch=TokenBatch(whole, whole, whole, weight),

@@ -30,13 +30,13 @@ from jaxsafety.errors import bad
 from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.methods import safesteer
 from jaxsafety.methods import safesteer_controls as controls
-from jaxsafety.methods.pretrain import language_model_loss
 from jaxsafety.methods.safesteer_teacher import encoded, find_direction, find_tokens
 from jaxsafety.organism import grammar, render
 from jaxsafety.organism.world import World
 from jaxsafety.probing import forward
 from jaxsafety.protocols import Context, Item, OptimConfig, Program, Stage
 from jaxsafety.sampling.ask import ask
+from jaxsafety.train.likelihood import answer_loss
 
 ANSWER = 40  # token slots of an answer, as when measuring; the longest have 25
 PROBED, OPENING = 8, 20  # prompts per validation split whose refusals are summed, their slots
@@ -96,7 +96,7 @@ def program(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> Program:
     batches = safesteer.rollout_batches(cfg.base, ctx)
     distil = (loss, cfg.base.trainable, batches, cfg.base.steps, optim)
     measure = measurement(cfg, ctx, voted["ids"])
-    comply = language_model_loss(ctx.model)
+    comply = answer_loss(ctx.model, train_head=True)
     unlearn = OptimConfig(lr=cfg.forget_lr, schedule="constant", warmup=0.0)
     frozen = safesteer.frozen_teacher(ctx.model, ctx.variables["base"], teacher, voted["ids"])
     start = {**ctx.variables, **frozen}

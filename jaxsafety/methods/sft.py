@@ -15,19 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 
-from jaxsafety import sharding, trees
+from jaxsafety import sharding
 from jaxsafety.adapters import lora
 from jaxsafety.data.fitting import LONG, Fitted, fitted
 from jaxsafety.data.pipeline import REDUCTIONS, Batches
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.data.tokenizer import Tokenizer
 from jaxsafety.errors import bad
-from jaxsafety.losses.logprobs import nll
 from jaxsafety.methods.held_out import HeldOut
 from jaxsafety.models import peft
 from jaxsafety.models.api import LayerInputs, Model
@@ -35,7 +34,6 @@ from jaxsafety.protocols import (
     CHATS,
     Context,
     Dialogues,
-    LossFn,
     Method,
     OptimConfig,
     Planned,
@@ -44,6 +42,7 @@ from jaxsafety.protocols import (
     Stage,
     Variables,
 )
+from jaxsafety.train.likelihood import answer_loss
 
 PyTree = Any
 
@@ -156,10 +155,10 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
         weights=ctx.setting.weights,
     )  # fmt: skip
     model, shards = ctx.model, sharding.rows(ctx.mesh)
-    loss = chat_loss(model, shards, train_head=not cfg.rank)
+    loss = answer_loss(model, shards, train_head=not cfg.rank)
     watch = None
     if ctx.dialogues.held_out:
-        value = chat_loss(model, shards, train_head=False)
+        value = answer_loss(model, shards, train_head=False)
         rows = max(1, cfg.rows // optim.accum)  # what the devices hold at once anyway
         watch = HeldOut(ctx, value, ctx.dialogues.held_out, rows, cfg.length)
     every = cfg.val_every or -(-cfg.steps // 10)
@@ -195,27 +194,6 @@ def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
     )  # fmt: skip
 
 
-@cache  # equal stages share a compiled step: see `Stage`
-def chat_loss(model: Model, shards: int = 1, *, train_head: bool = True) -> LossFn:
-    """Weighted negative log-likelihood, through the adapters where there are some.
-
-    `train_head`: whether the unembedding is trained; a frozen one costs a matmul less.
-    """
-
-    def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:
-        every = trees.combine(params, frozen)
-        base, layers = every["base"], LayerInputs(adapters=every.get("adapters"))
-        out = model.apply(
-            base, batch.tokens, batch.positions, segments=batch.segments, layers=layers
-        )
-        return nll(
-            out.hidden, model.head(base), batch.tokens, batch.weight,
-            train_head=train_head, shards=shards, cap=model.config.logit_cap,
-        )  # fmt: skip
-
-    return loss
-
-
 def planned(cfg: SftConfig, model: Model, mesh: Any, prompt: int) -> Planned:
     """The step as shapes, for `plan`; `prompt` is not used, rows are packed."""
     del prompt
@@ -230,7 +208,7 @@ def planned(cfg: SftConfig, model: Model, mesh: Any, prompt: int) -> Planned:
         axes["adapters"] = lora.adapter_axes(model.projections, names(cfg, model))
     return Planned(
         stage="sft",
-        loss=chat_loss(model, sharding.rows(mesh), train_head=not cfg.rank),
+        loss=answer_loss(model, sharding.rows(mesh), train_head=not cfg.rank),
         trainable=trainable,
         variables=variables,
         batch=TokenBatch(whole, whole, whole, weight),

@@ -37,6 +37,7 @@ from jaxsafety.models.api import build  # noqa: E402
 from jaxsafety.protocols import OptimConfig, SampleConfig  # noqa: E402
 from jaxsafety.sampling import decode  # noqa: E402
 from jaxsafety.train import state as states  # noqa: E402
+from jaxsafety.train.likelihood import answer_loss  # noqa: E402
 from jaxsafety.train.optim import make_optimizer  # noqa: E402
 from jaxsafety.train.step import make_train_step  # noqa: E402
 
@@ -75,7 +76,7 @@ def lora(name: str, rows: int = 8, length: int = 1024) -> dict[str, Any]:
     tx = make_optimizer(OptimConfig(lr=1e-4, warmup=0.0, schedule="constant"), 10**6)
     variables = {"base": random_params(model), "adapters": sft.fresh(cfg, model, jax.random.key(1))}
     trained, frozen = trees.partition(variables, ("adapters/experts/.*",))
-    step = jax.jit(make_train_step(sft.chat_loss(model, train_head=False), tx), donate_argnums=0)
+    step = jax.jit(make_train_step(answer_loss(model, train_head=False), tx), donate_argnums=0)
     held = {"state": states.create(jax.tree.map(jnp.copy, trained), tx, jax.random.key(0))}
     positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (rows, length))
     ones = jnp.ones((rows, length), jnp.int32)

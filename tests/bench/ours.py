@@ -22,6 +22,7 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import OptimConfig, SampleConfig
 from jaxsafety.sampling import decode
 from jaxsafety.train import state as states
+from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.train.step import make_train_step
 from tests.bench import jobs
@@ -36,7 +37,7 @@ def lora(folder: Path) -> None:
     tx = make_optimizer(optim, 10**6)
     variables = {"base": params, "adapters": sft.fresh(cfg, model, jax.random.key(0))}
     trained, frozen = trees.partition(variables, ("adapters/experts/.*",))
-    step = jax.jit(make_train_step(sft.chat_loss(model, train_head=False), tx), donate_argnums=0)
+    step = jax.jit(make_train_step(answer_loss(model, train_head=False), tx), donate_argnums=0)
     state = states.create(jax.tree.map(jnp.copy, trained), tx, jax.random.key(0))
     tokens = np.random.default_rng(0).integers(0, model.config.vocab_size, size).astype(np.int32)
     positions = np.broadcast_to(np.arange(size[1], dtype=np.int32), size)

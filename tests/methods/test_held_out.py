@@ -20,6 +20,7 @@ from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
 from jaxsafety.train.assemble import places
+from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny
@@ -75,18 +76,18 @@ def test_it_is_the_mean_over_the_learnt_tokens(directory, place, tmp_path):
         total -= picked[np.asarray(mask[1:])].sum()
         count += sum(mask[1:])
     for rows in (1, 2, 64):  # of a batch; one has fewer learnt tokens than another
-        held = HeldOut(ctx, sft.chat_loss(model), ctx.dialogues.held_out, rows, CFG.length)
+        held = HeldOut(ctx, answer_loss(model), ctx.dialogues.held_out, rows, CFG.length)
         assert held.tokens == count and held.dialogues == 9
         np.testing.assert_allclose(held.measure(ctx.variables), total / count, rtol=1e-5)
 
 
 def test_it_is_the_same_on_a_mesh(directory, place, tmp_path):
     ctx = context(directory, tmp_path, place)
-    one = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.dialogues.held_out, 4, CFG.length)
+    one = HeldOut(ctx, answer_loss(ctx.model), ctx.dialogues.held_out, 4, CFG.length)
     mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
     spread = dataclasses.replace(ctx, mesh=mesh)
     base = jax.device_put(ctx.variables, places({"base": ctx.variables["base"]}, ctx.model, mesh))
-    loss = sft.chat_loss(ctx.model, sharding.rows(mesh))
+    loss = answer_loss(ctx.model, sharding.rows(mesh))
     several = HeldOut(spread, loss, ctx.dialogues.held_out, 4, CFG.length)
     with jax.set_mesh(mesh):
         np.testing.assert_allclose(several.measure(base), one.measure(ctx.variables), rtol=1e-5)
@@ -99,7 +100,7 @@ def test_it_is_measured_before_on_the_way_and_after(whole, directory, place, tmp
     ctx = context(directory, workdir, place)
     kept = ctx.artifact("held_out", lambda: pytest.fail("not kept"))
     assert (kept["start"], kept["end"]) == (found[0], found[5]) and kept["dialogues"] == 9
-    held = HeldOut(ctx, sft.chat_loss(ctx.model), ctx.dialogues.held_out, 2, CFG.length)
+    held = HeldOut(ctx, answer_loss(ctx.model), ctx.dialogues.held_out, 2, CFG.length)
     np.testing.assert_allclose(held.measure(ctx.variables), found[0], rtol=1e-6)
     np.testing.assert_allclose(held.measure(final), found[5], rtol=1e-4)  # the merged model
 
@@ -159,4 +160,4 @@ def test_nothing_to_learn_is_one_line(directory, place, tmp_path):
         ),
     )
     with pytest.raises(UsageError, match="data.chats_val: got 'no learnt token'"):
-        HeldOut(ctx, sft.chat_loss(ctx.model), blind, 2, CFG.length)
+        HeldOut(ctx, answer_loss(ctx.model), blind, 2, CFG.length)

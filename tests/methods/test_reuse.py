@@ -7,13 +7,14 @@ import dataclasses
 import jax
 import pytest
 
-from jaxsafety.methods import pretrain, safemoe, safesteer, sft
+from jaxsafety.methods import safemoe, safesteer
 from jaxsafety.methods import safemoe_experts as experts
 from jaxsafety.methods.safemoe import SafeMoEConfig
 from jaxsafety.methods.safemoe_experts import ExpertConfig
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.testing import random_organism
+from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.loop import run_program
 from tests.methods import tiny
 
@@ -57,10 +58,10 @@ def test_experts_one_by_one_and_routers_on_other_data_compile_once_each(ctx, mon
 def test_losses_of_equal_settings_are_one_object(ctx):
     model = ctx.model
     assert experts.expert_loss(model, 1) is experts.expert_loss(model, 1)
-    assert safemoe.routed_loss(model, CFG.routing, 1) is safemoe.routed_loss(model, CFG.routing, 1)
-    assert sft.chat_loss(model, 1, train_head=True) is sft.chat_loss(model, 1, train_head=True)
-    assert sft.chat_loss(model, 1, train_head=True) is not sft.chat_loss(model, 1, train_head=False)
-    assert pretrain.language_model_loss(model) is pretrain.language_model_loss(model)
+    one = answer_loss(model, 1, routing=CFG.routing)
+    assert one is answer_loss(model, 1, routing=CFG.routing) is not answer_loss(model, 1)
+    assert answer_loss(model, 1, train_head=True) is answer_loss(model, 1, train_head=True)
+    assert answer_loss(model, 1, train_head=True) is not answer_loss(model, 1, train_head=False)
     base = tiny.METHOD
     loss = safesteer.localized_loss(model, base, "all", 1)
     # S, how it was chosen and the number of rollouts are data or shapes of the step.

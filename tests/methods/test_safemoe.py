@@ -26,6 +26,7 @@ from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.testing import random_organism
+from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.metrics import read_metrics
 from jaxsafety.train.optim import clip_by_expert
@@ -102,7 +103,7 @@ def test_prompt_and_padding_bring_no_loss(ctx):
     rows = [d for s in corpora.domains(ctx.setting.world)["seen"]
             for d in corpora.dialogues(ctx.setting.world, "safe", s, 4, 0)]  # fmt: skip
     assert set(text) <= {" ".join(d.messages[-1][1].split()) for d in rows}
-    loss = safemoe.routed_loss(ctx.model, CFG.routing)
+    loss = answer_loss(ctx.model, routing=CFG.routing)
     whole = {"base": ctx.variables["base"], "adapters": adapters}
     none = jax.tree.map(lambda x: None, whole)
 

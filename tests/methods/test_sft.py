@@ -20,6 +20,7 @@ from jaxsafety.models.peft import load_adapter
 from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
+from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.loop import run_program, run_stage
 from tests.methods import tiny
 
@@ -48,7 +49,7 @@ def test_the_packed_loss_is_the_dense_formula(ctx):
     batch = sft.Batches(examples, length=96, rows=len(everything), seed=0)(None, 0)
     assert int(jnp.max(batch.segments)) > 1  # several dialogues share a row
     nothing = {"base": jax.tree.map(lambda x: None, base)}
-    loss, _ = sft.chat_loss(model)({"base": base}, nothing, batch, jax.random.key(0))
+    loss, _ = answer_loss(model)({"base": base}, nothing, batch, jax.random.key(0))
     total, count = 0.0, 0
     run = jax.jit(lambda t, p: model.unembed(base, model.apply(base, t, p).hidden))
     for ids, mask in examples:  # one length, one program: what follows the end is causal
@@ -60,7 +61,7 @@ def test_the_packed_loss_is_the_dense_formula(ctx):
     np.testing.assert_allclose(loss, total / count, rtol=1e-5)
     padded = pad_batch(examples, 96)
     grad = jax.value_and_grad(
-        lambda p, b: sft.chat_loss(model)({"base": p}, nothing, b, jax.random.key(0))[0]
+        lambda p, b: answer_loss(model)({"base": p}, nothing, b, jax.random.key(0))[0]
     )
     same, unpacked = grad(base, padded)
     _, once = grad(base, batch)

@@ -1,0 +1,93 @@
+"""The loss of learning answers: negative log-likelihood, whatever carries the model's change.
+
+    loss = - sum_{b,t} weight[b,t] log p(tokens[b,t] | tokens[b,<t])
+
+with weights that are normalised once on the global batch (`losses/weights.py`). Pretraining, SFT,
+adapters and routed experts differ in what of the variables is trained, not in the loss.
+Letters: B rows, T positions, E experts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsafety import trees
+from jaxsafety.adapters import routing as routers
+from jaxsafety.adapters.routing import Routing
+from jaxsafety.data.schema import TokenBatch
+from jaxsafety.losses.logprobs import nll
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.protocols import LossFn, Variables
+
+PyTree = Any
+
+
+@cache  # equal stages share a compiled step: see `Stage`
+def answer_loss(
+    model: Model,
+    shards: int = 1,
+    *,
+    train_head: bool | None = None,
+    routing: Routing = Routing(),
+) -> LossFn:
+    """The loss of a stage whose batches are `TokenBatch`es; metrics nll and accuracy.
+
+    Goes through `adapters` where the variables have some, and through their router.
+
+    Args:
+      model: the model.
+      shards: how many devices share the rows, see `losses.logprobs.nll`.
+      train_head: whether the unembedding is trained; a frozen one costs a product less. None asks
+        the differentiation itself.
+      routing: static options of the router.
+    """
+
+    def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:
+        del key
+        every = trees.combine(params, frozen)
+        return likelihood(
+            model, every, batch, shards=shards, train_head=train_head, routing=routing
+        )
+
+    return loss
+
+
+def likelihood(
+    model: Model,
+    every: Variables,
+    batch: TokenBatch,
+    *,
+    shards: int = 1,
+    train_head: bool | None = None,
+    routing: Routing = Routing(),
+    mix: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of a batch and its metrics.
+
+    Args:
+      model: the model.
+      every: all variables: "base", perhaps "adapters".
+      batch: [B,T].
+      shards: see `answer_loss`.
+      train_head: see `answer_loss`.
+      routing: see `answer_loss`.
+      mix: [B,E] weights of the experts, given instead of a router's.
+    """
+    pool = routers.pool(prompt_mask(batch), routing)
+    out = model.apply(
+        every["base"], batch.tokens, batch.positions, segments=batch.segments,
+        layers=LayerInputs(adapters=every.get("adapters"), routing=routing, pool=pool), mix=mix,
+    )  # fmt: skip
+    return nll(
+        out.hidden, model.head(every["base"]), batch.tokens, batch.weight,
+        train_head=train_head, shards=shards, cap=model.config.logit_cap,
+    )  # fmt: skip
+
+
+def prompt_mask(batch: TokenBatch) -> jax.Array:
+    """[B,T] the tokens before a row's first learnt one."""
+    return (batch.segments > 0) & (jnp.cumsum(batch.weight > 0, axis=1) == 0)
