@@ -75,7 +75,8 @@ print(\"newest: Python\", platform.python_version(), \"jax\", jax.__version__, \
       flax.__version__, \"optax\", optax.__version__, \"orbax\", o.__version__)"
   # As users compile: here a wrong fusion would show in a gradient.
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 python -m pytest -q -n 2 tests/losses tests/sampling
-  exec python -m pytest -q -n 2 --dist loadfile tests/models tests/adapters tests/train \
+  python -m pytest -q -n 2 --dist loadfile tests/models tests/adapters tests/train
+  exec python -m pytest -q -n 2 -m "slow or not slow" \
     "tests/test_smoke.py::test_config_runs[sft/organism]" \
     "tests/test_smoke.py::test_config_runs[safesteer/organism]" \
     "tests/test_smoke.py::test_config_runs[safemoe/organism]"

@@ -113,11 +113,13 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
 def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
     code, log = checkout("launch/newest.sh")
     assert code == 0 and installs(log) == [".[dev]"]
-    first, second = (line for line in log if "-m pytest" in line)
+    first, second, third = (line for line in log if "-m pytest" in line)
     assert first.endswith("tests/losses tests/sampling")
-    assert all(f"[{name}/organism]" in second for name in ("sft", "safesteer", "safemoe"))
+    assert second.endswith("tests/models tests/adapters tests/train")
+    assert all(f"[{name}/organism]" in third for name in ("sft", "safesteer", "safemoe"))
     settings = (checkout.path.parent / "log.settings").read_text().splitlines()
-    assert settings[-2].endswith("=0") and not settings[-1].endswith("=0")  # as users compile
+    zero = [line.endswith("=0") for line in settings[-3:]]
+    assert zero == [True, False, False]  # as users compile
     code, log = checkout("launch/newest.sh", "mine", "--flag")
     assert code == 0 and not any("-m pytest" in line for line in log)
 

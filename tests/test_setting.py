@@ -107,7 +107,9 @@ def test_malformed_sets_are_one_line(tmp_path, data, given, message):
 
 def test_sets_need_their_own_names_and_answers(tmp_path, data):
     twice = sets(tmp_path, "safety/direct", "over_refusal/direct")
-    with pytest.raises(UsageError, match="eval.sets: got 'over_refusal/direct=.*that differ"):
+    with pytest.raises(
+        UsageError, match="eval.sets: got 'direct twice in over_refusal/direct=.*that differ"
+    ):
         setting.make(tmp_path, data, EvalConfig(sets=twice), 0)
     unanswered = (f"capability/maths={tmp_path / 'harmful.txt'}",)
     with pytest.raises(UsageError, match="eval.sets: .* an `answer` for every prompt"):
@@ -186,7 +188,7 @@ def test_who_judges_is_known(tmp_path, data, directory):
     ("names", "line"),
     [
         (("saftey/a",), "got 'saftey/a=.*allowed: safety/a=...\\? safety/NAME"),
-        (("safety/a", "over_refusal/A"), "got 'over_refusal/A=.*that differ"),
+        (("safety/a", "over_refusal/A"), "got 'A twice in over_refusal/A=.*that differ"),
     ],
 )
 def test_kinds_and_names_of_sets(tmp_path, data, names, line):

@@ -14,6 +14,8 @@ CONFIGS = sorted(
 
 # A minute each, and tests/methods runs their programs at a smaller size.
 LONG = ("controls", "vanishing", "mistral_7b", "mistral_7b_router", "llama3_2_3b", "gemma2_2b")
+# `launch/newest.sh` runs it too.
+LONG_NAMES = ("safemoe/organism",)
 
 
 def cases():
@@ -26,7 +28,7 @@ def cases():
         settings["model"].pop("shape")
         form = json.dumps({**settings, "optim": {}}, sort_keys=True, default=str)
         name = f"{file.parent.name}/{file.stem}"
-        slow = form in seen or file.stem in LONG
+        slow = form in seen or file.stem in LONG or name in LONG_NAMES
         seen.add(form)
         yield pytest.param(file, id=name, marks=pytest.mark.slow if slow else ())
 

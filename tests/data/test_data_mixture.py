@@ -20,8 +20,8 @@ def source_of(row):
 
 
 def test_proportions_hold_in_every_stretch():
-    rows = rows_at(stream(0, SIZES, WEIGHTS), 0, 2000)
-    for start in range(0, 2000, 100):
+    rows = rows_at(stream(0, SIZES, WEIGHTS), 0, 1000)
+    for start in range(0, 1000, 100):
         count = Counter(source_of(r) for r in rows[start : start + 100])
         np.testing.assert_allclose([count[i] / 100 for i in range(3)], WEIGHTS, atol=0.02)
 

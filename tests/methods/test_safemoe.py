@@ -236,7 +236,11 @@ def test_a_lost_expert_or_a_strange_router_is_refused(ctx):
         library.load(folder, ctx.model)
 
 
-@pytest.mark.parametrize("gate", safemoe.GATES)
+@pytest.mark.parametrize(
+    "gate",
+    [gate if gate in ("router", "uniform") else pytest.param(gate, marks=pytest.mark.slow)
+     for gate in safemoe.GATES],
+)  # fmt: skip
 def test_every_gate_runs_and_is_kept(ctx, gate):
     cfg = dataclasses.replace(CFG, gate=gate, lora_rank=2)
     if gate == "x-lora":

@@ -264,7 +264,7 @@ def test_eight_devices_draw_the_same_samples(tiny):
     np.testing.assert_allclose(one.logp, many.logp, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("gemma2", marks=pytest.mark.slow)])
 def test_unrolled_decoding_says_the_same(family):
     model, params = tiny_model(family)
     unrolled = api.build(replace(model.config, unroll=True))

@@ -57,7 +57,9 @@ def old_save(self, step, *, end=False):
         self.checkpoints.save(step, self.state, finished=end)
 
 
-@pytest.fixture(scope="module", params=["parameters", "whole states"])
+@pytest.fixture(
+    scope="module", params=["parameters", pytest.param("whole states", marks=pytest.mark.slow)]
+)
 def interrupted(request, tmp_path_factory):
     """(workdir with 20 finished stages and one begun, the uninterrupted result), both layouts."""
     whole = run_program(chain(COUNT + 1), toy.context(tmp_path_factory.mktemp("whole")), TRAIN)
