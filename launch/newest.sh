@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The newest jax that pyproject.toml allows, which wants a newer Python than 3.11: some tests there,
-# or a command of yours. See docs/compatibility.md for what was seen.
+# or a command of yours.
 #
 #   bash launch/newest.sh [COMMAND...]
 #
@@ -17,9 +17,9 @@ missing() {
 }
 
 find_python() { # prints the newest one that runs
-  local name
+  local name pyenv="${PYENV_ROOT:-$HOME/.pyenv}/versions"
   for name in "${PYTHON_NEWEST:-}" python3.14 python3.13 python3.12 python3 \
-    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[234].*/bin/python3; do
+    "$pyenv"/3.14.*/bin/python3 "$pyenv"/3.13.*/bin/python3 "$pyenv"/3.12.*/bin/python3; do
     [ -n "$name" ] || continue
     "$name" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 || continue
     echo "$name"
