@@ -11,6 +11,7 @@ from typing import Any
 from jaxsafety.report.load import Run, decoding_label
 
 KINDS = {"safety": "harmful requests", "over_refusal": "harmless requests", "capability": "tasks"}
+COLUMNS = ("set", "kind", "file", "layout", "prompts", "judged by", "decoding", "cut at the limit")
 GRADES = {
     "letter": "the option's letter",
     "number": "the number",
@@ -41,12 +42,10 @@ def sets(run: Run) -> str:
                 _used(facts),
                 escape(_judged(run, kind, name)),
                 escape(", ".join(map(decoding_label, run.decodings_of(name)))),
+                escape(_cut(run, name)),
             ]
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in ("set", "kind", "file", "layout", "prompts", "judged by", "decoding")
-    )
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<div class="card">{table}</div>' if rows else ""
 
@@ -60,6 +59,20 @@ def _used(facts: dict[str, Any]) -> str:
         return f"all {rows}"
     seed = facts.get("seed")
     return f"{used} of {rows}" + ("" if seed is None else f" (sample of seed {seed})")
+
+
+def _cut(run: Run, name: str) -> str:
+    """How many answers ended at the token limit and not by themselves, as "base 9 of 12"."""
+    told = []
+    for arm in (run.before, run.after):
+        every = [
+            line.get("finished")
+            for decoding in run.decodings_of(name)
+            for line in (run.lines("generations", arm, name, decoding) if arm else ())
+        ]
+        if every and None not in every:
+            told.append(f"{arm} {every.count(False)} of {len(every)}")
+    return ", ".join(told) or "–"
 
 
 def _judged(run: Run, kind: str, name: str) -> str:

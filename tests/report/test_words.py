@@ -138,6 +138,9 @@ def test_what_was_measured_is_told_per_file(workdir, tmp_path):
     section = re.search(r'<section id="measured">(.*?)</section>', page, re.S).group(1)
     row = next(r for r in section.split("<tr>") if "advice.csv" in r)
     assert "16 of 520 (sample of seed 3)" in row and "AdvBench" in row and "phrase rules" in row
+    assert row.endswith("<td>–</td></tr>")  # nothing is saved under this name
+    plain = next(r for r in section.split("<tr>") if "<td>plain</td>" in r)
+    assert re.search(r"<td>base 0 of \d+, student 0 of \d+</td></tr>", plain)  # cut at the limit
     assert 'id="measured"' not in html.write(workdir).read_text("utf-8")
 
 
