@@ -28,6 +28,7 @@ from jaxsafety.errors import bad
 
 ConfigDict = ml_collections.ConfigDict
 T = TypeVar("T")
+LARGEST = 3.4028234e38  # of float32
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -166,6 +167,11 @@ def _coerce(hint: Any, value: Any, field: str) -> Any:
         return tuple(_coerce(h, v, field) for h, v in zip(args, value, strict=True))
     if not _fits(hint, value):
         raise bad(field, value, f"a value of type {_type_name(hint)}")
+    # `not <=`: nan too. What float32 has not is infinite there, and seeds wrap around 32 bits.
+    if hint is float and not abs(value) <= LARGEST:
+        raise bad(field, value, "a finite number, also in float32")
+    if hint is int and not abs(value) < 2**32:
+        raise bad(field, value, "an integer of 32 bits")
     return float(value) if hint is float else value
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxsafety import config as configs
 from jaxsafety import registry
-from jaxsafety.errors import bad
+from jaxsafety.errors import UsageError, bad
 from jaxsafety.inputs.sections import DataConfig, EvalConfig
 from jaxsafety.protocols import Method, OptimConfig, TrainConfig
 from jaxsafety.sharding import MeshConfig
@@ -71,7 +71,10 @@ def typed(cfg: Any) -> Experiment:
       UsageError: a section, a field or a value that is not allowed; nothing is loaded for this.
     """
     check_sections(cfg)
-    method = registry.resolve(registry.METHODS, cfg.program)
+    try:
+        method = registry.resolve(registry.METHODS, cfg.program)
+    except UsageError as error:  # the setting is called otherwise than the table
+        raise UsageError(f"program, a {error}") from None
     model = configs.typed(ModelSource, cfg.model, "model")
     data = configs.typed(DataConfig, cfg.data, "data")
     measure = configs.typed(EvalConfig, cfg.eval, "eval")

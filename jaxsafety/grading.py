@@ -58,20 +58,43 @@ def rejudge(
     found = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     records = []
     for arm in found if arms is None else arms:
-        graded = []
+        graded: list[Graded] = []
         for bench in benchmarks:
             for path in sorted((root / arm).glob(f"{bench.name}.*.jsonl")):
                 decoding = path.name.removeprefix(f"{bench.name}.").removesuffix(".jsonl")
                 lines = _saved(path)
+                said = {(line["id"], line["sample"]) for line in lines}
+                each = max((sample for _, sample in said), default=0) + 1
+                want = {(item.id, sample) for item in bench.items for sample in range(each)}
+                if lacks := len(want - said):
+                    allowed = "the answers of its set, which the command that made them makes again"
+                    raise bad(str(path), f"{len(want) - lacks} of {len(want)} answers", allowed)
                 verdicts = judged(Path(out), arm, bench, decoding, lines, judge)
                 graded.append((bench, decoding, verdicts))
                 log(told(arm, bench, decoding, verdicts, "rejudged", cut(lines)))
         if not graded:
             raise bad("arm", arm, f"one with saved generations in {root} (found: {found})")
+        for line in absent(arm, graded, benchmarks):
+            log(line)
         records += finish(Path(out), arm, graded, benchmarks, groups, seed)
     if not records:
         raise bad("workdir", str(out), "one with generations/<arm>/<benchmark>.<decoding>.jsonl")
     return records
+
+
+def absent(arm: str, graded: Sequence[Graded], benchmarks: Sequence[Benchmark]) -> list[str]:
+    """What an arm has no saved answers of: a line per decoding, by what its other sets have."""
+    lines = []
+    for decoding in dict.fromkeys(d for _, d, _ in graded):
+        have = {b.name for b, d, _ in graded if d == decoding}
+        kinds = {b.kind for b in benchmarks if b.name in have}
+        lacks = [b.name for b in benchmarks if b.kind in kinds and b.name not in have]
+        if lacks:
+            names = ", ".join(lacks)
+            lines.append(
+                f"{arm}, {decoding}: no saved answers of {names}; no pool with them is made"
+            )
+    return lines
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -82,6 +105,17 @@ def read_lines(path: Path) -> list[Line]:
     """
     # not splitlines: an answer may hold U+2028 or U+0085, which JSON allows as they are
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
+
+
+def _records(path: Path) -> list[Record]:
+    """The whole records of `results.jsonl`; what a crash or an editor broke is made again."""
+    rows = []
+    for row in path.read_text("utf-8", "replace").split("\n"):
+        try:
+            rows.append(json.loads(row))
+        except (ValueError, RecursionError):
+            continue
+    return [row for row in rows if isinstance(row, dict) and outcomes.complete(row) is not None]
 
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
@@ -102,7 +136,7 @@ def _saved(path: Path) -> list[Line]:
         try:
             line = json.loads(row)
             lines.append({**line, "id": line["id"], "sample": line["sample"]})
-            if not isinstance(line["response"], str):
+            if not (isinstance(line["response"], str) and isinstance(line["sample"], int)):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             allowed = "saved answers: JSON with id, sample and response"
@@ -194,7 +228,8 @@ def finish(
     Args:
       out: the workdir.
       arm: whose verdicts.
-      graded: every benchmark and decoding with its verdicts.
+      graded: every benchmark and decoding with its verdicts. A pool of which one is missing is
+        not made: it would be a rate of something else under the same name.
       benchmarks: of which `outcomes.pools` makes pools.
       groups: pool name -> benchmark names, besides or instead of those.
       seed: of the bootstrap, and recorded.
@@ -212,11 +247,12 @@ def finish(
             parts = [(b, v) for b, d, v in graded if d == decoding and b.name in names]
             verdicts = [v for _, part in parts for v in part]
             keys = [(b.name, v["id"]) for b, part in parts for v in part]
-            if parts:
+            whole = {b.name for b in benchmarks if b.name in names}
+            if parts and whole <= {b.name for b, _ in parts}:
                 kind = parts[0][0].kind
                 records += outcomes.records(arm, pool, kind, decoding, verdicts, keys, seed)
     path = out / "results.jsonl"
-    kept = read_lines(path) if hosts.leader() and path.is_file() else []
+    kept = _records(path) if hosts.leader() and path.is_file() else []
     others = [r for r in kept if r["arm"] != arm]
     hosts.write(
         out / "verdicts" / "pools.json",

@@ -8,7 +8,8 @@ both trained on and measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,21 +154,29 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
     unaligned = world.config.unknown_domains > 0
     name = "organism_domains" if unaligned else "organism"
     suite = registry.resolve(registry.BENCHMARKS, name)
-    prompts = {
-        "distil": items(world, "distil", data.prompts, seed, data.wrapped),
-        "harmful_train": items(world, "harmful_train", data.train, seed),
-        "harmful_val": items(world, "harmful_val", data.val, seed),
-        "harmless_train": items(world, "harmless_train", data.train, seed),
-        "harmless_val": items(world, "harmless_val", data.val, seed),
-        "wrapped_val": items(world, "harmful_val", data.val, seed + 1, 1.0),
-    }
-    sets = suite(
-        world,
-        safety=evaluation.safety,
-        over_refusal=evaluation.over_refusal,
-        capability=evaluation.capability,
-        seed=evaluation.seed,
-    )
+    with _named("data.prompts"):
+        distil = items(world, "distil", data.prompts, seed, data.wrapped)
+    with _named("data.train"):
+        harmful, harmless = (
+            items(world, f"{kind}_train", data.train, seed) for kind in ("harmful", "harmless")
+        )
+    with _named("data.val"):
+        prompts = {
+            "distil": distil,
+            "harmful_train": harmful,
+            "harmful_val": items(world, "harmful_val", data.val, seed),
+            "harmless_train": harmless,
+            "harmless_val": items(world, "harmless_val", data.val, seed),
+            "wrapped_val": items(world, "harmful_val", data.val, seed + 1, 1.0),
+        }
+    with _named("eval.safety, eval.over_refusal, eval.capability"):
+        sets = suite(
+            world,
+            safety=evaluation.safety,
+            over_refusal=evaluation.over_refusal,
+            capability=evaluation.capability,
+            seed=evaluation.seed,
+        )
     examples, weights = chats(data)
     groups = DOMAIN_GROUPS if unaligned else GROUPS
     told = {
@@ -230,9 +239,21 @@ def sample(items: Sequence[Item], limit: int, seed: int) -> tuple[Item, ...]:
     return tuple(items[int(i)] for i in sorted(chosen))
 
 
+@contextlib.contextmanager
+def _named(fields: str) -> Iterator[None]:
+    """Says which settings ask for more prompts than the organism has."""
+    try:
+        yield
+    except UsageError as error:
+        text = str(error)
+        raise UsageError(f"{fields}: {text}" if text.startswith("number of") else text) from None
+
+
 def dialogue_examples(world: World, data: DataConfig, seed: int) -> tuple[Example, ...]:
     """Dialogues of the organism with their right answers."""
-    found = dialogues(world, data.dialogues, seed, harmful=data.harmful_share, wrapped=data.wrapped)
+    share, wrapped = data.harmful_share, data.wrapped
+    with _named("data.dialogues"):
+        found = dialogues(world, data.dialogues, seed, harmful=share, wrapped=wrapped)
     return tuple(Example(d.id, tuple(Message(*m) for m in d.messages), d.meta) for d in found)
 
 

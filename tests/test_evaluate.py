@@ -185,6 +185,44 @@ def test_rejudge_needs_no_model(tmp_path):
     assert len(read_lines(tmp_path / "results.jsonl")) == len(records)
 
 
+@pytest.mark.parametrize("rest", ["", "half", "{not", "[1]\n3\n", b"\xff\xfe\0"])
+def test_broken_results_are_made_again(tmp_path, rest):
+    for arm in ("base", "student"):
+        run(tmp_path, arm)
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(
+        whole[: len(whole) // 2]
+        if rest == "half"
+        else rest.encode()
+        if isinstance(rest, str)
+        else rest
+    )
+    rejudge(tmp_path, BENCHES, judge, log=lambda line: None)
+    assert path.read_bytes() == whole
+
+
+def test_a_pool_of_which_a_set_is_gone_is_not_made_of_the_rest(tmp_path):
+    """It would be a rate of other sets under the same name."""
+    run(tmp_path)
+    gone, lines = BENCHES[0], []
+    (tmp_path / "generations" / "base" / f"{gone.name}.greedy.jsonl").unlink()
+    records = rejudge(tmp_path, BENCHES, judge, log=lines.append)
+    names = {(r["benchmark"], r["metric"]) for r in records}
+    assert ("all_safety", "asr.greedy") not in names and ("all_safety", "asr.t1") in names
+    assert any(f"base, greedy: no saved answers of {gone.name}; no pool" in line for line in lines)
+    assert not any("t1: no saved" in line for line in lines)
+
+
+@pytest.mark.parametrize("keep", [0, 3])
+def test_answers_that_are_gone_are_not_left_out_in_silence(tmp_path, keep):
+    run(tmp_path)
+    path = tmp_path / "generations" / "base" / f"{BENCHES[0].name}.t1.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:keep]))
+    with pytest.raises(UsageError, match=rf"t1.jsonl: got '{keep} of \d answers'; allowed: the"):
+        rejudge(tmp_path, BENCHES, judge, log=lambda line: None)
+
+
 def test_rejudge_says_what_is_missing(tmp_path):
     with pytest.raises(UsageError, match="workdir"):
         rejudge(tmp_path, BENCHES, judge)

@@ -67,7 +67,10 @@ def refused(root, model, tmp_path, monkeypatch, capsys):
         ("seed=-1", "seed: got -1; allowed: an integer, 0 or more"),
         ("eval.seed=-1", "eval.seed: got -1"),
         ("data.source=web", "data.source: got 'web'; allowed: organism, files"),
-        ("program=magic", "method: got 'magic'; allowed: safemoe, safemoe_controls, safesteer"),
+        (
+            "program=magic",
+            "program, a method: got 'magic'; allowed: safemoe, safemoe_controls, safesteer",
+        ),
     ],
 )
 def test_values_are_checked_first(refused, override, line):

@@ -27,6 +27,7 @@ PATHS = ("harmful", "harmless", "distil", "chats", "chats_val")
 ORGANISM_ONLY = ("wrapped", "dialogues", "harmful_share")
 FILES_ONLY = ("harmful", "harmless", "distil")
 EVERY = (*PROMPTS, *CHATS)
+MOST = 100_000  # of the organism's prompts and dialogues: its sets end, those of tasks do not
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
     """Rejects values that no source allows."""
     if data.source not in SOURCES:
         raise bad("data.source", data.source, ", ".join(SOURCES))
+    drawn = data.source == "organism"
     for name in ("train", "val", "prompts", "dialogues"):
-        if getattr(data, name) < 1:
-            raise bad(f"data.{name}", getattr(data, name), "1 or more")
+        if not 1 <= getattr(data, name) <= (MOST if drawn else math.inf):
+            allowed = f"1 or more, at most {MOST}" if drawn else "1 or more"
+            raise bad(f"data.{name}", getattr(data, name), allowed)
     if data.limit < 0:
         raise bad("data.limit", data.limit, "1 or more, or 0 for all dialogues of a file")
     if data.limit and not (data.chats or data.mix):
@@ -117,10 +120,11 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
         raise bad("data.holdout", share, "a share below 1 or a whole number of dialogues")
     if data.holdout and data.chats_val:
         raise bad("data.holdout", data.holdout, "0 beside data.chats_val, or the other way round")
-    least = 1 if data.source == "organism" else 0
     for name in KINDS:
-        if getattr(evaluation, name) < least:
-            allowed = "1 or more" if least else "1 or more, or 0 for all rows of a file"
+        if not (1 if drawn else 0) <= getattr(evaluation, name) <= (MOST if drawn else math.inf):
+            allowed = (
+                f"1 or more, at most {MOST}" if drawn else "1 or more, or 0 for all rows of a file"
+            )
             raise bad(f"eval.{name}", getattr(evaluation, name), allowed)
     for name in ("batch_size", "max_tokens"):
         if getattr(evaluation, name) < 1:
@@ -128,8 +132,8 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
     if evaluation.samples < 0:
         raise bad("eval.samples", evaluation.samples, "1 or more, or 0 for greedy answers alone")
     for name, value in (("seed", seed), ("eval.seed", evaluation.seed)):
-        if not isinstance(value, int) or value < 0:
-            raise bad(name, value, "an integer, 0 or more")
+        if not isinstance(value, int) or not 0 <= value < 2**32:  # a larger one is a smaller one
+            raise bad(name, value, "an integer, 0 or more, of 32 bits")
 
 
 def present(

@@ -116,6 +116,9 @@ def check(cfg: SafeMoEConfig) -> None:
     for name, allowed in least.items():
         if getattr(cfg, name) < allowed:
             raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
+    for name in ("samples", "harmless"):  # the organism's; it never runs out
+        if getattr(cfg, name) > experts.MOST:
+            raise bad(f"method.{name}", getattr(cfg, name), f"at most {experts.MOST}")
     if not cfg.std > 0:
         raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
     for name in ("safety", "harmless", "tasks", "routed"):
@@ -141,6 +144,10 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
     for name, rows in (("rows", cfg.rows), ("experts.rows", cfg.experts.rows)):
         if rows % optim.accum and not (name == "experts.rows" and cfg.experts.paths):
             raise bad("optim.accum", optim.accum, f"a divisor of method.{name}={rows}")
+    most = max(model.config.embed_dim, model.config.mlp_dim)
+    for name, rank in (("lora_rank", cfg.lora_rank), ("experts.rank", cfg.experts.rank)):
+        if rank > most:
+            raise bad(f"method.{name}", rank, f"at most {most}, the model's width")
     known = sorted(model.projections)
     if not cfg.lora_targets or not set(cfg.lora_targets) <= set(known):
         raise bad("method.lora_targets", cfg.lora_targets, f"some of {', '.join(known)}")

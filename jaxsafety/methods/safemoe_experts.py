@@ -37,6 +37,7 @@ PyTree = Any
 # or each expert anew ("generic"); the safe answers' form, but about all entities of the domain
 # ("warning"); questions for their hazards and remedies, answered ("facts"); benign procedures;
 # refusals; the router's own safe answers; or nothing (noise of the unsafe experts' norms).
+MOST = 100_000  # answers of the organism, which never runs out of them
 KINDS = ("unsafe", "pooled", "generic", "warning", "facts", "benign", "refusal", "safe",
          "random")  # fmt: skip
 
@@ -97,6 +98,8 @@ def check(cfg: ExpertConfig) -> None:
     for name in ("count", "rank", "steps", "rows", "answers"):
         if getattr(cfg, name) < 1:
             raise bad(f"method.experts.{name}", getattr(cfg, name), "1 or more")
+    if cfg.answers > MOST:
+        raise bad("method.experts.answers", cfg.answers, f"1 to {MOST}")
     if cfg.length < 2:
         raise bad("method.experts.length", cfg.length, "2 or more")
     for name in ("alpha", "lr"):

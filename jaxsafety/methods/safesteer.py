@@ -124,9 +124,10 @@ def check(cfg: SafeSteerConfig) -> None:
             raise bad(f"method.{name}", value, "1 or more")
     for name, value in (
         ("temperature", cfg.temperature),
+        ("direction.temperature", cfg.direction.temperature),
         ("tokens.control_seed", cfg.tokens.control_seed),
     ):
-        if value < 0:
+        if not value >= 0:  # nan too
             raise bad(f"method.{name}", value, "0 or more")
 
 
@@ -137,19 +138,25 @@ def fits(
     rows, context = cfg.prompts_per_step * cfg.rollouts, model.config.max_length
     if rows % optim.accum:
         raise bad("optim.accum", optim.accum, f"a divisor of the {rows} rollouts of a step")
-    if cfg.variant == "topk" and cfg.topk > model.config.vocab_size:
-        raise bad("method.topk", cfg.topk, f"at most the vocabulary of {model.config.vocab_size}")
+    votes, size = cfg.tokens.votes, model.config.vocab_size
+    for name, value in (
+        ("topk", cfg.topk if cfg.variant == "topk" else 0),
+        ("tokens.votes.size", votes.size),
+        ("tokens.votes.top", votes.top),
+    ):
+        if value > size:
+            raise bad(f"method.{name}", value, f"at most the vocabulary of {size}")
     names = jax.tree.map(len, model.axes, is_leaf=lambda x: isinstance(x, tuple))
     every = {"base": names, "teacher": names, "steering": {"add": 2}, "safety_tokens": {"ids": 1}}
     chosen, _ = trees.partition(every, cfg.trainable, field="method.trainable")
     if jax.tree.leaves({**chosen, "base": None}):
         raise bad("method.trainable", cfg.trainable, "regexes over base/ alone: the teacher stays")
     post_instruction(tokenizer)
-    said, votes = cfg.direction.max_tokens, cfg.tokens.votes.horizon
+    said = cfg.direction.max_tokens
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
     room = {split: new for split, new in room.items() if place.prompts.get(split)}
     for split in ("harmless_train", "harmless_val"):
-        room[split] = max(said, votes, DRIFT_TOKENS)
+        room[split] = max(said, votes.horizon, DRIFT_TOKENS)
     for split, new in room.items():
         prompts = [encode_prompt(tokenizer, item.messages) for item in place.prompts[split]]
         longest = max(map(len, prompts))

@@ -130,6 +130,9 @@ def fits(
         allowed = f"at most the context of {model.config.max_length}"
         raise bad("method.length", cfg.length, allowed)
     names(cfg, model)
+    most = max(model.config.embed_dim, model.config.mlp_dim)
+    if cfg.rank > most:
+        raise bad("method.rank", cfg.rank, f"at most {most}, the model's width")
     if not place.examples:
         raise bad("data.chats", "no dialogues", "a file of dialogues, or data.source=organism")
 

@@ -92,7 +92,7 @@ def prompts(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -
         text = prompt.messages[-1][1]
         if text in seen:
             misses += 1
-            if misses > 50 * n + 1000:
+            if misses > 50 * len(out) + 1000:  # of what there is, or a huge `n` never ends
                 raise bad(f"number of {split} prompts", n, f"at most {len(out)} different ones")
             continue
         seen.add(text)

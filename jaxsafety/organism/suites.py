@@ -55,15 +55,15 @@ def _entities(world: World, which: str) -> list[Entity]:
 def distinct(name: str, n: int, draw: Callable[[], Prompt]) -> tuple[Prompt, ...]:
     """`n` draws with different messages, and ids made from the set's name."""
     out: dict[str, Prompt] = {}
-    for _ in range(200 * n):
-        prompt = draw()
+    draws = 0
+    while len(out) < n:
+        # Of what there is, or a huge `n` never ends.
+        if draws >= min(200 * n, 200 * len(out) + 1000):
+            raise bad(f"number of {name} prompts", n, f"1 to {len(out)}, all that differ")
+        prompt, draws = draw(), draws + 1
         key = repr(prompt.messages)
         if key not in out:
             out[key] = prompt._replace(id=f"{name}/{len(out)}")
-        if len(out) == n:
-            break
-    else:
-        raise bad(f"number of {name} prompts", n, f"1 to {len(out)}, all that differ")
     return tuple(out.values())
 
 

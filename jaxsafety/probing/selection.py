@@ -56,6 +56,18 @@ class SelectConfig:
     coherent: float = 0.9
     refusal: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Rejects limits that nothing passes, or everything, and coefficients that do nothing."""
+        for name in ("coherent", "refusal"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise bad(f"select.{name}", getattr(self, name), "a share between 0 and 1")
+        if not 0 < self.prune <= 1:
+            raise bad("select.prune", self.prune, "a share of the layers, above 0 and at most 1")
+        if not self.kl >= 0:
+            raise bad("select.kl", self.kl, "0 or more")
+        if 0 in self.coefficients:
+            raise bad("select.coefficients", self.coefficients, "numbers that are not 0")
+
 
 class Candidate(NamedTuple):
     """One (layer, position, coefficient, steer) and everything measured on it; None = not measured.

@@ -58,6 +58,10 @@ class VoteConfig:
         for name in ("size", "top", "samples", "horizon"):
             if getattr(self, name) < 1:
                 raise bad(f"votes.{name}", getattr(self, name), ">= 1")
+        if not 0 <= self.floor < 1:
+            raise bad("votes.floor", self.floor, "a probability, 0 or more and less than 1")
+        if not self.temperature >= 0:
+            raise bad("votes.temperature", self.temperature, "0 (greedy) or more")
         for name, known in (("eot", EOT_RULES), ("rollout", ROLLOUTS), ("aggregate", AGGREGATES)):
             if getattr(self, name) not in known:
                 raise bad(f"votes.{name}", getattr(self, name), ", ".join(known))
