@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxsafety import evaluate, hosts
 from jaxsafety.inputs.sections import EvalConfig
-from jaxsafety.models import hf
+from jaxsafety.models import files, hf
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import Context
 
@@ -31,8 +31,11 @@ def export(folder: Path, base: Path, ctx: Context, params: Any, dtype: str) -> N
 
     def there() -> bool:
         try:
-            return json.loads((folder / "config.json").read_text()).get("dtype") == dtype
-        except (OSError, ValueError, AttributeError):
+            config = json.loads((folder / "config.json").read_text())
+            weights = {files.names(file)[0] for file in set(files.tensor_files(folder).values())}
+            tokens = ctx.tokenizer is None or (folder / "tokenizer.json").is_file()
+            return bool(config.get("dtype") == dtype and weights and tokens)
+        except (OSError, ValueError, AttributeError, IndexError):  # or files lost or cut off
             return False
 
     if not hosts.share(there):

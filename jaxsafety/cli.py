@@ -158,6 +158,11 @@ def _existing(field: str, path: Path) -> Path:
     return path
 
 
+def _seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:  # jax.random.key: a larger one is a smaller one, or a crash
+        raise bad("--seed", seed, "an integer, 0 or more, of 32 bits")
+
+
 def _model(text: str) -> Path:
     """The directory of --model, which may be a hub id."""
     from jaxsafety.models import hub
@@ -274,7 +279,8 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _chat(args: argparse.Namespace) -> None:
-    if args.temperature < 0:
+    _seed(args.seed)
+    if not 0 <= args.temperature < float("inf"):  # nan too
         raise bad("--temperature", args.temperature, "0 (greedy) or more")
     if args.max_tokens < 1:
         raise bad("--max-tokens", args.max_tokens, "1 or more")
@@ -330,6 +336,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _organism(args: argparse.Namespace) -> None:
+    _seed(args.seed)
     if args.steps is not None and args.steps < 1:
         raise bad("--steps", args.steps, "1 or more")
     from jaxsafety import outputs

@@ -9,12 +9,15 @@ Ctrl-C ends the process there and then. Nothing here imports JAX, so the command
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from types import FrameType
 
 STOPPED = 130  # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 AGAIN = "Ctrl-C again stops at once"
@@ -45,7 +48,7 @@ def watched(
     before = {}
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, lambda number, frame: act(number))
+            before[number] = signal.signal(number, partial(_answer, act))
     outer = signal.set_wakeup_fd(watch.sink.fileno(), warn_on_full_buffer=False)
     _watches.append(watch)
     watch.thread.start()
@@ -57,6 +60,25 @@ def watched(
         signal.set_wakeup_fd(outer)
         _watches.remove(watch)
         watch.close()
+
+
+def _answer(act: Callable[[int], None], number: int, frame: FrameType | None) -> None:
+    """Acts, or a moment later where what it raises would be printed and lost.
+
+    That is in callbacks of the garbage collector, of which JAX has one, and in finalisers. A signal
+    that nobody sends brings the main thread back here.
+    """
+    deaf = {getattr(call, "__code__", None) for call in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in deaf or frame.f_code.co_name == "__del__":
+            signal.signal(signal.SIGURG, lambda _, frame: _answer(act, number, frame))
+            main = threading.main_thread().ident or 0
+            timer = threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGURG))
+            timer.daemon = True
+            timer.start()
+            return
+        frame = frame.f_back
+    act(number)
 
 
 def handled() -> None:

@@ -190,6 +190,8 @@ def check_owner(
         given = f"{workdir}, a run made by an older version of jaxsafety"
         allowed = "a new directory (report, chat and eval --workdir still read this one)"
         raise bad("workdir", given, allowed)
+    if not meta:  # whose it is stood there
+        raise bad("workdir", f"{workdir}, whose meta.json is not readable", "a new directory")
     raise bad(
         "workdir",
         f"{workdir}, a run of another config or model ({difference(path, cfg, meta, model_dir)})",
@@ -203,6 +205,10 @@ def claim(
     """Makes the workdir this config's own, or checks that it is (see `check_owner`)."""
     path = workdir / "config.json"
     if check_owner(workdir, cfg, fingerprint, model_dir):
+        try:
+            json.loads(path.read_text())
+        except ValueError:  # whose it is stands in meta.json: the same config, written again
+            write_json(path, configs.plain(cfg))
         return
     workdir.mkdir(parents=True, exist_ok=True)
     digests = file_digests(cfg, model_dir) if model_dir is not None else {}

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 import jaxsafety
 from jaxsafety import config, run, testing, trees
+from jaxsafety.arms import export
 from jaxsafety.data.schema import Answer, Message
 from jaxsafety.evaluate import Decoding, evaluate
 from jaxsafety.protocols import Benchmark, Item
@@ -44,6 +46,22 @@ def test_the_measured_student_is_the_written_one(root, model, tmp_path, monkeypa
     description = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
     assert description["dtype"] == dtype
     assert trees.diff(measured["base"], student) != ""  # it was trained
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "half", "tokenizer.json", "config.json"])
+def test_a_student_that_lost_a_file_is_written_again(model, tmp_path, lost):
+    loaded, params, tokenizer = jaxsafety.load(model)
+    ctx: Any = SimpleNamespace(model=loaded, tokenizer=tokenizer)
+    folder = tmp_path / "student"
+    export(folder, model, ctx, params, "float32")
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    if lost == "half":
+        weights = whole["model.safetensors"]
+        (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    else:
+        (folder / lost).unlink()
+    export(folder, model, ctx, params, "float32")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
 
 
 MODEL = SimpleNamespace(config=SimpleNamespace(max_length=100))

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM of real processes: answered at once, never a crash, true words."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from jaxsafety import attached
+from jaxsafety import attached, signals
 
 # Sits in native code that no Python handler interrupts, as a compilation does.
 STUCK = """
@@ -52,6 +53,34 @@ def test_the_first_is_answered_while_the_main_thread_is_stuck_and_the_second_end
     assert process.returncode == 130
     assert out == "printed, not flushed\n"
     assert time.monotonic() - began < 15
+
+
+def test_a_signal_in_a_callback_of_the_collector_is_not_lost(capsys):
+    """Python prints what these raise and goes on; JAX has one, and a run's start collects often."""
+
+    def collected(phase, info):
+        if phase == "start" and not sent:
+            sent.append(True)
+            signal.raise_signal(signal.SIGTERM)
+            len(sent)
+
+    def act(number):
+        raise KeyboardInterrupt(number)
+
+    sent = []
+    gc.callbacks.append(collected)
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))),
+            signals.watched(lambda number: "", act, (signal.SIGTERM,)),
+        ):
+            gc.collect()
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                pass
+    finally:
+        gc.callbacks.remove(collected)
+    assert sent and "Exception ignored" not in capsys.readouterr().err
 
 
 def test_a_chat_at_its_prompt_ends_with_true_words(root):

@@ -185,8 +185,12 @@ def test_a_damaged_workdir_is_one_line(tmp_path, model):
     claim(run, config(), model)
     (run / "config.json").write_text('{"seed": ')
     claim(run, config(), model)  # the fingerprint is what counts
+    assert json.loads((run / "config.json").read_text())["seed"] == config().seed  # made again
     (run / "meta.json").write_text("{")
-    with pytest.raises(UsageError, match="its config.json is not readable"):
+    with pytest.raises(UsageError, match=r"whose meta.json is not readable'; allowed: a new"):
+        claim(run, config(), model)
+    (run / "config.json").write_text('{"seed": ')
+    with pytest.raises(UsageError, match=r"whose meta.json is not readable'; allowed: a new"):
         claim(run, config(), model)
 
 

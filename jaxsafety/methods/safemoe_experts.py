@@ -49,7 +49,7 @@ class ExpertConfig:
     """Stage 1. Rank 32, alpha 64 and a rate of 2e-4 are the paper's, for Mistral-7B.
 
     Attributes:
-      count: experts E (`paths` has its own count).
+      count: experts E; `paths` has its own count, and this one is then that of `plan` alone.
       kind: one of `KINDS`.
       rank: R of each.
       alpha: the update is scaled by alpha / rank.

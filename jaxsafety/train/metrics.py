@@ -76,7 +76,7 @@ class MetricWriter:
         if self._file is not None:
             self._file.close()
         if self.path.exists():
-            old = self.path.read_text(encoding="utf-8")
+            old = self.path.read_text(encoding="utf-8", errors="replace")
             lines = []
             for line in old.split("\n")[:-1]:  # what has no end of line is torn
                 row = _parse(line)
@@ -106,7 +106,8 @@ def read_metrics(workdir: Path | str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     # Not splitlines: JSON strings may hold other line separators. What has no end of line is torn.
-    rows = (_parse(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1])
+    text = path.read_text(encoding="utf-8", errors="replace")
+    rows = (_parse(line) for line in text.split("\n")[:-1])
     return [row for row in rows if row is not None]
 
 

@@ -82,3 +82,12 @@ def test_other_line_separators_are_no_ends_of_rows(tmp_path):
     assert read_metrics(tmp_path) == rows
     MetricWriter(tmp_path, tensorboard=False).close()  # opening drops what is torn, nothing else
     assert path.read_bytes() == before
+
+
+def test_bytes_that_are_no_text_spoil_their_row_alone(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"stage": "a", "step": 1}\n\xff\xfe\0\n')
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1]
+    writer = MetricWriter(tmp_path, tensorboard=False)
+    writer.write("a", 2, {"loss": 1.0})
+    writer.close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
