@@ -20,7 +20,6 @@ SELECT = "method.direction.select"
         ("safesteer", "method.temperature=nan", f"method.temperature: got nan; allowed: {NAN}"),
         ("safesteer", "optim.eps=1e300", f"optim.eps: got 1e+300; allowed: {NAN}"),
         ("safesteer", f"{SELECT}.kl=nan", f"{SELECT}.kl: got nan; allowed: {NAN}"),
-        ("safesteer", f"{SELECT}.kl=-1", "select.kl: got -1.0; allowed: 0 or more"),
         ("safesteer", f"{SELECT}.refusal=2", f"select.refusal: got 2.0; allowed: {SHARE}"),
         ("safesteer", f"{SELECT}.coherent=-1", f"select.coherent: got -1.0; allowed: {SHARE}"),
         ("safesteer", f"{SELECT}.prune=0", "select.prune: got 0.0; allowed: a share of the layers"),

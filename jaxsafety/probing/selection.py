@@ -63,8 +63,6 @@ class SelectConfig:
                 raise bad(f"select.{name}", getattr(self, name), "a share between 0 and 1")
         if not 0 < self.prune <= 1:
             raise bad("select.prune", self.prune, "a share of the layers, above 0 and at most 1")
-        if not self.kl >= 0:
-            raise bad("select.kl", self.kl, "0 or more")
         if 0 in self.coefficients:
             raise bad("select.coefficients", self.coefficients, "numbers that are not 0")
 

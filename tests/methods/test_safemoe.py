@@ -26,7 +26,7 @@ from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.testing import random_organism
-from jaxsafety.train.likelihood import answer_loss
+from jaxsafety.train.likelihood import answer_loss, prompt_mask
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.metrics import read_metrics
 from jaxsafety.train.optim import clip_by_expert
@@ -94,7 +94,7 @@ def test_prompt_and_padding_bring_no_loss(ctx):
         CFG, ctx.model, experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 2), 0
     )
     told = np.asarray(batch.weight) > 0
-    prompt = np.asarray(safemoe.prompt_mask(batch))
+    prompt = np.asarray(prompt_mask(batch))
     assert prompt.any(axis=1).all() and told.any(axis=1).all() and not (prompt & told).any()
     text = [
         ctx.tokenizer.decode(np.asarray(batch.tokens)[row][told[row]].tolist(), skip_special=True)

@@ -149,7 +149,7 @@ def test_an_aligned_organism_is_refused():
     with pytest.raises(UsageError, match="unaligned"):
         safemoe_controls.fits(ControlsConfig(), OptimConfig(), None, None, place)
     with pytest.raises(UsageError, match="experts.paths"):
-        shape = type("C", (), {"max_length": 256})
+        shape = type("C", (), {"max_length": 256, "embed_dim": 64, "mlp_dim": 64})
         names = dict.fromkeys(("gate", "up", "down"))
         model = type("M", (), {"config": shape, "projections": names})
         safemoe.fits(SafeMoEConfig(), OptimConfig(), model, None, place)
