@@ -5,9 +5,7 @@
 #   bash launch/newest.sh [COMMAND...]
 #
 # A Python 3.12 or newer of this machine serves: PYTHON_NEWEST, one on PATH, or one of pyenv's.
-# Without one, on a Debian machine and as root, a Debian 13 root is made in .newest/debian (two
-# minutes, 1.5 GB; before deleting it: umount its proc and dev). Where neither can be had, one line
-# says what is missing, and the exit code is 77.
+# Without one, one line says so, and the exit code is 77.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -36,38 +34,6 @@ in_venv() { # in_venv PYTHON COMMAND...
   PATH="$PWD/.newest/venv/bin:$PATH" "$@"
 }
 
-in_debian() { # in_debian COMMAND...
-  local root=.newest/debian mirror place
-  [ "$(id -u)" -eq 0 ] || missing "Python 3.12 or newer, or root to make a Debian 13 root"
-  command -v debootstrap >/dev/null ||
-    { apt-get update -qq && apt-get install -y -qq debootstrap; } >/dev/null 2>&1 ||
-    missing "debootstrap, or Python 3.12 or newer"
-  mirror=$(grep -rhoE 'https?://[^ ]+/debian/?' /etc/apt/sources.list /etc/apt/sources.list.d/ \
-    2>/dev/null | grep -v security | head -n 1) || missing "a Debian mirror in apt's configuration"
-  if [ ! -x "$root/usr/bin/python3" ]; then
-    mkdir -p .newest
-    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,git trixie \
-      "$root" "$mirror" >.newest/debian.log 2>&1 || missing "debootstrap failed, see .newest/debian.log"
-  fi
-  cp /etc/resolv.conf /etc/hosts "$root/etc/"
-  mkdir -p "$root/etc/ssl/certs"
-  cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null || true
-  for place in proc dev; do # XLA's CPU runtime reads /proc
-    mountpoint -q "$root/$place" || mount --bind "/$place" "$root/$place" || missing "mount --bind"
-  done
-  # The tree as it is, without what was built here.
-  rm -rf "$root/repo.new" && mkdir -p "$root/repo.new" "$root/repo"
-  git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$root/repo.new"
-  [ ! -d "$root/repo/.venv" ] || mv "$root/repo/.venv" "$root/repo.new/.venv"
-  rm -rf "$root/repo" && mv "$root/repo.new" "$root/repo"
-  # shellcheck disable=SC2016  # the inner shell expands these
-  env -u PIP_FIND_LINKS -u PYTHONPATH HOME=/ chroot "$root" /bin/bash -euc '
-    cd /repo
-    [ -x .venv/bin/python ] || python3 -m venv .venv
-    .venv/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]" || exit 77
-    PATH="/repo/.venv/bin:$PATH" "$@"' _ "$@"
-}
-
 # shellcheck disable=SC2016  # the shell that runs them expands these
 tests='
   python -c "import platform, jax, flax, optax, orbax.checkpoint as o
@@ -84,4 +50,5 @@ print(\"newest: Python\", platform.python_version(), \"jax\", jax.__version__, \
 [ $# -gt 0 ] || set -- bash -euc "$tests"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.newest/xla}"
 python=$(find_python)
-if [ -n "$python" ]; then in_venv "$python" "$@"; else in_debian "$@"; fi
+[ -n "$python" ] || missing "Python 3.12 or newer is needed (PYTHON_NEWEST, PATH or pyenv)"
+in_venv "$python" "$@"

@@ -134,7 +134,7 @@ def test_without_a_newer_python_one_line_says_what_is_missing(checkout):
     env = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tools), "LOG": "/dev/null"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 77 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("newest: skipped: Python 3.12 or newer, or root")
+    assert done.stderr.startswith("newest: skipped: Python 3.12 or newer is needed")
 
 
 def test_shellcheck(root):
