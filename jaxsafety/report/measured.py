@@ -37,7 +37,7 @@ def sets(run: Run) -> str:
             cells = [
                 escape(name),
                 escape(what),
-                escape(str(facts.get("path", "–"))),
+                escape(str(facts.get("path", "–"))).replace("/", "/<wbr>"),  # may break there
                 escape(str(facts.get("layout") or "–")),
                 _used(facts),
                 escape(_judged(run, kind, name)),
