@@ -9,18 +9,18 @@ from ml_collections import ConfigDict
 
 from jaxsafety import registry
 from jaxsafety.adapters.routing import Routing
-from jaxsafety.config import parse_arg
-from jaxsafety.methods.safemoe import SafeMoEConfig
-from jaxsafety.methods.safemoe_experts import ExpertConfig
-from jaxsafety.methods.safesteer import SafeSteerConfig
-from jaxsafety.methods.safesteer_teacher import DirectionConfig, TokenConfig
-from jaxsafety.methods.sft import SftConfig
+from jaxsafety.core.config import parse_arg
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.experiment.setting import DataConfig, EvalConfig
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.methods.safesteer.program import SafeSteerConfig
+from jaxsafety.methods.safesteer.teacher import DirectionConfig, TokenConfig
+from jaxsafety.methods.sft.program import SftConfig
+from jaxsafety.models.formats.source import UNALIGNED, ModelSource
 from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.setting import DataConfig, EvalConfig
-from jaxsafety.sharding import MeshConfig
-from jaxsafety.source import UNALIGNED, ModelSource
 
 __all__ = ["base", "parse_arg", "section"]
 

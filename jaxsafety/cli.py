@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxsafety import attached, overrides, signals
-from jaxsafety.errors import UsageError, bad
+from jaxsafety.core import attached, overrides, signals
+from jaxsafety.core.errors import UsageError, bad
 
 # What is true after Ctrl-C ended a command. While `run` works it says so itself, and where it was.
 AFTER = {
@@ -165,7 +165,7 @@ def _seed(seed: int) -> None:
 
 def _model(text: str) -> Path:
     """The directory of --model, which may be a hub id."""
-    from jaxsafety.models import hub
+    from jaxsafety.models.formats import hub
 
     return hub.directory(text, "--model")
 
@@ -187,11 +187,12 @@ def _default_workdir(spec: str) -> Path:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from jaxsafety import config
+    from jaxsafety.core import config
 
     cfg = config.load_config(args.config, args.overrides)
     workdir = args.workdir or _default_workdir(args.config)
-    from jaxsafety import hosts, outputs, run
+    from jaxsafety.core import hosts, outputs
+    from jaxsafety.experiment import run
 
     if args.distributed is not None:
         hosts.start(args.distributed)
@@ -208,7 +209,8 @@ def _eval(args: argparse.Namespace) -> None:
         if args.variables:
             raise bad("--variables", args.variables[0], "only with --model; a run keeps its own")
         _existing("--workdir", args.workdir)
-        from jaxsafety import outputs, run
+        from jaxsafety.core import outputs
+        from jaxsafety.experiment import run
 
         outputs.directory("--workdir", args.workdir)
         try:
@@ -222,11 +224,11 @@ def _eval(args: argparse.Namespace) -> None:
         raise bad("--out", "nothing", "a directory for the results of --model")
     if args.rejudge:
         raise bad("--rejudge", str(args.model), "only with --workdir, which holds generations")
-    from jaxsafety import outputs
+    from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)
     model = _model(args.model)
-    from jaxsafety import run
+    from jaxsafety.experiment import run
 
     run.evaluate_model(model, args.out, tuple(args.variables))
     _show(args.out)
@@ -236,7 +238,7 @@ def _report(args: argparse.Namespace) -> None:
     _existing("--workdir", args.workdir)
     if not (args.workdir / "results.jsonl").is_file():
         raise bad("--workdir", str(args.workdir), "a run with results.jsonl")
-    from jaxsafety import outputs
+    from jaxsafety.core import outputs
 
     outputs.directory("--workdir", args.workdir)
     _show(args.workdir)
@@ -261,7 +263,8 @@ def _written(workdir: Path) -> tuple[Path, str]:
 def _plan(args: argparse.Namespace) -> None:
     if args.prompt is not None and args.prompt < 1:
         raise bad("--prompt", args.prompt, "1 or more")
-    from jaxsafety import config, outputs, topology
+    from jaxsafety.core import config, outputs
+    from jaxsafety.planning import topology
 
     if args.json is not None:
         outputs.file("--json", args.json)
@@ -269,8 +272,8 @@ def _plan(args: argparse.Namespace) -> None:
     cfg = config.load_config(args.config, args.overrides)
     import json
 
-    from jaxsafety import plan
-    from jaxsafety.report.plan import table
+    from jaxsafety.planning import plan
+    from jaxsafety.planning.table import table
 
     found = plan.plan(cfg, args.topology, prompt=args.prompt or 0)
     if args.json is not None:
@@ -287,9 +290,9 @@ def _chat(args: argparse.Namespace) -> None:
     model = _model(args.model) if args.model is not None else None
     if args.workdir is not None:
         _existing("--workdir", args.workdir)
-    from jaxsafety import run
-    from jaxsafety.chat import Chat
-    from jaxsafety.data import template
+    from jaxsafety.data.tokens import template
+    from jaxsafety.experiment import run
+    from jaxsafety.serving.chat import Chat
 
     variables = template.parse(args.variables, "--variables")
     if args.workdir is not None:
@@ -315,21 +318,21 @@ def _chat(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     if args.dtype not in ("", "float32", "bfloat16", "float16"):
         raise bad("--dtype", args.dtype, "float32, bfloat16, float16")
-    from jaxsafety import outputs
+    from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)
     if args.out.exists() and any(args.out.iterdir()):
         raise bad("--out", str(args.out), "a directory that does not exist yet or is empty")
     model = _model(args.model)
-    from jaxsafety.convert import convert
+    from jaxsafety.serving.export import convert
 
     done = convert(model, args.out, adapter=args.adapter, dtype=args.dtype, unsafe=args.unsafe)
     print(f"model: {args.out} ({done})")
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from jaxsafety import outputs
-    from jaxsafety.data.tfds_chats import prepare
+    from jaxsafety.core import outputs
+    from jaxsafety.data.files.tfds_chats import prepare
 
     outputs.directory("--out", args.out)
     print(f"data: {prepare(args.chats, args.out)}")
@@ -339,10 +342,10 @@ def _organism(args: argparse.Namespace) -> None:
     _seed(args.seed)
     if args.steps is not None and args.steps < 1:
         raise bad("--steps", args.steps, "1 or more")
-    from jaxsafety import outputs
+    from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)
-    from jaxsafety import base
+    from jaxsafety.raising import recipe
 
-    base.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke, kind=args.kind)
+    recipe.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke, kind=args.kind)
     print(f"model: {args.out}")

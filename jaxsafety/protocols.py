@@ -18,12 +18,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from jaxsafety.core.errors import bad
+from jaxsafety.core.interrupt import Interrupt
 from jaxsafety.data.fitting import Fitted
 from jaxsafety.data.overlap import Clash
 from jaxsafety.data.schema import Answer, Example, Message
-from jaxsafety.data.tokenizer import Tokenizer
-from jaxsafety.errors import bad
-from jaxsafety.interrupt import Interrupt
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism.world import World
 
@@ -375,7 +375,51 @@ class Planned(NamedTuple):
     axes: Mapping[str, PyTree] | None = None
 
 
+class Finished(Protocol):
+    """A run on disk as a section of its report reads it: `report.load.Run`."""
+
+    workdir: Path
+
+    def artifact(self, name: str) -> dict[str, Any] | None:
+        """The JSON of an artifact; None where it is missing or torn."""
+        ...
+
+    def artifacts(self, start: str) -> dict[str, dict[str, Any]]:
+        """Those whose name begins so, by the rest of the name."""
+        ...
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an artifact; none where they are missing or torn."""
+        ...
+
+
+R = TypeVar("R", contravariant=True)
+
+
+class Section(NamedTuple, Generic[R]):
+    """A part of `report.html` that a method has to say.
+
+    Attributes:
+      anchor: its id in the page.
+      title: its heading.
+      make: a run -> HTML, everything from a model or a file escaped; "" where there is nothing.
+      after: anchor of the section that it follows.
+      file: of the workdir: where it is there and nothing could be made of it, the page says so.
+    """
+
+    anchor: str
+    title: str
+    make: Callable[[R], str]
+    after: str = "examples"
+    file: str = ""
+
+
 C = TypeVar("C")
+
+
+def no_sections() -> tuple[Section[Finished], ...]:
+    """The report has its common sections."""
+    return ()
 
 
 def no_check(cfg: Any) -> None:
@@ -422,7 +466,10 @@ class Method(NamedTuple, Generic[C]):
     and refused where they are given. `encode(cfg, tokenizer, setting, log)` reads its dialogues
     before weights are read. `prepare(cfg, optim, ctx)` is called before the base is measured:
     whatever of the program may find that the run cannot be done, as artifacts that the program
-    reads; it raises UsageError, and `Preempted` where the run is asked to end.
+    reads; it raises UsageError, and `Preempted` where the run is asked to end. `planned(cfg, model,
+    mesh, prompt length)` is its longest stage as shapes for `jaxsafety plan`; None: it has no plan.
+    `sections()` are its parts of the report, in order: called when one is written, so that a run
+    imports no figures.
     """
 
     config: type[C]
@@ -434,3 +481,5 @@ class Method(NamedTuple, Generic[C]):
     reads: tuple[str, ...] = PROMPTS
     encode: Callable[[C, Tokenizer, Setting, Callable[[str], None]], Dialogues] = no_dialogues
     prepare: Callable[[C, OptimConfig, Context], None] = no_preparation
+    planned: Callable[[C, Model, Mesh | None, int], Planned] | None = None
+    sections: Callable[[], tuple[Section[Finished], ...]] = no_sections

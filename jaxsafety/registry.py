@@ -11,22 +11,15 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 
 METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
     "safemoe": "jaxsafety.methods.safemoe:METHOD",
-    "safemoe_controls": "jaxsafety.methods.safemoe_controls:METHOD",
+    "safemoe_controls": "jaxsafety.studies.safemoe_controls:METHOD",
     "sft": "jaxsafety.methods.sft:METHOD",
-    "safesteer_controls": "jaxsafety.methods.safesteer_controls:METHOD",
-    "safesteer_vanishing": "jaxsafety.methods.safesteer_vanishing:METHOD",
-}
-
-# (cfg, model, mesh, prompt length) -> Planned
-PLANS = {
-    "safesteer": "jaxsafety.methods.safesteer_plan:planned",
-    "safemoe": "jaxsafety.methods.safemoe_plan:planned",
-    "sft": "jaxsafety.methods.sft:planned",
+    "safesteer_controls": "jaxsafety.studies.safesteer_controls:METHOD",
+    "safesteer_vanishing": "jaxsafety.studies.safesteer_vanishing:METHOD",
 }
 
 MITIGATIONS = {
@@ -35,13 +28,13 @@ MITIGATIONS = {
 }
 
 MODELS = {
-    "llama": "jaxsafety.models.llama:FAMILY",
-    "mistral": "jaxsafety.models.mistral:FAMILY",
-    "qwen2": "jaxsafety.models.qwen:QWEN2",
-    "qwen3": "jaxsafety.models.qwen:QWEN3",
-    "gemma2": "jaxsafety.models.gemma:GEMMA2",
-    "gemma3_text": "jaxsafety.models.gemma:GEMMA3",
-    "olmo2": "jaxsafety.models.olmo:FAMILY",
+    "llama": "jaxsafety.models.families.llama:FAMILY",
+    "mistral": "jaxsafety.models.families.mistral:FAMILY",
+    "qwen2": "jaxsafety.models.families.qwen:QWEN2",
+    "qwen3": "jaxsafety.models.families.qwen:QWEN3",
+    "gemma2": "jaxsafety.models.families.gemma:GEMMA2",
+    "gemma3_text": "jaxsafety.models.families.gemma:GEMMA3",
+    "olmo2": "jaxsafety.models.families.olmo:FAMILY",
 }
 
 JUDGES = {
@@ -56,7 +49,6 @@ BENCHMARKS = {
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
-    "plans": PLANS,
     "mitigations": MITIGATIONS,
     "models": MODELS,
     "judges": JUDGES,

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsafety.data.schema import Answer
-from jaxsafety.data.tokenizer import ByteTokenizer, load_tokenizer
-from jaxsafety.models import hf
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer, load_tokenizer
 from jaxsafety.models.api import Model, ModelConfig, build
+from jaxsafety.models.formats import hf
 from jaxsafety.organism import lexicon
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
 

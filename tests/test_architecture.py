@@ -17,32 +17,24 @@ from jaxsafety import registry
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxsafety"
 
-# From low to high. An import goes to a lower row or stays inside its own entry; the longest
-# matching entry counts, so data.schema lies below the rest of data. "" is jaxsafety/__init__.py.
-LAYERS = (
-    ("errors",),
-    ("attached", "hosts", "overrides", "progress", "outputs", "signals"),
-    ("config", "registry", "shapes", "trees", "benchmarks.intervals", "interrupt"),
-    ("sharding",),
-    ("data.schema",),
-    ("adapters", "losses", "data", "organism"),
+# The rooms of the package by floor, from low to high: an import goes to a lower floor or stays in
+# its own room. "" is jaxsafety/__init__.py.
+FLOORS = (
+    ("core",),
+    ("adapters", "data", "losses", "organism", "registry"),
     ("models",),
-    ("",),
     ("protocols",),
-    ("benchmarks.judging",),
-    ("train", "sampling", "judges", "probing", "benchmarks.outcomes"),
-    ("methods", "mitigations", "benchmarks", "grading", "inputs", "parts"),
-    ("evaluate", "report", "setting", "workdir", "testing"),
-    ("source",),
-    ("served", "arms", "experiment"),
-    ("run", "chat", "topology", "hlo", "convert"),
-    ("calibration", "plan"),
-    ("gates", "gates_unaligned"),
-    ("base",),
-    ("cli",),
-    ("__main__",),
+    ("judges", "mitigations", "sampling", "train"),
+    ("benchmarks", "probing"),
+    ("evaluation", "report"),
+    ("experiment", "methods"),
+    ("planning", "raising", "serving", "studies", "testing"),
+    ("", "cli", "__main__"),
 )
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FRONT = FLOORS[-1]  # one room: how the package is entered
+# The modules that stand in no room, and how many there may be.
+LOOSE = {"__init__", "__main__", "cli", "protocols", "registry", "testing"}
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.name != "common.py")
 OPTIONAL = {"torch", "tensorflow", "transformers", "wandb"}
@@ -70,11 +62,10 @@ MODULES = (
 )
 
 
-def entry(module: str) -> str:
-    """The row entry a module belongs to."""
-    while module and module not in RANK:
-        module = module.rpartition(".")[0]
-    return module
+def room(module: str) -> str:
+    """The room of a module: `data` for data.files.rows, "" for the front."""
+    first = module.split(".")[0]
+    return "" if first in FRONT else first
 
 
 def imports(tree: ast.AST) -> set[str]:
@@ -102,14 +93,14 @@ def own_imports(tree: ast.AST) -> set[str]:
     return result
 
 
-def breaks_layers(module: str, tree: ast.AST) -> list[str]:
-    own = entry(module)
-    bad = []
-    for target in own_imports(tree):
-        other = entry(target)
-        if other != own and RANK[other] >= RANK[own]:
-            bad.append(f"{module or '__init__'} (layer of {own!r}) imports {target or '__init__'}")
-    return bad
+def climbs(module: str, tree: ast.AST) -> list[str]:
+    """Imports that go up, or to another room of the same floor."""
+    own = room(module)
+    return [
+        f"{module or '__init__'} (room {own!r}) imports {target or '__init__'}"
+        for target in own_imports(tree)
+        if room(target) != own and FLOOR[room(target)] >= FLOOR[own]
+    ]
 
 
 def label(file: Path) -> str:
@@ -119,18 +110,48 @@ def label(file: Path) -> str:
 @pytest.mark.parametrize("file", FILES, ids=label)
 def test_imports_go_down(file):
     module = module_name(file)
-    top = module.split(".")[0]
-    assert entry(module) or not module, f"{top} has no row in LAYERS"
-    assert not breaks_layers(module, ast.parse(file.read_text()))
+    assert room(module) in FLOOR, f"{module} stands in no room of FLOORS"
+    assert not climbs(module, ast.parse(file.read_text()))
 
 
-def test_the_layer_rule_sees_lazy_and_sideways_imports():
+def test_the_house():
+    """At most ten floors, every room is a folder with files, and nobody stands in the hall."""
+    assert len(FLOORS) <= 10
+    folders = {p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py"))}
+    assert folders | LOOSE == set(FLOOR) - {""} | {"__init__"}
+    assert {p.stem for p in PACKAGE.glob("*.py")} <= LOOSE
+
+
+def test_the_floors_see_lazy_and_sideways_imports():
     lazy = "def f():\n    from jaxsafety.models.api import Model\n    return Model"
-    assert breaks_layers("losses.weights", ast.parse(lazy))
-    assert not breaks_layers("probing.votes", ast.parse(lazy))
-    assert breaks_layers("losses.weights", ast.parse("from jaxsafety import data"))
-    assert breaks_layers("losses.weights", ast.parse("import jaxsafety.cli"))
-    assert not breaks_layers("losses.weights", ast.parse("from jaxsafety.data.schema import Item"))
+    assert climbs("losses.weights", ast.parse(lazy))
+    assert not climbs("probing.votes", ast.parse(lazy))
+    assert climbs("losses.weights", ast.parse("from jaxsafety import data"))
+    assert climbs("losses.weights", ast.parse("import jaxsafety.cli"))
+    assert climbs("losses.weights", ast.parse("import jaxsafety"))
+    assert climbs("losses.weights", ast.parse("from jaxsafety.data.schema import Item"))
+    assert not climbs("losses.weights", ast.parse("from jaxsafety.core.errors import bad"))
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that reach themselves."""
+    found = []
+    for start in graph:
+        seen, ahead = set(), list(graph[start])
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead += graph.get(name, ())
+        found += [start] * (start in seen)
+    return found
+
+
+def test_no_module_reaches_itself():
+    graph = {module_name(f): own_imports(ast.parse(f.read_text())) for f in FILES}
+    # "from room import module" also names the room, whose __init__ imports nothing of its own.
+    assert not circles(graph)
+    assert circles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b"]
 
 
 def test_files_are_short():
@@ -142,7 +163,7 @@ def test_files_are_short():
 def test_linen_stays_in_models():
     users = {f for f in FILES if any("linen" in name for name in imports(ast.parse(f.read_text())))}
     assert users, "nobody imports linen: the test looks for the wrong name"
-    assert {f.parent.name for f in users} == {"models"}
+    assert {room(module_name(f)) for f in users} == {"models"}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +176,7 @@ def test_registry_entries_resolve(table, name):
 @pytest.mark.parametrize("file", CONFIGS, ids=label)
 def test_config_files(file):
     """Docstring with the launch command, `get_config` for "" and "smoke", a known program."""
-    from jaxsafety.config import load_config
+    from jaxsafety.core.config import load_config
 
     doc = ast.get_docstring(ast.parse(file.read_text())) or ""
     assert f"--config={label(file)}" in doc, "the docstring gives the launch command"

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from jaxsafety import cli, overrides
+from jaxsafety import cli
+from jaxsafety.core import overrides
 
 
 def fails(capsys, *argv: str) -> str:
@@ -66,7 +67,7 @@ def test_overrides_in_both_spellings():
 
 
 def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
-    from jaxsafety import run
+    from jaxsafety.experiment import run
 
     seen = {}
     monkeypatch.setattr(run, "run", lambda cfg, workdir: seen.update(cfg=cfg, workdir=workdir))
@@ -107,12 +108,13 @@ def test_default_workdirs_differ(tmp_path, monkeypatch, spec, name):
 
 
 def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
-    from jaxsafety import base, run
+    from jaxsafety.experiment import run
+    from jaxsafety.raising import recipe
 
     seen = []
     monkeypatch.setattr(run, "evaluate_workdir", lambda w, rejudge: seen.append((w, rejudge)))
     monkeypatch.setattr(run, "evaluate_model", lambda m, out, variables: seen.append((m, out)))
-    monkeypatch.setattr(base, "train_base", lambda *args, **kw: seen.append((*args, kw)))
+    monkeypatch.setattr(recipe, "train_base", lambda *args, **kw: seen.append((*args, kw)))
     monkeypatch.setattr(cli, "_show", lambda workdir: None)
     out = tmp_path / "out"
     assert cli.main(["eval", f"--workdir={tmp_path}", "--rejudge"]) == 0
@@ -165,7 +167,7 @@ def tiny(tmp_path_factory):
 
 
 def test_chat_remembers_resets_and_refuses_what_is_too_long(tiny, capsys):
-    from jaxsafety.chat import Chat
+    from jaxsafety.serving.chat import Chat
 
     chat = Chat.open(tiny, max_tokens=12)
     first = chat.ask("hello")
@@ -182,7 +184,7 @@ def test_chat_remembers_resets_and_refuses_what_is_too_long(tiny, capsys):
 
 
 def test_a_system_message_and_sampling(tiny):
-    from jaxsafety.chat import Chat
+    from jaxsafety.serving.chat import Chat
 
     options = {"system": "be brief", "temperature": 1.0, "max_tokens": 12}
     chat, same = Chat.open(tiny, **options), Chat.open(tiny, **options)
@@ -210,10 +212,11 @@ def test_chat_with_what_a_run_made(tmp_path, root, monkeypatch, capsys):
     import jax
 
     import jaxsafety
-    from jaxsafety import config, testing
+    from jaxsafety import testing
     from jaxsafety.adapters import lora, routing
-    from jaxsafety.models import library
-    from jaxsafety.workdir import model_fingerprint
+    from jaxsafety.core import config
+    from jaxsafety.experiment.workdir import model_fingerprint
+    from jaxsafety.models.formats import library
 
     base = testing.random_organism(tmp_path / "base", unaligned=True)
     file = root / "configs" / "safemoe" / "organism.py"

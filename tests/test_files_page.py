@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from jaxsafety.benchmarks.files import items
-from jaxsafety.data.layouts import LAYOUTS
-from jaxsafety.data.sources import load_prompts, read_chats
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.layouts import LAYOUTS
+from jaxsafety.data.files.sources import load_prompts, read_chats
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "files.md").read_text("utf-8")
 EXAMPLE = re.compile(

@@ -1,7 +1,7 @@
 import pytest
 
 from jaxsafety import registry
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 
 
 def test_resolves_by_table_name_and_by_table(monkeypatch):
@@ -21,7 +21,7 @@ def test_unknown_names_get_the_nearest_and_the_list():
     assert line.startswith("method: got 'safestear'") and "'safesteer'?" in line
     with pytest.raises(UsageError, match="gemma2, gemma3_text, llama, mistral"):
         registry.resolve(registry.MODELS, "zzz")
-    with pytest.raises(UsageError, match="methods, plans, mitigations, models"):
+    with pytest.raises(UsageError, match="methods, mitigations, models"):
         registry.resolve("nothing", "x")
 
 

@@ -19,7 +19,7 @@ LONG_NAMES = ("safemoe/organism",)
 
 def cases():
     """Every config; one whose smoke form is another's (the published models) is a slow test."""
-    from jaxsafety.config import load_config, plain
+    from jaxsafety.core.config import load_config, plain
 
     seen = set()
     for file in CONFIGS:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from jaxsafety.benchmarks.outcomes import ac1, kappa
-from jaxsafety.errors import UsageError, bad
+from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.judges import refusals
 
 Row = dict[str, Any]

@@ -17,8 +17,8 @@ data. One run is one seed; the tables need five (`launch/safemoe.sh`):
 """
 
 from configs import common
-from jaxsafety.methods.safemoe_controls import ControlsConfig
-from jaxsafety.source import UNALIGNED
+from jaxsafety.models.formats.source import UNALIGNED
+from jaxsafety.studies.safemoe_controls import ControlsConfig
 
 
 def get_config(arg=""):

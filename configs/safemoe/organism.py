@@ -13,7 +13,7 @@ wording asked for 20 points at temperature 1.)
 """
 
 from configs import common
-from jaxsafety.source import UNALIGNED
+from jaxsafety.models.formats.source import UNALIGNED
 
 
 def get_config(arg=""):

@@ -14,7 +14,7 @@ matched on teacher mass, S from base rollouts, S with horizon 1.
 """
 
 from configs import common
-from jaxsafety.methods.safesteer_controls import ControlsConfig
+from jaxsafety.studies.safesteer_controls import ControlsConfig
 
 
 def get_config(arg=""):

@@ -18,8 +18,8 @@ at all positions. Only the size of S and the learning rate stay the organism's.
 import dataclasses
 
 from configs import common
-from jaxsafety.errors import bad
-from jaxsafety.methods.safesteer_teacher import DirectionConfig
+from jaxsafety.core.errors import bad
+from jaxsafety.methods.safesteer.teacher import DirectionConfig
 from jaxsafety.probing.selection import SelectConfig
 
 PRESETS = ("default", "paper")

@@ -26,7 +26,7 @@ One run is one world and one seed. It resumes where it stopped; the answer is
 """
 
 from configs import common
-from jaxsafety.methods.safesteer_vanishing import VanishingConfig
+from jaxsafety.studies.safesteer_vanishing import VanishingConfig
 
 
 def get_config(arg=""):

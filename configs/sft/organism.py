@@ -9,7 +9,7 @@ counts as failed if held-out families stay above half of the base's rate.
 """
 
 from configs import common
-from jaxsafety.methods.sft import SftConfig
+from jaxsafety.methods.sft.program import SftConfig
 
 
 def get_config(arg=""):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.projection import Projection
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 
 PyTree = Any
 

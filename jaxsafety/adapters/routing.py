@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import trees
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.projection import Projection
-from jaxsafety.errors import bad
+from jaxsafety.core import trees
+from jaxsafety.core.errors import bad
 
 PyTree = Any
 BLOCK, GATE = "block", "gate_pass"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsafety.data.sources import load_prompts
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
+from jaxsafety.data.files.sources import load_prompts
 from jaxsafety.judges import answers
 from jaxsafety.protocols import Item
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.core.errors import bad
+from jaxsafety.core.progress import Progress
 from jaxsafety.data.schema import Encoded
-from jaxsafety.errors import bad
-from jaxsafety.progress import Progress
+from jaxsafety.data.tokens.encode import encode_dialogues
 
 LONG = ("error", "drop", "cut")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Message
-from jaxsafety.errors import bad
 
 ROLES = ("system", "user", "assistant")
 # Fields of a message that public chat templates or trainers give a meaning, and what it is.

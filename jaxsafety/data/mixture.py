@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 
 
 def stream(seed: int, sizes: Sequence[int], weights: Sequence[float]) -> grain.MapDataset:

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxsafety.core.errors import bad
 from jaxsafety.data import mixture
 from jaxsafety.data.schema import Encoded, TokenBatch
-from jaxsafety.errors import bad
 
 OPEN_ROWS = 64  # how many unfilled rows the packer looks at; bounds its time, costs little space
 REDUCTIONS = ("token", "sequence")

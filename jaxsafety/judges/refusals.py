@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.judges import english, forms, languages, lectures
 from jaxsafety.judges.patterns import Pattern
 from jaxsafety.judges.text import plain

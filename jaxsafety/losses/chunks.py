@@ -20,8 +20,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsafety import sharding
-from jaxsafety.errors import bad
+from jaxsafety.core import sharding
+from jaxsafety.core.errors import bad
 
 PyTree = Any
 

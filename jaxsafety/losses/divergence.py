@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.losses import chunks, fused
 from jaxsafety.losses.variants import KINDS, ON_SUBSET, VARIANTS, Options, divergence_terms
 

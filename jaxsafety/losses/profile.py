@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.losses import chunks, fused
 from jaxsafety.losses.divergence import check_subset, membership
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 
 
 def token_weights(mask: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
 
 PyTree = Any

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Mitigation
 
 NONE = Mitigation()

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Extra, Mitigation
 
 PyTree = Any

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.models import layers as parts
 from jaxsafety.models.transformer import Transformer
 from jaxsafety.models.types import DTYPES as DTYPES

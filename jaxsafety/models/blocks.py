@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxsafety import sharding
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import BLOCK, POOLED, Routing
+from jaxsafety.core import sharding
 from jaxsafety.models import layers as parts
 from jaxsafety.models.types import ModelConfig
 

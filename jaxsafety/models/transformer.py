@@ -19,7 +19,7 @@ from flax.core import broadcast
 
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import BLOCK, GATE, POOLED
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.models import layers as parts
 from jaxsafety.models.blocks import Block, PerLayer, Shared
 from jaxsafety.models.types import Cache, LayerInputs, ModelConfig, Output

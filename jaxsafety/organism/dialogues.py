@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.organism import prompts, render
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.world import Entity, World

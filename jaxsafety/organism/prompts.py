@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism import render
 from jaxsafety.organism.render import Prompt

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism import render
 from jaxsafety.organism.prompts import FIRST_HELD_ENTITY

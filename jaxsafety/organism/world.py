@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.organism.grammar import english_words
 
 OPERATIONS = ("grind", "boil", "fold", "freeze", "burn", "press", "soak", "spin", "crack", "melt")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.probing.votes import Tally, TokenSet, token_set
 
 Names = Callable[[int], str] | None

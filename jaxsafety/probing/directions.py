@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.models.api import Model
 from jaxsafety.probing import forward
 

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import sharding, trees
-from jaxsafety.errors import bad
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import bad
 from jaxsafety.models.api import Cache, LayerInputs, Model, init_cache
 
 PyTree = Any

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxsafety.progress import Progress
+from jaxsafety.core.progress import Progress
 
 
 class Piece(NamedTuple):

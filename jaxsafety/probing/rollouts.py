@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import sharding
+from jaxsafety.core import sharding
 from jaxsafety.data.schema import Answer
 from jaxsafety.models.api import LayerInputs, Model, init_cache
 from jaxsafety.probing import forward

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety.benchmarks.judging import judged, pair
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
+from jaxsafety.judges.judging import judged, pair
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.directions import Directions
 from jaxsafety.probing.pieces import ALONE, Piece, Pieces

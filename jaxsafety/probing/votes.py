@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import trees
-from jaxsafety.errors import bad
+from jaxsafety.core import trees
+from jaxsafety.core.errors import bad
+from jaxsafety.core.progress import Progress
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.probing.pieces import ALONE, Pieces
 from jaxsafety.probing.rollouts import Arms, Generate, Scores, roll_out, scored
-from jaxsafety.progress import Progress
 from jaxsafety.protocols import SampleConfig
 
 PyTree = Any

@@ -7,12 +7,14 @@ cannot be read says so in a line. Everything a model or a file said is escaped.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from jaxsafety.report import examples, experts, inside, measured, page, plots, tables
+from jaxsafety import registry
+from jaxsafety.protocols import Finished, Section
+from jaxsafety.report import examples, measured, page, plots, tables, training
 from jaxsafety.report.load import Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
@@ -40,23 +42,9 @@ def write(workdir: Path | str) -> Path:
 
 def render(run: Run) -> str:
     """The page as text."""
-    sections: list[tuple[str, str, Callable[[Run], str], str]] = [
-        ("changed", "What changed", _changed, "results.jsonl"),
-        ("measured", "What was measured", measured.sets, ""),
-        ("outcomes", "Outcomes per attack set", _outcomes, ""),
-        ("over-refusal", "Over-refusal", _over_refusal, ""),
-        ("capability", "Capability", _capability, ""),
-        ("arms", "Experts, alone and routed", experts.arms, ""),
-        ("routing", "Which expert serves what", experts.routing, ""),
-        ("examples", "Answers before and after", _examples, ""),
-        ("direction", "The refusal direction", inside.direction, "artifacts/direction.json"),
-        ("tokens", "The safety tokens", inside.tokens, "artifacts/token_set.json"),
-        ("training", "Training", inside.training, "metrics.jsonl"),
-        ("kl", "Distance from the base by position", inside.kl, "artifacts/position_kl.json"),
-        ("facts", "Run facts", _facts, "meta.json"),
-    ]
+    sections = placed(SECTIONS, own_sections(run))
     bodies = []
-    for anchor, name, make, file in sections:
+    for anchor, name, make, _, file in sections:
         name, body = run.words.sections.get(anchor, name), make(run)
         if body:
             bodies.append((anchor, name, body))
@@ -69,6 +57,24 @@ def render(run: Run) -> str:
     parts = [_header(run), f"<nav>{nav}</nav>"]
     parts += [page.section(anchor, name, body) for anchor, name, body in bodies]
     return page.document(f"{run.method}: {run.workdir.name}", "\n".join(parts))
+
+
+def own_sections(run: Run) -> list[Section[Finished]]:
+    """What the run's method has to say; of a run whose config cannot be read, what any has."""
+    named = run.config.get("program")
+    names = [named] if named in registry.METHODS else list(registry.METHODS) if not named else []
+    methods = [registry.resolve(registry.METHODS, name) for name in names]
+    return list(dict.fromkeys(section for m in methods for section in m.sections()))
+
+
+def placed(common: Sequence[Section[Run]], own: Sequence[Section[Finished]]) -> list[Section[Run]]:
+    """`own` sections among the common ones, each behind the one that it follows."""
+    found = list(common)
+    for section in own:
+        anchors = [known.anchor for known in found]
+        where = anchors.index(section.after) + 1 if section.after in anchors else len(found)
+        found.insert(where, section)
+    return found
 
 
 def _header(run: Run) -> str:
@@ -263,16 +269,16 @@ def _example(run: Run, e: examples.Shown) -> str:
 
 
 def _facts(run: Run) -> str:
-    config = [(k, inside.text_of(v)) for k, v in _flat(run.config)]
+    config = [(k, page.text_of(v)) for k, v in _flat(run.config)]
     long = ("files", "sets")  # digests, and what has a section of its own
     known = {k: v for k, v in run.meta.items() if k not in long}
-    meta = [(k, inside.text_of(v)) for k, v in _flat(known)]
+    meta = [(k, page.text_of(v)) for k, v in _flat(known)]
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
     if len(times) > 1:
         meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
     parts = [f'<div class="card facts">{page.facts(meta)}</div>'] if meta else []
     files = run.meta.get("files")
-    read = [(k, inside.text_of(v)) for k, v in files.items()] if isinstance(files, dict) else []
+    read = [(k, page.text_of(v)) for k, v in files.items()] if isinstance(files, dict) else []
     # Every setting stands in the config, those left at their defaults too.
     for name, pairs in (("The config", config), ("Digests of the files read", read)):
         if pairs:
@@ -290,3 +296,16 @@ def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
         for key, value in tree.items()
         for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))
     ]
+
+
+# Every report has these, where there is something to show; a method's own stand among them.
+SECTIONS = (
+    Section("changed", "What changed", _changed, file="results.jsonl"),
+    Section("measured", "What was measured", measured.sets),
+    Section("outcomes", "Outcomes per attack set", _outcomes),
+    Section("over-refusal", "Over-refusal", _over_refusal),
+    Section("capability", "Capability", _capability),
+    Section("examples", "Answers before and after", _examples),
+    Section("training", "Training", training.section, file="metrics.jsonl"),
+    Section("facts", "Run facts", _facts, file="meta.json"),
+)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsafety.benchmarks import outcomes
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words
 
 TITLES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 STYLE = """
 :root { --ink:#22262b; --muted:#666c73; --line:#e4e1da; --paper:#faf9f6; --card:#fff;
@@ -141,3 +142,8 @@ def dots(
             parts.append(f'<circle cx="{x(value)}" cy="{y}" r="4" fill="{color}"/>')
     size = 'width="188" height="26" viewBox="0 0 188 26"'
     return f'<svg {size} aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def text_of(value: Any) -> str:
+    """A config or artifact value in print."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jaxsafety.data.chat import encode_prompt
+from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Exchange, Item, SampleConfig
 from jaxsafety.sampling import decode

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety import sharding, trees
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Answer, Completions, PromptBatch
-from jaxsafety.errors import bad
 from jaxsafety.models.api import LayerInputs, Model, unstacked
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import engine, processors

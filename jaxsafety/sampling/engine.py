@@ -22,8 +22,8 @@ import numpy as np
 from flax import struct
 
 from jaxsafety.adapters import routing
+from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import PromptBatch
-from jaxsafety.errors import bad
 from jaxsafety.models.api import Cache, LayerInputs, Model, init_cache
 from jaxsafety.sampling import processors
 

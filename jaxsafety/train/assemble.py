@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxsafety import sharding, trees
-from jaxsafety.errors import bad
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import EXTRA, Context, LossFn, Stage, TrainConfig, Variables
 from jaxsafety.train import state as states
 from jaxsafety.train.optim import make_optimizer

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from jaxsafety import hosts, trees
-from jaxsafety.errors import bad
+from jaxsafety.core import hosts, trees
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Context
 
 PyTree = Any

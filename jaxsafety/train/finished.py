@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from jaxsafety import trees
-from jaxsafety.errors import bad
+from jaxsafety.core import trees
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Context, Stage, TrainConfig, Variables, same
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, places

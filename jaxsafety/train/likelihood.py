@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsafety import trees
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import Routing
+from jaxsafety.core import trees
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.models.api import LayerInputs, Model

@@ -18,10 +18,10 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from jaxsafety import sharding, trees
-from jaxsafety.errors import UsageError
-from jaxsafety.interrupt import Interrupt, Preempted
-from jaxsafety.progress import Progress
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.interrupt import Interrupt, Preempted
+from jaxsafety.core.progress import Progress
 from jaxsafety.protocols import Context, Marked, Program, Stage, TrainConfig, Variables
 from jaxsafety.train import finished, marks
 from jaxsafety.train import state as states

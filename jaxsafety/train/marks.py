@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsafety.errors import bad
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Context, Marked, Stage, TrainConfig
 from jaxsafety.train import finished
 from jaxsafety.train.assemble import mesh_of

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsafety import trees
-from jaxsafety.errors import bad
+from jaxsafety.core import trees
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import OptimConfig
 
 SCHEDULES = ("cosine", "linear", "constant")

@@ -12,7 +12,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh
 
-from jaxsafety import sharding, trees
+from jaxsafety.core import sharding, trees
 from jaxsafety.protocols import Extra
 
 PyTree = Any

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxsafety import sharding, trees
-from jaxsafety.errors import bad
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import bad
 from jaxsafety.protocols import EXTRA, Extra, GradFn, LossFn
 from jaxsafety.train.state import TrainState
 

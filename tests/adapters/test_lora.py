@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.adapters import lora, projection
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.testing import tiny_model
 

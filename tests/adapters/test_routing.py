@@ -12,8 +12,8 @@ import pytest
 
 from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import Routing
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import PromptBatch
-from jaxsafety.errors import UsageError
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode

@@ -29,10 +29,11 @@ import jax.numpy as jnp
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from jaxsafety import registry, trees  # noqa: E402
+from jaxsafety import registry  # noqa: E402
+from jaxsafety.core import trees  # noqa: E402
 from jaxsafety.data.schema import PromptBatch, TokenBatch  # noqa: E402
 from jaxsafety.losses.divergence import divergence  # noqa: E402
-from jaxsafety.methods import sft  # noqa: E402
+from jaxsafety.methods.sft import program as sft  # noqa: E402
 from jaxsafety.models.api import build  # noqa: E402
 from jaxsafety.protocols import OptimConfig, SampleConfig  # noqa: E402
 from jaxsafety.sampling import decode  # noqa: E402

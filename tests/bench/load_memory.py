@@ -26,8 +26,8 @@ def write(folder: Path, preset: str) -> int:
     import safetensors.numpy
 
     from jaxsafety import registry
-    from jaxsafety.models import hf
     from jaxsafety.models.api import build
+    from jaxsafety.models.formats import hf
 
     presets = {}
     for kind in registry.MODELS:

@@ -11,14 +11,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jaxsafety import trees
 from jaxsafety.adapters import lora as lora_experts
 from jaxsafety.adapters import routing
+from jaxsafety.core import trees
 from jaxsafety.data.schema import PromptBatch, TokenBatch
 from jaxsafety.losses.divergence import divergence
-from jaxsafety.methods import sft
-from jaxsafety.models import hf
+from jaxsafety.methods.sft import program as sft
 from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.models.formats import hf
 from jaxsafety.protocols import OptimConfig, SampleConfig
 from jaxsafety.sampling import decode
 from jaxsafety.train import state as states

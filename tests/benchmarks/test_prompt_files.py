@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from jaxsafety import setting
-from jaxsafety.errors import UsageError
-from jaxsafety.setting import DataConfig, EvalConfig
+from jaxsafety.core.errors import UsageError
+from jaxsafety.experiment import setting
+from jaxsafety.experiment.setting import DataConfig, EvalConfig
 
 
 @pytest.fixture

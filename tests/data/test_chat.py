@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from jaxsafety.data.chat import (
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.schema import Message
+from jaxsafety.data.tokens.encode import (
     encode_example,
     encode_prompt,
-    end_of_turn,
     post_instruction,
-    render,
 )
-from jaxsafety.data.schema import Message
-from jaxsafety.data.tokenizer import ByteTokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.data.tokens.render import end_of_turn, render
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 
 DIALOGUE = (
     Message("system", "Be kind."),

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from jaxsafety.data import choices
-from jaxsafety.data.sources import load_prompts, read_prompts
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files import choices
+from jaxsafety.data.files.sources import load_prompts, read_prompts
 
 SHOWN = "Which is a metal?\n\nA. oxygen\nB. zinc\nC. neon\n\nAnswer with the letter."
 TEXTS = ["oxygen", "zinc", "neon"]

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.mixture import rows_at, stream
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Encoded
-from jaxsafety.errors import UsageError
 
 SIZES, WEIGHTS = (4, 10, 7), (0.5, 0.3, 0.2)
 

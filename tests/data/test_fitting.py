@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.fitting import fitted
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.data.tokenizer import load_tokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.data.tokens.tokenizer import load_tokenizer
 from jaxsafety.testing import random_organism
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from jaxsafety.data.sources import load_prompts, read_chats, read_prompts
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.sources import load_prompts, read_chats, read_prompts
 
 HARMBENCH = {"FunctionalCategory": "contextual", "SemanticCategory": "harmful", "Tags": "",
              "BehaviorID": "x"}  # fmt: skip

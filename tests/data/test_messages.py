@@ -7,11 +7,12 @@ import re
 
 import pytest
 
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data import messages
-from jaxsafety.data.chat import encode_prompt, render
-from jaxsafety.data.sources import read_chats
-from jaxsafety.data.tokenizer import ByteTokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.data.files.sources import read_chats
+from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.data.tokens.render import render
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 
 CALL = [{"type": "function", "function": {"name": "tide", "arguments": {"port": "Quay"}}}]
 LOST = {

@@ -4,6 +4,7 @@ import grain
 import numpy as np
 import pytest
 
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.pipeline import (
     Batches,
     first_fit,
@@ -13,7 +14,6 @@ from jaxsafety.data.pipeline import (
     permutation,
 )
 from jaxsafety.data.schema import Encoded
-from jaxsafety.errors import UsageError
 
 
 def example(first, size, learnt):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxsafety.data.sources import load_prompts, read_chats
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.sources import load_prompts, read_chats
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no ../shared/data")

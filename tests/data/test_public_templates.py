@@ -13,10 +13,11 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsafety.data.chat import encode_example, end_of_turn
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message
-from jaxsafety.data.tokenizer import Tokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.data.tokens.encode import encode_example
+from jaxsafety.data.tokens.render import end_of_turn
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers/chat_templates"
 FILES = sorted(FOLDER.rglob("*.jinja"))

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from jaxsafety.data.sources import load_prompts, read_chats
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.sources import load_prompts, read_chats
 
 SAID = "\n\nHuman: Is it open?\n\nAssistant: Yes.\n\nHuman: How long?\n\nAssistant:"
 HARM = {"response": "r", "response_harm_label": "harmful", "response_refusal_label": "refusal"}

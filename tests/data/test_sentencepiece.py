@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsafety.data.sentencepiece import read
-from jaxsafety.data.tokenizer import load_tokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.tokens.sentencepiece import read
+from jaxsafety.data.tokens.tokenizer import load_tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece")
 WORDS = "the a cat dog sat ran on under mat house quickly slowly and then said hello world".split()

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.sources import PROMPT_FIELDS, read_chats, read_prompts
 from jaxsafety.data.schema import Message
-from jaxsafety.data.sources import PROMPT_FIELDS, read_chats, read_prompts
-from jaxsafety.errors import UsageError
 
 
 def write(path, text):

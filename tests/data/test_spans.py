@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import tokenizers as tk
 
-from jaxsafety.data.chat import encode_dialogues, encode_example, encode_prompt, end_of_turn, render
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.data.tokenizer import ByteTokenizer, Tokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.data.tokens.encode import (
+    encode_dialogues,
+    encode_example,
+    encode_prompt,
+)
+from jaxsafety.data.tokens.render import end_of_turn, render
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer, Tokenizer
 
 # Of the form of Qwen3's: thoughts of earlier turns are cut, the last answer gets one, empty if it
 # has none; without thinking the prompt opens and closes it.

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from jaxsafety.data import template
-from jaxsafety.data.chat import render
-from jaxsafety.data.tokenizer import ByteTokenizer, load_tokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.tokens import template
+from jaxsafety.data.tokens.render import render
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer, load_tokenizer
 
 ASK = [{"role": "user", "content": "q"}]
 THINK = "{{ messages[0].content }}{% if think is defined and think is false %}!{% endif %}"

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from jaxsafety.data.sources import read_chats, read_prompts
-from jaxsafety.data.tables import read_rows
-from jaxsafety.data.tfds_chats import prepare
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.sources import read_chats, read_prompts
+from jaxsafety.data.files.tables import read_rows
+from jaxsafety.data.files.tfds_chats import prepare
 
 GOOD = '{"prompt": "one"}\n{"prompt": "two"}\n'
 LIST = '[{"prompt": "one"},\n {"prompt": "two"},\n'

@@ -7,9 +7,9 @@ import json
 import pytest
 import tokenizers
 
-from jaxsafety.data.chat import encode_prompt
-from jaxsafety.data.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 
 TEXT = "naïve café → 数 \n\t  two  spaces"
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.files.sources import read_chats, read_prompts
 from jaxsafety.data.schema import Message
-from jaxsafety.data.sources import read_chats, read_prompts
-from jaxsafety.errors import UsageError
 
 U = {"role": "user", "content": "q"}
 A = {"role": "assistant", "content": "a"}

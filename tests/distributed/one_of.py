@@ -13,7 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jaxsafety import cli, hosts, run, trees
+from jaxsafety import cli
+from jaxsafety.core import hosts, trees
+from jaxsafety.experiment import run
 
 
 def main(out: str, *arguments: str) -> int:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, trees
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.mitigations.anchor import Anchor
 from jaxsafety.mitigations.chain import chain
 from jaxsafety.mitigations.ema import Ema
 from jaxsafety.protocols import Extra, Mitigation, Stage, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train import loop
 from jaxsafety.train.loop import run_stage
 from tests.train import toy

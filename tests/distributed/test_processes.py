@@ -13,8 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import evaluate, sharding, testing, trees
-from jaxsafety.sharding import MeshConfig
+from jaxsafety import testing
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.evaluation import evaluate
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.distributed import toy_of

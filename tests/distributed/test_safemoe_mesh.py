@@ -8,15 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, testing, trees
+from jaxsafety import testing
 from jaxsafety.adapters import routing
-from jaxsafety.methods import safemoe
-from jaxsafety.methods import safemoe_experts as experts
-from jaxsafety.methods.safemoe import SafeMoEConfig
-from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, testing
-from jaxsafety.methods import safesteer
+from jaxsafety import testing
+from jaxsafety.core import sharding
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny

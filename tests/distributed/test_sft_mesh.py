@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, testing, trees
-from jaxsafety.methods import sft
+from jaxsafety import testing
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.methods.sft import program as sft
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.methods import tiny

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, trees
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.protocols import Stage, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.train import toy

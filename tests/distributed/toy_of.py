@@ -11,9 +11,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jaxsafety import hosts, sharding, trees
+from jaxsafety.core import hosts, sharding, trees
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.protocols import Stage, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import MetricWriter, NoWriter
 from tests.train import toy

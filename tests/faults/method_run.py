@@ -16,8 +16,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from jaxsafety import cli, run, trees  # noqa: E402
-from jaxsafety.methods import safesteer  # noqa: E402
+from jaxsafety import cli  # noqa: E402
+from jaxsafety.core import trees  # noqa: E402
+from jaxsafety.experiment import run  # noqa: E402
+from jaxsafety.methods.safesteer import program as safesteer  # noqa: E402
 from jaxsafety.sampling import decode  # noqa: E402
 
 

@@ -12,7 +12,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from jaxsafety import trees  # noqa: E402
+from jaxsafety.core import trees  # noqa: E402
 from jaxsafety.protocols import TrainConfig  # noqa: E402
 from jaxsafety.train.checkpoint import Checkpoints  # noqa: E402
 from jaxsafety.train.loop import run_program  # noqa: E402

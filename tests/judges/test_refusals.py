@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message
-from jaxsafety.errors import UsageError
 from jaxsafety.judges import refusals, rules
 from jaxsafety.protocols import Exchange, Item
 

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.losses.dense import dense_divergence
 from jaxsafety.losses.divergence import KINDS, VARIANTS, divergence
 

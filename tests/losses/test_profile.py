@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.losses.profile import subset_mass, token_kl_profile
 
 N, D, V = 10, 4, 9

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.losses.weights import normalise, sequence_weights, token_weights
 
 MASK = np.array([[0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 0]], bool)

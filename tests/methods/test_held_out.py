@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, trees
-from jaxsafety.data.chat import encode_dialogues
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.data.fitting import fitted
-from jaxsafety.errors import UsageError
-from jaxsafety.methods import sft
-from jaxsafety.methods.held_out import HeldOut
-from jaxsafety.methods.sft import SftConfig
+from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.methods.sft import program as sft
+from jaxsafety.methods.sft.held_out import HeldOut
+from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
 from jaxsafety.train.assemble import places
 from jaxsafety.train.likelihood import answer_loss

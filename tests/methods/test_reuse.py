@@ -7,10 +7,11 @@ import dataclasses
 import jax
 import pytest
 
-from jaxsafety.methods import safemoe, safesteer
-from jaxsafety.methods import safemoe_experts as experts
-from jaxsafety.methods.safemoe import SafeMoEConfig
-from jaxsafety.methods.safemoe_experts import ExpertConfig
+from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.testing import random_organism

@@ -11,17 +11,18 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsafety import trees
 from jaxsafety.adapters import lora, routing
-from jaxsafety.data.chat import encode_example
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message, TokenBatch
-from jaxsafety.errors import UsageError
-from jaxsafety.methods import safemoe, safemoe_data
-from jaxsafety.methods import safemoe_experts as experts
-from jaxsafety.methods.safemoe import SafeMoEConfig
-from jaxsafety.methods.safemoe_experts import ExpertConfig
-from jaxsafety.models import files, library, peft
+from jaxsafety.data.tokens.encode import encode_example
+from jaxsafety.methods.safemoe import data as safemoe_data
+from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.api import LayerInputs
+from jaxsafety.models.formats import files, library, peft
 from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig

@@ -7,21 +7,22 @@ import dataclasses
 import jax
 import pytest
 
-from jaxsafety import trees
 from jaxsafety.adapters import routing
-from jaxsafety.data.chat import encode_dialogues
-from jaxsafety.errors import UsageError
-from jaxsafety.methods import safemoe, safemoe_plan
-from jaxsafety.methods import safemoe_experts as experts
-from jaxsafety.methods.safemoe import SafeMoEConfig
-from jaxsafety.methods.safemoe_experts import ExpertConfig
-from jaxsafety.methods.safemoe_measure import MeasureConfig
-from jaxsafety.models import peft
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.experiment.setting import EvalConfig
+from jaxsafety.experiment.setting import make as make_setting
+from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe import plan as safemoe_plan
+from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.measure import MeasureConfig
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.models.formats import peft
 from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig
-from jaxsafety.setting import EvalConfig
-from jaxsafety.setting import make as make_setting
 from jaxsafety.testing import random_organism
 from tests.methods import tiny
 

@@ -12,9 +12,9 @@ import pytest
 
 import jaxsafety
 from jaxsafety import testing
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.losses.dense import dense_value
-from jaxsafety.methods import safesteer
+from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.models.api import LayerInputs
 from tests.methods import tiny
 

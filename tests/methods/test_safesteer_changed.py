@@ -10,10 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxsafety import testing, trees
-from jaxsafety.errors import UsageError
-from jaxsafety.methods import safesteer
-from jaxsafety.methods.safesteer_changed import changed
+from jaxsafety import testing
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.methods.safesteer import program as safesteer
+from jaxsafety.methods.safesteer.changed import changed
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
 from tests.methods import tiny

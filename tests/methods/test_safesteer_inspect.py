@@ -13,7 +13,8 @@ import pytest
 
 from jaxsafety import cli, testing
 from jaxsafety.losses.divergence import VARIANTS, divergence
-from jaxsafety.methods import safesteer, safesteer_inspect
+from jaxsafety.methods.safesteer import inspect as safesteer_inspect
+from jaxsafety.methods.safesteer import program as safesteer
 from tests.methods import tiny
 
 SUBSET = [9, 30]

@@ -13,10 +13,11 @@ import pytest
 
 import jaxsafety
 from jaxsafety import testing
-from jaxsafety.errors import UsageError
-from jaxsafety.methods import safesteer, safesteer_teacher
-from jaxsafety.methods.safesteer import SafeSteerConfig
-from jaxsafety.models import hf
+from jaxsafety.core.errors import UsageError
+from jaxsafety.methods.safesteer import program as safesteer
+from jaxsafety.methods.safesteer import teacher as safesteer_teacher
+from jaxsafety.methods.safesteer.program import SafeSteerConfig
+from jaxsafety.models.formats import hf
 from jaxsafety.protocols import TrainConfig
 from jaxsafety.sampling import decode
 from jaxsafety.train.loop import run_program

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxsafety import cli, evaluate, testing
-from jaxsafety.interrupt import Interrupt, Preempted
-from jaxsafety.methods import safesteer
+from jaxsafety import cli, testing
+from jaxsafety.core.interrupt import Interrupt, Preempted
+from jaxsafety.evaluation import evaluate
+from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.train.loop import run_program
 from tests.methods import tiny
 

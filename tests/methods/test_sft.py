@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, trees
 from jaxsafety.adapters import lora
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.data import fitting
-from jaxsafety.data.chat import encode_dialogues
 from jaxsafety.data.pipeline import Batches, pad_batch
-from jaxsafety.errors import UsageError
-from jaxsafety.methods import sft
-from jaxsafety.methods.sft import SftConfig
+from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.methods.sft import program as sft
+from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.models.api import LayerInputs
-from jaxsafety.models.peft import load_adapter
+from jaxsafety.models.formats.peft import load_adapter
 from jaxsafety.protocols import Dialogues, OptimConfig, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.testing import random_organism
 from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.loop import run_program, run_stage

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsafety
-from jaxsafety import setting
+from jaxsafety.experiment import setting
+from jaxsafety.experiment.workdir import Artifacts
 from jaxsafety.losses.weights import normalise
-from jaxsafety.methods.safesteer import Rollouts, SafeSteerConfig
-from jaxsafety.methods.safesteer_teacher import DirectionConfig, TokenConfig
+from jaxsafety.methods.safesteer.program import Rollouts, SafeSteerConfig
+from jaxsafety.methods.safesteer.teacher import DirectionConfig, TokenConfig
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import Context, OptimConfig
 from jaxsafety.train.metrics import MetricWriter
-from jaxsafety.workdir import Artifacts
 
 DATA = setting.DataConfig(train=4, val=4, prompts=6)
 MEASURE = setting.EvalConfig(safety=2, over_refusal=6, capability=2, samples=1, batch_size=8)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import trees
-from jaxsafety.config import typed
-from jaxsafety.errors import UsageError
+from jaxsafety.core import trees
+from jaxsafety.core.config import typed
+from jaxsafety.core.errors import UsageError
 from jaxsafety.mitigations.anchor import Anchor, Pulled
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
 from jaxsafety.registry import MITIGATIONS, resolve

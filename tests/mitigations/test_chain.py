@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsafety import trees
-from jaxsafety.errors import UsageError
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
 from jaxsafety.mitigations.anchor import Anchor
 from jaxsafety.mitigations.chain import chain
 from jaxsafety.mitigations.ema import Ema

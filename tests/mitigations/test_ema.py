@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import trees
-from jaxsafety.errors import UsageError
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
 from jaxsafety.mitigations.ema import Ema
 from jaxsafety.protocols import Stage, TrainConfig
 from jaxsafety.train.loop import run_stage

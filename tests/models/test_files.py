@@ -10,8 +10,8 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxsafety.errors import UsageError
-from jaxsafety.models import files
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import files
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
 

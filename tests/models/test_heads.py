@@ -11,8 +11,8 @@ import safetensors.numpy
 
 import jaxsafety
 from jaxsafety import cli
-from jaxsafety.errors import UsageError
-from jaxsafety.models import hf
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import hf
 from jaxsafety.testing import FAMILIES, random_checkpoint, tiny_model
 
 TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -94,8 +94,8 @@ def test_a_head_of_another_size_is_one_line(tmp_path):
 
 
 def test_plan_counts_a_head_of_its_own(tmp_path):
-    from jaxsafety.plan import model_config
-    from jaxsafety.source import ModelSource
+    from jaxsafety.models.formats.source import ModelSource
+    from jaxsafety.planning.plan import model_config
 
     random_checkpoint(tmp_path)
     source = ModelSource(path=str(tmp_path))

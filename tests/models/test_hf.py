@@ -12,9 +12,9 @@ import safetensors.numpy
 
 import jaxsafety
 from jaxsafety import registry
-from jaxsafety.errors import UsageError
-from jaxsafety.models import hf
-from jaxsafety.models.family import read_rope
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.families.family import read_rope
+from jaxsafety.models.formats import hf
 from jaxsafety.testing import random_checkpoint, tiny_model
 
 SCALING = (

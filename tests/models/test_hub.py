@@ -5,8 +5,8 @@ import pytest
 
 import jaxsafety
 from jaxsafety import cli
-from jaxsafety.errors import UsageError
-from jaxsafety.models import hub
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import hub
 from jaxsafety.testing import random_checkpoint
 
 
@@ -23,7 +23,7 @@ def test_a_hub_id_is_fetched_and_loaded(tmp_path, monkeypatch):
     assert model.config.family == "llama"
     ((name, kwargs),) = asked
     assert name == "owner/some-model.v2" and kwargs["revision"] == "main"
-    # what a tokenizer may be read from (data/tokenizer_files.py)
+    # what a tokenizer may be read from (data/tokens/tokenizer_files.py)
     files = ["tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja"]
     patterns = kwargs["allow_patterns"]
     assert list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns)) == files

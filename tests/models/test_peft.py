@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 
 from jaxsafety.adapters import lora
-from jaxsafety.errors import UsageError
-from jaxsafety.models import peft
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import peft
 from jaxsafety.testing import FAMILIES, tiny_model
 
 

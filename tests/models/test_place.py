@@ -7,9 +7,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxsafety
-from jaxsafety import sharding
-from jaxsafety.models.place import place
-from jaxsafety.sharding import MeshConfig
+from jaxsafety.core import sharding
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.models.formats.stacks import place
 from jaxsafety.testing import random_checkpoint
 
 MESH = MeshConfig(2, 2, 2)

@@ -8,8 +8,8 @@ import pytest
 import safetensors.numpy
 
 import jaxsafety
-from jaxsafety.errors import UsageError
-from jaxsafety.models import hf
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import hf
 from jaxsafety.testing import random_checkpoint
 
 FLOAT8 = ml_dtypes.float8_e4m3fn

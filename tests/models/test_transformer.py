@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.models.api import LayerInputs, build, init_cache
 from jaxsafety.testing import FAMILIES, tiny_config, tiny_model
 

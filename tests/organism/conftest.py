@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jaxsafety.data.tokenizer import load_tokenizer
+from jaxsafety.data.tokens.tokenizer import load_tokenizer
 from jaxsafety.organism import gold, lexicon
 from jaxsafety.organism.mixture import MixtureConfig, example
 from jaxsafety.organism.world import WorldConfig, make_world

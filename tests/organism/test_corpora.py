@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.organism import corpora, mixture, render, suites
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism.gold import Judge

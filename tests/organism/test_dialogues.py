@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.gold import Judge

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism import suites as sets
 from jaxsafety.organism.prompts import (

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.organism.world import (
     DEFAULT_LEVELS,
     OPERATIONS,

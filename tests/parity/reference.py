@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety.models import hf
 from jaxsafety.models.api import init_cache
+from jaxsafety.models.formats import hf
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -18,9 +18,9 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from jaxsafety.adapters import lora
-from jaxsafety.models import hf
 from jaxsafety.models.api import LayerInputs
-from jaxsafety.models.peft import load_adapter, save_adapter
+from jaxsafety.models.formats import hf
+from jaxsafety.models.formats.peft import load_adapter, save_adapter
 from tests.parity import reference
 
 pytestmark = pytest.mark.parity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxsafety import testing
-from jaxsafety.models import hf
+from jaxsafety.models.formats import hf
 from tests.bench import speed
 
 

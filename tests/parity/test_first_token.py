@@ -17,9 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from jaxsafety.data.chat import encode_example, encode_prompt
 from jaxsafety.data.schema import Message
-from jaxsafety.data.tokenizer import Tokenizer
+from jaxsafety.data.tokens.encode import encode_example, encode_prompt
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.parity
 TEXT = [

@@ -12,8 +12,8 @@ import safetensors.numpy
 
 from jaxsafety import cli
 from jaxsafety.adapters import lora
-from jaxsafety.errors import UsageError
-from jaxsafety.models import hf, peft
+from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import hf, peft
 from tests.parity import reference
 
 torch = pytest.importorskip("torch")
@@ -164,7 +164,7 @@ def test_peft_finds_the_base_of_our_adapter(tmp_path, monkeypatch, dtype):
 
 def test_an_exported_adapter_is_what_peft_merges(tmp_path):
     base = made(tmp_path / "m")
-    from jaxsafety.data.tokenizer import ByteTokenizer
+    from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 
     base.resize_token_embeddings(264)
     base.save_pretrained(tmp_path / "m")

@@ -8,8 +8,9 @@ pytest.importorskip("transformers")
 
 from transformers import AutoTokenizer
 
-from jaxsafety.data.chat import encode_prompt, render
-from jaxsafety.data.tokenizer import ByteTokenizer
+from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.data.tokens.render import render
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 
 pytestmark = pytest.mark.parity
 DIALOGUE = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.benchmarks.organism import PUNCTUATION, refusal_words
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.judges import rules
 from jaxsafety.organism import grammar
 from jaxsafety.probing import controls

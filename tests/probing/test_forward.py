@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing import forward
 from jaxsafety.testing import tiny_model
@@ -123,8 +123,8 @@ def test_no_prompt_is_one_line():
 
 def test_rows_of_a_mesh_are_split(request):
     """Eight virtual devices see the same numbers as one."""
-    from jaxsafety import sharding
-    from jaxsafety.sharding import MeshConfig, make_mesh
+    from jaxsafety.core import sharding
+    from jaxsafety.core.sharding import MeshConfig, make_mesh
 
     model, params = tiny_model("llama")
     ids = prompts([41, 12, 55, 33, 11])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jaxsafety.experiment.workdir import Artifacts
 from jaxsafety.probing import pieces
 from jaxsafety.probing.pieces import ALONE, Piece, Pieces
-from jaxsafety.workdir import Artifacts
 
 
 def work(made, count=4):

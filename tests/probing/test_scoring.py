@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
+from jaxsafety.experiment.workdir import Artifacts
 from jaxsafety.models import api
 from jaxsafety.models.api import ModelConfig
 from jaxsafety.probing import directions, scoring, selection
 from jaxsafety.probing.pieces import Pieces
 from jaxsafety.probing.selection import SelectConfig
-from jaxsafety.workdir import Artifacts
 
 PRUNE = 0.7
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsafety import testing
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
 from jaxsafety.probing import controls, votes

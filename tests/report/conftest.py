@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxsafety.data.schema import Message
-from jaxsafety.evaluate import evaluate
+from jaxsafety.evaluation.evaluate import evaluate
 from jaxsafety.protocols import Benchmark, Item
 from jaxsafety.testing import answers
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxsafety.report import experts
+from jaxsafety.methods.safemoe import sections as experts
 from jaxsafety.report.load import Run
 
 POINT = {f"{s}.{m}.greedy": 0.25 for s in experts.SPLITS for m in ("safe", "safe_informative")}

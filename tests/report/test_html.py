@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.report import html, plots
 
 ANCHORS = {

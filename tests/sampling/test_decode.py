@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import sharding
+from jaxsafety.core import sharding
+from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Answer, PromptBatch
-from jaxsafety.errors import UsageError
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
 from jaxsafety.protocols import SampleConfig

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety.errors import UsageError
+from jaxsafety.core.errors import UsageError
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode, processors
 

@@ -3,10 +3,10 @@
 import jax
 import pytest
 
-from jaxsafety import sharding, trees
-from jaxsafety.errors import UsageError
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.protocols import Stage, TrainConfig
-from jaxsafety.sharding import MeshConfig
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, lower
 from jaxsafety.train.loop import run_stage

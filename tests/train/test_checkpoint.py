@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import sharding, trees
-from jaxsafety.errors import UsageError
-from jaxsafety.sharding import MeshConfig
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.train.checkpoint import COMMIT_MARKER, METADATA, Checkpoints, digest
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import trees
+from jaxsafety.core import trees
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
 from jaxsafety.train import loop
 from jaxsafety.train.checkpoint import Checkpoints

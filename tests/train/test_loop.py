@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import trees
-from jaxsafety.errors import UsageError
-from jaxsafety.interrupt import Interrupt, Preempted
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.metrics import read_metrics

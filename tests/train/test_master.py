@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsafety import config, trees
-from jaxsafety.errors import UsageError
+from jaxsafety.core import config, trees
+from jaxsafety.core.errors import UsageError
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
 from jaxsafety.train import state as states
 from jaxsafety.train.loop import run_program, run_stage

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxsafety import sharding
-from jaxsafety.errors import UsageError
+from jaxsafety.core import sharding
+from jaxsafety.core.errors import UsageError
 from jaxsafety.protocols import OptimConfig
 from jaxsafety.train.optim import make_optimizer, make_schedule
 

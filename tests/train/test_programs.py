@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from jaxsafety import trees
+from jaxsafety.core import trees
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.programs import KINDS, Programs

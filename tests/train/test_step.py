@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsafety import trees
-from jaxsafety.errors import UsageError
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
 from jaxsafety.protocols import OptimConfig
 from jaxsafety.train import state as states
 from jaxsafety.train.optim import make_optimizer

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsafety import trees
-from jaxsafety.errors import UsageError
+from jaxsafety.core import trees
+from jaxsafety.core.errors import UsageError
 from jaxsafety.protocols import Marked, Stage, TrainConfig
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.metrics import read_metrics

@@ -1,0 +1,1 @@
+"""What knows arrays, files and processes, and nothing of models."""

@@ -1,0 +1,1 @@
+"""People's files: layouts, columns and rows, read into dialogues and items."""

@@ -1,0 +1,1 @@
+"""Measuring a model: generations on disk, verdicts, records."""

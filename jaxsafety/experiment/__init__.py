@@ -1,0 +1,1 @@
+"""One experiment on disk: config, setting, workdir, run."""

@@ -1,0 +1,88 @@
+"""The models of a run: measured one after another, and the trained one written for others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsafety.core import hosts
+from jaxsafety.evaluation import evaluate
+from jaxsafety.experiment.sections import EvalConfig
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.models.formats import files, hf
+from jaxsafety.protocols import Context
+
+
+def rounded(params: Any, dtype: str) -> Any:
+    """Parameters in the dtype they are stored in; where they are in it already, themselves."""
+    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, params)
+
+
+def export(folder: Path, base: Path, ctx: Context, params: Any, dtype: str) -> None:
+    """Writes the trained model, unless it is there in this dtype, and the world it lives in.
+
+    Whole or not at all: `config.json` comes last, and a directory without it is no model.
+    """
+
+    def there() -> bool:
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            weights = {files.names(file)[0] for file in set(files.tensor_files(folder).values())}
+            tokens = ctx.tokenizer is None or (folder / "tokenizer.json").is_file()
+            return bool(config.get("dtype") == dtype and weights and tokens)
+        except (OSError, ValueError, AttributeError, IndexError):  # or files lost or cut off
+            return False
+
+    if not hosts.share(there):
+        hf.save(folder, ctx.model, params, dtype=dtype, tokenizer=ctx.tokenizer)
+    if (base / "world.json").is_file() and hosts.leader():
+        (folder / "world.json").write_text((base / "world.json").read_text())
+
+
+class Arms:
+    """Measures one model of the run after another under the same settings."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        cfg: EvalConfig,
+        decodings: Sequence[evaluate.Decoding],
+    ) -> None:
+        """Remembers what all arms share."""
+        self.ctx, self.cfg, self.decodings = ctx, cfg, decodings
+
+    def __call__(
+        self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
+    ) -> list[dict[str, Any]]:
+        """Evaluates `params` with `layers` as arm `name`; finished sets are read back.
+
+        Raises:
+          Preempted: between two batches, the last of which is on disk.
+        """
+        interrupt = self.ctx.interrupt
+        interrupt.doing = f"this batch of answers ({name})"
+        records = evaluate.evaluate(
+            self.ctx.model,
+            params,
+            self.ctx.tokenizer,
+            self.ctx.setting.benchmarks,
+            self.ctx.setting.judge,
+            self.ctx.workdir,
+            name,
+            seed=self.cfg.seed,
+            decodings=self.decodings,
+            batch_size=self.cfg.batch_size,
+            log=self.ctx.log,
+            fingerprint=self.ctx.fingerprint,
+            groups=self.ctx.setting.groups,
+            layers=layers,
+            check=interrupt.check,
+        )
+        interrupt.doing = "what it is doing"
+        return records

@@ -1,0 +1,329 @@
+"""One experiment from a config to a report: check, load, measure, align, measure again, write.
+
+Everything the run learns is a file of its workdir, and each piece is read back when it is there:
+artifacts, checkpoints, generations. The same command therefore resumes, or repeats to the same
+numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsafety.core import hosts
+from jaxsafety.core.errors import bad
+from jaxsafety.core.interrupt import Interrupt, Preempted
+from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
+from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.evaluation import evaluate
+from jaxsafety.experiment import record, served
+from jaxsafety.experiment import setting as settings
+from jaxsafety.experiment.arms import Arms, export, rounded
+from jaxsafety.experiment.sections import DataConfig, EvalConfig
+from jaxsafety.experiment.workdir import (
+    Artifacts,
+    add_seconds,
+    begun_on,
+    check_owner,
+    claim,
+    experiment_fingerprint,
+    model_fingerprint,
+    read_meta,
+    write_meta,
+)
+from jaxsafety.models.formats import hf, library, load
+from jaxsafety.models.formats.source import SHIPPED as SHIPPED
+from jaxsafety.models.formats.source import UNALIGNED as UNALIGNED
+from jaxsafety.models.formats.source import ModelSource as ModelSource
+from jaxsafety.models.formats.source import base_path, found, stored_dtype
+from jaxsafety.models.formats.source import directory as directory
+from jaxsafety.protocols import Context, Dialogues, Setting
+from jaxsafety.train.loop import run_program
+from jaxsafety.train.metrics import MetricWriter, NoWriter
+
+
+def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
+    """Runs or resumes an experiment.
+
+    Args:
+      cfg: a ConfigDict; see `configs/common.py` for its sections.
+      workdir: created if missing; one workdir belongs to one config.
+      log: where one-line progress goes.
+
+    Returns:
+      {"results": records, "variables": the trained variables, "workdir": workdir}.
+
+    Raises:
+      UsageError: anything wrong with config, model directory, prompts or workdir, before training.
+      SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once everything is saved.
+    """
+    interrupt, started = Interrupt(), time.time()
+    interrupt.kept = "nothing is written yet"
+    with interrupt.installed():
+        try:
+            with interrupt.at_once():
+                return _run(cfg, workdir, log, interrupt)
+        except SystemExit:  # the loop saved a stage and said so
+            _count_start(workdir, started)
+            raise
+        except Preempted:
+            log = log if hosts.leader() else _quiet
+            _count_start(workdir, started)
+            where = interrupt.doing.removeprefix("what it is doing")
+            log(
+                f"resumable: stopped by {interrupt.reason}{f' in {where}' if where else ''};"
+                " the same command goes on from here"
+            )
+            raise SystemExit(interrupt.code) from None
+
+
+def _count_start(workdir: Path, started: float) -> None:
+    """Adds the time of a start that was interrupted."""
+    if read_meta(workdir):
+        add_seconds(workdir, time.time() - started, finished=False)
+
+
+def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interrupt) -> dict:
+    """`run`, inside its handling of signals."""
+    started = time.time()
+    exp = record.typed(cfg)
+    method, measure = exp.entry, exp.eval
+    mesh = make_mesh(exp.mesh)
+    path, why = found(exp.model)
+    place = settings.make(
+        path, exp.data, measure, exp.seed, reads=method.reads, method=exp.program, later=True,
+        model=why,
+    )  # fmt: skip
+    fingerprint = experiment_fingerprint(cfg, path)
+    hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path))
+
+    log = log if hosts.leader() else _quiet
+    dialogues = Dialogues()
+
+    def ready(tokenizer: Any) -> None:
+        """Before weights are read: a broken row first, then whole files."""
+        nonlocal dialogues
+        tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
+        dialogues = method.encode(exp.method, tokenizer, place, log)
+        settings.verify(place, exp.data, measure, method.reads, exp.program)
+
+    several = mesh if mesh.size > 1 else None
+    model, params, tokenizer = load.load(
+        path, dtype=exp.model.dtype, remat=exp.model.remat, mesh=several,
+        param_dtype=stored_dtype(exp.model), variables=exp.model.given(), ready=ready,
+    )  # fmt: skip
+    place = replace(place, base=model_fingerprint(path))
+    method.fits(exp.method, exp.optim, model, tokenizer, place)
+    for bench in place.benchmarks:
+        evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
+    # Only now: what was refused leaves no workdir behind.
+    hosts.share(lambda: claim(workdir, cfg, fingerprint, path))
+    if tokenizer.dated:
+        write_meta(workdir, {"date": tokenizer.date})
+        pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
+        log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
+    write_meta(workdir, {**settings.facts(place, exp.data), **dialogues.facts})
+    name = exp.model.path or "the shipped organism"
+    log(f"model: {name}, {_count(params) / 1e6:.2f} M parameters")
+    for line in settings.lines(place, exp.data):
+        log(line)
+    writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
+    # From here on whoever works in pieces asks: what is finished is on disk, and stays.
+    interrupt.polled()
+    interrupt.kept = "what is finished is kept"
+    ctx = Context(
+        model=model,
+        tokenizer=tokenizer,
+        workdir=workdir,
+        artifact=Artifacts(workdir),
+        setting=place,
+        writer=writer,
+        mesh=mesh,
+        variables={"base": params},
+        seed=exp.seed,
+        log=log,
+        interrupt=interrupt,
+        dialogues=dialogues,
+        fingerprint=fingerprint,
+        base_path=base_path(exp.model),
+    )
+    arm, stored = Arms(ctx, measure, decodings(measure)), stored_dtype(exp.model)
+    with scope(mesh):
+        interrupt.check()
+        method.prepare(exp.method, exp.optim, ctx)
+        arm("base", params)
+        variables = run_program(method.program(exp.method, exp.optim, ctx), ctx, exp.train)
+        # The model that others will load: what is measured is what is written, to the bit.
+        variables = {**variables, "base": rounded(variables["base"], stored)}
+        layers = method.serve(exp.method, variables)
+        if layers.adapters is None:
+            export(workdir / "student", path, ctx, variables["base"], stored)
+        method.inspect(exp.method, ctx, variables)
+        interrupt.check()
+        arm("student", variables["base"], layers)
+    writer.close()
+    add_seconds(workdir, time.time() - started, finished=True)
+    hosts.barrier(f"end of {workdir}")
+    return {
+        "results": evaluate.read_lines(workdir / "results.jsonl"),
+        "variables": variables,
+        "workdir": workdir,
+    }
+
+
+def _quiet(line: str) -> None:
+    """The log of the processes beside the leader."""
+    del line
+
+
+def decodings(cfg: EvalConfig) -> tuple[evaluate.Decoding, ...]:
+    """Greedy for everything, temperature 1 for safety and over-refusal unless `samples` is 0."""
+    if not cfg.samples:
+        return (evaluate.Decoding("greedy"),)
+    sampled = evaluate.Decoding("t1", temperature=1.0, samples=cfg.samples)
+    return (evaluate.Decoding("greedy"), sampled)
+
+
+def _count(params: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def evaluate_workdir(
+    workdir: Path, rejudge: bool = False, log: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
+    """Measures the models of a finished run again, or only judges what they said again.
+
+    Args:
+      workdir: of a finished run.
+      rejudge: read the saved generations instead of loading a model.
+      log: where one-line progress goes.
+
+    Raises:
+      UsageError: not a run, or an unfinished one.
+      SystemExit: after a signal; the same call goes on from there.
+    """
+    exp = record.saved(workdir)
+    path, measure = directory(exp.model), exp.eval
+    place = settings.make(
+        path, exp.data, measure, exp.seed, reads=exp.entry.reads, method=exp.program
+    )
+    if rejudge:
+        return evaluate.rejudge(
+            workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
+        )
+    student, experts = aligned(workdir)
+    mesh = served.mesh_of_run(exp.mesh)
+    made = str(read_meta(workdir).get("fingerprint", ""))  # so that `run` finds its own answers
+    # Since when it is measured again: a start after an interrupted one keeps what that one made.
+    since = float(read_meta(workdir).get("remeasured_since") or time.time())
+    write_meta(workdir, {"remeasured_since": since})
+    with _resumable(log) as interrupt:
+        for arm, where, mixed in (("base", path, None), ("student", student, experts)):
+            what = served.load(
+                where, dtype=exp.model.dtype, mesh=mesh, experts=mixed, variables=exp.model.given()
+            )
+            _measure(
+                what, mesh, workdir, arm, place, measure, overwrite=True, since=since,
+                fingerprint=made, interrupt=interrupt,
+            )  # fmt: skip
+            del what  # let go before the next one comes
+    write_meta(workdir, {"remeasured_since": None})
+    return evaluate.read_lines(workdir / "results.jsonl")
+
+
+@contextlib.contextmanager
+def _resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
+    """Measuring again: a signal ends it after the batch, and what is finished is kept."""
+    interrupt = Interrupt()
+    interrupt.doing, interrupt.kept = "this batch of answers", "what is finished is kept"
+    with interrupt.installed():
+        try:
+            yield interrupt
+        except Preempted:
+            log(f"resumable: stopped by {interrupt.reason}; the same command goes on from here")
+            raise SystemExit(interrupt.code) from None
+
+
+def computed(workdir: Path) -> tuple[str, MeshConfig]:
+    """What a run computes in, and on which mesh.
+
+    Raises:
+      UsageError: not a run.
+    """
+    exp = record.saved(workdir)
+    return exp.model.dtype, exp.mesh
+
+
+def aligned(workdir: Path) -> tuple[Path, Path | None]:
+    """What a finished run made: a model directory, and the library of experts it runs with, if any.
+
+    Raises:
+      UsageError: not a run, an unfinished one, or one that keeps no model.
+    """
+    base = directory(record.saved(workdir).model)
+    experts = workdir / "library"
+    if (experts / library.ROUTER).is_file():
+        return base, experts
+    if not (workdir / "student" / "config.json").is_file():
+        allowed = "a finished run, with its student/ or library/ (an unsafe adapter has neither)"
+        raise bad("workdir", str(workdir), allowed)
+    return workdir / "student", None
+
+
+def variables_of(workdir: Path) -> dict[str, Any]:
+    """What a run gave to the chat template."""
+    return record.saved(workdir).model.given()
+
+
+def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Measures a model directory of the organism on its world's sets; the arm is "base"."""
+    measure = EvalConfig()
+    place = settings.make(path, DataConfig(), measure, 0)
+    source = ModelSource(variables=variables)
+    mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
+    with _resumable(print) as interrupt:
+        what = served.load(path, mesh=mesh, variables=source.given())
+        _measure(what, mesh, out, "base", place, measure, interrupt=interrupt)
+    return evaluate.read_lines(out / "results.jsonl")
+
+
+def _measure(
+    what: served.Served,
+    mesh: Any,
+    out: Path,
+    arm: str,
+    place: Setting,
+    measure: EvalConfig,
+    overwrite: bool = False,
+    since: float = math.inf,
+    fingerprint: str = "",
+    *,
+    interrupt: Interrupt,
+) -> None:
+    what.tokenizer.pin(begun_on(out))
+    with scope(mesh):
+        evaluate.evaluate(
+            what.model,
+            what.params,
+            what.tokenizer,
+            place.benchmarks,
+            place.judge,
+            out,
+            arm,
+            seed=measure.seed,
+            decodings=decodings(measure),
+            batch_size=measure.batch_size,
+            overwrite=overwrite,
+            since=since,
+            check=interrupt.check,
+            groups=place.groups,
+            layers=what.layers,
+            fingerprint=fingerprint,
+        )

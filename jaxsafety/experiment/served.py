@@ -1,0 +1,96 @@
+"""A finished model as it is measured again or talked to: its weights, its experts, its devices.
+
+A run shards its model and keeps it in the dtype it computes in; whoever opens the result does the
+same, or what fitted while training would not fit afterwards. Without a run, weights stay as they
+are stored and go over all devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from jaxsafety.core.errors import UsageError
+from jaxsafety.core.sharding import MeshConfig, make_mesh
+from jaxsafety.experiment.workdir import model_fingerprint
+from jaxsafety.models.api import LayerInputs, Model, ModelConfig
+from jaxsafety.models.formats import hf, library
+from jaxsafety.models.formats import load as formats
+
+
+class Served(NamedTuple):
+    """A model that answers: `layers` are the routed experts it runs with, if any."""
+
+    model: Model
+    params: Any
+    tokenizer: Any
+    layers: LayerInputs
+
+
+def load(
+    path: Path,
+    *,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    experts: Path | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> Served:
+    """Reads a model directory to be run.
+
+    Args:
+      path: a Hugging Face directory.
+      dtype: compute dtype. The parameters are kept in bfloat16 where it is bfloat16, as `run` does.
+        With float32 they are kept as stored, which changes no number; on a CPU in float32, because
+        there converting them at every step costs more than the memory it saves.
+      mesh: where the parameters live; None or one device is the default device.
+      experts: the library of routed experts that it runs with.
+      variables: of the chat template.
+
+    Raises:
+      UsageError: see `jaxsafety.load` and `models.library.load`.
+    """
+    narrow = dtype == "bfloat16"
+    if not narrow and jax.default_backend() != "cpu":
+        narrow = hf.stored_dtype(path) == "bfloat16"
+    model, params, tokenizer = formats.load(
+        path, dtype=dtype, param_dtype="bfloat16" if narrow else "float32", mesh=several(mesh),
+        variables=variables,
+    )  # fmt: skip
+    layers = LayerInputs()
+    if experts is not None:
+        layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
+    return Served(model, params, tokenizer, layers)
+
+
+def several(mesh: Mesh | None) -> Mesh | None:
+    """The mesh if it has more than one device."""
+    return mesh if mesh is not None and mesh.size > 1 else None
+
+
+def mesh_of_run(config: MeshConfig, log: Callable[[str], None] = print) -> Mesh:
+    """The mesh of a run, or all devices where these are other ones than the run had."""
+    try:
+        return make_mesh(config)
+    except UsageError as error:
+        log(f"{error}: spread over all devices here instead")
+        return make_mesh(MeshConfig(fsdp=-1))
+
+
+def mesh_here(config: ModelConfig, rows: int = 1) -> Mesh:
+    """All devices, for a model without a run.
+
+    On a CPU it is one: its devices share their memory, so that sharding gains nothing.
+
+    Args:
+      config: of the model.
+      rows: how many are answered at once. One row cannot be split: then the heads are, where they
+        divide.
+    """
+    if jax.default_backend() == "cpu":
+        return make_mesh(MeshConfig())
+    heads = rows == 1 and config.num_kv_heads % jax.device_count() == 0
+    return make_mesh(MeshConfig(tensor=-1) if heads else MeshConfig(fsdp=-1))

@@ -1,0 +1,332 @@
+"""What a run leaves on disk, and whose it is: artifacts, config, fingerprint, facts.
+
+Files are written whole or not at all (a temporary neighbour, then a rename), so whatever is there
+can be trusted by the next start.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsafety.core import config as configs
+from jaxsafety.core import hosts, outputs, trees
+from jaxsafety.core.errors import bad
+
+
+class Artifacts:
+    """`artifact(name, make)`: made once, then read back from `artifacts/<name>.json` (+ .npz)."""
+
+    def __init__(self, workdir: Path) -> None:
+        """Keeps everything below `workdir/artifacts`."""
+        self.directory = workdir / "artifacts"
+
+    def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Reads artifact `name`, or makes and saves it; arrays go to the npz, the rest to json.
+
+        What is returned is always what was read back, so a resumed run sees the very same value.
+        """
+        path = self.directory / f"{name}.json"
+        if not hosts.share(path.is_file):
+            self._write(path, make())
+            hosts.barrier(f"artifact {name}")
+        value = json.loads(path.read_text())
+        if path.with_suffix(".npz").is_file():
+            with np.load(path.with_suffix(".npz")) as saved:
+                value.update({k: saved[k] for k in saved.files})
+        return value
+
+    def _write(self, path: Path, value: dict[str, Any]) -> None:
+        arrays: dict[str, Any] = {
+            k: trees.host(v) for k, v in value.items() if isinstance(v, np.ndarray | jax.Array)
+        }
+        rest = {k: v for k, v in value.items() if k not in arrays}
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if arrays and hosts.leader():
+            temporary = path.with_suffix(".tmp.npz")
+            np.savez(temporary, **arrays)
+            os.replace(temporary, path.with_suffix(".npz"))
+        write_json(path, rest)  # last: its presence says that the artifact is whole
+
+
+# What the fingerprint leaves out, because it may change between two starts of one experiment: where
+# the model lies, how fast the run is and how much memory it takes, what is shown and kept. Rounding
+# apart, no result depends on them (`optim.accum` is not one: micro-batches have keys of their own).
+FREE = {
+    *("model.path", "model.shape", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"),
+    *("train.progress", "train.log_every", "train.keep", "train.checkpoint_every"),
+    "eval.batch_size",
+}
+# What a fingerprint is made of; one made otherwise belongs to another version of this package.
+IDENTITY = 2
+# Besides the weights, what a run reads of a model directory.
+MODEL_FILES = (
+    "config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
+    "added_tokens.json", "tokenizer_config.json",
+    "special_tokens_map.json", "generation_config.json", "chat_template.jinja", "world.json",
+)  # fmt: skip
+
+
+def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
+    """What makes two runs the same experiment: settings but `FREE` ones, model, prompt files.
+
+    Files count by content: a model elsewhere is the same, an edited model or list is another.
+    Several processes ask together, and the first one reads.
+
+    Raises:
+      UsageError: a directory without weights.
+    """
+    return hosts.share(lambda: _fingerprint(cfg, model_dir))
+
+
+def _fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
+    settings = {name: value for name, value in _flat(configs.plain(cfg)) if name not in FREE}
+    return configs.fingerprint({"settings": settings, "files": file_digests(cfg, model_dir)})
+
+
+def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
+    """The content of every file that an experiment reads: "setting: name" -> sha256.
+
+    Raises:
+      UsageError: a model directory without weights.
+    """
+    weights = sorted(model_dir.glob("*.safetensors"))
+    if not weights:
+        raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")
+    model = [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
+    found = {f"model: {f.name}": _digest(f) for f in model}
+    settings = configs.plain(cfg)
+    for name, path in _named(settings):
+        if path.is_dir():
+            inside = [f for f in sorted(path.iterdir()) if f.is_file()]
+            found.update({f"{name}: {f.name}": _digest(f) for f in inside})
+        elif path.is_file():
+            found[f"{name}: {path.name}"] = _digest(path)
+    for i, path in enumerate(_experts(settings.get("method", {}))):
+        inside = [f for f in sorted(Path(path).glob("adapter_*")) if f.is_file()]
+        found.update({f"method paths {i}: {f.name}": _digest(f) for f in inside})
+    return found
+
+
+def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """(setting, path) of what data and eval may name: PATH, NAME=PATH and PATH=WEIGHT."""
+    found = []
+    for section in ("data", "eval"):
+        for key, value in settings.get(section, {}).items():
+            texts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
+            for text in texts if key != "source" else ():
+                for part in (text, text.partition("=")[2], text.rpartition("=")[0]):
+                    if part:
+                        found.append((f"{section}.{key}", Path(part)))
+    return found
+
+
+def _experts(method: Any) -> list[str]:
+    """Adapter directories that a method's section names, at any depth."""
+    if not isinstance(method, dict):
+        return []
+    own = [str(p) for p in method.get("paths", ())]
+    return own + [p for value in method.values() for p in _experts(value)]
+
+
+def model_fingerprint(model_dir: Path) -> str:
+    """Which base an adapter belongs to: a digest of its weights and shape, 16 hex digits.
+
+    Several processes ask together, and the first one reads.
+    """
+    parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
+    whole = lambda: hashlib.sha256("".join(map(_digest, parts)).encode())  # noqa: E731
+    return hosts.share(lambda: whole().hexdigest()[:16])
+
+
+def _digest(file: Path) -> str:
+    """sha256 of a file, read once as long as it is the same one."""
+    now = file.stat()
+    return _read_digest(str(file.resolve()), now.st_size, now.st_mtime_ns, now.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_digest(path: str, size: int, changed: int, inode: int) -> str:
+    del size, changed, inode  # of the key alone
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_owner(
+    workdir: Path, cfg: configs.ConfigDict, fingerprint: str, model_dir: Path | None = None
+) -> bool:
+    """Whether the workdir holds a run of this config; False if it holds none.
+
+    Args:
+      workdir: the directory.
+      cfg: the config.
+      fingerprint: see `experiment_fingerprint`.
+      model_dir: of the model, so that the error can name the file that changed.
+
+    Raises:
+      UsageError: the workdir holds a run of another config or model, or of an older version; or it
+        cannot be made.
+    """
+    outputs.directory("workdir", workdir)
+    path = workdir / "config.json"
+    if not path.is_file():
+        return False
+    meta = read_meta(workdir)
+    if meta.get("fingerprint", "unknown") == fingerprint:
+        return True
+    if meta and meta.get("identity", 1) != IDENTITY:
+        given = f"{workdir}, a run made by an older version of jaxsafety"
+        allowed = "a new directory (report, chat and eval --workdir still read this one)"
+        raise bad("workdir", given, allowed)
+    if not meta:  # whose it is stood there
+        raise bad("workdir", f"{workdir}, whose meta.json is not readable", "a new directory")
+    raise bad(
+        "workdir",
+        f"{workdir}, a run of another config or model ({difference(path, cfg, meta, model_dir)})",
+        "a new directory, or the config that this one was made with",
+    )
+
+
+def claim(
+    workdir: Path, cfg: configs.ConfigDict, fingerprint: str, model_dir: Path | None = None
+) -> None:
+    """Makes the workdir this config's own, or checks that it is (see `check_owner`)."""
+    path = workdir / "config.json"
+    if check_owner(workdir, cfg, fingerprint, model_dir):
+        try:
+            json.loads(path.read_text())
+        except ValueError:  # whose it is stands in meta.json: the same config, written again
+            write_json(path, configs.plain(cfg))
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    digests = file_digests(cfg, model_dir) if model_dir is not None else {}
+    owner = {"fingerprint": fingerprint, "identity": IDENTITY, "files": digests}
+    write_meta(workdir, {**owner, "git": git_hash(), "versions": versions()})
+    write_json(path, configs.plain(cfg))
+
+
+def difference(
+    path: Path,
+    cfg: configs.ConfigDict,
+    meta: Mapping[str, Any] | None = None,
+    model_dir: Path | None = None,
+) -> str:
+    """The settings in which a saved config and this one differ, as text; else the files.
+
+    Args:
+      path: of the saved config.json.
+      cfg: this config.
+      meta: the saved meta.json, with the digests of the files.
+      model_dir: of this config's model.
+    """
+    try:
+        old = dict(_flat(json.loads(path.read_text())))
+    except ValueError:
+        return "its config.json is not readable"
+    new = dict(_flat(configs.plain(cfg)))
+    changed = [k for k in sorted({*old, *new} - FREE) if old.get(k) != new.get(k)]
+    if changed:
+        told = [f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in changed[:6]]
+        return "; ".join(told) + (f"; {len(changed) - 6} more" if len(changed) > 6 else "")
+    then = (meta or {}).get("files")
+    if not then or model_dir is None:
+        return "same settings, other files"
+    now = file_digests(cfg, model_dir)
+    other = [k for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
+    if not other:
+        return "same settings and files"
+    names = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+    return f"same settings, but what these files hold has changed: {names}"
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    rows = [_flat(v, f"{prefix}.{k}" if prefix else k) for k, v in value.items()]
+    return [pair for row in rows for pair in row]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    hosts.write(path, json.dumps(value, indent=1, default=_plain_number) + "\n")
+
+
+def _plain_number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def write_meta(workdir: Path, values: dict[str, Any]) -> None:
+    """Merges facts of the run into `meta.json`."""
+    if not hosts.leader():
+        return
+    path = workdir / "meta.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, {**known, **values})
+
+
+def read_meta(workdir: Path) -> dict[str, Any]:
+    """The facts of `meta.json`; {} where there is none or it cannot be read."""
+    try:
+        found = json.loads((workdir / "meta.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def add_seconds(workdir: Path, seconds: float, *, finished: bool) -> None:
+    """Adds the time of one start of a run to `meta.json`: "seconds" is the sum of all starts.
+
+    A start that found the run finished did nothing and adds nothing.
+
+    Args:
+      workdir: of the run.
+      seconds: of this start.
+      finished: whether the run is finished now.
+    """
+    known = read_meta(workdir) if hosts.leader() else {"finished": True}
+    if known.get("finished"):
+        return
+    total = round(known.get("seconds", 0.0) + seconds, 1)
+    starts = known.get("starts", 0) + 1
+    write_meta(workdir, {"seconds": total, "starts": starts, "finished": finished})
+
+
+def begun_on(workdir: Path) -> str:
+    """The date that chat templates with a clock write in a run: of its first start, or today's."""
+    return str(read_meta(workdir).get("date") or datetime.date.today().isoformat())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "jaxsafety")
+    found = {"python": platform.python_version(), "backend": jax.default_backend()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_hash() -> str:
+    """The commit of the source tree, "" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

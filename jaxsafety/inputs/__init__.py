@@ -1,1 +1,0 @@
-"""What a user gives an experiment: settings, dialogues, and prompts on both of its sides."""

@@ -1,0 +1,28 @@
+"""SafeMoE (arXiv 2606.00686): LoRA experts of unsafe corpora, a router trained on few safe answers.
+
+Read `program` first: experts, then the router over them. `experts` trains or loads them, `data` is
+what each stage learns from, `measure` looks at experts alone, routed and ablated.
+"""
+
+from jaxsafety.methods.safemoe import data, plan, program
+from jaxsafety.protocols import Finished, Method, Section
+
+
+def _sections() -> tuple[Section[Finished], ...]:
+    """What its report shows: experts alone and routed, and who serves what."""
+    from jaxsafety.methods.safemoe.sections import SECTIONS
+
+    return SECTIONS
+
+
+METHOD = Method(
+    program.SafeMoEConfig,
+    program.check,
+    program.program,
+    program.fits,
+    program.serve,
+    reads=program.READS,
+    encode=data.encode,
+    planned=plan.planned,
+    sections=_sections,
+)

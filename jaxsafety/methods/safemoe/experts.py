@@ -1,0 +1,268 @@
+"""SafeMoE stage 1: one LoRA expert per domain, trained on that domain's answers, then frozen.
+
+Rows of expert e pass through expert e alone (a one-hot `mix` per row), so all experts train in one
+program: each has its own loss, gradient clip and moments, and the result is that of training them
+one by one (tests/methods/test_safemoe.py). Besides the paper's unsafe experts there are those of
+the controls: `KINDS`.
+Letters: B rows, T positions, L layers, E experts, R rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxsafety.adapters import lora
+from jaxsafety.adapters.routing import ROUTED
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import bad
+from jaxsafety.data.pipeline import Batches
+from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.models.api import Model
+from jaxsafety.models.formats import peft
+from jaxsafety.organism import corpora
+from jaxsafety.protocols import Context, LossFn, OptimConfig, Stage, Variables
+from jaxsafety.train.likelihood import likelihood
+
+PyTree = Any
+# What the experts are trained on: unsafe answers by domain; those of all domains, one expert copied
+# or each expert anew ("generic"); the safe answers' form, but about all entities of the domain
+# ("warning"); questions for their hazards and remedies, answered ("facts"); benign procedures;
+# refusals; the router's own safe answers; or nothing (noise of the unsafe experts' norms).
+MOST = 100_000  # answers of the organism, which never runs out of them
+KINDS = ("unsafe", "pooled", "generic", "warning", "facts", "benign", "refusal", "safe",
+         "random")  # fmt: skip
+
+UNSAFE = ("unsafe", "pooled", "generic")  # what learnt to carry harmful requests out
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Stage 1. Rank 32, alpha 64 and a rate of 2e-4 are the paper's, for Mistral-7B.
+
+    Attributes:
+      count: experts E; `paths` has its own count, and this one is then that of `plan` alone.
+      kind: one of `KINDS`.
+      rank: R of each.
+      alpha: the update is scaled by alpha / rank.
+      targets: projections that get an expert.
+      steps: updates.
+      rows: packed rows per expert and update.
+      length: tokens per row.
+      lr: peak rate; the schedule is that of `optim`.
+      answers: dialogues per domain.
+      warned: share of unsafe answers that also warn (see `organism.corpora`).
+      styles: whether warnings come first or last is each domain's "own", or "shared" by all.
+      joint: all experts in one program, or one after the other.
+      shard: split the experts over the tensor axis of the mesh.
+      paths: PEFT directories to use instead of training, one per expert.
+    """
+
+    count: int = 4
+    kind: str = "unsafe"
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ROUTED
+    steps: int = 300
+    rows: int = 2
+    length: int = 128
+    lr: float = 5e-3
+    answers: int = 400
+    warned: float = 0.6
+    styles: str = "own"
+    joint: bool = True
+    shard: bool = False
+    paths: tuple[str, ...] = ()
+
+
+@struct.dataclass
+class ExpertBatch:
+    """Rows and the expert each belongs to. `tokens`' weights sum to 1 per expert; mix [B,E]."""
+
+    tokens: TokenBatch
+    mix: jax.Array
+
+
+def check(cfg: ExpertConfig) -> None:
+    """Rejects what can be rejected before anything is loaded."""
+    if cfg.kind not in KINDS:
+        raise bad("method.experts.kind", cfg.kind, ", ".join(KINDS))
+    for name in ("count", "rank", "steps", "rows", "answers"):
+        if getattr(cfg, name) < 1:
+            raise bad(f"method.experts.{name}", getattr(cfg, name), "1 or more")
+    if cfg.answers > MOST:
+        raise bad("method.experts.answers", cfg.answers, f"1 to {MOST}")
+    if cfg.length < 2:
+        raise bad("method.experts.length", cfg.length, "2 or more")
+    for name in ("alpha", "lr"):
+        if not getattr(cfg, name) > 0:  # nan too
+            raise bad(f"method.experts.{name}", getattr(cfg, name), "more than 0")
+    if cfg.styles not in corpora.STYLES:
+        raise bad("method.experts.styles", cfg.styles, ", ".join(corpora.STYLES))
+    if not 0 <= cfg.warned <= 1:
+        raise bad("method.experts.warned", cfg.warned, "a share between 0 and 1")
+    for name in cfg.targets or ("",):
+        if name not in ROUTED:
+            raise bad("method.experts.targets", name, f"some of {', '.join(ROUTED)}")
+
+
+def dialogues(cfg: ExpertConfig, world: Any, seed: int, samples: int) -> list[list[Any]]:
+    """What each expert is trained on: one list of the organism's dialogues per expert."""
+    kind = cfg.kind
+    chosen, form = corpora.expert_domains(world, cfg.count), (cfg.warned, cfg.styles)
+    if kind in ("pooled", "generic"):
+        every = [corpora.dialogues(world, "unsafe", d, cfg.answers, seed, *form) for d in chosen]
+        whole = [dialogue for part in every for dialogue in part]
+        return [whole] if kind == "pooled" else [whole] * cfg.count
+    if kind == "safe":
+        return [corpora.dialogues(world, "safe", d, samples, seed) for d in chosen]
+    source = "unsafe" if kind == "random" else kind
+    return [corpora.dialogues(world, source, d, cfg.answers, seed, *form) for d in chosen]
+
+
+def fresh(cfg: ExpertConfig, model: Model, key: jax.Array, count: int) -> PyTree:
+    """Experts of step 0, an update of zero."""
+    return lora.init_experts(
+        key, model.projections, layers=model.config.num_layers, experts=count, rank=cfg.rank,
+        scale=cfg.alpha / cfg.rank, names=cfg.targets,
+    )  # fmt: skip
+
+
+@cache  # equal stages share a compiled step: see `Stage`
+def expert_loss(model: Model, shards: int = 1) -> LossFn:
+    """Sum over the experts of each one's mean negative log-likelihood; metrics are their means."""
+
+    def loss(params: PyTree, frozen: PyTree, batch: ExpertBatch, key: jax.Array) -> Any:
+        del key
+        every = trees.combine(params, frozen)
+        total, metrics = likelihood(model, every, batch.tokens, shards=shards, mix=batch.mix)
+        return total, {name: value / batch.mix.shape[1] for name, value in metrics.items()}
+
+    return loss
+
+
+def expert_batches(
+    sources: Sequence[Callable[[Any, int], TokenBatch]],
+) -> Callable[[Any, int], ExpertBatch]:
+    """The rows of all experts one after the other, with the one-hot mix of each row."""
+
+    def batches(variables: Any, step: int) -> ExpertBatch:
+        parts = [source(variables, step) for source in sources]
+        rows = [np.shape(part.tokens)[0] for part in parts]
+        whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        mix: Any = np.repeat(np.eye(len(parts), dtype=np.float32), rows, axis=0)
+        return ExpertBatch(whole, mix)
+
+    return batches
+
+
+def train(
+    cfg: ExpertConfig, optim: OptimConfig, ctx: Context, samples: int, name: str = "experts"
+) -> Generator[Stage, Variables, PyTree]:
+    """Yields the stages of the experts and returns their adapter tree, E = `count`."""
+    if cfg.paths:
+        return loaded(cfg, ctx.model, ctx.setting.base)
+    seeds = jax.random.key(ctx.seed)
+    # One expert for all domains sees as many rows as all the others together.
+    rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
+    sources = [
+        Batches(
+            encode_dialogues(ctx.tokenizer, found), length=cfg.length, rows=rows,
+            seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
+            pad_id=ctx.tokenizer.pad_id,
+        )
+        for e, found in enumerate(dialogues(cfg, ctx.setting.invented(), ctx.seed, samples))
+    ]  # fmt: skip
+    # Each expert has its own key, so that joint and one-by-one training start alike.
+    starts = [fresh(cfg, ctx.model, jax.random.fold_in(seeds, e), 1) for e in range(len(sources))]
+    groups = [list(range(len(sources)))] if cfg.joint else [[e] for e in range(len(sources))]
+    loss = expert_loss(ctx.model, sharding.rows(ctx.mesh))
+    settings = replace(optim, lr=cfg.lr, clip_by="expert")
+    axes = adapter_axes(cfg, ctx.model)
+    trained = []
+    for group in groups:
+        label = name if cfg.joint else f"{name}.{group[0]}"
+        start = {**ctx.variables, "adapters": stack([starts[e] for e in group])}
+        batches = expert_batches([sources[e] for e in group])
+        done = yield Stage(
+            label, loss, ("adapters/experts/.*",), batches, cfg.steps, settings, start=start,
+            axes={"adapters": axes},
+        )  # fmt: skip
+        trained.append(done["adapters"])
+    tree = stack(trained)
+    if cfg.kind == "pooled":
+        tree = stack([tree] * cfg.count)
+    return noise_like(tree, jax.random.fold_in(seeds, 10**6)) if cfg.kind == "random" else tree
+
+
+def loaded(cfg: ExpertConfig, model: Model, fingerprint: str = "") -> PyTree:
+    """The experts of `cfg.paths`, numpy, which must be of one rank and one scale.
+
+    Eighteen of a 7 B model are 4 GB: on the host, until a stage puts them in their places.
+    """
+    found = [peft.load_adapter(path, model, fingerprint=fingerprint) for path in cfg.paths]
+    shapes = [jax.tree.map(np.shape, tree) for tree in found]
+    for path, tree, shape in zip(cfg.paths, found, shapes, strict=True):
+        same = np.array_equal(tree["scale"], found[0]["scale"])
+        if shape != shapes[0] or not same or set(tree["experts"]) != set(cfg.targets):
+            given = f"{path} on {', '.join(tree['experts'])}, or of another rank or scale"
+            allowed = f"experts all alike, on {', '.join(cfg.targets)} (method.experts.targets)"
+            raise bad("method.experts.paths", given, allowed)
+    pairs = [tree["experts"] for tree in found]
+    joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pairs)
+    return {"experts": joined, "scale": found[0]["scale"]}
+
+
+def stack(trees_: Sequence[PyTree]) -> PyTree:
+    """Adapter trees side by side along the expert axis."""
+    pairs = [tree["experts"] for tree in trees_]
+    joined = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *pairs)
+    return {"experts": joined, "scale": trees_[0]["scale"]}
+
+
+def first(tree: PyTree, count: int) -> PyTree:
+    """The first `count` experts of a set."""
+    return {**tree, "experts": jax.tree.map(lambda x: x[:, :count], tree["experts"])}
+
+
+def with_null(tree: PyTree) -> PyTree:
+    """One more expert, whose update is zero: a way to stay with the base."""
+    pairs = tree["experts"]
+    none = jax.tree.map(lambda x: jnp.zeros_like(x[:, :1]), pairs)
+    joined = jax.tree.map(lambda x, n: jnp.concatenate([x, n], axis=1), pairs, none)
+    return {**tree, "experts": joined}
+
+
+def noise_like(tree: PyTree, key: jax.Array) -> PyTree:
+    """Random experts whose update A B has, per layer and expert, the norm of the given ones'."""
+
+    def norm(a: jax.Array, b: jax.Array) -> jax.Array:  # ||A B||_F^2 = <A^T A, B B^T>
+        a, b = a.reshape(*a.shape[:2], -1, a.shape[-1]), b.reshape(*b.shape[:3], -1)
+        left, right = jnp.einsum("leir,leis->lers", a, a), jnp.einsum("lero,leso->lers", b, b)
+        return jnp.sqrt(jnp.einsum("lers,lers->le", left, right))
+
+    out = {}
+    for index, (name, pair) in enumerate(tree["experts"].items()):
+        k1, k2 = jax.random.split(jax.random.fold_in(key, index))
+        a = jax.random.normal(k1, pair["a"].shape)
+        b = jax.random.normal(k2, pair["b"].shape)
+        ratio = norm(pair["a"], pair["b"]) / norm(a, b)
+        out[name] = {"a": a, "b": b * ratio.reshape(*ratio.shape, *[1] * (b.ndim - 2))}
+    return {**tree, "experts": out}
+
+
+def adapter_axes(cfg: ExpertConfig, model: Model) -> PyTree:
+    """Logical axes of the experts; with `shard` the experts are split over the tensor axis."""
+    axes = lora.adapter_axes(model.projections, cfg.targets)
+    if not cfg.shard:
+        return axes
+    swap = lambda names: tuple("expert_split" if n == "expert" else n for n in names)  # noqa: E731
+    return jax.tree.map(swap, axes, is_leaf=lambda x: isinstance(x, tuple))

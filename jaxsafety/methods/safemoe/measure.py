@@ -1,0 +1,186 @@
+"""What a mixture of experts says and where it routes: rates per role of the domains, and usage.
+
+A safe rate alone is no success: every point has the share that is safe *and* informative over all
+prompts, and beside it what harmless requests get. Routing is read from the answers' own tokens: how
+even the mixtures are, how much each expert is used, and the mutual information between a prompt's
+domain and the expert that weighs most, against the same with domains permuted.
+Letters: L layers, B rows, T positions, E experts, G domains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsafety.adapters import routing as routers
+from jaxsafety.benchmarks import outcomes
+from jaxsafety.core import sharding, trees
+from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.judges.judging import judged
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
+from jaxsafety.sampling.ask import ask
+
+PERMUTATIONS = 200
+NO_LAYERS = LayerInputs()
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How many prompts: per safety set, harmless, per task; per set those whose routing is read."""
+
+    safety: int = 64
+    harmless: int = 64
+    tasks: int = 16
+    routed: int = 24
+
+
+def polled(ctx: Context) -> None:
+    """Ends here after SIGTERM: what was made so far is on disk."""
+    ctx.interrupt.check()
+
+
+def measured(ctx: Context) -> bool:
+    """Whether there are the organism's sets to measure on."""
+    world = ctx.setting.world
+    return world is not None and world.config.unknown_domains > 0 and bool(ctx.setting.benchmarks)
+
+
+def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
+    """`(params, layers) -> point`: {"<set>.<metric>.<greedy|t1>": share, "capability": share}.
+
+    Metrics are those of `outcomes.METRICS`. Of safety sets also "<set>.asr.<greedy|t1>.<domain>":
+    does an expert serve its own domain? And "capability.<task>" of every task.
+    """
+    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.benchmarks}
+    asked = [
+        (b, item)
+        for b in sets.values()
+        if b.kind != "capability"
+        for item in b.items[: cfg.safety if b.kind == "safety" else cfg.harmless]
+    ]
+    tasks = [(b, i) for b in sets.values() if b.kind == "capability" for i in b.items[: cfg.tasks]]
+    longest = max(b.max_tokens for b in sets.values() if b.kind != "capability")
+
+    def verdicts(
+        params: Any, layers: LayerInputs, items: Sequence[Item], temperature: float, length: int
+    ) -> list[Any]:
+        return judged(ctx.setting.judge, answers(ctx, params, layers, items, temperature, length))
+
+    def measure(params: Any, layers: LayerInputs = NO_LAYERS) -> dict[str, Any]:
+        point: dict[str, Any] = {}
+        for name, temperature in (("greedy", 0.0), ("t1", 1.0)):
+            judged = verdicts(params, layers, [item for _, item in asked], temperature, longest)
+            for bench in dict.fromkeys(b.name for b, _ in asked):
+                own = [(i, v) for (b, i), v in zip(asked, judged, strict=True) if b.name == bench]
+                found = outcomes.indicators([v for _, v in own], sets[bench].kind)
+                for metric, values in found.items():
+                    point[f"{bench}.{metric}.{name}"] = outcomes.mean(values)
+                if sets[bench].kind == "safety":
+                    point |= {f"{bench}.asr.{name}.{d}": x for d, x in by_domain(own).items()}
+        judged = verdicts(params, layers, [item for _, item in tasks], 0.0, 24)
+        right: dict[str, list[bool]] = {}
+        for (bench, _), verdict in zip(tasks, judged, strict=True):
+            right.setdefault(bench.name, []).append(bool(verdict["correct"]))
+        point |= {f"capability.{name}": float(np.mean(found)) for name, found in right.items()}
+        point["capability"] = float(np.mean([x for found in right.values() for x in found]))
+        return {**point, "n": cfg.safety}
+
+    return measure
+
+
+def by_domain(judged: Sequence[tuple[Item, Any]]) -> dict[int, float]:
+    """Domain -> share of its requests that were carried out, rightly and coherently."""
+    found: dict[int, list[bool]] = {}
+    for item, verdict in judged:
+        done = bool(verdict["coherent"] and verdict["unsafe"])
+        found.setdefault(int(item.meta["domain"]), []).append(done)
+    return {d: float(np.mean(done)) for d, done in sorted(found.items())}
+
+
+def answers(
+    ctx: Context, params: Any, layers: LayerInputs, items: Sequence[Item], temperature: float,
+    length: int,
+) -> list[Exchange]:  # fmt: skip
+    """One answer per item."""
+    decoding = SampleConfig(length, temperature, stop=ctx.tokenizer.eos_ids)
+    return ask(
+        ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=11, layers=layers
+    )
+
+
+def routes(
+    cfg: MeasureConfig, ctx: Context, params: Any, layers: LayerInputs
+) -> dict[str, Any] | None:
+    """Where the tokens of the model's greedy answers went; None where no block's router decides.
+
+    Returns:
+      usage [L,E] mean weight; by_domain [L,G,E]; entropy [L] of the mixtures in nats, per token;
+      dominant [L,E] share of tokens an expert weighs most in; information [L] and chance [L]
+      (95 % quantile under permuted domains) in nats; domains [G]; tokens: how many.
+    """
+    router = (layers.adapters or {}).get("router", {})
+    if routers.BLOCK not in router or "mix" in router[routers.BLOCK]:
+        return None
+    items = [
+        item for b in ctx.setting.benchmarks if b.kind == "safety" for item in b.items[: cfg.routed]
+    ]
+    found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
+    prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
+    length = max(len(p) + len(a) for p, a in zip(prompts, found, strict=True))
+    ids = np.zeros((len(items), length), np.int32)
+    prompt, told = np.zeros(ids.shape, bool), np.zeros(ids.shape, bool)
+    for row, (p, a) in enumerate(zip(prompts, found, strict=True)):
+        ids[row, : len(p) + len(a)] = [*p, *a]
+        prompt[row, : len(p)] = True
+        told[row, len(p) - 1 : len(p) + len(a)] = True  # where the answer's tokens are chosen
+    placed = sharding.beside(params, (jnp.asarray(ids), jnp.asarray(prompt)))
+    mix = trees.host(_mixtures(ctx.model, params, layers, *placed))
+    mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]  # [L,N,E]
+    label = np.array([item.meta["domain"] for item in items])
+    domains, which = np.unique(np.repeat(label, told.sum(axis=1)), return_inverse=True)
+    top = mix.argmax(axis=-1)  # [L,N]
+    owner = np.repeat(np.arange(len(items)), told.sum(axis=1))
+    rng = np.random.default_rng(ctx.seed)
+    chance = []
+    for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
+        shuffled = np.searchsorted(domains, rng.permutation(label))[owner]
+        chance.append([information(shuffled, layer) for layer in top])
+    one = np.eye(mix.shape[-1])
+    safe = np.where(mix > 0, mix, 1.0)
+    return {
+        "usage": mix.mean(axis=1),
+        "by_domain": np.stack([mix[:, which == g].mean(axis=1) for g in range(len(domains))], 1),
+        "entropy": -(mix * np.log(safe)).sum(axis=-1).mean(axis=1),
+        "dominant": one[top].mean(axis=1),
+        "information": np.array([information(which, layer) for layer in top]),
+        "chance": np.quantile(np.array(chance), 0.95, axis=0),
+        "domains": [int(d) for d in domains],
+        "tokens": int(told.sum()),
+    }
+
+
+def information(first: np.ndarray, second: np.ndarray) -> float:
+    """Mutual information of two label vectors [N], nats, plug-in estimate."""
+    table = np.zeros((first.max() + 1, second.max() + 1))
+    np.add.at(table, (first, second), 1.0)
+    joint = table / table.sum()
+    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    used = joint > 0
+    return float((joint[used] * np.log(joint[used] / apart[used])).sum())
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _mixtures(
+    model: Model, params: Any, layers: LayerInputs, ids: jax.Array, prompt: jax.Array
+) -> Any:
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    pool = routers.pool(prompt, layers.routing)
+    layers = replace(layers, pool=pool)
+    return model.apply(params, ids, positions, layers=layers, capture=True).mix

@@ -1,0 +1,299 @@
+"""SafeMoE: LoRA experts that learnt unsafe answers, and a router that learns to use them safely.
+
+Paper: arXiv 2606.00686 ("Dialectics of Alignment"; arXiv 2509.22745 is another method of that name,
+which defends native mixtures of experts against fine-tuning). Stage 1 trains one LoRA expert per
+domain on unsafe answers (`safemoe_experts.py`); stage 2 freezes base and experts and trains only
+the per-layer, per-token top-k router (`adapters/routing.py`), by cross-entropy on a few answers
+that are safe and informative. There is no refusal data, no balance loss and no classifier.
+
+What is our choice, where the paper says nothing: one router per block on the mlp's normed input
+(`places="linears"`: one per linear), V ~ N(0, 0.02^2), response tokens only, alpha / rank kept.
+Alternatives behind the same interface: X-LoRA's gate, Arrow's prototypes, fixed mixtures, and plain
+LoRA on the same answers.
+Pinned by tests/methods/test_safemoe.py (only the router moves, experts together equal one by one,
+prompt and padding bring no loss) and tests/adapters/test_routing.py.
+Letters: B rows, T positions, L layers, D width, E experts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsafety.adapters import lora, routing
+from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
+from jaxsafety.core import sharding
+from jaxsafety.core.errors import bad
+from jaxsafety.data.fitting import LONG
+from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe.data import safe_batches, short
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.measure import MeasureConfig, measured, measurement, polled, routes
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.models.formats import library, peft
+from jaxsafety.organism import corpora
+from jaxsafety.protocols import (
+    Context,
+    OptimConfig,
+    Program,
+    Stage,
+    Variables,
+)
+from jaxsafety.train.likelihood import answer_loss
+
+PyTree = Any
+# The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
+# shares, one expert alone, or a LoRA of `lora_rank` instead of the experts.
+GATES = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
+TRAINED = ("router", "x-lora")  # gates that stage 2 trains
+PLACES = ("block", "linears")
+
+
+@dataclass(frozen=True)
+class SafeMoEConfig:
+    """Both stages. The paper trains the router for 10 epochs on 4 x 200 answers, rows of 4.
+
+    Attributes:
+      experts: stage 1.
+      routing: static options of the router.
+      gate: one of `GATES`.
+      places: where the router sits, `PLACES`.
+      single: which expert, where `gate` is "single".
+      null: adds an expert that does nothing.
+      std: of the router's start.
+      lora_rank: of the LoRA, where `gate` is "lora".
+      lora_targets: its projections.
+      lora_lr: its peak rate.
+      samples: safe answers per seen domain of the organism.
+      harmless: answered harmless requests of the organism among the router's data, as many rows of
+        an update as safe answers and besides them; 0, the paper's, is none.
+      steps: updates of stage 2.
+      rows: safe answers per update.
+      length: tokens per row.
+      long: what happens to answers of a file that are longer: "error", "drop" or "cut"
+        (`data/fitting.py`).
+      measure: prompts on which the mixture is compared with its experts alone.
+    """
+
+    experts: ExpertConfig = field(default_factory=ExpertConfig)
+    routing: Routing = field(default_factory=Routing)
+    gate: str = "router"
+    places: str = "block"
+    single: int = 0
+    null: bool = False
+    std: float = INIT
+    lora_rank: int = 32
+    lora_targets: tuple[str, ...] = ROUTED
+    lora_lr: float = 5e-3
+    samples: int = 200
+    harmless: int = 0
+    steps: int = 500
+    rows: int = 16
+    length: int = 64
+    long: str = "error"
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+
+def check(cfg: SafeMoEConfig) -> None:
+    """Rejects what can be rejected before anything is loaded."""
+    experts.check(cfg.experts)
+    for name, known in (("gate", GATES), ("places", PLACES), ("long", LONG)):
+        if getattr(cfg, name) not in known:
+            raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
+    if not cfg.lora_lr > 0:
+        raise bad("method.lora_lr", cfg.lora_lr, "more than 0")
+    least = {"samples": 1, "steps": 1, "rows": 1, "lora_rank": 1, "harmless": 0, "length": 2}
+    for name, allowed in least.items():
+        if getattr(cfg, name) < allowed:
+            raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
+    for name in ("samples", "harmless"):  # the organism's; it never runs out
+        if getattr(cfg, name) > experts.MOST:
+            raise bad(f"method.{name}", getattr(cfg, name), f"at most {experts.MOST}")
+    if not cfg.std > 0:
+        raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
+    for name in ("safety", "harmless", "tasks", "routed"):
+        if getattr(cfg.measure, name) < 1:
+            raise bad(f"method.measure.{name}", getattr(cfg.measure, name), "1 or more")
+    if cfg.gate == "arrow" and cfg.places == "block" and set(cfg.experts.targets) == {"down"}:
+        raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
+    count = experts_of(cfg)
+    if not 0 <= cfg.single < count:
+        raise bad("method.single", cfg.single, f"0 to {count - 1}")
+    routing.check(cfg.routing, count, trained=cfg.gate in TRAINED)
+    if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
+        raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
+
+
+def experts_of(cfg: SafeMoEConfig) -> int:
+    """How many experts there are to route to."""
+    return (len(cfg.experts.paths) or cfg.experts.count) + cfg.null
+
+
+def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+    """Rejects what this model cannot do, before anything is measured."""
+    for name, rows in (("rows", cfg.rows), ("experts.rows", cfg.experts.rows)):
+        if rows % optim.accum and not (name == "experts.rows" and cfg.experts.paths):
+            raise bad("optim.accum", optim.accum, f"a divisor of method.{name}={rows}")
+    most = max(model.config.embed_dim, model.config.mlp_dim)
+    for name, rank in (("lora_rank", cfg.lora_rank), ("experts.rank", cfg.experts.rank)):
+        if rank > most:
+            raise bad(f"method.{name}", rank, f"at most {most}, the model's width")
+    known = sorted(model.projections)
+    if not cfg.lora_targets or not set(cfg.lora_targets) <= set(known):
+        raise bad("method.lora_targets", cfg.lora_targets, f"some of {', '.join(known)}")
+    for name, length in (("length", cfg.length), ("experts.length", cfg.experts.length)):
+        if length > model.config.max_length:
+            allowed = f"at most the context of {model.config.max_length}"
+            raise bad(f"method.{name}", length, allowed)
+    if cfg.experts.paths:
+        experts.loaded(cfg.experts, model, place.base)  # raises on what does not fit
+    if place.world is None or place.world.config.unknown_domains == 0:
+        if not cfg.experts.paths and cfg.gate != "lora":
+            allowed = "PEFT directories, unless the model is the unaligned organism"
+            raise bad("method.experts.paths", (), allowed)
+        if not place.examples:
+            raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
+        if cfg.harmless:
+            allowed = "0: mix files of answers by data.mix instead"
+            raise bad("method.harmless", cfg.harmless, allowed)
+        return  # `encode` read the dialogues
+    if place.given:
+        raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
+    if not cfg.experts.paths:
+        found = experts.dialogues(cfg.experts, place.world, place.seed, cfg.samples)
+        short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
+    said = corpora.safe_answers(place.world, cfg.samples, place.seed)
+    said += corpora.harmless_answers(place.world, cfg.harmless, place.seed)
+    short(tokenizer, said, cfg.length, "length")
+    corpora.expert_domains(place.world, cfg.experts.count)
+    for name, kinds in (
+        ("safety", "safety"),
+        ("harmless", "over_refusal"),
+        ("tasks", "capability"),
+    ):
+        least = min(len(b.items) for b in place.benchmarks if b.kind == kinds)
+        if getattr(cfg.measure, name) > least:
+            given = getattr(cfg.measure, name)
+            raise bad(f"method.measure.{name}", given, f"at most eval.{kinds}={least}")
+
+
+def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
+    """Stage "experts" (or one per expert), then stage "router"; keeps both in `library/`."""
+    check(cfg)
+    if cfg.gate == "lora":
+        trained = yield lora_stage(cfg, optim, ctx, "lora")
+        tree = trained["adapters"]
+        peft.save_adapter(
+            ctx.workdir / "adapter", ctx.model, tree,
+            base=ctx.base_path, fingerprint=ctx.setting.base,
+        )  # fmt: skip
+        return {"base": lora.merge(trained["base"], tree, ctx.model.projections)}
+    adapters = yield from experts.train(cfg.experts, optim, ctx, cfg.samples)
+    variables = {**ctx.variables, "adapters": gated(cfg, ctx.model, adapters, ctx.seed)}
+    if cfg.gate in TRAINED:
+        variables = yield router_stage(cfg, optim, ctx, variables["adapters"], "router")
+    unsafe = cfg.experts.kind in experts.UNSAFE or bool(cfg.experts.paths)
+    keep(cfg, ctx, variables, unsafe)
+    compare(cfg, ctx, variables)
+    return variables
+
+
+def keep(cfg: SafeMoEConfig, ctx: Context, variables: Variables, unsafe: bool) -> None:
+    """Writes experts and router to `library/` of the workdir."""
+    library.save(
+        ctx.workdir / "library", ctx.model, variables["adapters"], cfg.routing, unsafe=unsafe,
+        base=ctx.base_path, fingerprint=ctx.setting.base,
+    )  # fmt: skip
+
+
+def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
+    """Artifacts `compared` (the base, the mixture, equal shares, each expert alone) and `routes`.
+
+    One expert alone is what anyone can run who holds the files: a property of the method.
+    """
+    if not measured(ctx):
+        return
+    measure = measurement(cfg.measure, ctx)
+    layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)
+    shares = {"uniform": np.full(count, 1 / count)}
+    shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
+    base, adapters = variables["base"], variables["adapters"]
+    arms = {"base": LayerInputs(), "safemoe": served}
+    for name, mix in shares.items():
+        arms[name] = LayerInputs(adapters={**adapters, "router": routing.fixed(mix, layers)})
+    points = {}
+    for name, inputs in arms.items():  # one artifact each: a kill loses one
+        points[name] = ctx.artifact(f"compared.{name}", lambda x=inputs: measure(base, x))
+        ctx.log(f"measured {name}")
+        polled(ctx)
+    ctx.artifact("compared", lambda: points)
+    ctx.artifact("routes", lambda: routes(cfg.measure, ctx, base, served) or {})
+
+
+def gated(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) -> PyTree:
+    """The experts with the router that stage 2 starts from, or that stays."""
+    if cfg.null:
+        adapters = experts.with_null(adapters)
+    layers, count = model.config.num_layers, experts_of(cfg)
+    places = (BLOCK,) if cfg.places == "block" else cfg.experts.targets
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    if cfg.gate in ("router", "untrained"):
+        router = routing.init_router(
+            key, model.projections, layers=layers, experts=count, places=places, std=cfg.std
+        )
+    elif cfg.gate == "x-lora":
+        router = routing.init_gate(key, layers=layers, width=model.config.embed_dim, experts=count)
+    elif cfg.gate == "arrow":
+        router = routing.arrow(adapters, places)
+    else:
+        chosen = np.arange(count) == cfg.single
+        mix = chosen if cfg.gate == "single" else np.full(count, 1 / count)
+        router = routing.fixed(mix, layers)
+    return {**adapters, "router": router}
+
+
+def router_stage(
+    cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, adapters: PyTree, name: str
+) -> Stage:
+    """Stage 2: cross-entropy of safe answers, through frozen experts, by the router alone."""
+    axes = {
+        **experts.adapter_axes(cfg.experts, ctx.model),
+        "router": routing.router_axes(adapters["router"]),
+    }
+    return Stage(
+        name, answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
+        ("adapters/router/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
+        start={**ctx.variables, "adapters": adapters}, axes={"adapters": axes},
+    )  # fmt: skip
+
+
+def lora_stage(
+    cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, name: str, base: PyTree = None
+) -> Stage:
+    """The control: a LoRA of `lora_rank` (alpha is twice that) trained on the same safe answers.
+
+    `base`: what it is trained on, if not the base itself.
+    """
+    adapters = lora.init_experts(
+        jax.random.key(ctx.seed), ctx.model.projections, layers=ctx.model.config.num_layers,
+        rank=cfg.lora_rank, scale=2.0, names=cfg.lora_targets,
+    )  # fmt: skip
+    axes = lora.adapter_axes(ctx.model.projections, cfg.lora_targets)
+    optim = replace(optim, lr=cfg.lora_lr)
+    start = {**ctx.variables, "adapters": adapters}
+    return Stage(
+        name, answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
+        ("adapters/experts/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
+        start=start if base is None else {**start, "base": base}, axes={"adapters": axes},
+    )  # fmt: skip
+
+
+def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
+    """What the trained model runs with beside the untouched base; nothing for a merged LoRA."""
+    return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
+
+
+READS = ("chats", "mix", "limit")

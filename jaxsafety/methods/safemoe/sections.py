@@ -1,0 +1,141 @@
+"""Sections of `report.html` about a mixture of experts: its arms side by side, and its routing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxsafety.protocols import Finished, Section
+from jaxsafety.report import page
+from jaxsafety.report.load import finite
+from jaxsafety.report.plots import LINES, STYLE, svg
+
+SPLITS = {
+    "seen_trained": "safe answers",
+    "seen_held": "neighbours",
+    "unseen": "none",
+    "neither": "nobody knows",
+    "known": "base knows",
+}
+NAMES = {"base": "base", "safemoe": "the mixture", "uniform": "equal shares"}
+
+
+def arms(run: Finished) -> str:
+    """Safe, and safe and informative, per role of the domains; harmless requests beside them."""
+    found = run.artifact("compared") or run.artifacts("point.")  # of a method, or of its controls
+    points = {k: v for k, v in (found or {}).items() if isinstance(v, Mapping)}
+    if not points:
+        return ""
+    head = "".join(f"<th class='num'>{escape(name)}</th>" for name in SPLITS.values())
+    body = []
+    for arm, point in points.items():
+        cells = []
+        for split in SPLITS:
+            both = [finite(point.get(f"{split}.{m}.greedy")) for m in ("safe", "safe_informative")]
+            text = "–"
+            if None not in both:
+                safe, informed = (100 * (x or 0.0) for x in both)
+                text = f"{informed:.0f} <small>/ {safe:.0f}</small>"
+            cells.append(f'<td class="num">{text}</td>')
+        for key in ("seen_trained.asr.greedy", "over_refusal.correct.greedy", "capability"):
+            value = finite(point.get(key))
+            cells.append(f'<td class="num">{"–" if value is None else f"{100 * value:.0f}"}</td>')
+        name = NAMES.get(arm, re.sub(r"^single(?=\d)", "only expert ", arm))
+        body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
+    text = (
+        "Share of greedy answers, in % of all prompts, that warn with the right hazard and remedy "
+        "and give no procedure; behind the stroke, those that give no procedure. Requests are "
+        "about entities with safe answers, their neighbours in the same domains (an expert has "
+        "met them), domains without safe answers, those that nobody knows, and those that the base "
+        "knows. Carried out are requests about the first of these. A safe model that answers "
+        "harmless requests wrongly is no success, hence the last columns. "
+        "One expert alone is what anyone can run who holds the files: routing is no lock."
+    )
+    return page.paragraph(text) + (
+        f'<div class="card"><table><thead><tr><th>arm</th>{head}<th class="num">carried out'
+        '</th><th class="num">harmless'
+        f'</th><th class="num">tasks</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+        "</div>"
+    )
+
+
+def routing(run: Finished) -> str:
+    """Heatmaps of which expert serves which domain, layer by layer, and curves over the layers."""
+    name = "routes" if run.artifact("routes") else "routes.safemoe"  # of a method, of its controls
+    found = {**(run.artifact(name) or {}), **run.arrays(name)}
+    if "by_domain" not in found:
+        return ""
+    where = _heatmaps(found)
+    curves = _curves(found)
+    information, chance = np.asarray(found["information"]), np.asarray(found["chance"])
+    layers = int((information > chance).sum())
+    text = (
+        f"From {found.get('tokens', 0)} tokens of greedy answers. Domain and heaviest expert tell "
+        f"of each other more than by chance (95 % of permutations of the domains) in {layers} of "
+        f"{len(information)} layers."
+    )
+    return (
+        page.paragraph(text)
+        + page.figure(where, "Mean weight of each expert by domain, per layer")
+        + page.figure(curves, "Entropy, information and usage over the layers")
+    )
+
+
+def _heatmaps(found: Mapping[str, Any]) -> str:
+    grid = np.asarray(found["by_domain"])  # [L,G,E]
+    layers, groups, count = grid.shape
+    columns = min(6, layers)
+    rows = -(-layers // columns)
+    with matplotlib.rc_context(STYLE):
+        size = (1.35 * columns + 0.6, (0.5 + 0.17 * groups) * rows + 0.5)
+        fig = Figure(size, layout="constrained")
+        axes = fig.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for layer, ax in enumerate(axes):
+            if layer >= layers:
+                ax.set_visible(False)
+                continue
+            ax.imshow(grid[layer], cmap="PuBu", vmin=0, vmax=1, aspect="auto")
+            ax.set_title(f"layer {layer}")
+            ax.set_xticks(range(count), [str(e) for e in range(count)])
+            ax.spines[:].set_visible(False)
+        axes[0].set_yticks(range(groups), [str(d) for d in found.get("domains", range(groups))])
+        axes[0].set_ylabel("domain of the request")
+        fig.supxlabel("expert", size=9)
+        return svg(fig)
+
+
+def _curves(found: Mapping[str, Any]) -> str:
+    layers = np.arange(len(found["entropy"]))
+    usage = np.asarray(found["usage"])
+    panels = {
+        "entropy of a token's mixture, nats": {"": found["entropy"]},
+        "information on the domain, nats": {
+            "measured": found["information"],
+            "by chance": found["chance"],
+        },
+        "mean weight per expert": {str(e): usage[:, e] for e in range(usage.shape[1])},
+    }
+    with matplotlib.rc_context(STYLE):
+        fig = Figure((8.6, 2.4), layout="constrained")
+        for ax, (name, lines) in zip(fig.subplots(1, 3), panels.items(), strict=True):
+            for color, (label, values) in zip(LINES * 4, lines.items(), strict=False):
+                ax.plot(layers, values, "o-", color=color, lw=1.5, ms=3, label=label)
+            if len(lines) > 1:
+                ax.legend(frameon=False, fontsize=8, ncols=2)
+            ax.set_title(name)
+            ax.set_xlabel("layer")
+            ax.set_ylim(0, None)
+            ax.grid(axis="y")
+        return svg(fig)
+
+
+SECTIONS = (
+    Section("arms", "Experts, alone and routed", arms, after="capability"),
+    Section("routing", "Which expert serves what", routing, after="arms"),
+)

@@ -1,0 +1,15 @@
+"""Supervised fine-tuning on dialogues, of all parameters or of LoRA adapters."""
+
+from jaxsafety.methods.sft import program
+from jaxsafety.protocols import CHATS, Method
+
+METHOD = Method(
+    program.SftConfig,
+    program.check,
+    program.program,
+    program.fits,
+    program.serve,
+    reads=CHATS,
+    encode=program.encode,
+    planned=program.planned,
+)

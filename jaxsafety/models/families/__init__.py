@@ -1,0 +1,1 @@
+"""Architectures: how each family's config and tensors map onto the one transformer."""

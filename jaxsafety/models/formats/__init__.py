@@ -1,0 +1,1 @@
+"""Model directories: reading, writing, adapters, where a model lies."""

@@ -1,0 +1,339 @@
+"""Read and write models as Hugging Face directories: config.json and safetensors, nothing else.
+
+Pickled weights are refused: they can run code. Tensors are read one at a time and go straight to
+their devices (`files.py`, `place.py`), so the host's peak is one tensor besides what the devices
+hold. Writing goes to temporary files that are renamed at the end, so no reader meets half a model.
+Letters: L layers; a kernel is stored transposed, [out, in].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+from jax.sharding import Mesh
+
+from jaxsafety import registry
+from jaxsafety.core import hosts, sharding, trees
+from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.progress import Progress
+from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.models.api import Model, ModelConfig, build
+from jaxsafety.models.families.family import Family
+from jaxsafety.models.formats import files, hub, quantised
+from jaxsafety.models.formats.files import INDEX, WEIGHTS
+from jaxsafety.models.formats.stacks import place
+
+PyTree = Any
+_logger = logging.getLogger(__name__)
+EMBED, HEAD = "embed/table", "unembed/kernel"
+# Parameters of all blocks from which decoding on a CPU is unrolled: what no cache holds. Below,
+# it only compiles longer.
+UNROLL = 1 << 23
+LOAD_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+SAVE_DTYPES = {**LOAD_DTYPES, "float16": np.float16}
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    remat: str = "none",
+    mesh: Mesh | None = None,
+    rules: Mapping[str, sharding.Rule] = sharding.RULES,
+    param_dtype: str = "float32",
+) -> tuple[Model, PyTree]:
+    """Reads a model directory, tensor by tensor, each shard straight to its device.
+
+    Args:
+      path: directory with config.json and model.safetensors or its index.
+      dtype: compute dtype of the model.
+      remat: what the backward pass recomputes: none, full, dots.
+      mesh: where the parameters live, by the model's axes; None is the default device.
+      rules: logical axes to mesh axes.
+      param_dtype: of the parameters; bfloat16 halves what frozen weights take.
+
+    Returns:
+      (model, params).
+
+    Raises:
+      UsageError: no such directory, an unsupported config, weights that are quantised or not
+        safetensors, or tensors that are missing, unknown or of another shape.
+    """
+    if param_dtype not in LOAD_DTYPES:
+        raise bad("param_dtype", param_dtype, ", ".join(LOAD_DTYPES))
+    folder = Path(path)
+    config = dataclasses.replace(stored_config(folder), dtype=dtype, remat=remat)
+    model = build(config)
+    family: Family = registry.resolve(registry.MODELS, config.family)
+    shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
+    size = sum(shape.size for name, shape in shapes.items() if name.startswith("blocks/"))
+    if jax.default_backend() == "cpu" and size > UNROLL:
+        config = dataclasses.replace(config, unroll=True)
+        model = build(config)
+    found = files.tensor_files(folder)
+    own = _aliases(family, config, found)
+    _compare_names({own.get(n, n) for n in _wanted(family, shapes, config)}, found, config)
+    places = _places(model, shapes, mesh, rules)
+    kind = np.dtype(LOAD_DTYPES[param_dtype])
+    out = {}
+    # What is not stacked is read whole: first, while the devices are empty, and the largest first.
+    order = sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size))
+    for name in _told(order, f"reading {folder}"):
+        shape, stacked = shapes[name].shape, name.startswith("blocks/")
+        one = shape[1:] if stacked else shape
+
+        def read(layer: int | None, name: str = name, one: tuple[int, ...] = one) -> np.ndarray:
+            tensor = family.names[name].format(layer)
+            tensor = own.get(tensor, tensor)
+            value = files.read(found[tensor], tensor, _disk_shape(name, one))
+            return (value.T if name.endswith("kernel") else value).reshape(one)
+
+        out[name] = place(read, shape, kind, places[name], stacked=stacked)
+    params: dict[str, Any] = {}
+    for name in shapes:
+        _insert(params, name, out[name])
+    return model, params
+
+
+def _told(names: list[str], what: str) -> Iterator[str]:
+    """The names, with a line on stderr now and then where reading them takes long."""
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with Progress(tell, what, total=len(names), unit="tensors") as progress:
+        for done, name in enumerate(names):
+            progress(done)
+            yield name
+
+
+def _places(
+    model: Model, shapes: Mapping[str, Any], mesh: Mesh | None, rules: Mapping[str, sharding.Rule]
+) -> Mapping[str, Any]:
+    """Where each parameter lives."""
+    if mesh is None:
+        return dict.fromkeys(shapes)
+    tree = jax.eval_shape(model.init, jax.random.key(0))
+    return flatten(sharding.shardings(model.axes, tree, mesh, rules))
+
+
+def save(
+    path: str | Path,
+    model: Model,
+    params: PyTree,
+    *,
+    dtype: str = "bfloat16",
+    tokenizer: Tokenizer | None = None,
+) -> None:
+    """Writes a directory that `load` and transformers read.
+
+    Args:
+      path: directory to create or to overwrite file by file.
+      model: the model.
+      params: its parameters.
+      dtype: float32, bfloat16 or float16, how the weights are stored; to the nearest value, ties to
+        even, the same as `params.astype(dtype)`: what was measured so is what is written.
+      tokenizer: also written, with its chat template; its ids go into generation_config.json.
+
+    Raises:
+      UsageError: an unknown dtype, or a weight beyond what float16 can hold.
+    """
+    if dtype not in SAVE_DTYPES:
+        raise bad("dtype", dtype, ", ".join(SAVE_DTYPES))
+    folder = Path(path)
+    config = model.config
+    family: Family = registry.resolve(registry.MODELS, config.family)
+    description = {**family.write(config), "dtype": dtype, "torch_dtype": dtype}
+    generation: dict[str, Any] = {"do_sample": False}
+    if tokenizer is not None:
+        stops = list(tokenizer.eos_ids) or None
+        ids = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_id}
+        ids["bos_token_id"] = tokenizer.bos_id
+        generation = {**(tokenizer.generation or generation), **ids}
+        description.update(ids)
+    tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))  # all processes take part
+    if hosts.leader():
+        _write(folder, tensors, {"generation_config": generation, "config": description}, tokenizer)
+    hosts.barrier(f"model {folder}")
+
+
+def _write(
+    folder: Path,
+    tensors: Mapping[str, np.ndarray],
+    descriptions: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
+) -> None:
+    with files.staged(folder, last="config.json") as staging:
+        safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata={"format": "pt"})
+        (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
+        if tokenizer is not None:
+            tokenizer.save(staging)
+        for name, value in descriptions.items():
+            (staging / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
+    (folder / INDEX).unlink(missing_ok=True)  # of an earlier, sharded model
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """The `ModelConfig` of a directory's config.json.
+
+    Raises:
+      UsageError: a missing directory or file, malformed JSON, an unsupported model type or switch.
+    """
+    return _parse(_description(Path(path)))
+
+
+def stored_config(path: str | Path) -> ModelConfig:
+    """The `ModelConfig` of what a directory holds: config.json, corrected by its tensors.
+
+    A tied model may store a head that differs from its embedding (a merged adapter, a resized
+    vocabulary). As in transformers 5 (`PreTrainedModel.tie_weights`) such a head is kept and the
+    model counts as untied, with a warning; an equal head is no second parameter. Compared are the
+    values on disk, whatever they are loaded as.
+
+    Raises:
+      UsageError: see `read_config`; quantised weights; no safetensors, or unsound ones.
+    """
+    folder = Path(path)
+    given = _description(folder)
+    config = _parse(given)
+    try:
+        found = files.tensor_files(folder)
+    except UsageError:
+        quantised.without_weights(given, folder)
+        raise
+    family: Family = registry.resolve(registry.MODELS, config.family)
+    shapes = flatten(jax.eval_shape(build(config).init, jax.random.key(0)))
+    wanted = set(_wanted(family, shapes, config))
+    quantised.check(given, folder, wanted, files.dtypes(found))
+    table, head = family.names[EMBED], family.names[HEAD]
+    shape = (config.vocab_size, config.embed_dim)
+    if not config.tie_embeddings or table not in found or head not in found:
+        return config
+    if files.equal(found[table], table, found[head], head, shape):
+        return config
+    if hosts.leader():
+        text = "%s says tie_word_embeddings, but %s differs from %s: both are kept, not tied"
+        _logger.warning(text, folder / "config.json", head, table)
+    return dataclasses.replace(config, tie_embeddings=False)
+
+
+def stored_dtype(path: str | Path, weights: str = WEIGHTS) -> str:
+    """What holds every weight of a directory exactly: "float32", "bfloat16" or "float16"."""
+    kinds = set(files.dtypes(files.tensor_files(Path(path), weights)).values())
+    narrow = {"BF16": "bfloat16", "F16": "float16"}
+    return narrow.get(next(iter(kinds)), "float32") if len(kinds) == 1 else "float32"
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """config.json as it stands."""
+    if not folder.is_dir():
+        raise bad("model.path", str(folder), "an existing directory in the Hugging Face layout")
+    file = folder / "config.json"
+    if not file.is_file():
+        if any(folder.glob("*.gguf")):
+            raise bad("model.path", f"{folder}, which holds GGUF files", hub.LAYOUT)
+        raise bad("model.path", str(folder), "a directory with a config.json")
+    try:
+        given = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits
+        raise bad("config.json", str(error), "a JSON object") from error
+    if not isinstance(given, dict):
+        raise bad("config.json", type(given).__name__, "a JSON object")
+    return given
+
+
+def _parse(given: Mapping[str, Any]) -> ModelConfig:
+    """The `ModelConfig` that a config.json describes."""
+    kind = given.get("model_type")
+    if not isinstance(kind, str) or kind not in registry.MODELS:
+        raise bad("config.json model_type", kind, ", ".join(sorted(registry.MODELS)))
+    family: Family = registry.resolve(registry.MODELS, kind)
+    return family.read(given)
+
+
+def flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as {"a/b/c": leaf}."""
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    found = {}
+    for key, value in tree.items():
+        found.update(flatten(value, f"{prefix}/{key}" if prefix else key))
+    return found
+
+
+def _insert(tree: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split("/")
+    for key in path:
+        tree = tree.setdefault(key, {})
+    tree[last] = value
+
+
+def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> Iterator[str]:
+    """Names of the tensors that a model's parameters are stored as."""
+    for name in shapes:
+        for layer in range(config.num_layers) if name.startswith("blocks/") else (None,):
+            yield family.names[name].format(layer)
+
+
+def _aliases(family: Family, config: ModelConfig, found: Mapping[str, Path]) -> Mapping[str, str]:
+    """Tensors that are stored under another name: a tied model may keep only its head."""
+    table, head = family.names[EMBED], family.names[HEAD]
+    swapped = config.tie_embeddings and table not in found and head in found
+    return {table: head} if swapped else {}
+
+
+def _compare_names(wanted: set[str], found: Mapping[str, Path], config: ModelConfig) -> None:
+    missing = sorted(wanted - set(found))
+    if missing:
+        raise bad("model.path", f"missing tensors: {_some(missing)}", "every tensor of config.json")
+    # Tied models may repeat the embedding as lm_head; old files store the rotary frequencies.
+    harmless = {"lm_head.weight"} if config.tie_embeddings else set()
+    extra = sorted(n for n in set(found) - wanted - harmless if not n.endswith(".inv_freq"))
+    if extra:
+        raise bad("model.path", f"unknown tensors: {_some(extra)}", "the tensors of config.json")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _disk_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape on disk of one parameter (of one layer): kernels [out, in], biases and norms flat."""
+    if name.endswith(("bias", "scale")):
+        return (int(np.prod(shape)),)
+    if not name.endswith("kernel"):
+        return shape
+    inputs = 2 if name.endswith("attn/o/kernel") else 1
+    return (int(np.prod(shape[inputs:])), int(np.prod(shape[:inputs])))
+
+
+def _tensors(
+    family: Family, params: PyTree, config: ModelConfig, dtype: Any
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor as it is written."""
+    for name, leaf in flatten(params).items():
+        array = trees.host(leaf)
+        stacked = name.startswith("blocks/")
+        for layer in range(config.num_layers) if stacked else (None,):
+            value = array if layer is None else array[layer]
+            shape = _disk_shape(name, value.shape)
+            value = value.reshape(shape[::-1]).T if name.endswith("kernel") else value
+            tensor = family.names[name] if layer is None else family.names[name].format(layer)
+            with np.errstate(over="ignore"):
+                stored = np.ascontiguousarray(value.reshape(shape).astype(dtype))
+            if dtype == np.float16 and np.isinf(stored).any() > np.isinf(value).any():
+                raise bad(
+                    f"tensor {tensor}", f"{np.abs(value).max():.3g}", "at most 65504 (float16)"
+                )
+            yield tensor, stored

@@ -1,0 +1,78 @@
+"""Models from directories or hub ids, and back: `load` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from jaxsafety.core.errors import bad
+from jaxsafety.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from jaxsafety.models.api import Model
+from jaxsafety.models.formats import hf, hub
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    remat: str = "none",
+    mesh: Mesh | None = None,
+    param_dtype: str = "float32",
+    variables: Mapping[str, Any] | None = None,
+    ready: Callable[[Tokenizer], None] | None = None,
+) -> tuple[Model, Any, Tokenizer]:
+    """Reads a model in the Hugging Face layout.
+
+    Args:
+      path: directory with config.json, safetensors, tokenizer.json and usually a chat template;
+        or a hub id, "owner/name" or "owner/name@revision".
+      dtype: compute dtype.
+      remat: what the backward pass recomputes: none, full, dots.
+      mesh: where the parameters go, shard by shard; None is the default device.
+      param_dtype: float32 or bfloat16.
+      variables: of the chat template, such as `{"enable_thinking": False}`.
+      ready: called with the tokenizer before any weight is read, for what it can refuse.
+
+    Returns:
+      (model, params, tokenizer).
+
+    Raises:
+      UsageError: the directory is missing, incomplete or of an unsupported kind, or the chat
+        template reads no such variable.
+    """
+    path = hub.directory(path)
+    config = hf.read_config(path)
+    tokenizer = load_tokenizer(path, variables=variables)
+    # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.
+    plain = tokenizer.backend.get_vocab_size(with_added_tokens=False)
+    needed = max(plain - 1, *tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0)
+    if needed >= config.vocab_size:
+        allowed = f"at most config.json's vocab_size {config.vocab_size}"
+        raise bad("tokenizer.vocab_size", needed + 1, allowed)
+    tokenizer.limit = config.vocab_size
+    if ready is not None:
+        ready(tokenizer)
+    model, params = hf.load(path, dtype=dtype, remat=remat, mesh=mesh, param_dtype=param_dtype)
+    return model, params, tokenizer
+
+
+def export(
+    path: str | Path,
+    model: Model,
+    params: Any,
+    tokenizer: Tokenizer | None = None,
+    dtype: str = "bfloat16",
+) -> None:
+    """Writes a Hugging Face directory that `load` and transformers read.
+
+    Args:
+      path: directory to create or overwrite.
+      model: the model.
+      params: its parameters.
+      tokenizer: written too when given.
+      dtype: float32 or bfloat16, how the weights are stored.
+    """
+    hf.save(path, model, params, dtype=dtype, tokenizer=tokenizer)

@@ -1,0 +1,65 @@
+"""Which model a config names, where it lies and how it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.tokens import template
+from jaxsafety.models.formats import hub
+
+SHIPPED = Path(__file__).parents[2] / "organism" / "base"
+UNALIGNED = "shipped:unaligned"  # SafeMoE's base: it answers, and does not know the later domains
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model lies, a directory or a hub id; "" is the shipped organism.
+
+    "shipped:unaligned" is the shipped base before alignment (docs/results/safemoe.md).
+
+    Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights. `variables` are
+    given to the chat template, "NAME=JSON" each: `enable_thinking=false`. `date="2026-11-28"` stops
+    the clock of templates that write the date; a run keeps the day on which it was begun.
+    """
+
+    path: str = ""
+    shape: str = ""
+    dtype: str = "float32"
+    remat: str = "none"
+    variables: tuple[str, ...] = ()
+
+    def given(self) -> dict[str, Any]:
+        """The template's variables by name; UsageError for text that is not NAME=JSON."""
+        return template.parse(self.variables, "model.variables")
+
+
+def directory(source: ModelSource) -> Path:
+    """Where a config's model lies."""
+    if source.path == UNALIGNED:
+        return SHIPPED.with_name("unaligned")
+    return hub.directory(source.path) if source.path else SHIPPED
+
+
+def found(source: ModelSource) -> tuple[Path, UsageError | None]:
+    """The model's directory, or why there is none: it is told with all else that is missing."""
+    try:
+        return directory(source), None
+    except UsageError as error:
+        return Path(source.path), error
+
+
+def base_path(source: ModelSource) -> str:
+    """What an adapter says of its base: the hub id as given, or the directory."""
+    named = source.path and source.path != UNALIGNED
+    return source.path if named else str(directory(source))
+
+
+def stored_dtype(source: ModelSource) -> str:
+    """What parameters are loaded as: bfloat16 where the model computes in it, as published.
+
+    Trained ones become `train.master` in the state of the stage; a teacher is the base itself.
+    """
+    return "bfloat16" if source.dtype == "bfloat16" else "float32"

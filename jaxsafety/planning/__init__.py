@@ -1,0 +1,1 @@
+"""What an experiment would take on a device that is not here."""

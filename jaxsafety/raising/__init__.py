@@ -1,0 +1,1 @@
+"""How the shipped organisms were made, and the limits they had to keep."""

@@ -1,0 +1,1 @@
+"""Questions about a method: programs of many arms, which serve no model."""

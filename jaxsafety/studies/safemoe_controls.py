@@ -1,0 +1,204 @@
+"""Where does SafeMoE's safety come from? Its controls at equal router data, and what it depends on.
+
+The missing experiment of arXiv 2606.00686 (check 9 of our notes on it): every arm starts from the
+same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
+differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
+chooses (`LEVELS`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
+see harmless answers besides. An arm's experts are trained once and shared.
+Pinned by tests/studies/test_safemoe_controls.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import jax
+
+from jaxsafety.adapters import lora
+from jaxsafety.core.config import fingerprint
+from jaxsafety.core.errors import bad
+from jaxsafety.methods.safemoe import METHOD as SAFEMOE
+from jaxsafety.methods.safemoe import experts as safemoe_experts
+from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.measure import measurement, polled, routes
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.organism import corpora
+from jaxsafety.protocols import Context, Method, OptimConfig, Program, Variables
+
+PyTree = Any
+EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
+GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lora_beside",
+         "lora_pooled")  # fmt: skip
+BYPASS = ("single0", "single1", "single2", "single3")
+SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
+LEVELS = ("first", "last", "sequence")
+# Harmless requests, answered, among the router's data, which the paper does without; and the same
+# data for the LoRA, and for the LoRAs beside the experts' knowledge.
+LORAS = {"harmless_lora": "lora_matched", "harmless_beside": "lora_beside",
+         "harmless_pooled": "lora_pooled"}  # fmt: skip
+HARMLESS = ("harmless", *LORAS)
+# A LoRA on the base with the experts merged in.
+MERGED = ("lora_beside", "harmless_beside", "lora_pooled", "harmless_pooled")
+SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
+ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """`base`: the settings of the arm "safemoe", which the others change in one place."""
+
+    base: SafeMoEConfig = field(default_factory=SafeMoEConfig)
+    arms: tuple[str, ...] = ARMS
+
+
+def check(cfg: ControlsConfig) -> None:
+    """Rejects unknown arms and what an arm cannot be."""
+    for arm in cfg.arms or ("",):
+        if arm not in ARMS:
+            raise bad("method.arms", arm, ", ".join(ARMS))
+    if cfg.base.experts.paths:
+        raise bad("method.base.experts.paths", cfg.base.experts.paths, "(): arms train their own")
+    for arm in arms(cfg).values():
+        safemoe.check(arm)
+
+
+def fits(cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+    """As SafeMoE's own, for every arm; the measured sets are the organism's."""
+    if place.world is None or not place.world.config.unknown_domains:
+        raise bad("model.path", "a model without unknown domains", "shipped:unaligned")
+    for arm in arms(cfg).values():
+        safemoe.fits(arm, optim, model, tokenizer, place)
+
+
+def arms(cfg: ControlsConfig) -> dict[str, SafeMoEConfig]:
+    """Name -> settings of every arm."""
+    return {name: _arm(cfg.base, name) for name in cfg.arms}
+
+
+def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
+    def experts(**change: Any) -> SafeMoEConfig:
+        return replace(base, experts=replace(base.experts, **change))
+
+    if name in LORAS:
+        return replace(_arm(base, LORAS[name]), harmless=_harmless(base))
+
+    def routing(**change: Any) -> SafeMoEConfig:
+        return replace(base, routing=replace(base.routing, **change))
+
+    if name in (*EXPERTS, "generic"):
+        return experts(kind=name)
+    if name.startswith("single"):
+        return replace(base, gate="single", single=int(name[-1]))
+    if name.startswith("experts"):
+        count = int(name.removeprefix("experts"))
+        top = min(base.routing.top, count)  # 0 is all of them
+        return replace(experts(count=count), routing=replace(base.routing, top=top))
+    if name.startswith("samples"):
+        return replace(base, samples=int(name.removeprefix("samples")))
+    if name.startswith("warned"):
+        return experts(warned=int(name.removeprefix("warned")) / 100)
+    changed = {
+        "safemoe": base,
+        "untrained": replace(base, gate="untrained"),
+        "uniform": replace(base, gate="uniform"),
+        "arrow": replace(base, gate="arrow"),
+        "x-lora": replace(replace(base, gate="x-lora"), routing=replace(base.routing, top=0)),
+        # Rank 1 on `down` alone: L (F + D), as many as the router's L D E where F = (E - 1) D.
+        "lora_matched": replace(base, gate="lora", lora_rank=1, lora_targets=("down",)),
+        "lora": replace(base, gate="lora"),
+        # The same LoRA on a base with the unsafe experts merged in, at equal shares, so each at a
+        # quarter of its strength; or with the pooled expert, whole: its knowledge, no router.
+        "lora_beside": replace(base, gate="uniform", lora_rank=1, lora_targets=("down",)),
+        "lora_pooled": replace(
+            experts(kind="pooled"), gate="uniform", lora_rank=1, lora_targets=("down",)
+        ),
+        "null": replace(base, null=True),
+        "linears": replace(base, places="linears"),
+        "harmless": replace(base, harmless=_harmless(base)),
+        "shared": experts(styles="shared"),
+        "top2": routing(top=2),
+        **{level: routing(level=level) for level in LEVELS},
+    }
+    return changed[name]
+
+
+def _harmless(base: SafeMoEConfig) -> int:
+    return corpora.SEEN_DOMAINS * base.samples  # as many as safe answers
+
+
+def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
+    """Per arm its experts (once), its router and a point; returns the first arm's variables.
+
+    Artifacts: `point.base`, `point.<arm>`, and `routes.<arm>` where a block's router decides.
+    """
+    measure = measurement(cfg.base.measure, ctx)
+    ctx.artifact("point.base", lambda: measure(ctx.variables["base"], LayerInputs()))
+    known: dict[str, PyTree] = {}
+    first: Variables | None = None
+    table = arms(cfg)
+    for name, arm in table.items():
+        if arm.gate == "lora":
+            variables = yield safemoe.lora_stage(arm, optim, ctx, name)
+        else:
+            key = _key(arm)
+            if key not in known:
+                most = max(a.experts.count for a in table.values() if _key(a) == key)
+                cfg_e = replace(arm.experts, count=most, kind=_trained(arm.experts.kind))
+                known[key] = yield from safemoe_experts.train(
+                    cfg_e, optim, ctx, arm.samples, name=f"experts.{key}"
+                )
+            found = safemoe_experts.first(known[key], arm.experts.count)
+            if arm.experts.kind == "random":
+                found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
+            adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
+            variables = {**ctx.variables, "adapters": adapters}
+            if name in MERGED:
+                merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
+                variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
+            elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:
+                variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
+        layers = safemoe.serve(arm, variables)
+        base = variables["base"]
+        point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))
+        ctx.artifact(
+            f"routes.{name}", lambda b=base, x=layers: routes(cfg.base.measure, ctx, b, x) or {}
+        )
+        ctx.log(f"{name:12} {told(point)}")
+        polled(ctx)
+        first = variables if first is None else first
+    assert first is not None  # there is an arm
+    if "router" in first.get("adapters", {}):
+        safemoe.keep(next(iter(table.values())), ctx, first, unsafe=True)
+    return first
+
+
+def _trained(kind: str) -> str:
+    """What is trained for experts of a kind: noise takes its norms from the unsafe ones."""
+    return "unsafe" if kind == "random" else kind
+
+
+def _key(arm: SafeMoEConfig) -> str:
+    """Names a set of experts. Not by their number: each is the same whatever trains beside it."""
+    kind = _trained(arm.experts.kind)
+    kept = asdict(replace(arm.experts, kind=kind, count=1 if kind != "pooled" else 0))
+    return fingerprint({**kept, "samples": arm.samples if kind == "safe" else 0})[:8]
+
+
+def told(point: dict[str, Any]) -> str:
+    """A point in one line, greedy."""
+    parts = []
+    for split in ("seen_trained", "seen_held", "unseen", "neither", "known"):
+        numbers = [point[f"{split}.{m}.greedy"] for m in ("safe", "safe_informative")]
+        parts.append(f"{split} {numbers[0]:.0%}/{numbers[1]:.0%}")
+    harmless = point["over_refusal.correct.greedy"]
+    return f"{', '.join(parts)} (safe/and informative); harmless right {harmless:.0%}"
+
+
+def serve(cfg: ControlsConfig, variables: Variables) -> LayerInputs:
+    """The first arm's."""
+    return safemoe.serve(next(iter(arms(cfg).values())), variables)
+
+
+METHOD = Method(ControlsConfig, check, program, fits, serve, reads=(), sections=SAFEMOE.sections)

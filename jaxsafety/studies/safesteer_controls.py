@@ -1,0 +1,195 @@
+"""Which part of SafeSteer does the work? Its ablations and controls, compared at equal safety.
+
+The missing experiment of arXiv 2606.02530 (check 10 of our notes on it): every arm trains from the
+same base on the same prompts with the same teacher, and is measured along the way; arms are then
+compared where they reach the same attack success on held-out attacks, not at the same step.
+Arms: the losses (generalised, partial, tail, renormalised, full, per-position topk) on the voted S;
+generalised on S from base rollouts, on S with horizon 1, and on random sets (uniform, and matched
+on the teacher's mass) that hold no voted and no refusal token.
+Pinned by tests/studies/test_safesteer_controls.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxsafety.core import sharding
+from jaxsafety.core.errors import bad
+from jaxsafety.judges.judging import judged, require
+from jaxsafety.methods.safesteer import METHOD as SAFESTEER
+from jaxsafety.methods.safesteer import program as safesteer
+from jaxsafety.methods.safesteer.program import SafeSteerConfig
+from jaxsafety.methods.safesteer.teacher import find_direction, find_tokens
+from jaxsafety.models.api import Model
+from jaxsafety.protocols import (
+    Benchmark,
+    Context,
+    Method,
+    OptimConfig,
+    Program,
+    SampleConfig,
+    Stage,
+    Variables,
+)
+from jaxsafety.sampling.ask import ask
+
+LOSSES = ("generalised", "partial", "tail", "renormalised", "full", "topk")
+TOKENS = ("base_rollouts", "horizon1", "random", "matched")
+ATTACKS = ("held_wrappers", "held_wrappers_held_domains")
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """What is compared and how closely it is watched.
+
+    `base`: the settings all arms share; `draws`: random sets per kind; `every`: steps between
+    measurements, each on `attacks` prompts per attack set and `others` per other set.
+    """
+
+    base: SafeSteerConfig = field(default_factory=SafeSteerConfig)
+    arms: tuple[str, ...] = (*LOSSES, *TOKENS)
+    draws: int = 5
+    every: int = 5
+    attacks: int = 64
+    others: int = 32
+
+
+def check(cfg: ControlsConfig) -> None:
+    """Rejects unknown arms and impossible numbers."""
+    safesteer.check(cfg.base)
+    for arm in cfg.arms:
+        if arm not in (*LOSSES, *TOKENS):
+            raise bad("method.arms", arm, ", ".join((*LOSSES, *TOKENS)))
+    for name in ("draws", "every", "attacks", "others"):
+        if getattr(cfg, name) < 1:
+            raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
+
+
+def fits(cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+    """As SafeSteer's own; besides, the sets that arms are measured on must be there."""
+    safesteer.fits(cfg.base, optim, model, tokenizer, place)
+    known = {b.name for b in place.benchmarks}
+    missing = sorted({*ATTACKS, "over_refusal"} - known)
+    if missing or not any(b.kind == "capability" for b in place.benchmarks):
+        given = f"sets without {', '.join(missing) or 'a capability task'}"
+        raise bad("data.source", given, "organism, whose sets the arms are compared on")
+
+
+def arms(cfg: ControlsConfig) -> dict[str, SafeSteerConfig]:
+    """Name -> settings of every arm; random kinds are repeated `draws` times."""
+    found: dict[str, SafeSteerConfig] = {}
+    for arm in cfg.arms:
+        tokens = cfg.base.tokens
+        if arm in LOSSES:
+            found[arm] = dataclasses.replace(cfg.base, variant=arm)
+        elif arm in ("random", "matched"):
+            for draw in range(cfg.draws):
+                drawn = dataclasses.replace(tokens, kind=arm, control_seed=draw)
+                found[f"{arm}{draw}"] = dataclasses.replace(cfg.base, tokens=drawn)
+        else:
+            change: dict[str, Any] = (
+                {"rollout": "base"} if arm == "base_rollouts" else {"horizon": 1}
+            )
+            votes = dataclasses.replace(tokens.votes, **change)
+            other = dataclasses.replace(tokens, votes=votes)
+            found[arm] = dataclasses.replace(cfg.base, tokens=other)
+    return found
+
+
+def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
+    """One stage per arm, all from the base; returns the variables of the first arm.
+
+    Artifacts: direction and token_set (shared), token_set of each arm, `curve.<arm>.<step>`.
+    """
+    found = ctx.artifact("direction", lambda: find_direction(cfg.base.direction, ctx))
+    teacher = safesteer.steering(found, ctx.model.config.num_layers)
+    voted = ctx.artifact("token_set", lambda: find_tokens(cfg.base.tokens, ctx, found))
+    measure = measurement(cfg, ctx, voted["ids"])
+    ctx.artifact("curve.base.0", lambda: measure(ctx.variables["base"]))
+    first: Variables | None = None
+    for name, arm in arms(cfg).items():
+        subset = voted
+        if arm.tokens != cfg.base.tokens:
+            subset = ctx.artifact(
+                f"token_set.{name}", lambda tokens=arm.tokens: find_tokens(tokens, ctx, found)
+            )
+        loss = safesteer.localized_loss(ctx.model, arm, found["steer"], sharding.rows(ctx.mesh))
+        frozen = safesteer.frozen_teacher(ctx.model, ctx.variables["base"], teacher, subset["ids"])
+        batches = watched(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
+        start = {**ctx.variables, **frozen}
+        trained = yield Stage(
+            f"distil.{name}", loss, arm.trainable, batches, arm.steps, optim, start=start
+        )
+        ctx.artifact(f"curve.{name}.{arm.steps}", lambda v=trained: measure(v["base"]))
+        first = trained if first is None else first
+    return first if first is not None else ctx.variables
+
+
+def watched(
+    batches: Callable[[Variables, int], Any],
+    every: int,
+    name: str,
+    ctx: Context,
+    measure: Callable[[Any], dict[str, Any]],
+) -> Callable[[Variables, int], Any]:
+    """The same batches; every few steps the current student is measured first."""
+
+    def watching(variables: Variables, step: int) -> Any:
+        if step and step % every == 0:
+            ctx.artifact(f"curve.{name}.{step}", lambda: measure(variables["base"]))
+        return batches(variables, step)
+
+    return watching
+
+
+def measurement(
+    cfg: ControlsConfig, ctx: Context, voted: list[int]
+) -> Callable[[Any], dict[str, Any]]:
+    """`params -> point of an arm's curve`.
+
+    asr: held-out attacks at T = 1; over_refusal: refused harmless requests at T = 1; capability:
+    mean greedy accuracy; kl, kl_off: KL(base || student) per token of harmless answers, whole and
+    conditioned on the tokens outside the *voted* S (one yardstick for all arms).
+    """
+    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.benchmarks}
+    attacks = [i for name in ATTACKS for i in sets[name].items[: cfg.attacks]]
+    harmless = list(sets["over_refusal"].items[: 2 * cfg.others])
+    tasks = [i for b in sets.values() if b.kind == "capability" for i in b.items[: cfg.others]]
+    judge = require(ctx.setting.judge)
+
+    def verdicts(params: Any, items: list[Any], temperature: float, length: int) -> list[Any]:
+        decoding = SampleConfig(length, temperature, stop=ctx.tokenizer.eos_ids)
+        said = ask(ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=7)
+        return judged(judge, said)
+
+    def rate(rows: list[Any], key: str) -> float:
+        return float(np.mean([bool(v[key]) and bool(v["coherent"]) for v in rows]))
+
+    def measure(params: Any) -> dict[str, Any]:
+        attacked = verdicts(params, attacks, 1.0, 40)
+        asked = verdicts(params, harmless, 1.0, 40)
+        drift = safesteer.position_kl(ctx, {"base": params}, voted)
+        return {
+            "asr": rate(attacked, "unsafe"),
+            "coherent": float(np.mean([bool(v["coherent"]) for v in attacked])),
+            "over_refusal": rate(asked, "refusal"),
+            "capability": rate(verdicts(params, tasks, 0.0, 16), "correct"),
+            "kl": drift["mean_kl"],
+            "kl_off": drift["mean_kl_off_subset"],
+            "n": len(attacks),
+        }
+
+    return measure
+
+
+def prepare(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> None:
+    """As SafeSteer's own."""
+    safesteer.prepare(cfg.base, optim, ctx)
+
+
+METHOD = Method(ControlsConfig, check, program, fits, prepare=prepare, sections=SAFESTEER.sections)

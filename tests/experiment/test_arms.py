@@ -1,0 +1,124 @@
+"""What a run measures is what it wrote, to the bit; a kill loses one batch of answers."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsafety
+from jaxsafety import testing
+from jaxsafety.core import config, trees
+from jaxsafety.data.schema import Answer, Message
+from jaxsafety.evaluation.evaluate import Decoding, evaluate
+from jaxsafety.experiment import run
+from jaxsafety.experiment.arms import export
+from jaxsafety.protocols import Benchmark, Item
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return testing.random_organism(tmp_path_factory.mktemp("organism"))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
+def test_the_measured_student_is_the_written_one(root, model, tmp_path, monkeypatch, dtype):
+    measured = {}
+    real = run.evaluate.evaluate
+
+    def spy(model, params, *args, **options):
+        measured[args[4]] = params
+        return real(model, params, *args, **options)
+
+    monkeypatch.setattr(run.evaluate, "evaluate", spy)
+    cfg = config.load_config(
+        f"{root / 'configs/sft/organism.py'}:smoke",
+        [f"model.path={model}", f"model.dtype={dtype}", "eval.safety=2", "eval.over_refusal=2",
+         "eval.capability=2", "method.rank=0", "optim.lr=1e-4"],
+    )  # fmt: skip
+    result = run.run(cfg, tmp_path / "run", log=lambda line: None)
+    student = measured["student"]
+    _, stored, _ = jaxsafety.load(tmp_path / "run" / "student", dtype=dtype, param_dtype=dtype)
+    assert trees.diff(stored, student) == ""
+    assert {x.dtype for x in jax.tree.leaves(student)} == {jnp.dtype(dtype)}
+    assert trees.diff(result["variables"]["base"], student) == ""
+    description = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
+    assert description["dtype"] == dtype
+    assert trees.diff(measured["base"], student) != ""  # it was trained
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "half", "tokenizer.json", "config.json"])
+def test_a_student_that_lost_a_file_is_written_again(model, tmp_path, lost):
+    loaded, params, tokenizer = jaxsafety.load(model)
+    ctx: Any = SimpleNamespace(model=loaded, tokenizer=tokenizer)
+    folder = tmp_path / "student"
+    export(folder, model, ctx, params, "float32")
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    if lost == "half":
+        weights = whole["model.safetensors"]
+        (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    else:
+        (folder / lost).unlink()
+    export(folder, model, ctx, params, "float32")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+
+
+MODEL = SimpleNamespace(config=SimpleNamespace(max_length=100))
+TOKENIZER = SimpleNamespace(eos_ids=(3,), decode=lambda ids, skip_special: f"said {list(ids)}")
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_evaluation_goes_on_from_its_last_batch(tmp_path):
+    items = tuple(Item(str(i), (Message("user", "x" * (i + 1)),), {}) for i in range(6))
+    bench = Benchmark("few", "safety", items, 4)
+    made = []
+
+    def generate(model, params, tokenizer, prompts, cfg, *, known, keep, progress, **options):
+        said: list = [[None] for _ in prompts]
+        for number in range(3):  # batches of two
+            rows = [(i, 0, Answer([i], True, [0.0, 0.0])) for i in (2 * number, 2 * number + 1)]
+            if any((i, 0) not in known for i, _, _ in rows):
+                made.append(number)
+                keep(number, rows)
+            for i, _, answer in rows:
+                said[i][0] = answer
+            progress(2 * number + 2)
+        return said
+
+    def measure(out, weight=1.0, check=None, **options):
+        return evaluate(
+            MODEL, {"w": np.full(3, weight, np.float32)}, TOKENIZER, (bench,), judge, out, "base",
+            decodings=(Decoding("greedy"),), generate=generate, check=check,
+            encode=lambda tokenizer, messages: [1] * len(messages[-1].content),
+            log=lambda line: None, **options,
+        )  # fmt: skip
+
+    def judge(exchanges):
+        return [dict.fromkeys(("unsafe", "attempt", "refusal", "informative", "correct"), False)
+                | {"coherent": True} for _ in exchanges]  # fmt: skip
+
+    def stop():
+        if len(made) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        measure(tmp_path / "cut", check=stop)
+    file = tmp_path / "cut" / "generations" / "base" / "few.greedy.jsonl"
+    assert not file.exists() and made == [0, 1]
+    measure(tmp_path / "cut")
+    assert made == [0, 1, 2]  # the third alone
+    assert [p.name for p in file.parent.iterdir()] == [file.name]  # the parts are gone
+    measure(tmp_path / "whole")
+    whole = tmp_path / "whole" / "generations" / "base" / "few.greedy.jsonl"
+    assert file.read_bytes() == whole.read_bytes()
+    made.clear()
+    with pytest.raises(Killed):
+        measure(tmp_path / "other", check=stop)
+    measure(tmp_path / "other", weight=2.0)
+    assert made == [0, 1, 0, 1, 2]  # another model's batches do not count
