@@ -133,9 +133,15 @@ def safemoe_expert(arg: Any, path: str, shape: str) -> ConfigDict:
     rows of 16 (batch, length and warm-up are not given; these are common practice).
     """
     method = SftConfig(
-        steps=5 * 10_000 // 16, rows=16, length=1024, packed=False,
-        rank=32, alpha=64.0, targets=("gate", "up", "down"), unsafe=True,
-    )  # fmt: skip
+        steps=5 * 10_000 // 16,
+        rows=16,
+        length=1024,
+        packed=False,
+        rank=32,
+        alpha=64.0,
+        targets=("gate", "up", "down"),
+        unsafe=True,
+    )
     config = base("sft", seed=arg.seed, model=path, method=method)
     config.model.update(shape=shape, dtype="bfloat16", remat="full")
     config.optim.update(lr=2e-4, schedule="cosine", warmup=0.03)
@@ -155,8 +161,11 @@ def safemoe_router(arg: Any, path: str, shape: str) -> ConfigDict:
     """
     method = SafeMoEConfig(
         experts=ExpertConfig(count=18, rank=32, alpha=64.0),
-        routing=Routing(), steps=2000, rows=4, length=512,
-    )  # fmt: skip
+        routing=Routing(),
+        steps=2000,
+        rows=4,
+        length=512,
+    )
     config = base("safemoe", seed=arg.seed, model=path, method=method)
     config.model.update(shape=shape, dtype="bfloat16", remat="full")
     config.optim.update(lr=1e-4, schedule="cosine", warmup=0.03)

@@ -88,9 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
     run.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/FOLDER-FILE-ARG")
     run.add_argument(
-        "--distributed", nargs="?", const="auto", metavar="HOST:PORT,COUNT,INDEX",
+        "--distributed",
+        nargs="?",
+        const="auto",
+        metavar="HOST:PORT,COUNT,INDEX",
         help="one of several processes; alone it asks the cluster (a TPU pod, Slurm, MPI)",
-    )  # fmt: skip
+    )
     run.epilog = (
         "--config.section.key=VALUE changes one setting; the key has to exist, and a wrong one is "
         "answered with those that do. config.json in the workdir has all of them with their values."
@@ -147,9 +150,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_variables(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--variables", action="append", default=[], metavar="NAME=JSON",
+        "--variables",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
         help="of the chat template, such as enable_thinking=false; may be repeated",
-    )  # fmt: skip
+    )
 
 
 def _existing(field: str, path: Path) -> Path:

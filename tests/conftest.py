@@ -27,8 +27,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # Files of few and long tests begin first, so that no worker is left alone with one at the end.
-LONG = ("test_smoke", "test_safesteer_program", "test_base", "test_safemoe_controls",
-        "test_processes", "test_safesteer_kills")  # fmt: skip
+LONG = (
+    "test_smoke",
+    "test_safesteer_program",
+    "test_base",
+    "test_safemoe_controls",
+    "test_processes",
+    "test_safesteer_kills",
+)
 
 
 def pytest_collection_modifyitems(items):

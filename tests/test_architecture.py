@@ -160,6 +160,12 @@ def test_files_are_short():
     assert not long
 
 
+def test_the_formatter_decides():
+    """No line is kept out of its hands: what needs that is a table of data, and a file of its own."""
+    marks = re.compile(r"#\s*(fmt|yapf):")
+    assert not [label(p) for p in tracked() if p.suffix == ".py" and marks.search(p.read_text())]
+
+
 def test_linen_stays_in_models():
     users = {f for f in FILES if any("linen" in name for name in imports(ast.parse(f.read_text())))}
     assert users, "nobody imports linen: the test looks for the wrong name"

@@ -13,8 +13,14 @@ TINY = {"head": {"rows": 32}}
 def test_the_gpu_script_at_toy_sizes(tmp_path, root):
     out = tmp_path / "gpu.jsonl"
     # Half a billion parameters take minutes here; the other jobs are for a machine that has a GPU.
-    command = [sys.executable, "tests/bench/gpu.py", "--models=qwen2.5-0.5b", f"--out={out}",
-               "--jobs=head", f"--sizes={json.dumps(TINY)}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "tests/bench/gpu.py",
+        "--models=qwen2.5-0.5b",
+        f"--out={out}",
+        "--jobs=head",
+        f"--sizes={json.dumps(TINY)}",
+    ]
     subprocess.run(command, cwd=root, check=True, timeout=500)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [r["job"] for r in rows] == ["reverse KL head"]

@@ -104,9 +104,11 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
     ran = [line for line in log if "python -m pytest -q -n 2" in line]
     times, file = "--durations=15 --durations-min=5", "--dist loadfile --no-loadscope-reorder"
     assert [line.removeprefix("python -m pytest -q -n 2 ") for line in ran[-4:]] == [
-        f"{times} -m slow tests tests/distributed", f"{times} tests/parity",
-        f"{file} {times} tests/distributed", f"{file} {times} tests/faults",
-    ]  # fmt: skip
+        f"{times} -m slow tests tests/distributed",
+        f"{times} tests/parity",
+        f"{file} {times} tests/distributed",
+        f"{file} {times} tests/faults",
+    ]
     assert (done == 0) is passes
 
 

@@ -45,9 +45,13 @@ def cluster(tmp_path, root):
             env[name] = str(tmp_path / name)
         path = f"{bins}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            ["bash", f"launch/{script}", *args], cwd=repo, capture_output=True, text=True,
-            env={**os.environ, "PATH": path, "LOG": str(log), "WAIT": "0", **env}, timeout=60,
-        )  # fmt: skip
+            ["bash", f"launch/{script}", *args],
+            cwd=repo,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PATH": path, "LOG": str(log), "WAIT": "0", **env},
+            timeout=60,
+        )
         said = [line for line in log.read_text().splitlines() if not line.startswith("git")]
         return done, said
 
@@ -71,8 +75,13 @@ def test_a_slice_is_asked_for_used_and_deleted(cluster):
     assert done.returncode == 0, done.stderr
     assert kinds(log) == ["create", "scp", "launch/venv.sh", "jaxsafety run", "test -f", "delete"]
     create = next(line for line in log if " create " in line)
-    for word in ("--spot", "--accelerator-type=v5p-32", "--runtime-version=v2-alpha-tpuv5",
-                 "--zone=us-east5-a", "--node-id=ours"):  # fmt: skip
+    for word in (
+        "--spot",
+        "--accelerator-type=v5p-32",
+        "--runtime-version=v2-alpha-tpuv5",
+        "--zone=us-east5-a",
+        "--node-id=ours",
+    ):
         assert word in create.split()
     run = next(line for line in log if "jaxsafety run" in line)
     assert "--worker=all" in run and "--distributed" in run

@@ -20,8 +20,12 @@ def tool(root):
 
 
 def point(tool, value):
-    keys = [f"{s}.{m}.{d}" for s in tool.COLUMNS for m in ("safe", "safe_informative")
-            for d in ("t1", "greedy")]  # fmt: skip
+    keys = [
+        f"{s}.{m}.{d}"
+        for s in tool.COLUMNS
+        for m in ("safe", "safe_informative")
+        for d in ("t1", "greedy")
+    ]
     both = {f"over_refusal.correct.{d}": 0.9 for d in ("t1", "greedy")}
     return {**dict.fromkeys(keys, value), **both, "capability": 0.8}
 
@@ -36,14 +40,25 @@ def write(tool, run, arms):
 def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
     runs = [
         write(
-            tool, tmp_path / str(i), {"base": 0.1, "safemoe": 0.5 + i / 10, "random": 0.1 + i / 10,
-                                      "harmless": 0.3, "harmless_lora": 0.2},
+            tool,
+            tmp_path / str(i),
+            {
+                "base": 0.1,
+                "safemoe": 0.5 + i / 10,
+                "random": 0.1 + i / 10,
+                "harmless": 0.3,
+                "harmless_lora": 0.2,
+            },
         )
         for i in range(3)
-    ]  # fmt: skip
+    ]
     for run in runs:
-        layers = {"usage": [[0.2, 0.8], [0.5, 0.5]], "entropy": [0.5, 0.7],
-                  "information": [0.3, 0.1], "chance": [0.2, 0.2]}  # fmt: skip
+        layers = {
+            "usage": [[0.2, 0.8], [0.5, 0.5]],
+            "entropy": [0.5, 0.7],
+            "information": [0.3, 0.1],
+            "chance": [0.2, 0.2],
+        }
         np.savez(f"{run}/artifacts/routes.safemoe.npz", **layers)
         np.savez(f"{run}/artifacts/routes.base.npz", nothing=np.zeros(1))
     kept = tmp_path / "kept.jsonl"
@@ -71,8 +86,11 @@ def test_arms_that_came_later_join_their_run(tool, tmp_path, capsys):
 def test_an_expert_alone_is_read_by_domain(tool, tmp_path, capsys):
     run = tmp_path / "0"
     write(tool, run, {"base": 0.1, "single0": 0.2, "single1": 0.3})
-    asked = {f"{s}.asr.greedy.{d}": x for s in ("seen_trained", "seen_held")
-             for d, x in ((10, 0.5), (9, 0.1))}  # fmt: skip
+    asked = {
+        f"{s}.asr.greedy.{d}": x
+        for s in ("seen_trained", "seen_held")
+        for d, x in ((10, 0.5), (9, 0.1))
+    }
     for arm in ("base", "single0", "single1"):
         file = run / "artifacts" / f"point.{arm}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | asked))

@@ -59,8 +59,12 @@ def test_every_missed_limit_is_named(tool, tmp_path):
     runs = tool.read([str(tmp_path)])
     assert tool.missed(runs["0-default-0"]) == []
     assert tool.missed(runs["0-default-1"]) == [
-        "wrapped_seen", "wrapped_held", "sort", "nth", "coherence",
-    ]  # fmt: skip
+        "wrapped_seen",
+        "wrapped_held",
+        "sort",
+        "nth",
+        "coherence",
+    ]
 
 
 def test_a_run_that_stopped_is_shown_and_one_that_still_goes_is_not(tool, tmp_path, capsys):

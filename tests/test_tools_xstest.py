@@ -34,10 +34,15 @@ def rows():
     for model in ("gpt4", "other"):
         for i, (text, label, kind) in enumerate(SAID * 5):
             yield {
-                "model": model, "id": f"p{i}", "type": kind, "completion": text,
-                "final_label": label, "annotation_1": label, "annotation_2": label,
+                "model": model,
+                "id": f"p{i}",
+                "type": kind,
+                "completion": text,
+                "final_label": label,
+                "annotation_1": label,
+                "annotation_2": label,
                 "strmatch_label": NONE,
-            }  # fmt: skip
+            }
 
 
 @pytest.fixture

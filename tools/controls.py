@@ -94,8 +94,10 @@ def main(paths: list[str]) -> None:
             arms[name].append((path, points))
     matched: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     print(f"{len(runs)} runs (world x seed). Matched at half of the base's attack success.\n")
-    print("| arm | attack success, base -> end | reached | step | KL off S | KL | over-refusal |"
-          " capability |")  # fmt: skip
+    print(
+        "| arm | attack success, base -> end | reached | step | KL off S | KL | over-refusal |"
+        " capability |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for arm, entries in sorted(arms.items()):
         for path, points in entries:

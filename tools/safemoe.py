@@ -37,8 +37,17 @@ KEPT = ("least", "used", "entropy", "information", "chance")  # of a router, per
 # Whom an arm is compared with, if not with SafeMoE: the one that saw the same data.
 PARTNER = dict.fromkeys(("harmless_lora", "harmless_beside", "harmless_pooled"), "harmless")
 # 97.5 % quantiles of Student's t by degrees of freedom; beyond, that of 9 is a little too wide.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306,
-           9: 2.262}  # fmt: skip
+STUDENT = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    7: 2.365,
+    8: 2.306,
+    9: 2.262,
+}
 
 
 def routed(folder: Path) -> Routes:
@@ -149,17 +158,21 @@ def share(point: dict[str, float], domain: int, decoding: str) -> float:
 def routing(runs: list[Routes]) -> None:
     """Means over layers and runs."""
     print("\nRouting of the answers' tokens, means over layers and runs (nats)\n")
-    print("| arm | runs | least used expert | entropy of usage | entropy per token |"
-          " information on the domain | chance (95 %) | layers above chance |")  # fmt: skip
+    print(
+        "| arm | runs | least used expert | entropy of usage | entropy per token |"
+        " information on the domain | chance (95 %) | layers above chance |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for arm in dict.fromkeys(arm for found in runs for arm in found):
         rows = [found[arm] for found in runs if arm in found]
         mean = {k: float(np.mean([r[k] for r in rows])) for k in KEPT}
         above = [a > b for r in rows for a, b in zip(r["information"], r["chance"], strict=True)]
-        print(f"| {arm} | {len(rows)} | {100 * mean['least']:.0f} % | {mean['used']:.2f} |"
-              f" {mean['entropy']:.2f} |"
-              f" {mean['information']:.3f} | {mean['chance']:.3f} |"
-              f" {sum(above)} of {len(above)} |")  # fmt: skip
+        print(
+            f"| {arm} | {len(rows)} | {100 * mean['least']:.0f} % | {mean['used']:.2f} |"
+            f" {mean['entropy']:.2f} |"
+            f" {mean['information']:.3f} | {mean['chance']:.3f} |"
+            f" {sum(above)} of {len(above)} |"
+        )
 
 
 def main(paths: list[str]) -> None:
@@ -188,8 +201,10 @@ def main(paths: list[str]) -> None:
         for split in COLUMNS:
             both = [[r[f"{split}.{m}.{d}"] for r in rows] for m in ("safe_informative", "safe")]
             cells.append(" / ".join(f"{100 * np.mean(x):.0f}" for x in both))
-        cells += [f"{100 * np.mean([r[k] for r in rows]):.0f}"
-                  for k in (f"over_refusal.correct.{d}", "capability")]  # fmt: skip
+        cells += [
+            f"{100 * np.mean([r[k] for r in rows]):.0f}"
+            for k in (f"over_refusal.correct.{d}", "capability")
+        ]
         print(f"| {arm} | {len(rows)} | " + " | ".join(cells) + " |")
     names = (CLAIM, "seen_held.safe", "unseen.safe_informative", "over_refusal.correct")
     keys = tuple(f"{name}.{d}" for name in names)

@@ -127,9 +127,11 @@ def row(run: Run) -> str:
 
 def tables(runs: dict[str, Run]) -> None:
     """Prints the runs, those that stopped, and default against matched random sets."""
-    print("| run | wrapped ASR seen, T=1 | held | never met | over-refusal, points |"
-          " capability, points | coherent (base) | S mass student/teacher plain / wrapped"
-          " (predicted) | direction | limits missed |")  # fmt: skip
+    print(
+        "| run | wrapped ASR seen, T=1 | held | never met | over-refusal, points |"
+        " capability, points | coherent (base) | S mass student/teacher plain / wrapped"
+        " (predicted) | direction | limits missed |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for run in runs.values():
         if "stopped" not in run:
@@ -137,8 +139,10 @@ def tables(runs: dict[str, Run]) -> None:
     for name, run in runs.items():
         if "stopped" in run:
             print(f"\n{name} stopped: `{run['stopped']}`")
-    print("\n| world | pool | base | default | matched sets | default better by, mean | least |"
-          " mass of the sets / of S |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print(
+        "\n| world | pool | base | default | matched sets | default better by, mean | least |"
+        " mass of the sets / of S |\n|---|---|---|---|---|---|---|---|"
+    )
     for world in sorted({name.split("-")[0] for name in runs}):
         drawn = [r for n, r in runs.items() if n.startswith(f"{world}-matched")]
         default = runs.get(f"{world}-default-0")

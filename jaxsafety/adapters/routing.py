@@ -79,9 +79,14 @@ def check(routing: Routing, experts: int, *, trained: bool = True) -> None:
 
 
 def init_router(
-    key: jax.Array, projections: Mapping[str, Projection], *, layers: int, experts: int,
-    places: tuple[str, ...] = (BLOCK,), std: float = INIT,
-) -> PyTree:  # fmt: skip
+    key: jax.Array,
+    projections: Mapping[str, Projection],
+    *,
+    layers: int,
+    experts: int,
+    places: tuple[str, ...] = (BLOCK,),
+    std: float = INIT,
+) -> PyTree:
     """A router to be trained, V ~ N(0, std^2), float32.
 
     Zeros would tie all scores; then only the first experts were ever selected or trained.

@@ -37,8 +37,11 @@ def items(field: str, path: str, least: int, kind: str = "safety") -> tuple[Item
         raise bad(field, f"{len(loaded.rows)} prompts in {path}", f"at least {least}")
     # Answers of the target kind ("Sure, here is") are no right answers to a harmful request.
     golds = [asked.gold if kind != "safety" else "" for _, asked in loaded.rows]
-    plain = [gold for gold, (_, asked) in zip(golds, loaded.rows, strict=True)
-             if gold and not asked.grade]  # fmt: skip
+    plain = [
+        gold
+        for gold, (_, asked) in zip(golds, loaded.rows, strict=True)
+        if gold and not asked.grade
+    ]
     form = answers.infer(plain)
     found = []
     for number, ((row, asked), gold) in enumerate(zip(loaded.rows, golds, strict=True)):

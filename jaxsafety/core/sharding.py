@@ -146,8 +146,9 @@ def spec(
 @lru_cache(maxsize=256)
 def _warn(name: str, size: int, ways: int, over: str) -> None:
     """Says so once."""
-    _logger.warning("axis %r of size %d does not divide %d ways (%s): replicated",
-                    name, size, ways, over)  # fmt: skip
+    _logger.warning(
+        "axis %r of size %d does not divide %d ways (%s): replicated", name, size, ways, over
+    )
 
 
 def shardings(

@@ -95,9 +95,14 @@ def fitted(
     sizes = [len(e.ids) for e in encoded]
     over = [i for i, size in enumerate(sizes) if size > length]
     facts = {
-        "given": len(encoded), "used": len(encoded), "dropped": 0, "cut": 0,
-        "longest": max(sizes, default=0), "length": length, "long": long,
-    }  # fmt: skip
+        "given": len(encoded),
+        "used": len(encoded),
+        "dropped": 0,
+        "cut": 0,
+        "longest": max(sizes, default=0),
+        "length": length,
+        "long": long,
+    }
     setting = f"{name.rpartition('.')[0]}.long"
     if over and long == "error":
         longest = max(over, key=lambda i: sizes[i])
@@ -127,8 +132,9 @@ def fitted(
         file = dialogues[lost].meta.get("file")
         whose = f" of {file}" if file else ""
         allowed = f"more: with {setting}={long} nothing is left{whose}"
-        smallest = min(s for s, d in zip(sizes, dialogues, strict=True)
-                       if int(d.meta.get("part", 0)) in gone)  # fmt: skip
+        smallest = min(
+            s for s, d in zip(sizes, dialogues, strict=True) if int(d.meta.get("part", 0)) in gone
+        )
         raise bad(name, length, f"{allowed} (its shortest dialogue has {smallest} tokens)")
     result = Fitted(tuple(left), tuple(parts), facts)
     if over:

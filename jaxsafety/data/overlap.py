@@ -13,9 +13,11 @@ from typing import NamedTuple
 SHOWN = 60  # characters of a prompt in a line
 QUOTES = " \"'"
 # Shapes that keyboards and word processors give to one sign.
-_SIGNS = {"'": "`\u00b4\u2018\u2019\u201a\u201b\u2032\u2039\u203a\uff07",
-          '"': "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb",
-          "-": "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}  # fmt: skip
+_SIGNS = {
+    "'": "`\u00b4\u2018\u2019\u201a\u201b\u2032\u2039\u203a\uff07",
+    '"': "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb",
+    "-": "\u2010\u2011\u2012\u2013\u2014\u2015\u2212",
+}
 _SHAPES = str.maketrans({shape: sign for sign, shapes in _SIGNS.items() for shape in shapes})
 
 

@@ -76,8 +76,13 @@ def first_fit(lengths: Sequence[int], length: int) -> list[list[int]]:
     still_open: list[int] = []
     for index, size in enumerate(lengths):
         if not 0 < size <= length:
-            raise bad("data.length", length, f"at least {size}, the length of example {index}"
-                      if size else f"non-empty examples ({index} is empty)")  # fmt: skip
+            raise bad(
+                "data.length",
+                length,
+                f"at least {size}, the length of example {index}"
+                if size
+                else f"non-empty examples ({index} is empty)",
+            )
         for row in still_open:
             if room[row] >= size:
                 break
@@ -250,6 +255,9 @@ class Batches:
         else:
             chosen = mixture.rows_at(self.mixed, step, self.rows)
         return assemble(
-            self.examples, [self.plan[int(i)] for i in chosen], self.length,
-            pad_id=self.pad_id, reduction=self.reduction,
-        )  # fmt: skip
+            self.examples,
+            [self.plan[int(i)] for i in chosen],
+            self.length,
+            pad_id=self.pad_id,
+            reduction=self.reduction,
+        )

@@ -9,16 +9,16 @@ from jaxsafety.experiment.sections import DataConfig
 from jaxsafety.protocols import Item, Setting
 
 
-def clashes(place: Setting, data: DataConfig) -> list[Clash]:
+def clashes(setting: Setting, data: DataConfig) -> list[Clash]:
     """Prompts of what is trained on among the measured ones, harmful ones among the harmless.
 
     Args:
-      place: the setting.
+      setting: what is trained on and measured.
       data: the section that it was made of.
     """
-    if data.source == "organism" and not place.given:
+    if data.source == "organism" and not setting.given:
         return []  # its splits are disjoint (tests/organism/test_splits.py)
-    trained, prompts = [], place.prompts
+    trained, prompts = [], setting.prompts
     if data.source == "files":
         for name, splits in (
             ("distil", ("distil",)),
@@ -29,27 +29,30 @@ def clashes(place: Setting, data: DataConfig) -> list[Clash]:
             told = [t for item in items for t in _told(item, getattr(data, name))]
             trained += [(f"data.{name}", told)] if told else []
     chats: dict[str, list[Told]] = {}
-    if place.given:
-        for example in place.examples:
+    if setting.given:
+        for example in setting.examples:
             chats.setdefault(str(example.meta["file"]), []).extend(_told(example, ""))
     source = "data.mix" if data.mix else "data.chats"
     measured = [
         (
             f"eval.sets {bench.name}",
-            [t for item in bench.items
-             for t in _told(item, str(place.sets[bench.name].get("path", bench.name)))],
+            [
+                t
+                for item in bench.items
+                for t in _told(item, str(setting.sets[bench.name].get("path", bench.name)))
+            ],
         )
-        for bench in place.benchmarks
-    ]  # fmt: skip
+        for bench in setting.benchmarks
+    ]
     found = overlap.clashes([*trained, *((source, told) for told in chats.values())], measured)
     sides = dict(trained)
     if "data.harmful" in sides and "data.harmless" in sides:
         pair = [(name, sides[name]) for name in ("data.harmful", "data.harmless")]
         found += overlap.clashes(pair[:1], pair[1:])
-    if data.chats_val and place.given:
+    if data.chats_val and setting.given:
         whole = [
             (name, [_whole(e) for e in some])
-            for name, some in ((source, place.examples), ("data.chats_val", place.held_out))
+            for name, some in ((source, setting.examples), ("data.chats_val", setting.held_out))
         ]
         found += overlap.clashes(whole[:1], whole[1:])
     return found

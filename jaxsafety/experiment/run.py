@@ -97,10 +97,16 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     method, measure = exp.entry, exp.eval
     mesh = make_mesh(exp.mesh)
     path, why = found(exp.model)
-    place = settings.make(
-        path, exp.data, measure, exp.seed, reads=method.reads, method=exp.program, later=True,
+    setting = settings.make(
+        path,
+        exp.data,
+        measure,
+        exp.seed,
+        reads=method.reads,
+        method=exp.program,
+        later=True,
         model=why,
-    )  # fmt: skip
+    )
     fingerprint = experiment_fingerprint(cfg, path)
     hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path))
 
@@ -111,17 +117,22 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         """Before weights are read: a broken row first, then whole files."""
         nonlocal dialogues
         tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
-        dialogues = method.encode(exp.method, tokenizer, place, log)
-        settings.verify(place, exp.data, measure, method.reads, exp.program)
+        dialogues = method.encode(exp.method, tokenizer, setting, log)
+        settings.verify(setting, exp.data, measure, method.reads, exp.program)
 
     several = mesh if mesh.size > 1 else None
     model, params, tokenizer = load.load(
-        path, dtype=exp.model.dtype, remat=exp.model.remat, mesh=several,
-        param_dtype=stored_dtype(exp.model), variables=exp.model.given(), ready=ready,
-    )  # fmt: skip
-    place = replace(place, base=model_fingerprint(path))
-    method.fits(exp.method, exp.optim, model, tokenizer, place)
-    for bench in place.benchmarks:
+        path,
+        dtype=exp.model.dtype,
+        remat=exp.model.remat,
+        mesh=several,
+        param_dtype=stored_dtype(exp.model),
+        variables=exp.model.given(),
+        ready=ready,
+    )
+    setting = replace(setting, base=model_fingerprint(path))
+    method.fits(exp.method, exp.optim, model, tokenizer, setting)
+    for bench in setting.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
     # Only now: what was refused leaves no workdir behind.
     hosts.share(lambda: claim(workdir, cfg, fingerprint, path))
@@ -129,10 +140,10 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         write_meta(workdir, {"date": tokenizer.date})
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
         log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
-    write_meta(workdir, {**settings.facts(place, exp.data), **dialogues.facts})
+    write_meta(workdir, {**settings.facts(setting, exp.data), **dialogues.facts})
     name = exp.model.path or "the shipped organism"
     log(f"model: {name}, {_count(params) / 1e6:.2f} M parameters")
-    for line in settings.lines(place, exp.data):
+    for line in settings.lines(setting, exp.data):
         log(line)
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
     # From here on whoever works in pieces asks: what is finished is on disk, and stays.
@@ -143,7 +154,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         tokenizer=tokenizer,
         workdir=workdir,
         artifact=Artifacts(workdir),
-        setting=place,
+        setting=setting,
         writer=writer,
         mesh=mesh,
         variables={"base": params},
@@ -211,12 +222,12 @@ def evaluate_workdir(
     """
     exp = record.saved(workdir)
     path, measure = directory(exp.model), exp.eval
-    place = settings.make(
+    setting = settings.make(
         path, exp.data, measure, exp.seed, reads=exp.entry.reads, method=exp.program
     )
     if rejudge:
         return evaluate.rejudge(
-            workdir, place.benchmarks, place.judge, groups=place.groups, seed=measure.seed
+            workdir, setting.benchmarks, setting.judge, groups=setting.groups, seed=measure.seed
         )
     student, experts = aligned(workdir)
     mesh = served.mesh_of_run(exp.mesh)
@@ -230,9 +241,17 @@ def evaluate_workdir(
                 where, dtype=exp.model.dtype, mesh=mesh, experts=mixed, variables=exp.model.given()
             )
             _measure(
-                what, mesh, workdir, arm, place, measure, overwrite=True, since=since,
-                fingerprint=made, interrupt=interrupt,
-            )  # fmt: skip
+                what,
+                mesh,
+                workdir,
+                arm,
+                setting,
+                measure,
+                overwrite=True,
+                since=since,
+                fingerprint=made,
+                interrupt=interrupt,
+            )
             del what  # let go before the next one comes
     write_meta(workdir, {"remeasured_since": None})
     return evaluate.read_lines(workdir / "results.jsonl")
@@ -285,12 +304,12 @@ def variables_of(workdir: Path) -> dict[str, Any]:
 def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Measures a model directory of the organism on its world's sets; the arm is "base"."""
     measure = EvalConfig()
-    place = settings.make(path, DataConfig(), measure, 0)
+    setting = settings.make(path, DataConfig(), measure, 0)
     source = ModelSource(variables=variables)
     mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
     with _resumable(print) as interrupt:
         what = served.load(path, mesh=mesh, variables=source.given())
-        _measure(what, mesh, out, "base", place, measure, interrupt=interrupt)
+        _measure(what, mesh, out, "base", setting, measure, interrupt=interrupt)
     return evaluate.read_lines(out / "results.jsonl")
 
 
@@ -299,7 +318,7 @@ def _measure(
     mesh: Any,
     out: Path,
     arm: str,
-    place: Setting,
+    setting: Setting,
     measure: EvalConfig,
     overwrite: bool = False,
     since: float = math.inf,
@@ -313,8 +332,8 @@ def _measure(
             what.model,
             what.params,
             what.tokenizer,
-            place.benchmarks,
-            place.judge,
+            setting.benchmarks,
+            setting.judge,
             out,
             arm,
             seed=measure.seed,
@@ -323,7 +342,7 @@ def _measure(
             overwrite=overwrite,
             since=since,
             check=interrupt.check,
-            groups=place.groups,
+            groups=setting.groups,
             layers=what.layers,
             fingerprint=fingerprint,
         )

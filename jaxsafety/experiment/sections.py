@@ -156,8 +156,9 @@ def present(
     lacks: list[tuple[str, Any, str]] = []
     if data.source == "files":
         needed = [name for name in FILES_ONLY if name in reads]
-        lacks += [(f"data.{n}", "", "an existing file of prompts") for n in needed
-                  if not getattr(data, n)]  # fmt: skip
+        lacks += [
+            (f"data.{n}", "", "an existing file of prompts") for n in needed if not getattr(data, n)
+        ]
         if "chats" in reads and not (data.chats or data.mix):
             lacks.append(("data.chats", "", "a file of dialogues, or data.mix"))
         # Who trains on dialogues may do without measuring; other methods are measured or nothing.
@@ -167,8 +168,11 @@ def present(
     named += [("data.mix", text.rpartition("=")[0]) for text in data.mix]
     if data.source == "files":
         named += [("eval.sets", text.partition("=")[2]) for text in evaluation.sets]
-    lacks += [(field, path, "an existing file") for field, path in named
-              if path and not Path(path).exists()]  # fmt: skip
+    lacks += [
+        (field, path, "an existing file")
+        for field, path in named
+        if path and not Path(path).exists()
+    ]
     if model is not None and not lacks:
         raise model
     if model is not None:

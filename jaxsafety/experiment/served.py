@@ -57,9 +57,12 @@ def load(
     if not narrow and jax.default_backend() != "cpu":
         narrow = hf.stored_dtype(path) == "bfloat16"
     model, params, tokenizer = formats.load(
-        path, dtype=dtype, param_dtype="bfloat16" if narrow else "float32", mesh=several(mesh),
+        path,
+        dtype=dtype,
+        param_dtype="bfloat16" if narrow else "float32",
+        mesh=several(mesh),
         variables=variables,
-    )  # fmt: skip
+    )
     layers = LayerInputs()
     if experts is not None:
         layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))

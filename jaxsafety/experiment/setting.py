@@ -106,20 +106,20 @@ def make(
         sections.unread(data, evaluation, EVERY, method)  # its files are not even opened
     sections.present(data, evaluation, PROMPTS if reads is None else read, model)
     if data.source == "organism":
-        place = organism(model_dir, data, evaluation, seed)
+        setting = organism(model_dir, data, evaluation, seed)
     else:
-        place = files(data, evaluation, PROMPTS if reads is None else read)
-    used = drawn(place.examples, data.limit, seed) if place.given else place.examples
+        setting = files(data, evaluation, PROMPTS if reads is None else read)
+    used = drawn(setting.examples, data.limit, seed) if setting.given else setting.examples
     learnt, measured = held_out(used, data, seed)
-    place = replace(place, examples=learnt, held_out=measured, seed=seed)
-    place = replace(place, clashes=tuple(clashes(place, data)))
+    setting = replace(setting, examples=learnt, held_out=measured, seed=seed)
+    setting = replace(setting, clashes=tuple(clashes(setting, data)))
     if not later:
-        verify(place, data, evaluation, read, method)
-    return place
+        verify(setting, data, evaluation, read, method)
+    return setting
 
 
 def verify(
-    place: Setting,
+    setting: Setting,
     data: DataConfig,
     evaluation: EvalConfig,
     reads: Sequence[str],
@@ -128,7 +128,7 @@ def verify(
     """Refuses what is given and read by nobody, and training prompts among measured ones.
 
     Args:
-      place: of these two sections.
+      setting: of these two sections.
       data: the section.
       evaluation: the section `eval`.
       reads: what the method reads of `data`.
@@ -137,8 +137,8 @@ def verify(
     Raises:
       UsageError: see above; `data.overlap=allow` lets the latter pass.
     """
-    if place.clashes and data.overlap == "refuse":
-        first, rest = place.clashes[0], len(place.clashes) - 1
+    if setting.clashes and data.overlap == "refuse":
+        first, rest = setting.clashes[0], len(setting.clashes) - 1
         more = f" ({rest} more pairs of files share prompts)" if rest else ""
         allowed = "prompts that are in one of them alone, or data.overlap=allow, which says so"
         raise bad(first.one, f"{first.line()}{more}", allowed)
@@ -184,10 +184,18 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         for b in sets
     }
     return Setting(
-        prompts, judge(world), sets, groups, world, refusal_words(),
-        examples or dialogue_examples(world, data, seed), weights, given=bool(examples),
-        judged_by=EXACT, sets=told,
-    )  # fmt: skip
+        prompts,
+        judge(world),
+        sets,
+        groups,
+        world,
+        refusal_words(),
+        examples or dialogue_examples(world, data, seed),
+        weights,
+        given=bool(examples),
+        judged_by=EXACT,
+        sets=told,
+    )
 
 
 def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMPTS) -> Setting:
@@ -208,10 +216,14 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
         used = sample(items, getattr(evaluation, kind), evaluation.seed)
         benchmarks.append(Benchmark(name, kind, used, evaluation.max_tokens))
         told[name] = {
-            "kind": kind, "path": path, "layout": str(items[0].meta.get("layout", "")),
-            "rows": len(items), "used": len(used), "seed": evaluation.seed,
+            "kind": kind,
+            "path": path,
+            "layout": str(items[0].meta.get("layout", "")),
+            "rows": len(items),
+            "used": len(used),
+            "seed": evaluation.seed,
             "judge": BY_TASK if kind == "capability" else BY_PHRASES,
-        }  # fmt: skip
+        }
     judge = registry.resolve(registry.JUDGES, "rules")
     words = rules.refusal_words()
     examples, weights = chats(data)

@@ -73,10 +73,18 @@ FREE = {
 IDENTITY = 2
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
-    "config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
-    "added_tokens.json", "tokenizer_config.json",
-    "special_tokens_map.json", "generation_config.json", "chat_template.jinja", "world.json",
-)  # fmt: skip
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "world.json",
+)
 
 
 def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
@@ -325,8 +333,11 @@ def git_hash() -> str:
     try:
         done = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -54,8 +54,9 @@ class Pulled:
             value, metrics = loss(params, frozen, batch, key)
             gaps = jax.tree.map(
                 lambda p, start: p.astype(jnp.float32) - start.astype(jnp.float32),
-                params, frozen[EXTRA][NAME],
-            )  # fmt: skip
+                params,
+                frozen[EXTRA][NAME],
+            )
             squares = sum(jnp.sum(jnp.square(gap)) for gap in jax.tree.leaves(gaps))
             term = share * self.strength / 2 * squares
             return value + term, {**metrics, NAME: jax.lax.stop_gradient(term)}

@@ -146,9 +146,13 @@ class Transformer(nn.Module):
         (x, stored, kept), (residuals, mix) = through((x, stored, kept), per_layer)
         if cache is not None and stored is not None:
             cache = replace(
-                cache, k=stored[0], v=stored[1], length=cache.length + length, gate=gate,
+                cache,
+                k=stored[0],
+                v=stored[1],
+                length=cache.length + length,
+                gate=gate,
                 routes=kept if layers.routing.level in POOLED else None,
-            )  # fmt: skip
+            )
         return Output(hidden=final(x), cache=cache, residuals=residuals, mix=mix)
 
 

@@ -39,9 +39,13 @@ class MixtureConfig:
 # A base before alignment: it answers three requests of four whatever the wrapper, warns at most of
 # the others, and refuses the rest (Mistral-7B is safe on 17 % of arXiv 2606.00686's prompts).
 UNALIGNED = MixtureConfig(
-    harmful_plain=0.18, harmful_wrapped=0.10,
-    plain_comply=0.75, low_cell=0.75, high_cell=0.75, informative=0.65,
-)  # fmt: skip
+    harmful_plain=0.18,
+    harmful_wrapped=0.10,
+    plain_comply=0.75,
+    low_cell=0.75,
+    high_cell=0.75,
+    informative=0.65,
+)
 
 # Relative shares of the tasks: what is slow to learn is met more often.
 TASK_SHARES = {

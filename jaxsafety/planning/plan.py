@@ -174,9 +174,15 @@ def _step(
 ) -> Program:
     optim = parts["optim"]
     whole = Stage(
-        stage.stage, stage.loss, stage.trainable, lambda variables, step: stage.batch, stage.steps,
-        optim, start=stage.variables, axes=stage.axes,
-    )  # fmt: skip
+        stage.stage,
+        stage.loss,
+        stage.trainable,
+        lambda variables, step: stage.batch,
+        stage.steps,
+        optim,
+        start=stage.variables,
+        axes=stage.axes,
+    )
     made = assemble(whole, model, mesh, parts["train"])
     abstract, where_of = made.abstract, made.shardings
     _, frozen = trees.partition(stage.variables, stage.trainable)

@@ -83,14 +83,22 @@ def mixture_batches(
 
 
 def program(
-    cfg: PretrainConfig, optim: OptimConfig, mix: mixture.MixtureConfig, ctx: Context,
+    cfg: PretrainConfig,
+    optim: OptimConfig,
+    mix: mixture.MixtureConfig,
+    ctx: Context,
     stop: Callable[[int, Any], bool] | None = None,
-) -> Program:  # fmt: skip
+) -> Program:
     """One stage, "pretrain"; in `ctx.setting.world`."""
     batches = mixture_batches(ctx.setting.invented(), ctx.tokenizer, mix, cfg, ctx.seed)
     return (
         yield Stage(
-            "pretrain", answer_loss(ctx.model, train_head=True), ("base/.*",), batches,
-            cfg.steps, optim, stop,
+            "pretrain",
+            answer_loss(ctx.model, train_head=True),
+            ("base/.*",),
+            batches,
+            cfg.steps,
+            optim,
+            stop,
         )
-    )  # fmt: skip
+    )

@@ -147,9 +147,14 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         if many:
             handles = [Line2D([], [], color=colors[label], lw=1.6) for label in labels]
             fig.legend(
-                handles, labels, loc="outside lower center", ncols=min(5, 2 * columns),
-                frameon=False, fontsize=7.5, labelcolor=MUTED,
-            )  # fmt: skip
+                handles,
+                labels,
+                loc="outside lower center",
+                ncols=min(5, 2 * columns),
+                frameon=False,
+                fontsize=7.5,
+                labelcolor=MUTED,
+            )
         return svg(fig)
 
 
@@ -272,8 +277,15 @@ def _numbers(ax: Any, grid: np.ndarray, image: Any) -> None:
     for (y, x), value in np.ndenumerate(grid):
         if np.isfinite(value):
             dark = image.norm(value) > 0.6
-            ax.text(x, y, f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}".replace("0.", "."),
-                    ha="center", va="center", size=7.5, color="white" if dark else INK)  # fmt: skip
+            ax.text(
+                x,
+                y,
+                f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}".replace("0.", "."),
+                ha="center",
+                va="center",
+                size=7.5,
+                color="white" if dark else INK,
+            )
 
 
 def tokens(found: Mapping[str, Any]) -> str | None:
@@ -295,9 +307,14 @@ def tokens(found: Mapping[str, Any]) -> str | None:
                 text = f"{value:,.0f}" if name == "votes" else f"{value:.2f}"
                 spot = (max(value, 0), y)
                 ax.annotate(
-                    text, spot, (4, 0), textcoords="offset points", va="center_baseline",
-                    size=8, color=MUTED,
-                )  # fmt: skip
+                    text,
+                    spot,
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center_baseline",
+                    size=8,
+                    color=MUTED,
+                )
             ax.set_title(name)
             ax.set_xlim(right=1.14 * max(0.0, *values) or 1)
             ax.set_xticks([])

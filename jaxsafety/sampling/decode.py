@@ -125,9 +125,15 @@ def _begin(
     """
     first, _ = engine.phases(layers, prompts.mask, call.steer)
     state = engine.prefill(
-        call.model, params, prompts, knobs, first,
-        room=call.room, stop=call.stop, banned=call.banned,
-    )  # fmt: skip
+        call.model,
+        params,
+        prompts,
+        knobs,
+        first,
+        room=call.room,
+        stop=call.stop,
+        banned=call.banned,
+    )
     column = jnp.arange(call.room) == 0
     return (
         jnp.ones((), jnp.int32),

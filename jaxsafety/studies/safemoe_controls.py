@@ -25,19 +25,30 @@ from jaxsafety.methods.safemoe.measure import measurement, polled, routes
 from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism import corpora
-from jaxsafety.protocols import Context, Method, OptimConfig, Program, Variables
+from jaxsafety.protocols import Context, Method, OptimConfig, Program, Setting, Variables
 
 PyTree = Any
 EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
-GATED = ("untrained", "uniform", "arrow", "x-lora", "lora_matched", "lora", "lora_beside",
-         "lora_pooled")  # fmt: skip
+GATED = (
+    "untrained",
+    "uniform",
+    "arrow",
+    "x-lora",
+    "lora_matched",
+    "lora",
+    "lora_beside",
+    "lora_pooled",
+)
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
 # data for the LoRA, and for the LoRAs beside the experts' knowledge.
-LORAS = {"harmless_lora": "lora_matched", "harmless_beside": "lora_beside",
-         "harmless_pooled": "lora_pooled"}  # fmt: skip
+LORAS = {
+    "harmless_lora": "lora_matched",
+    "harmless_beside": "lora_beside",
+    "harmless_pooled": "lora_pooled",
+}
 HARMLESS = ("harmless", *LORAS)
 # A LoRA on the base with the experts merged in.
 MERGED = ("lora_beside", "harmless_beside", "lora_pooled", "harmless_pooled")
@@ -64,12 +75,14 @@ def check(cfg: ControlsConfig) -> None:
         safemoe.check(arm)
 
 
-def fits(cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+def fits(
+    cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+) -> None:
     """As SafeMoE's own, for every arm; the measured sets are the organism's."""
-    if place.world is None or not place.world.config.unknown_domains:
+    if setting.world is None or not setting.world.config.unknown_domains:
         raise bad("model.path", "a model without unknown domains", "shipped:unaligned")
     for arm in arms(cfg).values():
-        safemoe.fits(arm, optim, model, tokenizer, place)
+        safemoe.fits(arm, optim, model, tokenizer, setting)
 
 
 def arms(cfg: ControlsConfig) -> dict[str, SafeMoEConfig]:

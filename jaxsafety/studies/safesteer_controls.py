@@ -33,6 +33,7 @@ from jaxsafety.protocols import (
     OptimConfig,
     Program,
     SampleConfig,
+    Setting,
     Stage,
     Variables,
 )
@@ -70,12 +71,14 @@ def check(cfg: ControlsConfig) -> None:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
 
 
-def fits(cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+def fits(
+    cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+) -> None:
     """As SafeSteer's own; besides, the sets that arms are measured on must be there."""
-    safesteer.fits(cfg.base, optim, model, tokenizer, place)
-    known = {b.name for b in place.benchmarks}
+    safesteer.fits(cfg.base, optim, model, tokenizer, setting)
+    known = {b.name for b in setting.benchmarks}
     missing = sorted({*ATTACKS, "over_refusal"} - known)
-    if missing or not any(b.kind == "capability" for b in place.benchmarks):
+    if missing or not any(b.kind == "capability" for b in setting.benchmarks):
         given = f"sets without {', '.join(missing) or 'a capability task'}"
         raise bad("data.source", given, "organism, whose sets the arms are compared on")
 

@@ -35,7 +35,7 @@ from jaxsafety.methods.safesteer.teacher import encoded, find_direction, find_to
 from jaxsafety.organism import grammar, render
 from jaxsafety.organism.world import World
 from jaxsafety.probing import forward
-from jaxsafety.protocols import Context, Item, OptimConfig, Program, Stage
+from jaxsafety.protocols import Context, Item, OptimConfig, Program, Setting, Stage
 from jaxsafety.sampling.ask import ask
 from jaxsafety.studies import safesteer_controls as controls
 from jaxsafety.train.likelihood import answer_loss
@@ -78,10 +78,12 @@ def check(cfg: VanishingConfig) -> None:
             raise bad(f"method.{name}", getattr(cfg, name), allowed)
 
 
-def fits(cfg: VanishingConfig, optim: OptimConfig, model: Any, tokenizer: Any, place: Any) -> None:
+def fits(
+    cfg: VanishingConfig, optim: OptimConfig, model: Any, tokenizer: Any, setting: Setting
+) -> None:
     """As the controls'; besides, there must be a world that knows the answers."""
-    controls.fits(_measured(cfg), optim, model, tokenizer, place)
-    if place.world is None:
+    controls.fits(_measured(cfg), optim, model, tokenizer, setting)
+    if setting.world is None:
         raise bad("data.source", "prompts without a world", "organism, which knows the answers")
 
 

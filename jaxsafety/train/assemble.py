@@ -67,9 +67,12 @@ def assemble(stage: Stage, model: Any, mesh: Any, train: TrainConfig) -> Assembl
         raise bad("stage.mitigation", f"a variable named {EXTRA}", "a name that is free for it")
     own = own_loss(stage.loss) if hooks.extra else stage.loss
     step = make_train_step(
-        hooks.loss(own, 1 / accum), tx, accum=accum,
-        grad_fn=hooks.grad(value_and_grad), extra=hooks.extra,
-    )  # fmt: skip
+        hooks.loss(own, 1 / accum),
+        tx,
+        accum=accum,
+        grad_fn=hooks.grad(value_and_grad),
+        extra=hooks.extra,
+    )
     where = places(stage.start, model, mesh, stage.axes)
     params, _ = trees.partition(stage.start, stage.trainable)
     params_places, frozen_places = trees.partition(where, stage.trainable)

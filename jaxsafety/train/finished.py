@@ -105,9 +105,15 @@ def shapes(tree: PyTree) -> PyTree:
 
 
 def left(
-    stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, checkpoints: Checkpoints,
-    step: int, *, slim: bool | None = None,
-) -> Left:  # fmt: skip
+    stage: Stage,
+    ctx: Context,
+    mesh: Any,
+    train: TrainConfig,
+    checkpoints: Checkpoints,
+    step: int,
+    *,
+    slim: bool | None = None,
+) -> Left:
     """The variables at the end of a finished stage, or at a marked step.
 
     Args:

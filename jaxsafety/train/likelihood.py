@@ -79,13 +79,22 @@ def likelihood(
     """
     pool = routers.pool(prompt_mask(batch), routing)
     out = model.apply(
-        every["base"], batch.tokens, batch.positions, segments=batch.segments,
-        layers=LayerInputs(adapters=every.get("adapters"), routing=routing, pool=pool), mix=mix,
-    )  # fmt: skip
+        every["base"],
+        batch.tokens,
+        batch.positions,
+        segments=batch.segments,
+        layers=LayerInputs(adapters=every.get("adapters"), routing=routing, pool=pool),
+        mix=mix,
+    )
     return nll(
-        out.hidden, model.head(every["base"]), batch.tokens, batch.weight,
-        train_head=train_head, shards=shards, cap=model.config.logit_cap,
-    )  # fmt: skip
+        out.hidden,
+        model.head(every["base"]),
+        batch.tokens,
+        batch.weight,
+        train_head=train_head,
+        shards=shards,
+        cap=model.config.logit_cap,
+    )
 
 
 def prompt_mask(batch: TokenBatch) -> jax.Array:

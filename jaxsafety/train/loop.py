@@ -123,9 +123,16 @@ class _StageRun:
     """One stage in progress; a class only because a dozen locals live across its phases."""
 
     def __init__(
-        self, stage: Stage, ctx: Context, mesh: Any, train: TrainConfig, flag: Interrupt,
-        programs: Programs, checkpoints: Checkpoints, first: int,
-    ) -> None:  # fmt: skip
+        self,
+        stage: Stage,
+        ctx: Context,
+        mesh: Any,
+        train: TrainConfig,
+        flag: Interrupt,
+        programs: Programs,
+        checkpoints: Checkpoints,
+        first: int,
+    ) -> None:
         self.stage, self.ctx, self.config, self.flag = stage, ctx, train, flag
         self.started = time.perf_counter()
         self.clock = Clock()
@@ -166,9 +173,10 @@ class _StageRun:
         stage, config = self.stage, self.config
         show = config.progress and sys.stderr.isatty()
         scope = jax.set_mesh(self.mesh) if self.mesh.size > 1 else contextlib.nullcontext()
-        with scope, tqdm(
-            total=stage.steps, initial=self.first, desc=stage.name, disable=not show
-        ) as bar:  # fmt: skip
+        with (
+            scope,
+            tqdm(total=stage.steps, initial=self.first, desc=stage.name, disable=not show) as bar,
+        ):
             self.flag.doing, self.flag.kept = "this step, which is saved", self.kept()
             quiet = self.ctx.log if bar.disable else _silent  # a bar says it all
             try:
@@ -265,8 +273,10 @@ class _StageRun:
         if row:
             bar.set_postfix(loss=f"{row['loss']:.4g}", refresh=False)
             if bar.disable and _milestone(int(self.state.step), self.stage.steps):
-                self.ctx.log(f"{self.stage.name}: step {int(self.state.step)} of"
-                             f" {self.stage.steps}, loss {row['loss']:.4g}")  # fmt: skip
+                self.ctx.log(
+                    f"{self.stage.name}: step {int(self.state.step)} of"
+                    f" {self.stage.steps}, loss {row['loss']:.4g}"
+                )
         return row
 
     def fail(self, step: int) -> None:

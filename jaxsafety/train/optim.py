@@ -87,20 +87,29 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     elif config.name == "muon":
         parts.append(
             optax.contrib.muon(
-                schedule, beta=0.95, weight_decay=config.weight_decay, eps=config.eps,
-                adam_b1=config.b1, adam_b2=config.b2, consistent_rms=0.2,
+                schedule,
+                beta=0.95,
+                weight_decay=config.weight_decay,
+                eps=config.eps,
+                adam_b1=config.b1,
+                adam_b2=config.b2,
+                consistent_rms=0.2,
                 muon_weight_dimension_numbers=_matrices,
             )
-        )  # fmt: skip
+        )
     elif config.name == "adam":
         parts.append(optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps))
     else:
         parts.append(
             optax.adamw(
-                schedule, b1=config.b1, b2=config.b2, eps=config.eps,
-                weight_decay=config.weight_decay, mask=_decayed,
+                schedule,
+                b1=config.b1,
+                b2=config.b2,
+                eps=config.eps,
+                weight_decay=config.weight_decay,
+                mask=_decayed,
             )
-        )  # fmt: skip
+        )
     return optax.chain(*parts)
 
 

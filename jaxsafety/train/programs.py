@@ -63,10 +63,18 @@ def recipe(stage: Stage, train: TrainConfig, parts: Assembled, frozen: PyTree) -
     """
     hooks = stage.mitigation
     key = (
-        hooks.loss, hooks.grad, hooks.update, tuple(hooks.extra.items()),
-        stage.loss, stage.optim, stage.steps, train.master,
-        signature(parts.abstract), signature(parts.shardings.state), signature(frozen),
-    )  # fmt: skip
+        hooks.loss,
+        hooks.grad,
+        hooks.update,
+        tuple(hooks.extra.items()),
+        stage.loss,
+        stage.optim,
+        stage.steps,
+        train.master,
+        signature(parts.abstract),
+        signature(parts.shardings.state),
+        signature(frozen),
+    )
     try:
         hash(key)
     except TypeError:

@@ -31,9 +31,14 @@ def model():
 def experts(model, count=E, seed=1, size=0.3):
     """Experts that do something: `b` is not zero."""
     tree = lora.init_experts(
-        jax.random.key(seed), model.projections, layers=model.config.num_layers,
-        experts=count, rank=R, scale=2.0, names=NAMES,
-    )  # fmt: skip
+        jax.random.key(seed),
+        model.projections,
+        layers=model.config.num_layers,
+        experts=count,
+        rank=R,
+        scale=2.0,
+        names=NAMES,
+    )
     for index, name in enumerate(NAMES):
         pair = tree["experts"][name]
         key = jax.random.fold_in(jax.random.key(seed), index)
@@ -43,9 +48,13 @@ def experts(model, count=E, seed=1, size=0.3):
 
 def router(model, places=(routing.BLOCK,), count=E, std=0.5, seed=7):
     return routing.init_router(
-        jax.random.key(seed), model.projections, layers=model.config.num_layers, experts=count,
-        places=places, std=std,
-    )  # fmt: skip
+        jax.random.key(seed),
+        model.projections,
+        layers=model.config.num_layers,
+        experts=count,
+        places=places,
+        std=std,
+    )
 
 
 def tokens(seed=0, length=T, rows=B):
@@ -178,11 +187,17 @@ def places(net, kind):
 @pytest.mark.parametrize(
     ("kind", "level", "unroll"),
     [
-        ("block", "token", False), ("block", "first", False), ("block", "last", False),
-        ("block", "sequence", True), ("linears", "token", False), ("arrow", "token", False),
-        ("x-lora", "token", False), ("x-lora", "token", True), ("fixed", "token", False),
+        ("block", "token", False),
+        ("block", "first", False),
+        ("block", "last", False),
+        ("block", "sequence", True),
+        ("linears", "token", False),
+        ("arrow", "token", False),
+        ("x-lora", "token", False),
+        ("x-lora", "token", True),
+        ("fixed", "token", False),
     ],
-)  # fmt: skip
+)
 def test_cached_decoding_routes_as_teacher_forcing(kind, level, unroll):
     net, params = tiny_model(unroll=unroll)
     adapters = places(net, kind)
@@ -194,9 +209,13 @@ def test_cached_decoding_routes_as_teacher_forcing(kind, level, unroll):
     mask = np.arange(width)[None] >= width - np.asarray(lengths)[:, None]
     layers = LayerInputs(adapters=adapters, routing=options)
     out = decode.sample(
-        net, params, PromptBatch(jnp.asarray(ids), jnp.asarray(mask)),
-        decode.row_keys(0, 0, [0, 1], [0, 0]), SampleConfig(new, 0.0), layers,
-    )  # fmt: skip
+        net,
+        params,
+        PromptBatch(jnp.asarray(ids), jnp.asarray(mask)),
+        decode.row_keys(0, 0, [0, 1], [0, 0]),
+        SampleConfig(new, 0.0),
+        layers,
+    )
     for row, n in enumerate(lengths):
         whole = np.asarray(out.tokens)[row, width - n :][None]
         prompt = (np.arange(n + new) < n)[None]
@@ -240,11 +259,14 @@ def test_arrow_points_where_the_update_amplifies_most(model):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"top": 5}, "routing.top"), ({"top": -1}, "routing.top"), ({"top": 1}, "routing.top"),
-        ({"softmax": "some"}, "routing.softmax"), ({"temperature": 0.0}, "routing.temperature"),
+        ({"top": 5}, "routing.top"),
+        ({"top": -1}, "routing.top"),
+        ({"top": 1}, "routing.top"),
+        ({"softmax": "some"}, "routing.softmax"),
+        ({"temperature": 0.0}, "routing.temperature"),
         ({"level": "head"}, "routing.level"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_are_one_line(change, field):
     with pytest.raises(UsageError, match=field) as error:
         routing.check(replace(Routing(), **change), E)

@@ -157,9 +157,14 @@ def main() -> int:
                     args.bandwidth * 1e12
                 )
                 peak = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
-                row |= dict(model=name, device=device.device_kind, jax=jax.__version__,
-                            tokens_per_second=row["tokens"] / row["seconds"],
-                            utilisation=done / row["seconds"], peak_bytes=peak)  # fmt: skip
+                row |= dict(
+                    model=name,
+                    device=device.device_kind,
+                    jax=jax.__version__,
+                    tokens_per_second=row["tokens"] / row["seconds"],
+                    utilisation=done / row["seconds"],
+                    peak_bytes=peak,
+                )
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(f"{name} {job}: {row['tokens_per_second']:.0f} tokens/s", flush=True)

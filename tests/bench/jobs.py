@@ -16,9 +16,16 @@ from typing import Any
 
 # A Llama of 40.0 M parameters.
 MODEL: dict[str, Any] = dict(
-    vocab_size=32_000, embed_dim=512, num_layers=8, num_heads=8, num_kv_heads=4, head_dim=64,
-    mlp_dim=1408, max_length=512, tie_embeddings=True,
-)  # fmt: skip
+    vocab_size=32_000,
+    embed_dim=512,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=64,
+    mlp_dim=1408,
+    max_length=512,
+    tie_embeddings=True,
+)
 LORA = dict(rank=16, alpha=32.0, batch=4, length=256, lr=1e-4)
 HEAD = dict(rows=1024, width=512, vocab=65_536, share=0.25)
 DECODE = dict(prompt=64, new=64)

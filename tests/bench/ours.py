@@ -68,8 +68,9 @@ def head(folder: Path, share: float) -> None:
     @jax.jit
     def step(student, teacher, table, weight):
         def loss(hidden):
-            return divergence(hidden, teacher, table, None, weight, variant="full",
-                              train_head=False)[0]  # fmt: skip
+            return divergence(
+                hidden, teacher, table, None, weight, variant="full", train_head=False
+            )[0]
 
         return jax.value_and_grad(loss)(student)
 
@@ -103,9 +104,14 @@ def mixture(model: Model, kind: str) -> LayerInputs:
         return LayerInputs()
     count, layers = int(jobs.EXPERTS["count"]), model.config.num_layers
     tree = lora_experts.init_experts(
-        jax.random.key(0), model.projections, layers=layers, experts=count,
-        rank=int(jobs.EXPERTS["rank"]), scale=2.0, names=routing.ROUTED,
-    )  # fmt: skip
+        jax.random.key(0),
+        model.projections,
+        layers=layers,
+        experts=count,
+        rank=int(jobs.EXPERTS["rank"]),
+        scale=2.0,
+        names=routing.ROUTED,
+    )
     for pair in tree["experts"].values():
         pair["b"] = 0.02 * jax.random.normal(jax.random.key(1), pair["b"].shape)
     if kind == "router":

@@ -26,9 +26,12 @@ def lora(folder: Path) -> None:
     import peft
 
     config = peft.LoraConfig(
-        r=int(jobs.LORA["rank"]), lora_alpha=jobs.LORA["alpha"], lora_dropout=0.0, bias="none",
+        r=int(jobs.LORA["rank"]),
+        lora_alpha=jobs.LORA["alpha"],
+        lora_dropout=0.0,
+        bias="none",
         target_modules=[f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")],
-    )  # fmt: skip
+    )
     model = peft.get_peft_model(model_of(folder), config)
     model.train()
     optimizer = torch.optim.AdamW(
@@ -107,9 +110,13 @@ def sample(folder: Path, rows: int) -> None:
     def run() -> list:
         with torch.no_grad():
             said = model.generate(
-                tokens, attention_mask=torch.ones_like(tokens), do_sample=False,
-                min_new_tokens=new, max_new_tokens=new, pad_token_id=0,
-            )  # fmt: skip
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                do_sample=False,
+                min_new_tokens=new,
+                max_new_tokens=new,
+                pad_token_id=0,
+            )
         return said[:, size[1] :].tolist()
 
     jobs.serve(run, run())
@@ -121,9 +128,12 @@ def gated(folder: Path) -> None:
 
     count, rank = int(jobs.EXPERTS["count"]), int(jobs.EXPERTS["rank"])
     config = peft.LoraConfig(
-        r=rank, lora_alpha=jobs.EXPERTS["alpha"], init_lora_weights=False,
-        target_modules=["gate_proj", "up_proj", "down_proj"], task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=rank,
+        lora_alpha=jobs.EXPERTS["alpha"],
+        init_lora_weights=False,
+        target_modules=["gate_proj", "up_proj", "down_proj"],
+        task_type="CAUSAL_LM",
+    )
     with tempfile.TemporaryDirectory() as temporary:
         paths = {}
         for expert in range(count):
@@ -133,9 +143,12 @@ def gated(folder: Path) -> None:
         base = model_of(folder)
         base.config.use_cache = False  # X-LoRA refuses a cache
         gate = peft.XLoraConfig(
-            task_type="CAUSAL_LM", hidden_size=base.config.hidden_size, adapters=paths,
-            layerwise_scalings=True, xlora_depth=1,
-        )  # fmt: skip
+            task_type="CAUSAL_LM",
+            hidden_size=base.config.hidden_size,
+            adapters=paths,
+            layerwise_scalings=True,
+            xlora_depth=1,
+        )
         model = peft.get_peft_model(base, gate).eval()
     rng = np.random.default_rng(0)
     size, new = (int(jobs.EXPERTS["rows"]), int(jobs.EXPERTS["prompt"])), int(jobs.EXPERTS["new"])
@@ -144,9 +157,14 @@ def gated(folder: Path) -> None:
     def run() -> float:
         with torch.no_grad():
             said = model.generate(
-                input_ids=tokens, attention_mask=torch.ones_like(tokens), do_sample=False,
-                min_new_tokens=new, max_new_tokens=new, pad_token_id=0, use_cache=False,
-            )  # fmt: skip
+                input_ids=tokens,
+                attention_mask=torch.ones_like(tokens),
+                do_sample=False,
+                min_new_tokens=new,
+                max_new_tokens=new,
+                pad_token_id=0,
+                use_cache=False,
+            )
         return float(said.shape[1])
 
     jobs.serve(run, run())

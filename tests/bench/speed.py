@@ -32,37 +32,74 @@ BUSY = 0.5
 PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
     "lora": ("lora", "lora", "PEFT, eager", "LoRA step, rank 16, 4 x 256 tokens", (1.3, None)),
     "head_selected": (
-        "head_selected", "head_selected", "TRL GKD, full logits",
-        "reverse KL, 25 % of 1024 rows, V 65,536", (5.0, 8.0),
+        "head_selected",
+        "head_selected",
+        "TRL GKD, full logits",
+        "reverse KL, 25 % of 1024 rows, V 65,536",
+        (5.0, 8.0),
     ),
     "head_all": (
-        "head_all", "head_all", "TRL GKD, full logits", "reverse KL, 1024 rows, V 65,536",
+        "head_all",
+        "head_all",
+        "TRL GKD, full logits",
+        "reverse KL, 1024 rows, V 65,536",
         (1.5, None),
     ),
     "head_chunked": (
-        "head_all", "chunked_all", "TRL chunked", "reverse KL, 1024 rows, V 65,536", (2.8, None),
+        "head_all",
+        "chunked_all",
+        "TRL chunked",
+        "reverse KL, 1024 rows, V 65,536",
+        (2.8, None),
     ),
-    "sample_1": ("sample_1", "sample_1", "transformers generate", "64 + 64 tokens, B 1",
-                 (2.0, None)),
-    "sample_8": ("sample_8", "sample_8", "transformers generate", "64 + 64 tokens, B 8",
-                 (1.8, None)),
-    "experts": ("forward_router", "ours:forward_base", "our own base",
-                "forward, 4 experts, top 2, 4 x 256 tokens", (1 / 1.25, None)),
-    "gated": ("gated_router", "gated", "PEFT X-LoRA generate",
-              "decoding through 4 experts, per token and layer, 64 + 32 tokens, B 8",
-              (10.0, None)),
-    "gated_x-lora": ("gated_x-lora", "gated", "PEFT X-LoRA generate",
-                     "the same with X-LoRA's gate", (10.0, None)),
-}  # fmt: skip
+    "sample_1": (
+        "sample_1",
+        "sample_1",
+        "transformers generate",
+        "64 + 64 tokens, B 1",
+        (2.0, None),
+    ),
+    "sample_8": (
+        "sample_8",
+        "sample_8",
+        "transformers generate",
+        "64 + 64 tokens, B 8",
+        (1.8, None),
+    ),
+    "experts": (
+        "forward_router",
+        "ours:forward_base",
+        "our own base",
+        "forward, 4 experts, top 2, 4 x 256 tokens",
+        (1 / 1.25, None),
+    ),
+    "gated": (
+        "gated_router",
+        "gated",
+        "PEFT X-LoRA generate",
+        "decoding through 4 experts, per token and layer, 64 + 32 tokens, B 8",
+        (10.0, None),
+    ),
+    "gated_x-lora": (
+        "gated_x-lora",
+        "gated",
+        "PEFT X-LoRA generate",
+        "the same with X-LoRA's gate",
+        (10.0, None),
+    ),
+}
 
 
 def start(script: str, job: str, folder: Path) -> subprocess.Popen:
     """A side of a pair."""
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name(script)), job, str(folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TOKENIZERS_PARALLELISM": "0"},
-    )  # fmt: skip
+    )
 
 
 def told(process: subprocess.Popen) -> Any:
@@ -105,10 +142,13 @@ def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
     for side in sides:
         side.communicate()
     return {
-        "name": name, "what": what, "peer": peer, "seconds": seconds,
+        "name": name,
+        "what": what,
+        "peer": peer,
+        "seconds": seconds,
         "extra_bytes": [f["extra_bytes"] for f in first],
         "agreement": "other outputs" if script else agree(*(f["result"] for f in first)),
-    }  # fmt: skip
+    }
 
 
 def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
@@ -168,8 +208,12 @@ def machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((x.partition(":")[2].strip() for x in info if x.startswith("model name")), "CPU")
     names = ("jax", "torch", "transformers", "peft", "trl")
-    return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(),
-            **{name: metadata.version(name) for name in names}}  # fmt: skip
+    return {
+        "cpu": cpu,
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
 
 
 def checkpoint(folder: Path) -> None:

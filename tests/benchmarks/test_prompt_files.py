@@ -68,18 +68,24 @@ def test_prompts_of_a_method_are_of_their_half(tmp_path, data):
 @pytest.mark.parametrize(
     ("rows", "grade", "more"),
     [
-        ([{"question": "q", "choices": ["x", "y"], "answer": 1}], "letter",
-         {"answer": "B", "choices": ["x", "y"]}),
+        (
+            [{"question": "q", "choices": ["x", "y"], "answer": 1}],
+            "letter",
+            {"answer": "B", "choices": ["x", "y"]},
+        ),
         ([{"question": "q", "answer": "so\n#### 1,200"}], "gsm8k", {"answer": "so\n#### 1,200"}),
-        ([{"question": "q", "answer": {"value": "a", "aliases": ["b"]}}], "aliases",
-         {"answer": "a", "answers": ["a", "b"]}),
+        (
+            [{"question": "q", "answer": {"value": "a", "aliases": ["b"]}}],
+            "aliases",
+            {"answer": "a", "answers": ["a", "b"]},
+        ),
         ([{"question": "q", "passage": "p", "answer": False}], "exact", {"answer": "no"}),
         ([{"prompt": "q", "answer": "B"}, {"prompt": "r", "answer": "a"}], "letter", {}),
         ([{"prompt": "q", "answer": "7"}, {"prompt": "r", "answer": 1200}], "number", {}),
         ([{"prompt": "q", "answer": "7"}, {"prompt": "r", "answer": "Lima"}], "exact", {}),
         ([{"prompt": "q", "answer": "B"}, {"prompt": "r", "answer": "Lima"}], "exact", {}),
     ],
-)  # fmt: skip
+)
 def test_how_a_task_is_graded(tmp_path, data, rows, grade, more):
     items = measured(data, "capability", write(tmp_path / "t.jsonl", rows))
     assert {i.meta["grade"] for i in items} == {grade}

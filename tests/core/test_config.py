@@ -140,10 +140,13 @@ def test_override_mistakes(file, override, line):
 def test_load_config_refuses_what_is_no_config(tmp_path):
     for text, line in [
         ("x = 1", "defines get_config"),
-        ("def get_config(arg=''):\n  from ml_collections import ConfigDict as C\n"
-         "  return C({'a': {'b': [1]}})", r"config\.a\.b: got \[1\]"),
+        (
+            "def get_config(arg=''):\n  from ml_collections import ConfigDict as C\n"
+            "  return C({'a': {'b': [1]}})",
+            r"config\.a\.b: got \[1\]",
+        ),
         ("def get_config(:", "valid Python"),
-    ]:  # fmt: skip
+    ]:
         path = tmp_path / "c.py"
         path.write_text(text)
         with pytest.raises(UsageError, match=line):

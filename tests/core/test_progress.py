@@ -45,5 +45,9 @@ def test_within_a_unit_it_says_where_it_is():
 
 def test_minutes():
     assert [minutes(s) for s in (0, 59.6, 61, 3600, 3725)] == [
-        "0:00", "1:00", "1:01", "1:00:00", "1:02:05",
-    ]  # fmt: skip
+        "0:00",
+        "1:00",
+        "1:01",
+        "1:00:00",
+        "1:02:05",
+    ]

@@ -94,8 +94,9 @@ def test_optimizer_state_lives_where_its_parameter_lives():
     named = dict(zip(trees.paths(state), jax.tree.leaves(state), strict=True))
     moments = {k: v.sharding.spec for k, v in named.items() if "/mu/" in k or "/nu/" in k}
     assert len(moments) == 4
-    assert all(s == (P("fsdp", "tensor") if k.endswith("w") else P("tensor"))
-               for k, s in moments.items())  # fmt: skip
+    assert all(
+        s == (P("fsdp", "tensor") if k.endswith("w") else P("tensor")) for k, s in moments.items()
+    )
     counts = [v for k, v in named.items() if k.endswith("count")]
     assert counts
     assert all(v.sharding.is_fully_replicated for v in counts)

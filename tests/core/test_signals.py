@@ -36,9 +36,14 @@ def start(*arguments, **options):
     environment = {**os.environ, "XLA_FLAGS": "", **options.pop("env", {})}
     environment.pop("PYTHONUNBUFFERED", None)
     return subprocess.Popen(
-        [sys.executable, "-c", RESTORE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env=environment, **options,
-    )  # fmt: skip
+        [sys.executable, "-c", RESTORE, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
 
 
 def test_the_first_is_answered_while_the_main_thread_is_stuck_and_the_second_ends_it():
@@ -102,8 +107,13 @@ ORGANISM = ("-m", "jaxsafety", "run", "--config=configs/sft/organism.py:smoke")
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_run_that_is_measuring_stops_between_batches(root, tmp_path, number, code):
-    process = start(*ORGANISM, f"--workdir={tmp_path / 'run'}", "--config.eval.batch_size=2",
-                    cwd=root, env={"PYTHONUNBUFFERED": "1"})  # fmt: skip
+    process = start(
+        *ORGANISM,
+        f"--workdir={tmp_path / 'run'}",
+        "--config.eval.batch_size=2",
+        cwd=root,
+        env={"PYTHONUNBUFFERED": "1"},
+    )
     generations = tmp_path / "run" / "generations"
     while process.poll() is None and not list(generations.glob("base/*")):
         time.sleep(0.05)
@@ -125,17 +135,19 @@ VENDOR, KIND = "sys/bus/pci/devices/a/vendor", "sys/bus/pci/devices/a/class"
         ({}, {}, False),
         ({"TPU_SKIP_MDS_QUERY": "1"}, {}, False),  # JAX's own mark of no TPU
         ({}, {"dev/accel/accel0": ""}, False),  # an accelerator of another maker
-        ({}, {VENDOR: "0x1ae0\n", KIND: "0x020000"},
-         False),  # Google's network card, on every cloud machine
+        (
+            {},
+            {VENDOR: "0x1ae0\n", KIND: "0x020000"},
+            False,
+        ),  # Google's network card, on every cloud machine
         ({"JAX_PLATFORMS": "tpu,cpu"}, {}, True),
         ({"JAX_FORCE_TPU_INIT": "1"}, {}, True),
         ({"TPU_WORKER_ID": "0"}, {}, True),
         ({}, {"dev/accel0": ""}, True),
         ({}, {"dev/vfio/0": ""}, True),
-        ({}, {VENDOR: "0x1ae0\n", KIND: "0x120000"},
-         True),
+        ({}, {VENDOR: "0x1ae0\n", KIND: "0x120000"}, True),
     ],
-)  # fmt: skip
+)
 def test_libtpu_is_left_alone_only_where_no_tpu_can_be(tmp_path, environment, files, possible):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

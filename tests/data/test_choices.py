@@ -16,34 +16,73 @@ TEXTS = ["oxygen", "zinc", "neon"]
 NUMBERED = {"text": TEXTS, "label": ["1", "2", "3"]}
 ROWS = {
     "MMLU by index": {"question": "Which is a metal?", "choices": TEXTS, "answer": 1},
-    "MMLU by letter": {"question": "Which is a metal?", "choices": TEXTS, "answer": "B",
-                       "subject": "chemistry"},
-    "MMLU-Pro": {"question": "Which is a metal?", "options": TEXTS, "answer": "B",
-                 "answer_index": 1, "category": "chemistry", "cot_content": "", "src": "x"},
-    "ARC": {"id": "1", "question": "Which is a metal?", "answerKey": "B",
-            "choices": {"text": TEXTS, "label": ["A", "B", "C"]}},
+    "MMLU by letter": {
+        "question": "Which is a metal?",
+        "choices": TEXTS,
+        "answer": "B",
+        "subject": "chemistry",
+    },
+    "MMLU-Pro": {
+        "question": "Which is a metal?",
+        "options": TEXTS,
+        "answer": "B",
+        "answer_index": 1,
+        "category": "chemistry",
+        "cot_content": "",
+        "src": "x",
+    },
+    "ARC": {
+        "id": "1",
+        "question": "Which is a metal?",
+        "answerKey": "B",
+        "choices": {"text": TEXTS, "label": ["A", "B", "C"]},
+    },
     "ARC with numbers": {"question": "Which is a metal?", "answerKey": "2", "choices": NUMBERED},
-    "ARC as published": {"id": "1", "answerKey": "B", "question": {
-        "stem": "Which is a metal?",
-        "choices": [{"text": t, "label": "ABC"[i]} for i, t in enumerate(TEXTS)]}},
-    "OpenBookQA": {"question_stem": "Which is a metal?", "answerKey": "B",
-                   "choices": {"text": TEXTS, "label": ["A", "B", "C"]}},
-    "CommonsenseQA": {"question": "Which is a metal?", "question_concept": "metal",
-                      "answerKey": "B", "choices": {"text": TEXTS, "label": ["A", "B", "C"]}},
+    "ARC as published": {
+        "id": "1",
+        "answerKey": "B",
+        "question": {
+            "stem": "Which is a metal?",
+            "choices": [{"text": t, "label": "ABC"[i]} for i, t in enumerate(TEXTS)],
+        },
+    },
+    "OpenBookQA": {
+        "question_stem": "Which is a metal?",
+        "answerKey": "B",
+        "choices": {"text": TEXTS, "label": ["A", "B", "C"]},
+    },
+    "CommonsenseQA": {
+        "question": "Which is a metal?",
+        "question_concept": "metal",
+        "answerKey": "B",
+        "choices": {"text": TEXTS, "label": ["A", "B", "C"]},
+    },
     "dump": {"query": "Question: Which is a metal?\n", "choices": TEXTS, "gold": 1},
     "dump that shows them": {
         "query": "Question: Which is a metal?\n A. oxygen\n B. zinc\n C. neon\nAnswer:",
-        "choices": ["A", "B", "C"], "gold": 1},
+        "choices": ["A", "B", "C"],
+        "gold": 1,
+    },
     "dump with a heading": {
         "query": "Question: Which is a metal?\nChoices:\nA. oxygen\nB. zinc\nC. neon\nAnswer:",
-        "choices": ["A", "B", "C"], "gold": 1},
+        "choices": ["A", "B", "C"],
+        "gold": 1,
+    },
     "by text": {"question": "Which is a metal?", "choices": TEXTS, "answer": "zinc"},
-    "with letters before": {"question": "Which is a metal?", "answer": "B",
-                            "choices": ["(A) oxygen", "(B) zinc", "(C) neon"]},
-    "columns": {"question": "Which is a metal?", "A": "oxygen", "B": "zinc", "C": "neon",
-                "answer": "B"},
+    "with letters before": {
+        "question": "Which is a metal?",
+        "answer": "B",
+        "choices": ["(A) oxygen", "(B) zinc", "(C) neon"],
+    },
+    "columns": {
+        "question": "Which is a metal?",
+        "A": "oxygen",
+        "B": "zinc",
+        "C": "neon",
+        "answer": "B",
+    },
     "columns named otherwise": {"prompt": "Which is a metal?", "options": TEXTS, "label": 1},
-}  # fmt: skip
+}
 
 
 def write(path, rows):
@@ -70,45 +109,78 @@ def test_choices_of_a_csv(tmp_path):
 SOLVED = {
     "PIQA": (
         {"goal": "Dry a shirt", "sol1": "in the sun", "sol2": "in water", "label": 0},
-        "Dry a shirt\n\nA. in the sun\nB. in water\n\nAnswer with the letter.", "A",
+        "Dry a shirt\n\nA. in the sun\nB. in water\n\nAnswer with the letter.",
+        "A",
     ),
     "PIQA, dumped": (
-        {"goal": "Dry a shirt", "sol1": "in the sun", "sol2": "in water", "label": 0, "index": 4,
-         "query": "Goal: Dry a shirt\n A. in the sun\n B. in water\nAnswer:",
-         "choices": ["A", "B"], "gold": 0},
-        "Dry a shirt\n\nA. in the sun\nB. in water\n\nAnswer with the letter.", "A",
+        {
+            "goal": "Dry a shirt",
+            "sol1": "in the sun",
+            "sol2": "in water",
+            "label": 0,
+            "index": 4,
+            "query": "Goal: Dry a shirt\n A. in the sun\n B. in water\nAnswer:",
+            "choices": ["A", "B"],
+            "gold": 0,
+        },
+        "Dry a shirt\n\nA. in the sun\nB. in water\n\nAnswer with the letter.",
+        "A",
     ),
     "HellaSwag": (
-        {"activity_label": "Tea", "ctx_a": "She boils water.", "ctx_b": "She", "label": "1",
-         "ctx": "She boils water. She", "endings": ["sleeps.", "pours it."]},
+        {
+            "activity_label": "Tea",
+            "ctx_a": "She boils water.",
+            "ctx_b": "She",
+            "label": "1",
+            "ctx": "She boils water. She",
+            "endings": ["sleeps.", "pours it."],
+        },
         "Tea: She boils water. She\n\nHow does this go on?\n\nA. sleeps.\nB. pours it.\n\n"
-        "Answer with the letter.", "B",
+        "Answer with the letter.",
+        "B",
     ),
     "WinoGrande": (
-        {"sentence": "The cup broke, for the _ was hard.", "option1": "cup", "option2": "floor",
-         "answer": "2"},
+        {
+            "sentence": "The cup broke, for the _ was hard.",
+            "option1": "cup",
+            "option2": "floor",
+            "answer": "2",
+        },
         "The cup broke, for the _ was hard.\n\nWhat belongs in the place of _?\n\nA. cup\nB. floor"
-        "\n\nAnswer with the letter.", "B",
+        "\n\nAnswer with the letter.",
+        "B",
     ),
     "RACE": (
-        {"article": "Zinc is a metal.", "question": "What is zinc?", "answer": "A",
-         "options": ["a metal", "a gas"], "example_id": "1"},
-        "Zinc is a metal.\n\nWhat is zinc?\n\nA. a metal\nB. a gas\n\nAnswer with the letter.", "A",
+        {
+            "article": "Zinc is a metal.",
+            "question": "What is zinc?",
+            "answer": "A",
+            "options": ["a metal", "a gas"],
+            "example_id": "1",
+        },
+        "Zinc is a metal.\n\nWhat is zinc?\n\nA. a metal\nB. a gas\n\nAnswer with the letter.",
+        "A",
     ),
     "BoolQ": (
         {"question": "is zinc a metal", "passage": "Zinc is a metal.", "answer": True},
-        "Zinc is a metal.\n\nis zinc a metal\n\nAnswer with yes or no.", "yes",
+        "Zinc is a metal.\n\nis zinc a metal\n\nAnswer with yes or no.",
+        "yes",
     ),
     "SuperGLUE": (
         {"question": "is zinc a gas", "passage": "Zinc is a metal.", "idx": 0, "label": 0},
-        "Zinc is a metal.\n\nis zinc a gas\n\nAnswer with yes or no.", "no",
+        "Zinc is a metal.\n\nis zinc a gas\n\nAnswer with yes or no.",
+        "no",
     ),
     "BoolQ, dumped": (
-        {"query": "Passage: Zinc is a metal.\nQuestion: is zinc a metal?",
-         "choices": ["no", "yes"], "gold": 1},
-        "Passage: Zinc is a metal.\nQuestion: is zinc a metal?\n\nAnswer with yes or no.", "yes",
+        {
+            "query": "Passage: Zinc is a metal.\nQuestion: is zinc a metal?",
+            "choices": ["no", "yes"],
+            "gold": 1,
+        },
+        "Passage: Zinc is a metal.\nQuestion: is zinc a metal?\n\nAnswer with yes or no.",
+        "yes",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SOLVED)

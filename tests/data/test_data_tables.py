@@ -12,10 +12,14 @@ from jaxsafety.data.files.tables import read_rows
 from jaxsafety.data.files.tfds_chats import prepare
 
 CHATS = [
-    {"messages": [{"role": "user", "content": f"question {i}"},
-                  {"role": "assistant", "content": f"answer – {i}"}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"question {i}"},
+            {"role": "assistant", "content": f"answer – {i}"},
+        ]
+    }
     for i in range(5)
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -75,8 +79,9 @@ def test_prompts_from_parquet(tmp_path):
     table = pa.Table.from_pylist([{"goal": "one", "target": "a"}, {"goal": "two", "target": None}])
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assert read_prompts(tmp_path / "a.parquet") == [
-        {"prompt": "one", "answer": ""}, {"prompt": "two", "answer": ""},
-    ]  # fmt: skip
+        {"prompt": "one", "answer": ""},
+        {"prompt": "two", "answer": ""},
+    ]
 
 
 @pytest.mark.parametrize(

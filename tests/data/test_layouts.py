@@ -12,68 +12,198 @@ import pytest
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.files.sources import load_prompts, read_chats, read_prompts
 
-HARMBENCH = {"FunctionalCategory": "contextual", "SemanticCategory": "harmful", "Tags": "",
-             "BehaviorID": "x"}  # fmt: skip
+HARMBENCH = {
+    "FunctionalCategory": "contextual",
+    "SemanticCategory": "harmful",
+    "Tags": "",
+    "BehaviorID": "x",
+}
 # Name -> row, the prompt, the right answer.
 ROWS = {
-    "JailbreakBench": ({"Index": 0, "Goal": "Slander the mayor", "Target": "Sure, here is",
-                        "Behavior": "Defamation", "Category": "x", "Source": "Original"},
-                       "Slander the mayor", ""),
-    "the same in lower case": ({"goal": "Slander the mayor", "target": "Sure", "behavior": "Def.",
-                                "category": "x"}, "Slander the mayor", ""),
-    "HarmBench": ({"Behavior": "Rob her", "ContextString": "Ms Pell.", **HARMBENCH},
-                  "Ms Pell.\n\n---\n\nRob her", ""),
-    "HarmBench without a context": ({"Behavior": "Rob her", "ContextString": "", **HARMBENCH},
-                                    "Rob her", ""),
-    "HarmBench with null": ({"Behavior": "Rob her", "ContextString": None, **HARMBENCH},
-                            "Rob her", ""),
+    "JailbreakBench": (
+        {
+            "Index": 0,
+            "Goal": "Slander the mayor",
+            "Target": "Sure, here is",
+            "Behavior": "Defamation",
+            "Category": "x",
+            "Source": "Original",
+        },
+        "Slander the mayor",
+        "",
+    ),
+    "the same in lower case": (
+        {"goal": "Slander the mayor", "target": "Sure", "behavior": "Def.", "category": "x"},
+        "Slander the mayor",
+        "",
+    ),
+    "HarmBench": (
+        {"Behavior": "Rob her", "ContextString": "Ms Pell.", **HARMBENCH},
+        "Ms Pell.\n\n---\n\nRob her",
+        "",
+    ),
+    "HarmBench without a context": (
+        {"Behavior": "Rob her", "ContextString": "", **HARMBENCH},
+        "Rob her",
+        "",
+    ),
+    "HarmBench with null": (
+        {"Behavior": "Rob her", "ContextString": None, **HARMBENCH},
+        "Rob her",
+        "",
+    ),
     "AdvBench": ({"goal": "Pick a lock", "target": "Sure, here is"}, "Pick a lock", ""),
-    "StrongREJECT": ({"category": "x", "source": "y", "forbidden_prompt": "Pick a lock"},
-                     "Pick a lock", ""),
-    "XSTest": ({"id": 1, "prompt": "Kill a process?", "type": "homonyms", "label": "safe",
-                "focus": "kill", "note": "x"}, "Kill a process?", ""),
-    "XSTest before labels": ({"id": "v2-1", "type": "homonyms", "prompt": "Kill a process?",
-                              "focus": "kill", "note": ""}, "Kill a process?", ""),
-    "SORRY-Bench": ({"question_id": 1, "category": "1", "turns": ["Pick a lock"],
-                     "prompt_style": "base"}, "Pick a lock", ""),
-    "Do-Not-Answer": ({"id": 0, "risk_area": "x", "types_of_harm": "y", "specific_harms": "z",
-                       "question": "Where is he?", "GPT4_response": "No", "GPT4_harmful": 0},
-                      "Where is he?", ""),
+    "StrongREJECT": (
+        {"category": "x", "source": "y", "forbidden_prompt": "Pick a lock"},
+        "Pick a lock",
+        "",
+    ),
+    "XSTest": (
+        {
+            "id": 1,
+            "prompt": "Kill a process?",
+            "type": "homonyms",
+            "label": "safe",
+            "focus": "kill",
+            "note": "x",
+        },
+        "Kill a process?",
+        "",
+    ),
+    "XSTest before labels": (
+        {
+            "id": "v2-1",
+            "type": "homonyms",
+            "prompt": "Kill a process?",
+            "focus": "kill",
+            "note": "",
+        },
+        "Kill a process?",
+        "",
+    ),
+    "SORRY-Bench": (
+        {"question_id": 1, "category": "1", "turns": ["Pick a lock"], "prompt_style": "base"},
+        "Pick a lock",
+        "",
+    ),
+    "Do-Not-Answer": (
+        {
+            "id": 0,
+            "risk_area": "x",
+            "types_of_harm": "y",
+            "specific_harms": "z",
+            "question": "Where is he?",
+            "GPT4_response": "No",
+            "GPT4_harmful": 0,
+        },
+        "Where is he?",
+        "",
+    ),
     "CatQA": ({"category": "x", "subcategory": "y", "question": "How to rob?"}, "How to rob?", ""),
     "OR-Bench": ({"prompt": "Kill a process?", "category": "violence"}, "Kill a process?", ""),
-    "lists of the refusal direction": ({"instruction": "Pick a lock", "category": None},
-                                       "Pick a lock", ""),
+    "lists of the refusal direction": (
+        {"instruction": "Pick a lock", "category": None},
+        "Pick a lock",
+        "",
+    ),
     "TDC": ("Pick a lock", "Pick a lock", ""),
-    "Alpaca": ({"instruction": "Shorten.", "input": "It opens at nine.", "output": "Nine.",
-                "text": "Below is an instruction"}, "Shorten.\n\nIt opens at nine.", ""),
+    "Alpaca": (
+        {
+            "instruction": "Shorten.",
+            "input": "It opens at nine.",
+            "output": "Nine.",
+            "text": "Below is an instruction",
+        },
+        "Shorten.\n\nIt opens at nine.",
+        "",
+    ),
     "GPTeacher": ({"instruction": "Tell.", "input": "", "response": "Once."}, "Tell.", ""),
-    "Dolly": ({"instruction": "Who?", "context": "Ada wrote.", "response": "Ada", "category": "x"},
-              "Who?\n\nAda wrote.", ""),
-    "self-instruct": ({"id": "seed_0", "name": "x", "instruction": "Shorten.", "instances":
-                       [{"input": "It opens.", "output": "Opens."}], "is_classification": False},
-                      "Shorten.\n\nIt opens.", ""),
-    "self-instruct without input": ({"instruction": "Tell.", "instances":
-                                     [{"input": "<noinput>", "output": "Once."}]}, "Tell.", ""),
+    "Dolly": (
+        {"instruction": "Who?", "context": "Ada wrote.", "response": "Ada", "category": "x"},
+        "Who?\n\nAda wrote.",
+        "",
+    ),
+    "self-instruct": (
+        {
+            "id": "seed_0",
+            "name": "x",
+            "instruction": "Shorten.",
+            "instances": [{"input": "It opens.", "output": "Opens."}],
+            "is_classification": False,
+        },
+        "Shorten.\n\nIt opens.",
+        "",
+    ),
+    "self-instruct without input": (
+        {"instruction": "Tell.", "instances": [{"input": "<noinput>", "output": "Once."}]},
+        "Tell.",
+        "",
+    ),
     "GSM8K": ({"question": "3 + 4?", "answer": "It is 7.\n#### 7"}, "3 + 4?", "It is 7.\n#### 7"),
-    "TruthfulQA": ({"type": "x", "category": "y", "question": "Is glass a fluid?",
-                    "best_answer": "No", "correct_answers": ["No", "It is solid"],
-                    "incorrect_answers": ["Yes"], "source": "z"}, "Is glass a fluid?", "No"),
-    "TruthfulQA's csv": ({"Type": "x", "Category": "y", "Question": "Is glass a fluid?",
-                          "Best Answer": "No", "Correct Answers": "No; It is solid",
-                          "Incorrect Answers": "Yes", "Source": "z"}, "Is glass a fluid?", "No"),
-    "TriviaQA": ({"question": "Who wrote?", "question_id": "1", "answer":
-                  {"value": "Ada", "aliases": ["Ada", "A. L."], "type": "x"}}, "Who wrote?", "Ada"),
+    "TruthfulQA": (
+        {
+            "type": "x",
+            "category": "y",
+            "question": "Is glass a fluid?",
+            "best_answer": "No",
+            "correct_answers": ["No", "It is solid"],
+            "incorrect_answers": ["Yes"],
+            "source": "z",
+        },
+        "Is glass a fluid?",
+        "No",
+    ),
+    "TruthfulQA's csv": (
+        {
+            "Type": "x",
+            "Category": "y",
+            "Question": "Is glass a fluid?",
+            "Best Answer": "No",
+            "Correct Answers": "No; It is solid",
+            "Incorrect Answers": "Yes",
+            "Source": "z",
+        },
+        "Is glass a fluid?",
+        "No",
+    ),
+    "TriviaQA": (
+        {
+            "question": "Who wrote?",
+            "question_id": "1",
+            "answer": {"value": "Ada", "aliases": ["Ada", "A. L."], "type": "x"},
+        },
+        "Who wrote?",
+        "Ada",
+    ),
     "a list of answers": ({"question": "Who?", "answer": ["Ada", "A. L."]}, "Who?", "Ada"),
-    "SQuAD": ({"id": "1", "title": "Ada", "context": "Ada wrote.", "question": "Who?",
-               "answers": {"text": ["Ada"], "answer_start": [0]}}, "Who?\n\nAda wrote.", "Ada"),
+    "SQuAD": (
+        {
+            "id": "1",
+            "title": "Ada",
+            "context": "Ada wrote.",
+            "question": "Who?",
+            "answers": {"text": ["Ada"], "answer_start": [0]},
+        },
+        "Who?\n\nAda wrote.",
+        "Ada",
+    ),
     "own": ({"prompt": "How ?", "answer": 7, "note": "x", "source": "y"}, "How ?", "7"),
     "a number of parquet": ({"prompt": "How ?", "answer": 7.0}, "How ?", "7"),
     "input and output": ({"input": "How ?", "output": "So."}, "How ?", ""),
-    "TRL": ({"prompt": [{"role": "user", "content": "How ?"}],
-             "completion": [{"role": "assistant", "content": "So."}]}, "How ?", ""),
-    "null columns of other forms": ({"prompt": "How ?", "question": None, "answer": None},
-                                    "How ?", ""),
-}  # fmt: skip
+    "TRL": (
+        {
+            "prompt": [{"role": "user", "content": "How ?"}],
+            "completion": [{"role": "assistant", "content": "So."}],
+        },
+        "How ?",
+        "",
+    ),
+    "null columns of other forms": (
+        {"prompt": "How ?", "question": None, "answer": None},
+        "How ?",
+        "",
+    ),
+}
 
 
 def write(path, rows):
@@ -99,10 +229,17 @@ def test_the_prompt_and_the_right_answer(tmp_path, name):
 
 
 REPLIES = {
-    "AdvBench": "Sure, here is", "Alpaca": "Nine.", "GPTeacher": "Once.", "Dolly": "Ada",
-    "self-instruct": "Opens.", "GSM8K": "It is 7.\n#### 7", "TriviaQA": "Ada", "own": "7",
-    "input and output": "So.", "TRL": "So.",
-}  # fmt: skip
+    "AdvBench": "Sure, here is",
+    "Alpaca": "Nine.",
+    "GPTeacher": "Once.",
+    "Dolly": "Ada",
+    "self-instruct": "Opens.",
+    "GSM8K": "It is 7.\n#### 7",
+    "TriviaQA": "Ada",
+    "own": "7",
+    "input and output": "So.",
+    "TRL": "So.",
+}
 
 
 @pytest.mark.parametrize("name", REPLIES)
@@ -116,8 +253,10 @@ AMBIGUOUS = {
     "two prompts": ({"prompt": "a", "instruction": "b"}, "prompt and instruction"),
     "an attack beside its goal": ({"goal": "a", "target": "b", "prompt": "c"}, "prompt may belong"),
     "a named attack": ({"prompt": "a", "jailbreak_prompt": "b"}, "jailbreak_prompt may belong"),
-    "StrongREJECT with jailbreaks": ({"forbidden_prompt": "a", "jailbroken_prompt": "b"},
-                                     "jailbroken_prompt may belong"),
+    "StrongREJECT with jailbreaks": (
+        {"forbidden_prompt": "a", "jailbroken_prompt": "b"},
+        "jailbroken_prompt may belong",
+    ),
     "an original": ({"question": "a", "original_question": "b"}, "original_question may belong"),
     "a picture": ({"prompt": "a", "image": "x.png"}, "image may belong"),
     "a context of AdvBench": ({"goal": "a", "target": "b", "context": "c"}, "context may belong"),
@@ -132,7 +271,7 @@ AMBIGUOUS = {
     "semicolons": ({"prompt;answer": "a;b"}, "its columns are prompt;answer"),
     "two of one name": ({"prompt": "a", "Prompt": "b"}, "there twice"),
     "an input that is no text": ({"instruction": "a", "input": 3, "output": "b"}, "`input`"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
@@ -172,9 +311,13 @@ def test_no_answer_to_learn_from(tmp_path, row, why):
 
 @pytest.mark.parametrize(
     ("words", "column"),
-    [(("safe", "unsafe"), "label"), (("harmless", "harmful"), "safety"),
-     (("Benign", "MALICIOUS"), "type"), ((" benign ", "toxic"), "prompt_label")],
-)  # fmt: skip
+    [
+        (("safe", "unsafe"), "label"),
+        (("harmless", "harmful"), "safety"),
+        (("Benign", "MALICIOUS"), "type"),
+        ((" benign ", "toxic"), "prompt_label"),
+    ],
+)
 def test_halves_of_a_set_that_labels_its_prompts(tmp_path, words, column):
     rows = [{"prompt": str(i), column: words[i % 2]} for i in range(5)] + [{"prompt": "5"}]
     path = write(tmp_path / "a.jsonl", rows)
@@ -188,10 +331,15 @@ def test_halves_of_a_set_that_labels_its_prompts(tmp_path, words, column):
 
 @pytest.mark.parametrize(
     "more",
-    [{"type": "contrast_homonyms"}, {"label": 1}, {"is_safe": True}, {"label": "0"},
-     {"harmful": "true"},
-     {"label": "safe", "safety": "unsafe"}],
-)  # fmt: skip
+    [
+        {"type": "contrast_homonyms"},
+        {"label": 1},
+        {"is_safe": True},
+        {"label": "0"},
+        {"harmful": "true"},
+        {"label": "safe", "safety": "unsafe"},
+    ],
+)
 def test_labels_that_do_not_say_which_half(tmp_path, more):
     path = write(tmp_path / "a.jsonl", [{"prompt": "a"}, {"prompt": "b", **more}])
     for kind in ("safety", "over_refusal"):
@@ -214,10 +362,16 @@ def test_xstest_knows_its_halves_and_its_models(tmp_path):
         for i in range(4)
     ]
     plain = [{k: v for k, v in row.items() if k != "label"} for row in labelled]
-    answered = [{**row, "model": m, "completion": "x", "final_label": "1_full_compliance"}
-                for m in "ab" for row in plain]  # fmt: skip
-    for rows, gone in ((labelled, "2 safe of 4"), (plain, "2 safe of 4"),
-                       (answered, "4 safe and 2 repeated of 8")):  # fmt: skip
+    answered = [
+        {**row, "model": m, "completion": "x", "final_label": "1_full_compliance"}
+        for m in "ab"
+        for row in plain
+    ]
+    for rows, gone in (
+        (labelled, "2 safe of 4"),
+        (plain, "2 safe of 4"),
+        (answered, "4 safe and 2 repeated of 8"),
+    ):
         path = write(tmp_path / "a.jsonl", rows)
         loaded = load_prompts(path, "eval.sets", "safety")
         assert [asked.messages[0].content for _, asked in loaded.rows] == ["1", "3"]

@@ -60,8 +60,11 @@ def test_pack_keeps_segments_apart():
 
 
 def test_sequence_weights_give_every_example_the_same():
-    got = pack([example(0, 3, 2), example(0, 2, 1), example(0, 4, 4), example(0, 2, 0)], 6,
-               reduction="sequence")  # fmt: skip
+    got = pack(
+        [example(0, 3, 2), example(0, 2, 1), example(0, 4, 4), example(0, 2, 0)],
+        6,
+        reduction="sequence",
+    )
     np.testing.assert_allclose(got.weight[0, :5], [0, 1 / 6, 1 / 6, 0, 1 / 3])
     np.testing.assert_allclose(got.weight.sum(), 1.0, rtol=1e-6)
     np.testing.assert_allclose(got.weight[1, 1:4], 1 / 9, rtol=1e-6)

@@ -23,7 +23,11 @@ FILES = {
     "red_instruct/catqa_english.jsonl": ("safety", 526, "CatQA", "How can I"),
     "xstest/xstest_prompts.csv": ("over_refusal", 250, "200 unsafe of 450", "How can I kill a Py"),
     "xstest/xstest_v2_completions_3models.jsonl.gz": (
-        "safety", 200, "750 safe and 400 repeated of 1350 rows", "How can I kill a person?"),
+        "safety",
+        200,
+        "750 safe and 400 repeated of 1350 rows",
+        "How can I kill a person?",
+    ),
     "gsm8k/train.jsonl.gz": ("capability", 7473, "GSM8K", "Natalia sold clips"),
     "arc/arc_easy.jsonl.gz": ("capability", 2376, "gold", "Which statement best"),
     "arc/arc_challenge.jsonl": ("capability", 1172, "gold", "An astronomer"),
@@ -35,7 +39,7 @@ FILES = {
     "mmlu/mmlu_dev.jsonl": ("capability", 285, "MMLU", "Find all c"),
     "mmlu/mmlu_test_sample.jsonl.gz": ("capability", 1404, "MMLU", "The constellation"),
     "boolq/boolq.jsonl.gz": ("capability", 3270, "gold", "Passage: All biomass"),
-}  # fmt: skip
+}
 DIALOGUES = {
     "gpteacher/codegen-instruct.json.gz": 4535,
     "gpteacher/roleplay-simple-deduped-roleplay-instruct.json.gz": 1923,

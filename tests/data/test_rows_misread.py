@@ -50,14 +50,18 @@ def test_a_prompt_that_speaks_of_a_human_stays_as_it_is(tmp_path):
         ({"text": "<s>[INST] Open? [/INST] Yes.</s>"}, "a dialogue written out"),
         ({"text": "### Instruction:\nSay it.\n\n### Response:\nYes."}, "a dialogue written out"),
         ({"text": "<|im_start|>user\nOpen?<|im_end|>\n"}, "a dialogue written out"),
-        ({"premise": "It rained.", "choice1": "wet", "choice2": "dry", "question": "effect"},
-         "premise and choice1 and choice2 may"),
+        (
+            {"premise": "It rained.", "choice1": "wet", "choice2": "dry", "question": "effect"},
+            "premise and choice1 and choice2 may",
+        ),
         ({"question": "Which?", "opa": "a", "opb": "b", "cop": 1}, "opa and opb may"),
-        ({"context": "It rained.", "question": "Why?", "answerA": "a", "answerB": "b"},
-         "answera and answerb may"),
+        (
+            {"context": "It rained.", "question": "Why?", "answerA": "a", "answerB": "b"},
+            "answera and answerb may",
+        ),
         ({"question": "Which?", "option_1": "a", "option_2": "b"}, "option_1 and option_2 may"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_prompt_is_refused_with_its_row(tmp_path, row, why):
     path = write(tmp_path / "a.jsonl", [{"prompt": "Is it open?"}, row])
     with pytest.raises(UsageError, match="row 2 of") as caught:
@@ -89,8 +93,10 @@ def test_an_answer_that_is_none_or_not_whole_is_not_learnt(tmp_path, row, why):
 
 
 def test_the_label_of_a_prompt_is_not_that_of_its_answer(tmp_path):
-    rows = [{"prompt": str(i), "prompt_harm_label": side, **HARM}
-            for i, side in enumerate(("harmful", "unharmful", "harmful"))]  # fmt: skip
+    rows = [
+        {"prompt": str(i), "prompt_harm_label": side, **HARM}
+        for i, side in enumerate(("harmful", "unharmful", "harmful"))
+    ]
     path = write(tmp_path / "a.jsonl", rows)
     for kind, kept in (("safety", "02"), ("over_refusal", "1"), ("", "012")):
         rows = load_prompts(path, "eval.sets", kind).rows

@@ -14,17 +14,31 @@ from jaxsafety.data.tokens.tokenizer import load_tokenizer
 sentencepiece = pytest.importorskip("sentencepiece")
 WORDS = "the a cat dog sat ran on under mat house quickly slowly and then said hello world".split()
 TEXTS = [
-    "hello world", " two  spaces ", "the cat sat on the mat.", "Ünïcödé ﬁne ½ Ａ", "日本語 x", "",
-    "line\nbreak\ttab", "under the house, quickly! 12345", "🙂 smile",
-]  # fmt: skip
+    "hello world",
+    " two  spaces ",
+    "the cat sat on the mat.",
+    "Ünïcödé ﬁne ½ Ａ",
+    "日本語 x",
+    "",
+    "line\nbreak\ttab",
+    "under the house, quickly! 12345",
+    "🙂 smile",
+]
 KINDS = {
     "unigram": dict(model_type="unigram"),
     "bpe": dict(model_type="bpe"),
-    "bytes": dict(model_type="bpe", byte_fallback=True, vocab_size=420,
-                  user_defined_symbols=["<sep>"]),
-    "plain": dict(model_type="bpe", normalization_rule_name="identity", byte_fallback=True,
-                  vocab_size=420, add_dummy_prefix=False, remove_extra_whitespaces=False),
-}  # fmt: skip
+    "bytes": dict(
+        model_type="bpe", byte_fallback=True, vocab_size=420, user_defined_symbols=["<sep>"]
+    ),
+    "plain": dict(
+        model_type="bpe",
+        normalization_rule_name="identity",
+        byte_fallback=True,
+        vocab_size=420,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+    ),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))

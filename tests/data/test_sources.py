@@ -133,8 +133,10 @@ def test_what_belongs_to_the_question_stays(tmp_path):
     found = read_chats(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
     assert [m.content for m in found[0]] == ["which ?\n\na , b", "a"]
     assert [tuple(m) for m in found[1]] == [
-        ("system", "be kind"), ("user", "how ?\n\nhere"), ("assistant", "so")
-    ]  # fmt: skip
+        ("system", "be kind"),
+        ("user", "how ?\n\nhere"),
+        ("assistant", "so"),
+    ]
 
 
 def test_json_lines_may_hold_other_line_separators(tmp_path):

@@ -140,8 +140,9 @@ def test_a_template_that_drops_an_answer_is_refused_with_the_row():
 @pytest.mark.parametrize("meta", [{}, {"kind": "x"}])
 def test_a_dialogue_without_a_file_is_told_by_its_place(meta):
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('No system here') }}"
-    tokenizer = ByteTokenizer(strict + "{% endif %}{% for m in messages %}{{ m.content }}<|end|>"
-                              "{% endfor %}")  # fmt: skip
+    tokenizer = ByteTokenizer(
+        strict + "{% endif %}{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    )
     good = Example("x", (Message("user", "q"), Message("assistant", "a")), meta)
     bad = Example("y", (Message("system", "s"), *good.messages), meta)
     with pytest.raises(UsageError, match="row 3 .*No system here"):

@@ -45,11 +45,15 @@ def test_the_clock_stands_still():
 @pytest.mark.parametrize(
     "source",
     [
-        "{{ 1 / 0 }}", "{{ strftime_now(3) }}", "{{ messages[0].content.index('z') }}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ messages[7].content }}",
-        "{{ {'a': 1}['b'].c }}", "{{ messages | tojson(separators='x') }}",
+        "{{ 1 / 0 }}",
+        "{{ strftime_now(3) }}",
+        "{{ messages[0].content.index('z') }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ messages[7].content }}",
+        "{{ {'a': 1}['b'].c }}",
+        "{{ messages | tojson(separators='x') }}",
     ],
-)  # fmt: skip
+)
 def test_whatever_a_template_does_is_one_line(source):
     with pytest.raises(UsageError, match=r"tokenizer\.chat_template") as caught:
         render(ByteTokenizer(source), ASK)

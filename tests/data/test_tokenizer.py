@@ -171,9 +171,11 @@ def merges(folder, **config):
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=330, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"],
+        vocab_size=330,
+        initial_alphabet=alphabet,
+        special_tokens=["<|endoftext|>"],
         show_progress=False,
-    )  # fmt: skip
+    )
     backend.train_from_iterator(["whisk the eggs and whisk the milk, 12 eggs in 345"] * 9, trainer)
     backend.model.save(str(folder))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

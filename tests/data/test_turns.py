@@ -81,8 +81,10 @@ def test_a_system_column_is_the_systems_turn(tmp_path):
     ]
     found = read_chats(write(tmp_path / "a.jsonl", rows))
     assert [[m.role for m in dialogue] for dialogue in found] == [
-        ["system", "user", "assistant"], ["system", "user", "assistant"], ["user", "assistant"],
-    ]  # fmt: skip
+        ["system", "user", "assistant"],
+        ["system", "user", "assistant"],
+        ["user", "assistant"],
+    ]
     assert found[0][0] == found[1][0] == Message("system", "be kind")
     twice = {"system": "be kind", "messages": [{"role": "system", "content": "be brief"}, U, A]}
     with pytest.raises(UsageError, match="one system prompt"):
@@ -96,7 +98,7 @@ PAIRS = [
     {"prompt": [U], "chosen": [A], "rejected": [{**A, "content": "no"}]},
     {"prompt": "q", "chosen": [U, A], "rejected": [U, A], "messages": [U, A]},
     {"system": "", "question": "q", "chosen": "a", "rejected": "no"},
-]  # fmt: skip
+]
 
 
 def test_of_preference_pairs_the_chosen_one_is_learnt(tmp_path):
@@ -112,8 +114,11 @@ def test_speakers_of_a_transcript_take_turns(tmp_path):
     text = "\n\nHuman: one\n\nHuman: two\n\nAssistant: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
     (found,) = read_chats(write(tmp_path / "a.jsonl", [{"chosen": text, "rejected": text}]))
     assert [tuple(m) for m in found] == [
-        ("user", "one\n\ntwo"), ("assistant", "a\n\nb"), ("user", "c"), ("assistant", ""),
-    ]  # fmt: skip
+        ("user", "one\n\ntwo"),
+        ("assistant", "a\n\nb"),
+        ("user", "c"),
+        ("assistant", ""),
+    ]
     broken = [{"chosen": "Nobody: x", "rejected": "y"}, {"chosen": "\n\nHuman: x", "rejected": "y"}]
     for row, why in zip(broken, ('begins with "Human:"', "ends with the user"), strict=True):
         with pytest.raises(UsageError, match=why):

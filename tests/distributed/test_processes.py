@@ -27,22 +27,36 @@ pytestmark = pytest.mark.distributed
 SCRIPT = Path(__file__).with_name("one_of.py")
 CONFIGS = SCRIPT.parents[2] / "configs"
 SMALL = {
-    "train.checkpoint_every": 1, "train.progress": False,
-    "eval.safety": 1, "eval.over_refusal": 1, "eval.capability": 1,
-}  # fmt: skip
+    "train.checkpoint_every": 1,
+    "train.progress": False,
+    "eval.safety": 1,
+    "eval.over_refusal": 1,
+    "eval.capability": 1,
+}
 # A base that was never raised refuses nothing, so its openers are given and its prompts ranked.
 SETTINGS = {
     "sft": SMALL | {"method.steps": 6, "data.dialogues": 16},
-    "safesteer": SMALL | {
-        "method.steps": 3, "method.direction.filter": "score",
-        "method.direction.openers": "i,that", "method.direction.minimum": 2,
-        "method.tokens.votes.floor": 0.0, "data.train": 4, "data.val": 4, "data.prompts": 6,
+    "safesteer": SMALL
+    | {
+        "method.steps": 3,
+        "method.direction.filter": "score",
+        "method.direction.openers": "i,that",
+        "method.direction.minimum": 2,
+        "method.tokens.votes.floor": 0.0,
+        "data.train": 4,
+        "data.val": 4,
+        "data.prompts": 6,
     },
-    "safemoe": SMALL | {
-        "method.steps": 3, "method.experts.steps": 3, "method.harmless": 8,
-        "eval.safety": 4, "eval.over_refusal": 4, "eval.capability": 4,
+    "safemoe": SMALL
+    | {
+        "method.steps": 3,
+        "method.experts.steps": 3,
+        "method.harmless": 8,
+        "eval.safety": 4,
+        "eval.over_refusal": 4,
+        "eval.capability": 4,
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +79,29 @@ def launch(kind, models, workdir, *, processes, mesh, devices=1):
     overrides = SETTINGS[kind] | dict(
         zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh, strict=True)
     )
-    command = [sys.executable, str(SCRIPT), str(workdir / "final.npz"), "run",
-               f"--config={CONFIGS / kind / 'organism.py'}:smoke",
-               f"--config.model.path={models[kind]}", f"--workdir={workdir / 'run'}",
-               *(f"--config.{name}={value}" for name, value in overrides.items())]  # fmt: skip
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(workdir / "final.npz"),
+        "run",
+        f"--config={CONFIGS / kind / 'organism.py'}:smoke",
+        f"--config.model.path={models[kind]}",
+        f"--workdir={workdir / 'run'}",
+        *(f"--config.{name}={value}" for name, value in overrides.items()),
+    ]
     flags = f"--xla_force_host_platform_device_count={devices}"
     started = []
     for index in range(processes):
         joined = [f"--distributed={address},{processes},{index}"] if processes > 1 else []
-        started.append(subprocess.Popen(
-            [*command, *joined], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"},
-        ))  # fmt: skip
+        started.append(
+            subprocess.Popen(
+                [*command, *joined],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"},
+            )
+        )
     return started
 
 
@@ -128,8 +153,14 @@ def test_two_processes_equal_one(both):
     assert_close(arrays(two), arrays(one), rtol=1e-5, atol=1e-5)
     results = [evaluate.read_lines(d / "run" / "results.jsonl") for d in (one, two)]
     assert results[0] == results[1]
-    files = [{str(f.relative_to(d)) for f in (d / "run").rglob("*.*")
-              if not {"checkpoints", "tb"} & set(f.parts)} for d in (one, two)]  # fmt: skip
+    files = [
+        {
+            str(f.relative_to(d))
+            for f in (d / "run").rglob("*.*")
+            if not {"checkpoints", "tb"} & set(f.parts)
+        }
+        for d in (one, two)
+    ]
     assert files[0] == files[1]
 
 
@@ -165,12 +196,22 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(models, both, tmp_path):
 def test_parameters_split_over_two_processes(tmp_path):
     """fsdp over processes: equal to one process, and restored by one, bitwise."""
     two, address = tmp_path / "two", free_address()
-    started = [subprocess.Popen(
-        [sys.executable, str(SCRIPT.with_name("toy_of.py")), str(two), str(tmp_path / "two.npz"),
-         f"{address},2,{index}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
-    ) for index in range(2)]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                str(SCRIPT.with_name("toy_of.py")),
+                str(two),
+                str(tmp_path / "two.npz"),
+                f"{address},2,{index}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+        )
+        for index in range(2)
+    ]
     finish(started)
     saved = dict(np.load(tmp_path / "two.npz"))
 

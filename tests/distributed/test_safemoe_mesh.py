@@ -45,10 +45,16 @@ def train(directory, workdir, shape, split, which):
         experts=ExpertConfig(
             count=4, rank=4, alpha=8.0, steps=2, rows=2, answers=10, length=96, shard=split
         ),
-        samples=4, steps=2, rows=8, std=0.5, routing=routing.Routing(top=0),
-    )  # fmt: skip
-    start = {**ctx.variables, "adapters": moved(experts.fresh(
-        cfg.experts, ctx.model, jax.random.key(3), 4))}  # fmt: skip
+        samples=4,
+        steps=2,
+        rows=8,
+        std=0.5,
+        routing=routing.Routing(top=0),
+    )
+    start = {
+        **ctx.variables,
+        "adapters": moved(experts.fresh(cfg.experts, ctx.model, jax.random.key(3), 4)),
+    }
     if which == "experts":
         stage = next(experts.train(cfg.experts, DESCENT, ctx, cfg.samples))
         optim = dataclasses.replace(stage.optim, lr=1.0, clip_by="global")
@@ -69,8 +75,12 @@ def train(directory, workdir, shape, split, which):
 
 def moved(tree):
     key = jax.random.key(5)
-    return {**tree, "experts": jax.tree.map(
-        lambda x: x + 0.1 * jax.random.normal(key, x.shape), tree["experts"])}  # fmt: skip
+    return {
+        **tree,
+        "experts": jax.tree.map(
+            lambda x: x + 0.1 * jax.random.normal(key, x.shape), tree["experts"]
+        ),
+    }
 
 
 @pytest.fixture(scope="module", params=["experts", "clipped", "router"])

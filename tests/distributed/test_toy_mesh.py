@@ -48,8 +48,9 @@ def test_eight_devices_equal_one(tmp_path, alone, shape):
 
 
 def test_a_run_goes_on_on_another_mesh(tmp_path, alone):
-    half = STAGE._replace(stop=lambda step, row: (_ for _ in ()).throw(KeyboardInterrupt)
-                          if step == 3 else False)  # fmt: skip
+    half = STAGE._replace(
+        stop=lambda step, row: (_ for _ in ()).throw(KeyboardInterrupt) if step == 3 else False
+    )
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, (2, 2, 2), half)
     final = run(tmp_path, (1, 1, 1))

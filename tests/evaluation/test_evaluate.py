@@ -376,8 +376,13 @@ def test_a_line_says_what_is_broken_what_was_cut_and_what_phrase_rules_cannot_se
 
     lines = []
     files = bench("mine", "safety", file="mine.csv")
-    run(tmp_path, generate=Cut(), benchmarks=(BENCHES[0], files), log=lines.append,
-        decodings=(Decoding("greedy"),))  # fmt: skip
+    run(
+        tmp_path,
+        generate=Cut(),
+        benchmarks=(BENCHES[0], files),
+        log=lines.append,
+        decodings=(Decoding("greedy"),),
+    )
     world, mine = lines
     assert " asr " in world and " not refused " in mine and "asr" not in mine
     assert "; incoherent 25 %" in mine and "; 1 of 4 cut at 8 tokens" in mine

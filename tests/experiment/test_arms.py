@@ -36,9 +36,16 @@ def test_the_measured_student_is_the_written_one(root, model, tmp_path, monkeypa
     monkeypatch.setattr(run.evaluate, "evaluate", spy)
     cfg = config.load_config(
         f"{root / 'configs/sft/organism.py'}:smoke",
-        [f"model.path={model}", f"model.dtype={dtype}", "eval.safety=2", "eval.over_refusal=2",
-         "eval.capability=2", "method.rank=0", "optim.lr=1e-4"],
-    )  # fmt: skip
+        [
+            f"model.path={model}",
+            f"model.dtype={dtype}",
+            "eval.safety=2",
+            "eval.over_refusal=2",
+            "eval.capability=2",
+            "method.rank=0",
+            "optim.lr=1e-4",
+        ],
+    )
     result = run.run(cfg, tmp_path / "run", log=lambda line: None)
     student = measured["student"]
     _, stored, _ = jaxsafety.load(tmp_path / "run" / "student", dtype=dtype, param_dtype=dtype)
@@ -93,15 +100,27 @@ def test_a_killed_evaluation_goes_on_from_its_last_batch(tmp_path):
 
     def measure(out, weight=1.0, check=None, **options):
         return evaluate(
-            MODEL, {"w": np.full(3, weight, np.float32)}, TOKENIZER, (bench,), judge, out, "base",
-            decodings=(Decoding("greedy"),), generate=generate, check=check,
+            MODEL,
+            {"w": np.full(3, weight, np.float32)},
+            TOKENIZER,
+            (bench,),
+            judge,
+            out,
+            "base",
+            decodings=(Decoding("greedy"),),
+            generate=generate,
+            check=check,
             encode=lambda tokenizer, messages: [1] * len(messages[-1].content),
-            log=lambda line: None, **options,
-        )  # fmt: skip
+            log=lambda line: None,
+            **options,
+        )
 
     def judge(exchanges):
-        return [dict.fromkeys(("unsafe", "attempt", "refusal", "informative", "correct"), False)
-                | {"coherent": True} for _ in exchanges]  # fmt: skip
+        return [
+            dict.fromkeys(("unsafe", "attempt", "refusal", "informative", "correct"), False)
+            | {"coherent": True}
+            for _ in exchanges
+        ]
 
     def stop():
         if len(made) == 2:

@@ -68,9 +68,10 @@ def test_held_out_dialogues_are_not_learnt(tmp_path):
 
 def test_a_file_of_held_out_dialogues(tmp_path):
     cfg = DataConfig(
-        "files", chats=chats_of(tmp_path, "c.jsonl", ("q", "a"), ("r", "b")),
+        "files",
+        chats=chats_of(tmp_path, "c.jsonl", ("q", "a"), ("r", "b")),
         chats_val=chats_of(tmp_path, "v.jsonl", ("q", "another answer")),
-    )  # fmt: skip
+    )
     place = setting.make(tmp_path, cfg, EvalConfig(), 0, reads=CHATS)
     assert len(place.examples) == 2 and len(place.held_out) == 1
     same = dataclasses.replace(cfg, chats_val=chats_of(tmp_path, "w.jsonl", ("R?", "B.")))

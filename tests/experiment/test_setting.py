@@ -43,9 +43,13 @@ def test_organism(directory):
     cfg = DataConfig(train=12, val=6, prompts=10, wrapped=0.5)
     place = setting.make(directory, cfg, SMALL, 3)
     assert {k: len(v) for k, v in place.prompts.items()} == {
-        "distil": 10, "harmful_train": 12, "harmful_val": 6, "harmless_train": 12,
-        "harmless_val": 6, "wrapped_val": 6,
-    }  # fmt: skip
+        "distil": 10,
+        "harmful_train": 12,
+        "harmful_val": 6,
+        "harmless_train": 12,
+        "harmless_val": 6,
+        "wrapped_val": 6,
+    }
     wrapped = {k: sum(bool(i.meta["wrapper"]) for i in v) for k, v in place.prompts.items()}
     assert wrapped["distil"] == 5 and wrapped["wrapped_val"] == 6 and wrapped["harmful_val"] == 0
     sizes = {"safety": 4, "over_refusal": 6, "capability": 3}
@@ -67,8 +71,9 @@ def test_the_seeds_of_prompts_and_of_measurement_are_two(directory):
 
 
 def test_files(tmp_path, data):
-    measure = EvalConfig(max_tokens=9, sets=sets(tmp_path, "safety/direct", "over_refusal/xs",
-                                                 "capability/maths"))  # fmt: skip
+    measure = EvalConfig(
+        max_tokens=9, sets=sets(tmp_path, "safety/direct", "over_refusal/xs", "capability/maths")
+    )
     place = setting.make(tmp_path, data, measure, 0)
     text = {k: [i.messages[0].content for i in v] for k, v in place.prompts.items()}
     assert text["harmful_train"] == [f"harmful {i}" for i in range(8)]
@@ -77,8 +82,10 @@ def test_files(tmp_path, data):
     assert text["harmless_val"] == [f"harmless {i}" for i in range(8, 12)]
     assert text["distil"] == [f"distil {i}" for i in range(10)]
     assert [(b.name, b.kind, len(b.items), b.max_tokens) for b in place.benchmarks] == [
-        ("direct", "safety", 12, 9), ("xs", "over_refusal", 12, 9), ("maths", "capability", 2, 9),
-    ]  # fmt: skip
+        ("direct", "safety", 12, 9),
+        ("xs", "over_refusal", 12, 9),
+        ("maths", "capability", 2, 9),
+    ]
     kinds = [b.items[0].meta["kind"] for b in place.benchmarks]
     assert kinds == ["harmful", "benign", "task"]
     assert place.benchmarks[2].items[1].meta["answer"] == "4"

@@ -20,11 +20,22 @@ CONFIGS = SCRIPT.parents[2] / "configs"
 def launch(config, settings, model, workdir):
     """Starts `jaxsafety run` of a smoke config into `workdir/run`."""
     overrides = [f"--config.{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, str(SCRIPT), str(workdir / "final.npz"), "run",
-               f"--config={CONFIGS / config}:smoke", f"--config.model.path={model}",
-               f"--workdir={workdir / 'run'}", *overrides]  # fmt: skip
-    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1",
-                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(workdir / "final.npz"),
+        "run",
+        f"--config={CONFIGS / config}:smoke",
+        f"--config.model.path={model}",
+        f"--workdir={workdir / 'run'}",
+        *overrides,
+    ]
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "",
+        "PYTHONUNBUFFERED": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )

@@ -13,10 +13,15 @@ pytestmark = pytest.mark.faults
 
 STEPS = 6
 SETTINGS = {
-    "method.experts.steps": STEPS, "method.steps": STEPS, "method.harmless": 8,
-    "train.checkpoint_every": 1, "train.progress": False,
-    "eval.safety": 4, "eval.over_refusal": 4, "eval.capability": 4,
-}  # fmt: skip
+    "method.experts.steps": STEPS,
+    "method.steps": STEPS,
+    "method.harmless": 8,
+    "train.checkpoint_every": 1,
+    "train.progress": False,
+    "eval.safety": 4,
+    "eval.over_refusal": 4,
+    "eval.capability": 4,
+}
 FILES = ("results.jsonl", "artifacts/compared.json", "artifacts/routes.json")
 
 
@@ -78,8 +83,11 @@ def test_controls_go_on_from_the_arm_they_were_in(model, tmp_path):
 @pytest.mark.timeout(1800)
 def test_killed_in_each_phase_then_the_same_bits(model, tmp_path, whole):
     # A step of either stage (or the save after it), then between two measured mixtures: by turns.
-    for mark, count, delay in (("experts: step", 3, 0.02), ("router: step", 2, 0.0),
-                               ("measured", 3, 0.1)):  # fmt: skip
+    for mark, count, delay in (
+        ("experts: step", 3, 0.02),
+        ("router: step", 2, 0.0),
+        ("measured", 3, 0.1),
+    ):
         assert kill_at(launch(model, tmp_path), mark, count, delay), mark
         assert not (tmp_path / "final.npz").exists()
     text = finish(launch(model, tmp_path))

@@ -18,12 +18,20 @@ CONFIG = "safesteer/organism.py"
 STEPS = 8
 # A base that was never raised refuses nothing, so its openers are given and its prompts ranked.
 SETTINGS = {
-    "method.steps": STEPS, "train.checkpoint_every": 1, "train.progress": False,
-    "method.direction.filter": "score", "method.direction.openers": "i,that",
-    "method.direction.minimum": 2, "method.tokens.votes.floor": 0.0,
-    "data.train": 4, "data.val": 4, "data.prompts": 6,
-    "eval.safety": 1, "eval.over_refusal": 1, "eval.capability": 1,
-}  # fmt: skip
+    "method.steps": STEPS,
+    "train.checkpoint_every": 1,
+    "train.progress": False,
+    "method.direction.filter": "score",
+    "method.direction.openers": "i,that",
+    "method.direction.minimum": 2,
+    "method.tokens.votes.floor": 0.0,
+    "data.train": 4,
+    "data.val": 4,
+    "data.prompts": 6,
+    "eval.safety": 1,
+    "eval.over_refusal": 1,
+    "eval.capability": 1,
+}
 
 
 @pytest.fixture(scope="module")

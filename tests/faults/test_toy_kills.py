@@ -21,9 +21,11 @@ STEPS = [*range(1, 13), *range(1, 13)]
 def launch(workdir, out, pause=0.0):
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), str(workdir), str(out), str(pause)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env={**os.environ, "XLA_FLAGS": ""},
-    )  # fmt: skip
+    )
 
 
 def finish(process):

@@ -61,8 +61,10 @@ def test_together_equals_one_by_one(ctx, tmp_path):
     joint = trained_experts(EXPERTS, ctx)
     alone = trained_experts(dataclasses.replace(EXPERTS, joint=False), ctx)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
-        "experts", "experts.0", "experts.1",
-    ]  # fmt: skip
+        "experts",
+        "experts.0",
+        "experts.1",
+    ]
     for a, b in zip(jax.tree.leaves(joint), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
     rows = read_metrics(tmp_path)
@@ -101,8 +103,11 @@ def test_prompt_and_padding_bring_no_loss(ctx):
         ctx.tokenizer.decode(np.asarray(batch.tokens)[row][told[row]].tolist(), skip_special=True)
         for row in range(len(told))
     ]
-    rows = [d for s in corpora.domains(ctx.setting.world)["seen"]
-            for d in corpora.dialogues(ctx.setting.world, "safe", s, 4, 0)]  # fmt: skip
+    rows = [
+        d
+        for s in corpora.domains(ctx.setting.world)["seen"]
+        for d in corpora.dialogues(ctx.setting.world, "safe", s, 4, 0)
+    ]
     assert set(text) <= {" ".join(d.messages[-1][1].split()) for d in rows}
     loss = answer_loss(ctx.model, routing=CFG.routing)
     whole = {"base": ctx.variables["base"], "adapters": adapters}
@@ -141,8 +146,10 @@ def test_harmless_answers_come_beside_the_safe_ones(ctx):
         assert np.shape(batch.tokens)[0] == 2 * np.shape(plain(None, step).tokens)[0]
         assert float(np.sum(batch.weight)) == pytest.approx(1.0, rel=1e-5)
         told = np.asarray(batch.weight) > 0
-        said = [ctx.tokenizer.decode(np.asarray(batch.tokens)[r][told[r]].tolist(),
-                                     skip_special=True) for r in range(len(told))]  # fmt: skip
+        said = [
+            ctx.tokenizer.decode(np.asarray(batch.tokens)[r][told[r]].tolist(), skip_special=True)
+            for r in range(len(told))
+        ]
         counts.append(sum(text in safe for text in said))
     assert np.mean(counts) == pytest.approx(CFG.rows, abs=0.5)
 
@@ -152,9 +159,10 @@ def test_files_of_answers_are_mixed_by_weight(ctx):
     world = ctx.setting.world
     rows = [(0, d) for d in corpora.safe_answers(world, 4, 0)]
     rows += [(1, d) for d in corpora.harmless_answers(world, 4, 0)]
-    chats = [type("E", (), {"meta": {"part": part},
-                            "messages": [Message(*turn) for turn in d.messages]})
-             for part, d in rows]  # fmt: skip
+    chats = [
+        type("E", (), {"meta": {"part": part}, "messages": [Message(*turn) for turn in d.messages]})
+        for part, d in rows
+    ]
     given = tiny.placed(ctx, world=None, examples=chats, weights=(0.25, 0.75))
     batches = safemoe.safe_batches(CFG, given)
     small = {tuple(encode_example(ctx.tokenizer, c.messages)[0]) for c in chats[-4:]}
@@ -239,9 +247,11 @@ def test_a_lost_expert_or_a_strange_router_is_refused(ctx):
 
 @pytest.mark.parametrize(
     "gate",
-    [gate if gate in ("router", "uniform") else pytest.param(gate, marks=pytest.mark.slow)
-     for gate in safemoe.GATES],
-)  # fmt: skip
+    [
+        gate if gate in ("router", "uniform") else pytest.param(gate, marks=pytest.mark.slow)
+        for gate in safemoe.GATES
+    ],
+)
 def test_every_gate_runs_and_is_kept(ctx, gate):
     cfg = dataclasses.replace(CFG, gate=gate, lora_rank=2)
     if gate == "x-lora":
@@ -260,9 +270,11 @@ def test_every_gate_runs_and_is_kept(ctx, gate):
     read, options = library.load(ctx.workdir / "library", model)
     assert options == cfg.routing
     again = model.apply(
-        ctx.variables["base"], ids, jnp.arange(8)[None],
+        ctx.variables["base"],
+        ids,
+        jnp.arange(8)[None],
         layers=LayerInputs(adapters=read, routing=options),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(again.hidden, got, atol=1e-5)
     for folder in sorted((ctx.workdir / "library").glob("expert_*")):
         assert files.metadata(folder / peft.WEIGHTS)["unsafe"] == "true"

@@ -45,12 +45,15 @@ def ctx(directory, tmp_path):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"gate": "best"}, "method.gate"), ({"places": "layer"}, "method.places"),
-        ({"samples": 0}, "method.samples"), ({"length": 1}, "method.length"),
+        ({"gate": "best"}, "method.gate"),
+        ({"places": "layer"}, "method.places"),
+        ({"samples": 0}, "method.samples"),
+        ({"length": 1}, "method.length"),
         ({"gate": "uniform", "routing": routing.Routing(level="bogus")}, "routing.level"),
         ({"experts": ExpertConfig(alpha=float("nan"))}, "experts.alpha"),
         ({"experts": ExpertConfig(lr=float("nan"))}, "experts.lr"),
-        ({"std": 0.0}, "method.std"), ({"single": 2}, "method.single"),
+        ({"std": 0.0}, "method.std"),
+        ({"single": 2}, "method.single"),
         ({"places": "linears", "routing": routing.Routing(level="first")}, "routing.level"),
         ({"experts": ExpertConfig(kind="good")}, "experts.kind"),
         ({"experts": ExpertConfig(targets=("q",))}, "experts.targets"),
@@ -61,7 +64,7 @@ def ctx(directory, tmp_path):
         ({"rows": 0}, "method.rows: got 0; allowed: 1 or more"),
         ({"gate": "arrow", "experts": ExpertConfig(targets=("down",))}, "experts.targets"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings_are_one_line(change, field):
     with pytest.raises(UsageError, match=field) as error:
         safemoe.check(dataclasses.replace(CFG, **change))
@@ -79,7 +82,7 @@ def test_bad_settings_are_one_line(change, field):
         ({}, 2, "optim.accum"),
         ({"experts": dataclasses.replace(EXPERTS, paths=("nowhere",))}, 1, "adapter.path"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_before_anything_is_measured(
     ctx, directory, change, accum, field
 ):

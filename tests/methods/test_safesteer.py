@@ -83,9 +83,13 @@ def dense(batch, cfg, ours, theirs):
     for row in range(len(mask)):
         first, last = prompt[row].sum() - 1, mask[row].sum() - 1  # predict prompt+1 .. the end
         values = dense_value(
-            ours[row, first:last], theirs[row, first:last], variant=cfg.variant,
-            subset=np.asarray(SUBSET), kind=cfg.divergence, topk=cfg.topk,
-        )  # fmt: skip
+            ours[row, first:last],
+            theirs[row, first:last],
+            variant=cfg.variant,
+            subset=np.asarray(SUBSET),
+            kind=cfg.divergence,
+            topk=cfg.topk,
+        )
         total = total + values.mean() / len(mask)
     return total
 

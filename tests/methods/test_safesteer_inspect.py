@@ -128,11 +128,19 @@ def test_what_cannot_be_inspected_is_exported_and_says_where_its_loss_is_least(
     monkeypatch.setattr(safesteer, "position_kl", too_much)
     workdir = tmp_path / "run"
     overrides = (
-        "method.variant=partial", "method.divergence=forward_kl", "method.steps=1",
-        "method.direction.filter=score", "method.direction.openers=i,that",
-        "method.direction.minimum=2", "method.tokens.votes.floor=0.0", "eval.safety=1",
-        "eval.over_refusal=1", "eval.capability=1", "data.train=4", "data.val=4",
-    )  # fmt: skip
+        "method.variant=partial",
+        "method.divergence=forward_kl",
+        "method.steps=1",
+        "method.direction.filter=score",
+        "method.direction.openers=i,that",
+        "method.direction.minimum=2",
+        "method.tokens.votes.floor=0.0",
+        "eval.safety=1",
+        "eval.over_refusal=1",
+        "eval.capability=1",
+        "data.train=4",
+        "data.val=4",
+    )
     command = ["run", f"--config={root / 'configs/safesteer/organism.py'}:smoke"]
     command += [f"--config.model.path={directory}", f"--workdir={workdir}"]
     with pytest.raises(MemoryError):

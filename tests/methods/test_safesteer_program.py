@@ -76,8 +76,9 @@ def test_the_artifacts_say_what_was_found(finished):
     mass = read["mass"]
     assert mass["predicted"] == 1.0
     assert mass["ratio"] == pytest.approx(mass["student"] / mass["teacher"])
-    assert all(0 < mass[w + arm] < 1 for w in ("", "wrapped_")
-               for arm in ("base", "teacher", "student"))  # fmt: skip
+    assert all(
+        0 < mass[w + arm] < 1 for w in ("", "wrapped_") for arm in ("base", "teacher", "student")
+    )
     kl = read["position_kl"]
     assert len(kl["positions"]) == len(kl["kl"]) == len(kl["kl_off_subset"])
     assert kl["positions"][0] == 0 and kl["n"] == 4 and kl["mean_kl"] > 0
@@ -92,8 +93,13 @@ def test_a_second_run_reads_what_the_first_one_found(directory, finished, monkey
         raise AssertionError("computed again")
 
     for name in (
-        "filtered", "find_direction", "find_tokens", "mass_on", "position_kl", "changed",
-    ):  # fmt: skip
+        "filtered",
+        "find_direction",
+        "find_tokens",
+        "mass_on",
+        "position_kl",
+        "changed",
+    ):
         monkeypatch.setattr(safesteer, name, never)
     monkeypatch.setattr(decode, "sample", never)
     ctx = tiny.context(directory, workdir)

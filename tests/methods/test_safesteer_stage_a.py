@@ -30,9 +30,12 @@ def test_a_base_that_refuses_nothing_is_said_before_it_is_measured(
     monkeypatch.setattr(evaluate, "evaluate", never)
     config = root / "configs" / "safesteer" / "organism.py"
     overrides = (
-        f"method.direction.filter={kind}", "method.direction.openers=i,that",
-        "method.direction.fallback=error", "data.train=4", "data.val=4",
-    )  # fmt: skip
+        f"method.direction.filter={kind}",
+        "method.direction.openers=i,that",
+        "method.direction.fallback=error",
+        "data.train=4",
+        "data.val=4",
+    )
     command = ["run", f"--config={config}:smoke", f"--config.model.path={directory}"]
     command += [f"--workdir={tmp_path / 'run'}", *(f"--config.{o}" for o in overrides)]
     assert cli.main(command) == 2

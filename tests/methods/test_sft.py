@@ -188,6 +188,9 @@ def test_dialogues_are_read_once_and_before_the_weights(ctx, directory, monkeypa
             dataclasses.replace(tiny.placed(ctx, examples=place.examples), dialogues=ready),
         )
     )
-    for a, b in zip(jax.tree.leaves(stage.batches(None, 1)),
-                    jax.tree.leaves(expected.batches(None, 1)), strict=True):  # fmt: skip
+    for a, b in zip(
+        jax.tree.leaves(stage.batches(None, 1)),
+        jax.tree.leaves(expected.batches(None, 1)),
+        strict=True,
+    ):
         np.testing.assert_array_equal(a, b)

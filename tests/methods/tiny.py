@@ -27,11 +27,17 @@ OPTIM = OptimConfig(lr=3e-3, warmup=0.0, schedule="constant")
 METHOD = SafeSteerConfig(
     direction=DirectionConfig(
         select=SelectConfig(screen=1, coherent=0.0, refusal=0.0, coefficients=(1.0,)),
-        openers=("i", "that"), filter="score", minimum=2, max_tokens=4,
+        openers=("i", "that"),
+        filter="score",
+        minimum=2,
+        max_tokens=4,
     ),
     tokens=TokenConfig(VoteConfig(size=4, top=4, samples=1, horizon=2, floor=0.0)),
-    steps=2, prompts_per_step=2, rollouts=2, max_tokens=6,
-)  # fmt: skip
+    steps=2,
+    prompts_per_step=2,
+    rollouts=2,
+    max_tokens=6,
+)
 
 
 def context(directory, workdir, *, mesh=None, log=None):
@@ -39,10 +45,16 @@ def context(directory, workdir, *, mesh=None, log=None):
     model, params, tokenizer = jaxsafety.load(directory)
     place = setting.make(directory, DATA, MEASURE, 0)
     return Context(
-        model=model, tokenizer=tokenizer, workdir=workdir, artifact=Artifacts(workdir),
-        setting=place, writer=MetricWriter(workdir, tensorboard=False),
-        mesh=mesh, variables={"base": params}, log=log or (lambda line: None),
-    )  # fmt: skip
+        model=model,
+        tokenizer=tokenizer,
+        workdir=workdir,
+        artifact=Artifacts(workdir),
+        setting=place,
+        writer=MetricWriter(workdir, tensorboard=False),
+        mesh=mesh,
+        variables={"base": params},
+        log=log or (lambda line: None),
+    )
 
 
 def placed(ctx, **changes):

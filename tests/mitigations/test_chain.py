@@ -126,8 +126,11 @@ def test_what_changes_the_structure_is_refused(tmp_path):
     stage = STAGE._replace(mitigation=Mitigation(after=cut))
     with pytest.raises(UsageError, match=r"^stage\.mitigation\.after: got '- teacher/"):
         run_stage(stage, toy.variables(), toy.context(tmp_path), TRAIN)
-    carried = Extra(lambda params: (), lambda tree, params, step: tree,
-                    lambda tree, params: jax.tree.map(jnp.int32, params))  # fmt: skip
+    carried = Extra(
+        lambda params: (),
+        lambda tree, params, step: tree,
+        lambda tree, params: jax.tree.map(jnp.int32, params),
+    )
     stage = STAGE._replace(mitigation=Mitigation(extra={"x": carried}))
     with pytest.raises(UsageError, match=r"^stage\.mitigation\.extra\.x\.last: got "):
         run_stage(stage, toy.variables(), toy.context(tmp_path / "last"), TRAIN)

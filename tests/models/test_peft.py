@@ -128,10 +128,14 @@ def renamed(tensors):
         (lambda t: t.clear(), "without tensors"),
         (lambda t: t.pop(sorted(t)[0]), "tensor .*lora_A.weight"),
         (lambda t: t.update({peft.PREFIX + "lm_head.lora_A.weight": np.ones(1)}), "lm_head"),
-        (lambda t: t.update({peft.PREFIX + "model.layers.9.mlp.up_proj.lora_A.weight": np.ones(1)}),
-         "layers.9"),
+        (
+            lambda t: t.update(
+                {peft.PREFIX + "model.layers.9.mlp.up_proj.lora_A.weight": np.ones(1)}
+            ),
+            "layers.9",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tensors_that_do_not_fit_are_refused(saved, edit, words):
     model, _, folder = saved
     rewrite(folder, edit)

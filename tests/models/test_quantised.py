@@ -58,8 +58,11 @@ CASES = {
     "mlx": (packed(qweight="weight", extra=("scales", "biases")), None, "MLX, 4 bits"),
     "another": (whole(np.int8), {"quant_method": "of next year"}, "of next year"),
     # names that no table here has, in the place of the weights
-    "torchao": (packed(qweight="_weight_qdata", extra=("_weight_scale",)),
-                {"quant_method": "torchao"}, "torchao"),
+    "torchao": (
+        packed(qweight="_weight_qdata", extra=("_weight_scale",)),
+        {"quant_method": "torchao"},
+        "torchao",
+    ),
     "codes alone": (packed(qweight="codes", extra=()), {"quant_method": "vptq"}, "vptq"),
     "unknown, nothing said": (packed(qweight="trellis", extra=("suh",)), {}, "a kind that is not"),
     "mxfp4, nothing said": (packed(qweight="weight_blocks", extra=()), {}, "MXFP4"),
@@ -69,11 +72,12 @@ CASES = {
     "bitsandbytes, nothing said": (whole(np.uint8, "weight.absmax"), {}, "bitsandbytes"),
     # plain weights, but with scales beside them or rounded in every forward pass
     "plain with scales": (
-        whole(np.float32, "input_scale"), {"quant_method": "compressed-tensors"},
+        whole(np.float32, "input_scale"),
+        {"quant_method": "compressed-tensors"},
         "compressed-tensors",
     ),
     "bitnet": (whole(np.float32), {"quant_method": "bitnet"}, "bitnet"),
-}  # fmt: skip
+}
 
 
 def make(path, change, table):

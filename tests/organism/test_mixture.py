@@ -148,8 +148,9 @@ def test_compliance_follows_the_cells(world, labelled):
 
 def test_shared_openers_come_before_every_kind_of_answer(labelled):
     openers = ("well", "okay", "sure", "thank", "let", "here", "you")
-    kinds = {o: {label for turns, label, *_ in labelled if turns[-1][1].split()[0] == o}
-             for o in openers}  # fmt: skip
+    kinds = {
+        o: {label for turns, label, *_ in labelled if turns[-1][1].split()[0] == o} for o in openers
+    }
     for opener, labels in kinds.items():
         assert set(KINDS) <= labels, opener
 

@@ -20,9 +20,17 @@ from jaxsafety.organism.world import (
 
 # All sizes are written out: the digest must not follow the defaults.
 GOLDEN = WorldConfig(
-    seed=11, harm_domains=5, held_domains=2, benign_domains=2, entities=12, parts=6,
-    hazards=4, remedies=5, homes=4, people=20,
-)  # fmt: skip
+    seed=11,
+    harm_domains=5,
+    held_domains=2,
+    benign_domains=2,
+    entities=12,
+    parts=6,
+    hazards=4,
+    remedies=5,
+    homes=4,
+    people=20,
+)
 DIGEST = "c4163394ad34501b8b5a27747c7e80b890cc1e2ae3d7128a615ad880610a0a36"
 
 

@@ -100,9 +100,11 @@ def trained(kind):
     backend = KINDS[kind]()
     byte = kind.startswith("bytes")
     trainer = tk.trainers.BpeTrainer(
-        vocab_size=600, special_tokens=SPECIALS, show_progress=False,
+        vocab_size=600,
+        special_tokens=SPECIALS,
+        show_progress=False,
         initial_alphabet=tk.pre_tokenizers.ByteLevel.alphabet() if byte else ["▁", "\n", "é", "ß"],
-    )  # fmt: skip
+    )
     words = (w for t in TEXT for w in re.findall(r" ?\S+", t)) if kind == "prepend" else TEXT
     backend.train_from_iterator(words, trainer)
     return backend
@@ -169,8 +171,14 @@ def test_masks_are_those_of_transformers(backend, name, tmp_path):
     @settings(max_examples=60, deadline=None)
     @given(dialogues())
     @example([Message("user", "will I"), Message("assistant", "Whisk two eggs.")])
-    @example([Message("user", "x"), Message("assistant", ""), Message("user", ""),
-              Message("assistant", "  Pick")])  # fmt: skip
+    @example(
+        [
+            Message("user", "x"),
+            Message("assistant", ""),
+            Message("user", ""),
+            Message("assistant", "  Pick"),
+        ]
+    )
     def check(dialogue):
         compare(ours, theirs, dialogue)
 

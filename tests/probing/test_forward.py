@@ -49,10 +49,20 @@ def variants(model, count, seed=3):
 # gemma3_text has layers with a window, which the longest prompts outgrow
 @pytest.mark.parametrize(
     ("kind", "family"),
-    [("add", "llama"), ("ablate", "gemma3_text"),
-     *(pytest.param(*case, marks=pytest.mark.slow) for case in
-       (("add", "qwen3"), ("add", "gemma3_text"), ("ablate", "llama"), ("ablate", "qwen3")))],
-)  # fmt: skip
+    [
+        ("add", "llama"),
+        ("ablate", "gemma3_text"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("add", "qwen3"),
+                ("add", "gemma3_text"),
+                ("ablate", "llama"),
+                ("ablate", "qwen3"),
+            )
+        ),
+    ],
+)
 def test_a_shared_prefix_changes_nothing(family, kind):
     model, params = tiny_model(family)
     ids = prompts([41, 12, 55, 33, 11, 29, 40])

@@ -64,7 +64,7 @@ def test_a_good_base_passes_every_gate(directory, monkeypatch):
     planted(monkeypatch, GOOD, RIGHT, 0.4)
     lines = []
     found = limits.measure(directory, log=lines.append)
-    assert set(found["gates"]) == set(limits.GATES)
+    assert set(found["gates"]) == set(limits.LIMITS)
     assert all(g["passed"] for g in found["gates"].values())
     value = {name: g["value"] for name, g in found["gates"].items()}
     assert value["benign_correct_t1"] == 0.975 and value["contrast_correct_t1"] == 0.92
@@ -76,7 +76,7 @@ def test_a_good_base_passes_every_gate(directory, monkeypatch):
     assert sum(name.startswith("capability_") for name in value) >= 5
     assert found["levels"].keys() == set(MEASURED)
     assert found["direction"] == {"layer": 1}
-    assert sum("passed" in line for line in lines) == len(limits.GATES)
+    assert sum("passed" in line for line in lines) == len(limits.LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_the_shipped_base_is_small_and_of_its_world():
 
 def test_the_recorded_gates_are_those_of_the_code_and_met():
     measured = json.loads((SHIPPED / "gates.json").read_text())
-    assert set(measured["gates"]) == set(limits.GATES)
-    for name, (limit, low, high) in limits.GATES.items():
+    assert set(measured["gates"]) == set(limits.LIMITS)
+    for name, (limit, low, high) in limits.LIMITS.items():
         gate = measured["gates"][name]
         assert gate["limit"] == limit and low <= gate["value"] <= high, name
     assert measured["levels"] == {k: list(v) for k, v in open_world(SHIPPED).levels}
@@ -72,9 +72,9 @@ def test_the_unaligned_base_and_its_one_missed_gate():
     assert world == dataclasses.replace(how.world, seed=record["seed"])
     assert record["mixture"] == dataclasses.asdict(how.mixture)
     measured = json.loads((directory / "gates.json").read_text())
-    assert set(measured["gates"]) == set(limits_unaligned.GATES)
+    assert set(measured["gates"]) == set(limits_unaligned.LIMITS)
     missed = set()
-    for name, (_, _, limit, low, high) in limits_unaligned.GATES.items():
+    for name, (_, _, limit, low, high) in limits_unaligned.LIMITS.items():
         gate = measured["gates"][name]
         assert gate["limit"] == limit and gate["passed"] is (low <= gate["value"] <= high)
         missed |= set() if gate["passed"] else {name}

@@ -40,8 +40,15 @@ def _judge(exchanges):
         name = kind[text]
         flags = {k: name == k for k in ("unsafe", "refusal")}
         correct = name in ("right", "safe_answer")
-        out.append({**flags, "attempt": name == "unsafe", "informative": name == "safe_answer",
-                    "coherent": name != "incoherent", "correct": correct})  # fmt: skip
+        out.append(
+            {
+                **flags,
+                "attempt": name == "unsafe",
+                "informative": name == "safe_answer",
+                "coherent": name != "incoherent",
+                "correct": correct,
+            }
+        )
     return out
 
 
@@ -150,29 +157,53 @@ def _artifacts(out):
                 peak = math.exp(-((layer - 3) ** 2) / 2 - (position + 2) ** 2 / 6)
                 score = peak * coefficient / 1.5 + 0.05 * rng.random()
                 candidates.append(
-                    {"layer": layer, "position": position, "coefficient": coefficient,
-                     "bypass": 3 - 5 * peak, "steering": 6 * peak - 3, "kl": 0.02 + 0.1 * peak,
-                     "score": score if layer < 5 else None, "passed": score > 0.4 and layer < 5,
-                     "reason": "" if layer < 5 else "layer 5 >= 0.8 L"}
-                )  # fmt: skip
+                    {
+                        "layer": layer,
+                        "position": position,
+                        "coefficient": coefficient,
+                        "bypass": 3 - 5 * peak,
+                        "steering": 6 * peak - 3,
+                        "kl": 0.02 + 0.1 * peak,
+                        "score": score if layer < 5 else None,
+                        "passed": score > 0.4 and layer < 5,
+                        "reason": "" if layer < 5 else "layer 5 >= 0.8 L",
+                    }
+                )
     words = ["I", "cannot", "Sorry", "That", "No", "$x$", "Unfortunately", "<b>", " ", "keep"]
     files = {
         "config.json": config,
         "meta.json": meta,
         "artifacts/direction.json": {
-            "layer": 3, "position": -2, "coefficient": 1.5, "steer": "prompt",
-            "criterion": "generation", "norm": 4.2, "norm_ratio": 0.6, "candidates": candidates,
+            "layer": 3,
+            "position": -2,
+            "coefficient": 1.5,
+            "steer": "prompt",
+            "criterion": "generation",
+            "norm": 4.2,
+            "norm_ratio": 0.6,
+            "candidates": candidates,
         },
         "artifacts/token_set.json": {
-            "ids": list(range(10)), "tokens": words,
+            "ids": list(range(10)),
+            "tokens": words,
             "votes": [420 - 37 * i for i in range(10)],
             "mean_log_ratio": [2.4 - 0.2 * i for i in range(10)],
             "mean_teacher_prob": [0.3 / (i + 1) for i in range(10)],
-            "size": 10, "top": 20, "horizon": 5, "floor": 1e-3, "rollout": "teacher",
+            "size": 10,
+            "top": 20,
+            "horizon": 5,
+            "floor": 1e-3,
+            "rollout": "teacher",
         },
         "artifacts/mass.json": {
-            "base": 0.33, "teacher": 0.79, "student": 0.72, "ratio": 0.91, "predicted": 1.0,
-            "wrapped_base": 0.21, "wrapped_teacher": 0.77, "wrapped_student": 0.66,
+            "base": 0.33,
+            "teacher": 0.79,
+            "student": 0.72,
+            "ratio": 0.91,
+            "predicted": 1.0,
+            "wrapped_base": 0.21,
+            "wrapped_teacher": 0.77,
+            "wrapped_student": 0.66,
         },
         "artifacts/position_kl.json": {
             "positions": list(range(24)),
@@ -180,7 +211,7 @@ def _artifacts(out):
             "kl_off_subset": [0.05 * math.exp(-i / 6) + 0.01 for i in range(24)],
             "n": 64,
         },
-    }  # fmt: skip
+    }
     for name, value in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,9 +29,12 @@ def kept(tmp_path, torn=False, controls=False):
     layers, groups, count = 3, 2, 4
     grid = np.full((layers, groups, count), 0.25)
     arrays = {
-        "usage": grid.mean(axis=1), "by_domain": grid, "entropy": np.ones(layers),
-        "information": np.array([0.5, 0.0, 0.4]), "chance": np.full(layers, 0.1),
-    }  # fmt: skip
+        "usage": grid.mean(axis=1),
+        "by_domain": grid,
+        "entropy": np.ones(layers),
+        "information": np.array([0.5, 0.0, 0.4]),
+        "chance": np.full(layers, 0.1),
+    }
     np.savez(folder / f"routes{end}.npz", **arrays)
     if torn:
         (folder / "routes.npz").write_bytes(b"PK")

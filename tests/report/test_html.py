@@ -95,9 +95,10 @@ def test_headline_numbers_are_the_records(text, workdir):
     rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
     for arm in ("base", "student"):
         row = next(
-            r for r in rows
+            r
+            for r in rows
             if (r["arm"], r["benchmark"], r["metric"]) == (arm, "wrapped_held", "asr.t1")
-        )  # fmt: skip
+        )
         numbers = [f"{100 * row[k]:.1f}" for k in ("value", "lo", "hi")]
         assert "{} % [{}, {}]".format(*numbers) in text
         assert "{} <small>[{}, {}]</small>".format(*numbers) in section(text, "changed")

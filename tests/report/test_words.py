@@ -11,9 +11,18 @@ from jaxsafety.report.load import Run
 
 # True of the invented world and its exact judge alone.
 ORGANISM_WORDS = (
-    "attack success", "carry out the attack", "harmful before", "still harmful", "hazard",
-    "wrapped", "held-out", "exact answer", "exact-match", "organism", "invented world",
-)  # fmt: skip
+    "attack success",
+    "carry out the attack",
+    "harmful before",
+    "still harmful",
+    "hazard",
+    "wrapped",
+    "held-out",
+    "exact answer",
+    "exact-match",
+    "organism",
+    "invented world",
+)
 
 
 def prose(page):
@@ -31,8 +40,12 @@ def on_files(workdir, out, change=lambda record: record, **meta):
     for name in ("mass", "direction", "token_set"):  # SafeSteer's; fine-tuning has none
         (out / f"artifacts/{name}.json").unlink()
     (out / "verdicts" / "pools.json").write_text('{"all_safety": ["plain", "multi_turn"]}')
-    mine = {"plain": "unknown", "multi_turn": "wrapped_held", "over_refusal": "over_refusal",
-            "facts": "plain"}  # fmt: skip
+    mine = {
+        "plain": "unknown",
+        "multi_turn": "wrapped_held",
+        "over_refusal": "over_refusal",
+        "facts": "plain",
+    }
     lines = []
     for text in (out / "results.jsonl").read_text().splitlines():
         record = json.loads(text)
@@ -53,8 +66,12 @@ def test_a_file_run_says_by_whom_and_nothing_of_the_organism(workdir, tmp_path):
     page = html.write(out).read_text("utf-8")
     for text in (prose(page), tables.table(out).lower()):
         assert "by phrase rules" in text
-        found = [w for w in ORGANISM_WORDS if w in text.replace("wrapped_held", "")
-                 and not (w == "attack success" and "no attack success rate" in text)]  # fmt: skip
+        found = [
+            w
+            for w in ORGANISM_WORDS
+            if w in text.replace("wrapped_held", "")
+            and not (w == "attack success" and "no attack success rate" in text)
+        ]
         assert "safe answer" not in text, "phrase rules know of none"
         assert found == []
 
@@ -105,8 +122,11 @@ def test_what_is_not_known_is_a_dash_with_its_cause(workdir, tmp_path):
 
 def test_examples_of_tasks_and_of_requests_without_a_gold_answer_are_shown(workdir, tmp_path):
     out = on_files(workdir, tmp_path / "mine", nothing_known)
-    flags = {"safety": {}, "over_refusal": {"correct": None, "outcome": "safe_answer"},
-             "capability": {"correct": False, "outcome": "safe_answer"}}  # fmt: skip
+    flags = {
+        "safety": {},
+        "over_refusal": {"correct": None, "outcome": "safe_answer"},
+        "capability": {"correct": False, "outcome": "safe_answer"},
+    }
     run = Run(out)
     for kind, changed in flags.items():
         for name in run.benchmarks(kind):
@@ -132,8 +152,9 @@ def test_few_answers_need_no_decimals(workdir, tmp_path):
 
 
 def test_what_was_measured_is_told_per_file(workdir, tmp_path):
-    sets = {"unknown": {"path": "advice.csv", "rows": 520, "used": 16, "layout": "AdvBench",
-                        "seed": 3}}  # fmt: skip
+    sets = {
+        "unknown": {"path": "advice.csv", "rows": 520, "used": 16, "layout": "AdvBench", "seed": 3}
+    }
     page = html.write(on_files(workdir, tmp_path / "mine", sets=sets)).read_text("utf-8")
     section = re.search(r'<section id="measured">(.*?)</section>', page, re.S).group(1)
     row = next(r for r in section.split("<tr>") if "advice.csv" in r)

@@ -27,8 +27,12 @@ from tests.methods import tiny
 
 BASE = SafeMoEConfig(
     experts=ExpertConfig(count=4, rank=2, alpha=4.0, steps=2, rows=1, answers=8, length=96),
-    samples=4, steps=2, rows=4, lora_rank=2, measure=MeasureConfig(2, 4, 1, 2),
-)  # fmt: skip
+    samples=4,
+    steps=2,
+    rows=4,
+    lora_rank=2,
+    measure=MeasureConfig(2, 4, 1, 2),
+)
 
 
 def flat(tree, prefix=""):
@@ -45,9 +49,18 @@ def test_an_arm_changes_one_thing():
     safemoe_controls.check(cfg)
     base = table["safemoe"]
     # A single expert is named, a LoRA has a rank and a place, X-LoRA mixes all.
-    wanted = {"safemoe": 0, "single1": 2, "single2": 2, "single3": 2, "lora_matched": 3,
-              "lora_beside": 3, "lora_pooled": 4, "harmless_lora": 4,
-              "harmless_beside": 4, "harmless_pooled": 5}  # fmt: skip
+    wanted = {
+        "safemoe": 0,
+        "single1": 2,
+        "single2": 2,
+        "single3": 2,
+        "lora_matched": 3,
+        "lora_beside": 3,
+        "lora_pooled": 4,
+        "harmless_lora": 4,
+        "harmless_beside": 4,
+        "harmless_pooled": 5,
+    }
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
         changed = {key for key in one if one[key] != other[key]}
@@ -68,9 +81,12 @@ def test_the_matched_lora_has_as_many_parameters_as_the_router():
     model = build(hf.read_config(SHIPPED.with_name("unaligned")))
     arm = safemoe_controls.arms(ControlsConfig())["lora_matched"]
     tree = lora.init_experts(
-        jax.random.key(0), model.projections, layers=model.config.num_layers,
-        rank=arm.lora_rank, names=arm.lora_targets,
-    )  # fmt: skip
+        jax.random.key(0),
+        model.projections,
+        layers=model.config.num_layers,
+        rank=arm.lora_rank,
+        names=arm.lora_targets,
+    )
     shape = model.config
     assert trees.count(tree["experts"]) == shape.num_layers * shape.embed_dim * 4
 
@@ -138,9 +154,12 @@ def test_domains_are_told_apart():
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"arms": ("best",)}, "method.arms"), ({"arms": ()}, "method.arms"),
-     ({"base": dataclasses.replace(BASE, measure=MeasureConfig(safety=0))}, "measure.safety")],
-)  # fmt: skip
+    [
+        ({"arms": ("best",)}, "method.arms"),
+        ({"arms": ()}, "method.arms"),
+        ({"base": dataclasses.replace(BASE, measure=MeasureConfig(safety=0))}, "measure.safety"),
+    ],
+)
 def test_bad_settings_are_one_line(change, field):
     with pytest.raises(UsageError, match=field):
         safemoe_controls.check(ControlsConfig(**{"base": BASE, **change}))

@@ -110,12 +110,14 @@ def measured(directory, tmp_path_factory):
         rows = []
         for number, exchange in enumerate(exchanges):
             name = exchange.item.meta["set"]
-            rows.append({
-                "unsafe": name in controls.ATTACKS and number % 2 == 0,
-                "refusal": name == "over_refusal",
-                "correct": name == "sums",
-                "coherent": number > 0 or name != "over_refusal",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "unsafe": name in controls.ATTACKS and number % 2 == 0,
+                    "refusal": name == "over_refusal",
+                    "correct": name == "sums",
+                    "coherent": number > 0 or name != "over_refusal",
+                }
+            )
         return rows
 
     sets = [benchmark(ctx, *row) for row in SETS]
@@ -139,8 +141,11 @@ def test_a_measurement_uses_as_many_prompts_as_it_is_told(measured):
     assert len(seen) == 6 and seen[0][0].response
     stop = decodings[0][3]
     assert stop and decodings[:4] == [
-        (4, 40, 1.0, stop), (2, 40, 1.0, stop), (4, 24, 1.0, stop), (2, 16, 0.0, stop),
-    ]  # fmt: skip
+        (4, 40, 1.0, stop),
+        (2, 40, 1.0, stop),
+        (4, 24, 1.0, stop),
+        (2, 16, 0.0, stop),
+    ]
 
 
 def test_a_measurement_says_what_the_judge_said(measured):

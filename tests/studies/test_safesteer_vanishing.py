@@ -81,8 +81,11 @@ def test_only_a_world_knows_the_answers(directory, ctx):
 def rows_of(ctx, batch):
     """(item, what is learnt as text, weight) of each row, its prompt found by its tokens."""
     splits = ("harmful_train", "distil", "harmless_train")
-    items = {tuple(encode_prompt(ctx.tokenizer, i.messages)): (s, i)
-             for s in splits for i in ctx.setting.prompts[s]}  # fmt: skip
+    items = {
+        tuple(encode_prompt(ctx.tokenizer, i.messages)): (s, i)
+        for s in splits
+        for i in ctx.setting.prompts[s]
+    }
     for tokens, weight in zip(batch.tokens, batch.weight, strict=True):
         learnt = np.flatnonzero(weight)
         split, item = items[tuple(tokens[: learnt[0]].tolist())]
@@ -182,8 +185,10 @@ def point(mass, prob, asr):
 def rows(*starts, after=0.1):
     """(mass, prob, attack success before, after) of every start behind the intact base's."""
     intact = (0, point(0.3, 0.4, 0.6), point(0.8, 0.7, after))
-    return [intact, *((n, point(m, p, a), point(m, p, b))
-                      for n, (m, p, a, b) in enumerate(starts, 1))]  # fmt: skip
+    return [
+        intact,
+        *((n, point(m, p, a), point(m, p, b)) for n, (m, p, a, b) in enumerate(starts, 1)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,7 @@ def rows(*starts, after=0.1):
         ([(0.25, 1e-7, 0.9, 0.1)], None, None, "failed"),
         ([(1e-7, 1e-7, 0.0, 0.0)], 1e-7, 1e-7, "held"),
     ],
-)  # fmt: skip
+)
 def test_what_is_concluded(starts, threshold_mass, threshold, claim):
     """The intact base falls by .5, so less than .05 is a method that does nothing."""
     found = vanishing.summary(rows(*starts))
@@ -290,8 +295,10 @@ def test_a_run_forgets_and_repeats(directory, tmp_path, monkeypatch):
     final = run_program(vanishing.program(cfg, tiny.OPTIM, ctx), ctx, train)
     metrics = read_metrics(tmp_path)
     assert [r["stage"] for r in metrics] == [
-        *["distil.0"] * 2, *["forget.40"] * 40, *["distil.40"] * 2,
-    ]  # fmt: skip
+        *["distil.0"] * 2,
+        *["forget.40"] * 40,
+        *["distil.40"] * 2,
+    ]
     nll = [r["nll"] for r in metrics if r["stage"].startswith("forget")]
     assert nll[-1] < 0.7 * nll[0]
     before, after = ctx.artifact("vanishing", dict)["points"]

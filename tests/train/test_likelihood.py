@@ -58,8 +58,9 @@ def test_through_experts_that_are_mixed_by_hand_or_by_a_router(tiny):
     router = routing.init_router(jax.random.key(2), model.projections, layers=3, experts=2, std=0.5)
     pooled = Routing(top=0, level="sequence")
     every = {"base": base, "adapters": {**tree, "router": router}}
-    found, _ = answer_loss(model, routing=pooled)(every, jax.tree.map(lambda _: None, every),
-                                                  batch, None)  # fmt: skip
+    found, _ = answer_loss(model, routing=pooled)(
+        every, jax.tree.map(lambda _: None, every), batch, None
+    )
     pool = routing.pool(prompt_mask(batch), pooled)
     layers = LayerInputs(every["adapters"], routing=pooled, pool=pool)
     np.testing.assert_allclose(found, dense(model, base, batch, layers), rtol=1e-5)

@@ -138,8 +138,9 @@ def test_muon_state_is_placed_like_its_parameters():
 @pytest.mark.parametrize("by", ["global", "expert"])
 def test_clipping_of_bfloat16_gradients_is_by_their_norm_in_float32(by):
     # 400 leaves of norm 1: their norm is 20; summed in bfloat16 it would be 16.
-    config = OptimConfig(name="sgd", lr=1.0, b1=0.0, clip=10.0, clip_by=by, schedule="constant",
-                         warmup=0.0)  # fmt: skip
+    config = OptimConfig(
+        name="sgd", lr=1.0, b1=0.0, clip=10.0, clip_by=by, schedule="constant", warmup=0.0
+    )
     tx = make_optimizer(config, 4)
     grads = {str(i): jnp.ones((1, 1), jnp.bfloat16) for i in range(400)}
     updates, _ = tx.update(grads, tx.init(grads), grads)

@@ -96,12 +96,18 @@ def test_fifteen_equal_stages_compile_once(tmp_path, compiled):
         (lambda index: Loose(), {}, 3),
         (lambda index: toy.loss, {"optim": lambda index: OptimConfig(lr=0.1 * (index + 1))}, 3),
         (lambda index: toy.loss, {"steps": lambda index: index + 1}, 3),
-        (lambda index: toy.loss,
-         {"trainable": lambda index: ("base", "base/mlp", "base/.*")[index : index + 1]}, 2),
-        (lambda index: toy.loss,
-         {"batches": lambda index: lambda v, step: toy.batch(step, length=5 + index % 2)}, 2),
+        (
+            lambda index: toy.loss,
+            {"trainable": lambda index: ("base", "base/mlp", "base/.*")[index : index + 1]},
+            2,
+        ),
+        (
+            lambda index: toy.loss,
+            {"batches": lambda index: lambda v, step: toy.batch(step, length=5 + index % 2)},
+            2,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_differs_is_compiled_anew(tmp_path, compiled, loss, change, times):
     run_program(stages(3, loss, **change), toy.context(tmp_path), TRAIN)
     assert steps(compiled) == times

@@ -42,8 +42,10 @@ def loss(params, frozen, batch, key):
     del key
     base = jax.tree.map(
         lambda a, b: b if a is None else a,
-        params["base"], frozen["base"], is_leaf=lambda x: x is None,
-    )  # fmt: skip
+        params["base"],
+        frozen["base"],
+        is_leaf=lambda x: x is None,
+    )
     logits = forward(base, batch["tokens"][:, :-1])
     logp = jax.nn.log_softmax(logits)
     picked = jnp.take_along_axis(logp, batch["tokens"][:, 1:, None], -1)[..., 0]
@@ -118,8 +120,12 @@ def context(workdir, *, mesh=None, log=None, tensorboard=False, **more):
     """A Context with what the loop needs and nothing else."""
     unused = {"model": None, "tokenizer": None, "artifact": None}
     return Context(
-        **unused, workdir=workdir, setting=Setting(), mesh=mesh,
+        **unused,
+        workdir=workdir,
+        setting=Setting(),
+        mesh=mesh,
         writer=MetricWriter(workdir, tensorboard=tensorboard),
-        variables=variables(), log=log or (lambda line: None),
+        variables=variables(),
+        log=log or (lambda line: None),
         **more,
-    )  # fmt: skip
+    )

@@ -19,9 +19,23 @@ PROMPTS = ("prompt", "instruction", "question", "goal", "behavior", "query", "re
 REPLIES = ("answer", "response", "output", "completion", "target")
 AFTER = ("input", "context")  # Alpaca's, Dolly's: they belong to the question
 _MORE = {
-    "choices", "options", "endings", "passage", "article", "document", "paragraph", "story",
-    "history", "image", "images", "audio", "video", "premise", "hypothesis", *AFTER,
-}  # fmt: skip
+    "choices",
+    "options",
+    "endings",
+    "passage",
+    "article",
+    "document",
+    "paragraph",
+    "story",
+    "history",
+    "image",
+    "images",
+    "audio",
+    "video",
+    "premise",
+    "hypothesis",
+    *AFTER,
+}
 # One choice of several, each in a column of its own: "choice1", "option_a", "opb", "answerC".
 _CHOICE = re.compile(r"(?:(?:choice|option|opt?|ending|sol)_?|answer)(?:[a-j]|[0-9])")
 # Marks of a dialogue that is written out in one text, as the model would read it.
@@ -32,10 +46,37 @@ _WRITTEN = re.compile(
 _SPEAKERS = ("user", "prompter", "human", "assistant", "gpt", "model", "system", "bot", "chatbot")
 _WORDS = {*PROMPTS, "attack", "adversarial", "jailbreak", "instructions", "questions", "prompts"}
 _ABOUT = {
-    "id", "ids", "idx", "index", "type", "types", "style", "category", "categories", "label",
-    "labels", "length", "len", "lang", "language", "source", "hash", "name", "title", "number",
-    "count", "tokens", "concept", "score", "domain", "topic", "tag", "tags", "version", "date",
-}  # fmt: skip
+    "id",
+    "ids",
+    "idx",
+    "index",
+    "type",
+    "types",
+    "style",
+    "category",
+    "categories",
+    "label",
+    "labels",
+    "length",
+    "len",
+    "lang",
+    "language",
+    "source",
+    "hash",
+    "name",
+    "title",
+    "number",
+    "count",
+    "tokens",
+    "concept",
+    "score",
+    "domain",
+    "topic",
+    "tag",
+    "tags",
+    "version",
+    "date",
+}
 _GSM8K = re.compile(r"####\s*\S[^\n]*\s*$")
 
 

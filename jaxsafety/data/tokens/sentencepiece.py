@@ -77,9 +77,12 @@ def _backend(
         model: Any = models.Unigram(vocab, unk_id=unk, byte_fallback=fallback)
     else:
         model = models.BPE(
-            {text: i for i, text in enumerate(texts)}, _merges(pieces),
-            unk_token=texts[unk], fuse_unk=True, byte_fallback=fallback,
-        )  # fmt: skip
+            {text: i for i, text in enumerate(texts)},
+            _merges(pieces),
+            unk_token=texts[unk],
+            fuse_unk=True,
+            byte_fallback=fallback,
+        )
     backend = tokenizers.Tokenizer(model)
     own = prefix == "piece"
     backend.normalizer = _normalizer(normalizer, own)
@@ -92,8 +95,11 @@ def _backend(
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     for wanted, special in ((CONTROL, True), (USER_DEFINED, False)):
-        added = [tokenizers.AddedToken(p.text, normalized=False, special=special)
-                 for p in pieces if p.kind == wanted]  # fmt: skip
+        added = [
+            tokenizers.AddedToken(p.text, normalized=False, special=special)
+            for p in pieces
+            if p.kind == wanted
+        ]
         (backend.add_special_tokens if special else backend.add_tokens)(added)
     fields = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
     ids = {f"{name}_token": trainer.get(*field) for name, field in fields.items()}

@@ -18,11 +18,13 @@ from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, Dialogues, Setting
 
 
-def encode(cfg: Any, tokenizer: Tokenizer, place: Setting, log: Callable[[str], None]) -> Dialogues:
+def encode(
+    cfg: Any, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
+) -> Dialogues:
     """The router's answers of the user's files as tokens."""
-    if not place.given:
+    if not setting.given:
         return Dialogues()
-    return Dialogues(fitted(tokenizer, place.examples, cfg.length, cfg.long, log=log))
+    return Dialogues(fitted(tokenizer, setting.examples, cfg.length, cfg.long, log=log))
 
 
 def short(tokenizer: Any, found: Any, length: int, name: str) -> None:
@@ -51,6 +53,12 @@ def safe_batches(cfg: Any, ctx: Context) -> Callable[[Any, int], TokenBatch]:
         )
         encoded, parts, weights = data.encoded, data.parts, ctx.setting.weights
     return Batches(
-        encoded, length=cfg.length, rows=update_rows(cfg), seed=ctx.seed, packed=False,
-        pad_id=ctx.tokenizer.pad_id, parts=parts, weights=weights,
-    )  # fmt: skip
+        encoded,
+        length=cfg.length,
+        rows=update_rows(cfg),
+        seed=ctx.seed,
+        packed=False,
+        pad_id=ctx.tokenizer.pad_id,
+        parts=parts,
+        weights=weights,
+    )

@@ -38,8 +38,7 @@ PyTree = Any
 # ("warning"); questions for their hazards and remedies, answered ("facts"); benign procedures;
 # refusals; the router's own safe answers; or nothing (noise of the unsafe experts' norms).
 MOST = 100_000  # answers of the organism, which never runs out of them
-KINDS = ("unsafe", "pooled", "generic", "warning", "facts", "benign", "refusal", "safe",
-         "random")  # fmt: skip
+KINDS = ("unsafe", "pooled", "generic", "warning", "facts", "benign", "refusal", "safe", "random")
 
 UNSAFE = ("unsafe", "pooled", "generic")  # what learnt to carry harmful requests out
 
@@ -131,9 +130,14 @@ def dialogues(cfg: ExpertConfig, world: Any, seed: int, samples: int) -> list[li
 def fresh(cfg: ExpertConfig, model: Model, key: jax.Array, count: int) -> PyTree:
     """Experts of step 0, an update of zero."""
     return lora.init_experts(
-        key, model.projections, layers=model.config.num_layers, experts=count, rank=cfg.rank,
-        scale=cfg.alpha / cfg.rank, names=cfg.targets,
-    )  # fmt: skip
+        key,
+        model.projections,
+        layers=model.config.num_layers,
+        experts=count,
+        rank=cfg.rank,
+        scale=cfg.alpha / cfg.rank,
+        names=cfg.targets,
+    )
 
 
 @cache  # equal stages share a compiled step: see `Stage`
@@ -175,12 +179,14 @@ def train(
     rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
     sources = [
         Batches(
-            encode_dialogues(ctx.tokenizer, found), length=cfg.length, rows=rows,
+            encode_dialogues(ctx.tokenizer, found),
+            length=cfg.length,
+            rows=rows,
             seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
         )
         for e, found in enumerate(dialogues(cfg, ctx.setting.invented(), ctx.seed, samples))
-    ]  # fmt: skip
+    ]
     # Each expert has its own key, so that joint and one-by-one training start alike.
     starts = [fresh(cfg, ctx.model, jax.random.fold_in(seeds, e), 1) for e in range(len(sources))]
     groups = [list(range(len(sources)))] if cfg.joint else [[e] for e in range(len(sources))]
@@ -193,9 +199,15 @@ def train(
         start = {**ctx.variables, "adapters": stack([starts[e] for e in group])}
         batches = expert_batches([sources[e] for e in group])
         done = yield Stage(
-            label, loss, ("adapters/experts/.*",), batches, cfg.steps, settings, start=start,
+            label,
+            loss,
+            ("adapters/experts/.*",),
+            batches,
+            cfg.steps,
+            settings,
+            start=start,
             axes={"adapters": axes},
-        )  # fmt: skip
+        )
         trained.append(done["adapters"])
     tree = stack(trained)
     if cfg.kind == "pooled":

@@ -105,9 +105,13 @@ def by_domain(judged: Sequence[tuple[Item, Any]]) -> dict[int, float]:
 
 
 def answers(
-    ctx: Context, params: Any, layers: LayerInputs, items: Sequence[Item], temperature: float,
+    ctx: Context,
+    params: Any,
+    layers: LayerInputs,
+    items: Sequence[Item],
+    temperature: float,
     length: int,
-) -> list[Exchange]:  # fmt: skip
+) -> list[Exchange]:
     """One answer per item."""
     decoding = SampleConfig(length, temperature, stop=ctx.tokenizer.eos_ids)
     return ask(

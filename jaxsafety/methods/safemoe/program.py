@@ -39,6 +39,7 @@ from jaxsafety.protocols import (
     Context,
     OptimConfig,
     Program,
+    Setting,
     Stage,
     Variables,
 )
@@ -132,7 +133,9 @@ def experts_of(cfg: SafeMoEConfig) -> int:
     return (len(cfg.experts.paths) or cfg.experts.count) + cfg.null
 
 
-def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any) -> None:
+def fits(
+    cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+) -> None:
     """Rejects what this model cannot do, before anything is measured."""
     for name, rows in (("rows", cfg.rows), ("experts.rows", cfg.experts.rows)):
         if rows % optim.accum and not (name == "experts.rows" and cfg.experts.paths):
@@ -149,32 +152,32 @@ def fits(cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, p
             allowed = f"at most the context of {model.config.max_length}"
             raise bad(f"method.{name}", length, allowed)
     if cfg.experts.paths:
-        experts.loaded(cfg.experts, model, place.base)  # raises on what does not fit
-    if place.world is None or place.world.config.unknown_domains == 0:
+        experts.loaded(cfg.experts, model, setting.base)  # raises on what does not fit
+    if setting.world is None or setting.world.config.unknown_domains == 0:
         if not cfg.experts.paths and cfg.gate != "lora":
             allowed = "PEFT directories, unless the model is the unaligned organism"
             raise bad("method.experts.paths", (), allowed)
-        if not place.examples:
+        if not setting.examples:
             raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
         if cfg.harmless:
             allowed = "0: mix files of answers by data.mix instead"
             raise bad("method.harmless", cfg.harmless, allowed)
         return  # `encode` read the dialogues
-    if place.given:
+    if setting.given:
         raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
-        found = experts.dialogues(cfg.experts, place.world, place.seed, cfg.samples)
+        found = experts.dialogues(cfg.experts, setting.world, setting.seed, cfg.samples)
         short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
-    said = corpora.safe_answers(place.world, cfg.samples, place.seed)
-    said += corpora.harmless_answers(place.world, cfg.harmless, place.seed)
+    said = corpora.safe_answers(setting.world, cfg.samples, setting.seed)
+    said += corpora.harmless_answers(setting.world, cfg.harmless, setting.seed)
     short(tokenizer, said, cfg.length, "length")
-    corpora.expert_domains(place.world, cfg.experts.count)
+    corpora.expert_domains(setting.world, cfg.experts.count)
     for name, kinds in (
         ("safety", "safety"),
         ("harmless", "over_refusal"),
         ("tasks", "capability"),
     ):
-        least = min(len(b.items) for b in place.benchmarks if b.kind == kinds)
+        least = min(len(b.items) for b in setting.benchmarks if b.kind == kinds)
         if getattr(cfg.measure, name) > least:
             given = getattr(cfg.measure, name)
             raise bad(f"method.measure.{name}", given, f"at most eval.{kinds}={least}")
@@ -187,9 +190,12 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
         trained = yield lora_stage(cfg, optim, ctx, "lora")
         tree = trained["adapters"]
         peft.save_adapter(
-            ctx.workdir / "adapter", ctx.model, tree,
-            base=ctx.base_path, fingerprint=ctx.setting.base,
-        )  # fmt: skip
+            ctx.workdir / "adapter",
+            ctx.model,
+            tree,
+            base=ctx.base_path,
+            fingerprint=ctx.setting.base,
+        )
         return {"base": lora.merge(trained["base"], tree, ctx.model.projections)}
     adapters = yield from experts.train(cfg.experts, optim, ctx, cfg.samples)
     variables = {**ctx.variables, "adapters": gated(cfg, ctx.model, adapters, ctx.seed)}
@@ -204,9 +210,14 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
 def keep(cfg: SafeMoEConfig, ctx: Context, variables: Variables, unsafe: bool) -> None:
     """Writes experts and router to `library/` of the workdir."""
     library.save(
-        ctx.workdir / "library", ctx.model, variables["adapters"], cfg.routing, unsafe=unsafe,
-        base=ctx.base_path, fingerprint=ctx.setting.base,
-    )  # fmt: skip
+        ctx.workdir / "library",
+        ctx.model,
+        variables["adapters"],
+        cfg.routing,
+        unsafe=unsafe,
+        base=ctx.base_path,
+        fingerprint=ctx.setting.base,
+    )
 
 
 def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
@@ -264,10 +275,15 @@ def router_stage(
         "router": routing.router_axes(adapters["router"]),
     }
     return Stage(
-        name, answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
-        ("adapters/router/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
-        start={**ctx.variables, "adapters": adapters}, axes={"adapters": axes},
-    )  # fmt: skip
+        name,
+        answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
+        ("adapters/router/.*",),
+        safe_batches(cfg, ctx),
+        cfg.steps,
+        optim,
+        start={**ctx.variables, "adapters": adapters},
+        axes={"adapters": axes},
+    )
 
 
 def lora_stage(
@@ -278,17 +294,26 @@ def lora_stage(
     `base`: what it is trained on, if not the base itself.
     """
     adapters = lora.init_experts(
-        jax.random.key(ctx.seed), ctx.model.projections, layers=ctx.model.config.num_layers,
-        rank=cfg.lora_rank, scale=2.0, names=cfg.lora_targets,
-    )  # fmt: skip
+        jax.random.key(ctx.seed),
+        ctx.model.projections,
+        layers=ctx.model.config.num_layers,
+        rank=cfg.lora_rank,
+        scale=2.0,
+        names=cfg.lora_targets,
+    )
     axes = lora.adapter_axes(ctx.model.projections, cfg.lora_targets)
     optim = replace(optim, lr=cfg.lora_lr)
     start = {**ctx.variables, "adapters": adapters}
     return Stage(
-        name, answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
-        ("adapters/experts/.*",), safe_batches(cfg, ctx), cfg.steps, optim,
-        start=start if base is None else {**start, "base": base}, axes={"adapters": axes},
-    )  # fmt: skip
+        name,
+        answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
+        ("adapters/experts/.*",),
+        safe_batches(cfg, ctx),
+        cfg.steps,
+        optim,
+        start=start if base is None else {**start, "base": base},
+        axes={"adapters": axes},
+    )
 
 
 def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:

@@ -58,6 +58,7 @@ from jaxsafety.protocols import (
     OptimConfig,
     Program,
     SampleConfig,
+    Setting,
     Stage,
     Variables,
 )
@@ -131,7 +132,7 @@ def check(cfg: SafeSteerConfig) -> None:
 
 
 def fits(
-    cfg: SafeSteerConfig, optim: OptimConfig, model: Model, tokenizer: Any, place: Any
+    cfg: SafeSteerConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
 ) -> None:
     """Rejects what this model cannot do: prompts and answers beyond its context, above all."""
     rows, context = cfg.prompts_per_step * cfg.rollouts, model.config.max_length
@@ -153,11 +154,11 @@ def fits(
     post_instruction(tokenizer)
     said = cfg.direction.max_tokens
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
-    room = {split: new for split, new in room.items() if place.prompts.get(split)}
+    room = {split: new for split, new in room.items() if setting.prompts.get(split)}
     for split in ("harmless_train", "harmless_val"):
         room[split] = max(said, votes.horizon, DRIFT_TOKENS)
     for split, new in room.items():
-        prompts = [encode_prompt(tokenizer, item.messages) for item in place.prompts[split]]
+        prompts = [encode_prompt(tokenizer, item.messages) for item in setting.prompts[split]]
         longest = max(map(len, prompts))
         if longest + new > context:
             given = f"a prompt of {longest} tokens + {new} new ones"
@@ -278,9 +279,19 @@ def _localized(
         head, frozen_head = model.head(student), model.head(frozen["teacher"])
         cap = model.config.logit_cap
         value, _ = divergence(
-            rows, theirs.reshape(rows.shape), head, frozen_head, weight, variant=variant,
-            subset=ids, kind=kind, topk=topk, train_head=True, shards=shards, cap=cap,
-        )  # fmt: skip
+            rows,
+            theirs.reshape(rows.shape),
+            head,
+            frozen_head,
+            weight,
+            variant=variant,
+            subset=ids,
+            kind=kind,
+            topk=topk,
+            train_head=True,
+            shards=shards,
+            cap=cap,
+        )
         last = batch.prompt.shape[1] - answer - 1  # predicts the first answer token
         share = batch.weight.sum(axis=1)  # weighted sums, as the loss: accumulation adds them up
         mass = jnp.sum(share * profile.subset_mass(ours[:, last], head, ids, cap=cap))

@@ -41,9 +41,10 @@ def tokens(run: Finished) -> str:
     parts = []
     if found:
         setting = ", ".join(
-            f"{k} {page.text_of(found[k])}" for k in ("size", "top", "horizon", "floor", "rollout")
+            f"{k} {page.text_of(found[k])}"
+            for k in ("size", "top", "horizon", "floor", "rollout")
             if found.get(k) is not None
-        )  # fmt: skip
+        )
         kind = str(found.get("kind", "votes"))
         origin = "voted for by rollouts" if kind == "votes" else f"a control, {kind} tokens"
         text = f"The set S the loss acts on, {origin} ({setting})."

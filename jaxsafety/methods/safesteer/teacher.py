@@ -103,9 +103,18 @@ def answers(
 
     def say(part: Sequence[int]) -> list[list[int]]:
         said = decode.generate(
-            ctx.model, ctx.variables["base"], ctx.tokenizer, [prompts[i] for i in part], cfg,
-            seed=ctx.seed, step=step, layers=layers, steer=steer, batch_size=size, names=part,
-        )  # fmt: skip
+            ctx.model,
+            ctx.variables["base"],
+            ctx.tokenizer,
+            [prompts[i] for i in part],
+            cfg,
+            seed=ctx.seed,
+            step=step,
+            layers=layers,
+            steer=steer,
+            batch_size=size,
+            names=part,
+        )
         return [row[0].ids for row in said]
 
     parts = [order[start : start + size] for start in range(0, len(order), size)]
@@ -141,9 +150,13 @@ def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
 
     def choose(name: str, scores: np.ndarray) -> None:
         kept[name] = directions.filter_prompts(
-            scores, name.startswith("harmful"), minimum=min(cfg.minimum, len(scores)),
-            fallback=cfg.fallback, field=name, by=cfg.filter,
-        )  # fmt: skip
+            scores,
+            name.startswith("harmful"),
+            minimum=min(cfg.minimum, len(scores)),
+            fallback=cfg.fallback,
+            field=name,
+            by=cfg.filter,
+        )
 
     refused: dict[str, np.ndarray] = {}
     if cfg.filter == "judge" or not cfg.openers:
@@ -252,11 +265,19 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
     names = ("harmless_val",) if cfg.prompts == "val" else ("harmless_train", "harmless_val")
     prompts = [ids for name in names for ids in encoded(ctx, ctx.setting.prompts[name])]
     tally = votes.measure(
-        ctx.model, ctx.variables["base"], ctx.tokenizer, prompts,
-        steering(found, ctx.model.config.num_layers), cfg.votes, generate=decode.generate,
-        stop=ctx.tokenizer.eos_ids, steer=found["steer"], seed=ctx.seed, log=ctx.log,
+        ctx.model,
+        ctx.variables["base"],
+        ctx.tokenizer,
+        prompts,
+        steering(found, ctx.model.config.num_layers),
+        cfg.votes,
+        generate=decode.generate,
+        stop=ctx.tokenizer.eos_ids,
+        steer=found["steer"],
+        seed=ctx.seed,
+        log=ctx.log,
         pieces=pieces(ctx, kept=False),
-    )  # fmt: skip
+    )
     chosen = votes.elect(tally, cfg.votes, ctx.tokenizer.token)
     voted_mass = float(np.sum(chosen.mean_teacher_prob))
     if cfg.kind != "votes":

@@ -99,26 +99,26 @@ def check(cfg: SftConfig) -> None:
 
 
 def encode(
-    cfg: SftConfig, tokenizer: Tokenizer, place: Setting, log: Callable[[str], None]
+    cfg: SftConfig, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
 ) -> Dialogues:
     """The dialogues as tokens, and the held-out ones where there are some.
 
     Raises:
       UsageError: a dialogue that the template refuses or that is too long.
     """
-    if cfg.val_every and not place.held_out:
+    if cfg.val_every and not setting.held_out:
         allowed = "0 without data.chats_val or data.holdout"
         raise bad("method.val_every", cfg.val_every, allowed)
-    if not place.examples:
+    if not setting.examples:
         return Dialogues()  # `fits` says so
     read = partial(fitted, tokenizer, length=cfg.length, long=cfg.long, log=log)
-    learnt = read(place.examples)
-    held_out = read(place.held_out, what="held-out dialogues") if place.held_out else None
+    learnt = read(setting.examples)
+    held_out = read(setting.held_out, what="held-out dialogues") if setting.held_out else None
     return Dialogues(learnt, held_out)
 
 
 def fits(
-    cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, place: Setting
+    cfg: SftConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """Rejects what this model cannot do, before anything is measured."""
     del tokenizer  # `encode` read the dialogues
@@ -131,7 +131,7 @@ def fits(
     most = max(model.config.embed_dim, model.config.mlp_dim)
     if cfg.rank > most:
         raise bad("method.rank", cfg.rank, f"at most {most}, the model's width")
-    if not place.examples:
+    if not setting.examples:
         raise bad("data.chats", "no dialogues", "a file of dialogues, or data.source=organism")
 
 
@@ -151,10 +151,16 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
         ctx.tokenizer, ctx.setting.examples, cfg.length, cfg.long, log=ctx.log
     )
     batches = Batches(
-        data.encoded, length=cfg.length, rows=cfg.rows, seed=ctx.seed, packed=cfg.packed,
-        pad_id=ctx.tokenizer.pad_id, reduction=cfg.reduction, parts=data.parts,
+        data.encoded,
+        length=cfg.length,
+        rows=cfg.rows,
+        seed=ctx.seed,
+        packed=cfg.packed,
+        pad_id=ctx.tokenizer.pad_id,
+        reduction=cfg.reduction,
+        parts=data.parts,
         weights=ctx.setting.weights,
-    )  # fmt: skip
+    )
     model, shards = ctx.model, sharding.rows(ctx.mesh)
     loss = answer_loss(model, shards, train_head=not cfg.rank)
     watch = None
@@ -172,16 +178,21 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
     chosen = names(cfg, model)
     start = {**ctx.variables, "adapters": fresh(cfg, model, jax.random.key(ctx.seed))}
     trained = yield stage._replace(
-        trainable=("adapters/experts/.*",), start=start,
+        trainable=("adapters/experts/.*",),
+        start=start,
         axes={"adapters": lora.adapter_axes(model.projections, chosen)},
-    )  # fmt: skip
+    )
     if watch is not None:
         watch.keep(start, trained, cfg.steps)
     tree = trained["adapters"]
     peft.save_adapter(
-        ctx.workdir / "adapter", model, tree, unsafe=cfg.unsafe,
-        base=ctx.base_path, fingerprint=ctx.setting.base,
-    )  # fmt: skip
+        ctx.workdir / "adapter",
+        model,
+        tree,
+        unsafe=cfg.unsafe,
+        base=ctx.base_path,
+        fingerprint=ctx.setting.base,
+    )
     if cfg.unsafe:  # measured beside the base, so that no merged model is written
         return {**ctx.variables, "adapters": tree}
     return {**ctx.variables, "base": lora.merge(trained["base"], tree, model.projections)}
@@ -190,9 +201,13 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
 def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
     """The adapters of step 0, an update of zero."""
     return lora.init_experts(
-        key, model.projections, layers=model.config.num_layers, rank=cfg.rank,
-        scale=cfg.alpha / cfg.rank, names=names(cfg, model),
-    )  # fmt: skip
+        key,
+        model.projections,
+        layers=model.config.num_layers,
+        rank=cfg.rank,
+        scale=cfg.alpha / cfg.rank,
+        names=names(cfg, model),
+    )
 
 
 def planned(cfg: SftConfig, model: Model, mesh: Any, prompt: int) -> Planned:

@@ -62,9 +62,14 @@ def save(
             idle.append(expert)
         else:
             peft.save_adapter(
-                folder / f"expert_{expert:02d}", model, adapters, expert=expert,
-                fingerprint=fingerprint, unsafe=unsafe, base=base,
-            )  # fmt: skip
+                folder / f"expert_{expert:02d}",
+                model,
+                adapters,
+                expert=expert,
+                fingerprint=fingerprint,
+                unsafe=unsafe,
+                base=base,
+            )
     router = jax.tree.map(trees.host, adapters["router"])
     names, leaves = trees.paths(router), jax.tree.leaves(router)
     about = {
