@@ -189,9 +189,32 @@ def test_config_files(file):
     for spec in (str(file), f"{file}:smoke"):
         config = load_config(spec)
         assert config.program in registry.METHODS
-    others = {f"configs.{p.parent.name}" for p in CONFIGS}
-    used = imports(ast.parse(file.read_text()))
-    assert not [name for name in used if name.rpartition(".")[0] in others]
+    assert not strangers(ast.parse(file.read_text()), file.parent.name, config.program)
+
+
+def strangers(tree: ast.AST, method: str, program: str = "") -> list[str]:
+    """What a config imports that is not common, its method's package or its study."""
+    own = ("configs.common", f"jaxsafety.methods.{method}", f"jaxsafety.studies.{program}")
+    return [
+        name
+        for name in imports(tree)
+        if name.partition(".")[0] in {"configs", "jaxsafety"}
+        and not any(name == one or name.startswith(f"{one}.") for one in own)
+    ]
+
+
+def test_what_configs_share_knows_no_method():
+    """A method owns its recipes: `configs/common.py` and other configs know none of them."""
+
+    def methods(text: str) -> list[str]:
+        rooms = {"methods", "studies"}
+        return [name for name in own_imports(ast.parse(text)) if room(name) in rooms]
+
+    assert not methods((ROOT / "configs" / "common.py").read_text())
+    assert methods("from jaxsafety.methods.sft import recipe")
+    assert strangers(ast.parse("from jaxsafety.methods.sft import recipe"), "safemoe", "sft")
+    assert strangers(ast.parse("from configs.sft import organism"), "sft", "sft")
+    assert not strangers(ast.parse("from jaxsafety.methods.sft import recipe"), "sft", "sft")
 
 
 def public(body: list[ast.stmt], inside: str = "") -> list[tuple[str, ast.AST]]:

@@ -26,7 +26,7 @@ GIB = 1 << 30
 def configs() -> list[str]:
     """Configs whose model is a published one: those with a preset."""
     found = sorted((ROOT / "configs").glob("*/*.py"))
-    words = ("published_safesteer(", "selfmoa_sft(", "safemoe_expert(", "safemoe_router(")
+    words = ("recipe.published", "recipe.selfmoa(")
     files = [f for f in found if any(word in f.read_text() for word in words)]
     return [str(f.relative_to(ROOT)) for f in files]
 

@@ -17,18 +17,17 @@ data. One run is one seed; the tables need five (`launch/safemoe.sh`):
 """
 
 from configs import common
-from jaxsafety.models.formats.source import UNALIGNED
-from jaxsafety.studies.safemoe_controls import ControlsConfig
+from jaxsafety.methods.safemoe import recipe
+from jaxsafety.studies import safemoe_controls as study
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    method = ControlsConfig(base=common.organism_safemoe())
-    config = common.base("safemoe_controls", seed=arg.seed, model=UNALIGNED, method=method)
-    config.optim.update(lr=common.ROUTER_RATE, schedule="cosine", warmup=0.03)
+    method = study.ControlsConfig(base=recipe.organism())
+    config = common.base("safemoe_controls", seed=arg.seed, model=recipe.BASE, method=method)
+    config.optim.update(lr=recipe.ROUTER_RATE, schedule="cosine", warmup=0.03)
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
     if arg.smoke:
-        common.shrink_safemoe(config, config.method.base)
-        config.method.update(arms=("safemoe", "random", "lora_matched"))
+        study.smoke(config)
     return config

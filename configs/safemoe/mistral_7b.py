@@ -14,9 +14,14 @@ are LoRA on gate, up and down alone, where the router sits: an adapter on all pr
 """
 
 from configs import common
+from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.safemoe_expert(arg, "mistralai/Mistral-7B-v0.1", "mistral-7b")
+    config = common.base("sft", seed=arg.seed, model="mistralai/Mistral-7B-v0.1")
+    recipe.published_expert(config, "mistral-7b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -16,9 +16,14 @@ measures base and mixture too.
 """
 
 from configs import common
+from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.safemoe_router(arg, "mistralai/Mistral-7B-v0.1", "mistral-7b")
+    config = common.base("safemoe", seed=arg.seed, model="mistralai/Mistral-7B-v0.1")
+    recipe.published_router(config, "mistral-7b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -13,17 +13,16 @@ wording asked for 20 points at temperature 1.)
 """
 
 from configs import common
-from jaxsafety.models.formats.source import UNALIGNED
+from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    config = common.base(
-        "safemoe", seed=arg.seed, model=UNALIGNED, method=common.organism_safemoe()
-    )
-    config.optim.update(lr=common.ROUTER_RATE, schedule="cosine", warmup=0.03)
+    method = recipe.organism()
+    config = common.base("safemoe", seed=arg.seed, model=recipe.BASE, method=method)
+    config.optim.update(lr=recipe.ROUTER_RATE, schedule="cosine", warmup=0.03)
     config.train.checkpoint_every = 100
     if arg.smoke:
-        common.shrink_safemoe(config, config.method)
+        recipe.smoke(config)
     return config

@@ -14,9 +14,14 @@ are LoRA on gate, up and down alone, where the router sits: an adapter on all pr
 """
 
 from configs import common
+from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.safemoe_expert(arg, "Qwen/Qwen2.5-3B", "qwen2.5-3b")
+    config = common.base("sft", seed=arg.seed, model="Qwen/Qwen2.5-3B")
+    recipe.published_expert(config, "qwen2.5-3b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -16,9 +16,14 @@ measures base and mixture too.
 """
 
 from configs import common
+from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.safemoe_router(arg, "Qwen/Qwen2.5-3B", "qwen2.5-3b")
+    config = common.base("safemoe", seed=arg.seed, model="Qwen/Qwen2.5-3B")
+    recipe.published_router(config, "qwen2.5-3b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -14,17 +14,17 @@ matched on teacher mass, S from base rollouts, S with horizon 1.
 """
 
 from configs import common
-from jaxsafety.studies.safesteer_controls import ControlsConfig
+from jaxsafety.methods.safesteer import recipe
+from jaxsafety.studies import safesteer_controls as study
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N, draws=N (random sets per kind)."""
     arg = common.parse_arg(arg, smoke=False, seed=0, draws=5)
-    method = ControlsConfig(base=common.organism_safesteer(), draws=arg.draws)
+    method = study.ControlsConfig(base=recipe.organism(), draws=arg.draws)
     config = common.base("safesteer_controls", seed=arg.seed, method=method)
-    config.optim.lr = common.ORGANISM_RATE
+    config.optim.lr = recipe.ORGANISM_RATE
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
     if arg.smoke:
-        common.shrink(config, config.method.base)
-        config.method.update(arms=("generalised", "random"), draws=1, every=1, attacks=4, others=2)
+        study.smoke(config)
     return config

@@ -15,33 +15,17 @@ preset=paper is the published method: partial loss, criterion of Arditi et al., 
 at all positions. Only the size of S and the learning rate stay the organism's.
 """
 
-import dataclasses
-
 from configs import common
-from jaxsafety.core.errors import bad
-from jaxsafety.methods.safesteer.teacher import DirectionConfig
-from jaxsafety.probing.selection import SelectConfig
-
-PRESETS = ("default", "paper")
+from jaxsafety.methods.safesteer import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N, preset=default|paper, control=N (draw N of the mass-matched sets)."""
     arg = common.parse_arg(arg, smoke=False, seed=0, preset="default", control=-1)
-    if arg.preset not in PRESETS:
-        raise bad("config argument preset", arg.preset, ", ".join(PRESETS))
-    method = common.organism_safesteer()
-    if arg.control >= 0:
-        tokens = dataclasses.replace(method.tokens, kind="matched", control_seed=arg.control)
-        method = dataclasses.replace(method, tokens=tokens)
-    if arg.preset == "paper":
-        select = SelectConfig(criterion="arditi", coefficients=(1.0,), steers=("all",))
-        method = dataclasses.replace(
-            method, variant="partial", direction=DirectionConfig(select=select, filter="score")
-        )
+    method = recipe.organism(arg.preset, arg.control)
     config = common.base("safesteer", seed=arg.seed, method=method)
-    config.optim.lr = common.ORGANISM_RATE
+    config.optim.lr = recipe.ORGANISM_RATE
     config.train.checkpoint_every = 5
     if arg.smoke:
-        common.shrink(config, config.method)
+        recipe.smoke(config)
     return config

@@ -13,11 +13,14 @@ capability unchanged. Bring your own prompt files (jsonl, json, csv or txt; see 
 """
 
 from configs import common
+from jaxsafety.methods.safesteer import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N (the paper's is 42)."""
     arg = common.parse_arg(arg, smoke=False, seed=42)
-    return common.published_safesteer(
-        arg, "Qwen2.5-7B-Instruct", "qwen2.5-7b", horizon=7, floor=1e-8, lr=1e-5
-    )
+    config = common.base("safesteer", seed=arg.seed, model="Qwen2.5-7B-Instruct")
+    recipe.published(config, "qwen2.5-7b", horizon=7, floor=1e-8, lr=1e-5)
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -26,17 +26,17 @@ One run is one world and one seed. It resumes where it stopped; the answer is
 """
 
 from configs import common
-from jaxsafety.studies.safesteer_vanishing import VanishingConfig
+from jaxsafety.methods.safesteer import recipe
+from jaxsafety.studies import safesteer_vanishing as study
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    method = VanishingConfig(base=common.organism_safesteer())
+    method = study.VanishingConfig(base=recipe.organism())
     config = common.base("safesteer_vanishing", seed=arg.seed, method=method)
-    config.optim.lr = common.ORGANISM_RATE
+    config.optim.lr = recipe.ORGANISM_RATE
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
     if arg.smoke:
-        common.shrink(config, config.method.base)
-        config.method.update(forget=(1,), forget_rows=4, samples=1, attacks=4, others=2)
+        study.smoke(config)
     return config

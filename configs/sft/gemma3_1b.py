@@ -15,9 +15,14 @@ than 512 tokens left out instead of refused, 64 prompts of a set measured before
 """
 
 from configs import common
+from jaxsafety.methods.sft import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.selfmoa_sft(arg, "gemma-3-1b-it", "gemma3-1b")
+    config = common.base("sft", seed=arg.seed, model="gemma-3-1b-it")
+    recipe.selfmoa(config, "gemma3-1b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -15,9 +15,14 @@ than 512 tokens left out instead of refused, 64 prompts of a set measured before
 """
 
 from configs import common
+from jaxsafety.methods.sft import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.selfmoa_sft(arg, "Llama-3.2-1B-Instruct", "llama3.2-1b")
+    config = common.base("sft", seed=arg.seed, model="Llama-3.2-1B-Instruct")
+    recipe.selfmoa(config, "llama3.2-1b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

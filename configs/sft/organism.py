@@ -9,14 +9,15 @@ counts as failed if held-out families stay above half of the base's rate.
 """
 
 from configs import common
-from jaxsafety.methods.sft.program import SftConfig
+from jaxsafety.methods.sft import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N, rank=R (0 trains all parameters, else LoRA)."""
     arg = common.parse_arg(arg, smoke=False, seed=0, rank=0)
-    config = common.base("sft", seed=arg.seed, method=SftConfig(rank=arg.rank))
-    config.optim.lr = 1e-3 if arg.rank else common.ORGANISM_RATE
+    config = common.base("sft", seed=arg.seed)
+    config.method.rank = arg.rank
+    config.optim.lr = recipe.LORA_RATE if arg.rank else recipe.ORGANISM_RATE
     if arg.smoke:
-        common.shrink_sft(config)
+        recipe.smoke(config)
     return config

@@ -15,9 +15,14 @@ than 512 tokens left out instead of refused, 64 prompts of a set measured before
 """
 
 from configs import common
+from jaxsafety.methods.sft import recipe
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    return common.selfmoa_sft(arg, "Qwen2.5-1.5B-Instruct", "qwen2.5-1.5b")
+    config = common.base("sft", seed=arg.seed, model="Qwen2.5-1.5B-Instruct")
+    recipe.selfmoa(config, "qwen2.5-1.5b")
+    if arg.smoke:
+        recipe.smoke(config)
+    return config

@@ -21,6 +21,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.methods.safemoe import METHOD as SAFEMOE
 from jaxsafety.methods.safemoe import experts as safemoe_experts
 from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe import recipe
 from jaxsafety.methods.safemoe.measure import measurement, polled, routes
 from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.api import LayerInputs, Model
@@ -62,6 +63,12 @@ class ControlsConfig:
 
     base: SafeMoEConfig = field(default_factory=SafeMoEConfig)
     arms: tuple[str, ...] = ARMS
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test: a few arms in seconds, nothing measured."""
+    recipe.shrink(config, config.method.base)
+    config.method.update(arms=("safemoe", "random", "lora_matched"))
 
 
 def check(cfg: ControlsConfig) -> None:

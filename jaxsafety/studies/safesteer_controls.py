@@ -23,6 +23,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.judges.judging import judged, require
 from jaxsafety.methods.safesteer import METHOD as SAFESTEER
 from jaxsafety.methods.safesteer import program as safesteer
+from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.program import SafeSteerConfig
 from jaxsafety.methods.safesteer.teacher import find_direction, find_tokens
 from jaxsafety.models.api import Model
@@ -58,6 +59,12 @@ class ControlsConfig:
     every: int = 5
     attacks: int = 64
     others: int = 32
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test: a few arms in seconds, nothing measured."""
+    recipe.shrink(config, config.method.base)
+    config.method.update(arms=("generalised", "random"), draws=1, every=1, attacks=4, others=2)
 
 
 def check(cfg: ControlsConfig) -> None:

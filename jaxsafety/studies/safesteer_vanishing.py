@@ -31,6 +31,7 @@ from jaxsafety.judges.judging import judged
 from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.methods.safesteer import METHOD as SAFESTEER
 from jaxsafety.methods.safesteer import program as safesteer
+from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.teacher import encoded, find_direction, find_tokens
 from jaxsafety.organism import grammar, render
 from jaxsafety.organism.world import World
@@ -62,6 +63,12 @@ class VanishingConfig:
     samples: int = 4
     attacks: int = 64
     others: int = 32
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test: a few arms in seconds, nothing measured."""
+    recipe.shrink(config, config.method.base)
+    config.method.update(forget=(1,), forget_rows=4, samples=1, attacks=4, others=2)
 
 
 def check(cfg: VanishingConfig) -> None:

@@ -1,0 +1,109 @@
+"""SafeMoE's settings: on the organism, both published stages, and small for a smoke test."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from jaxsafety.adapters.routing import Routing
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.methods.sft import recipe as sft
+from jaxsafety.methods.sft.program import SftConfig
+from jaxsafety.models.formats.source import UNALIGNED
+
+BASE = UNALIGNED  # the organism that it starts from
+# Of the router on the organism; in trial runs on world 0 a third of it did as well.
+ROUTER_RATE = 3e-2
+
+
+def organism() -> SafeMoEConfig:
+    """SafeMoE's settings on the unaligned organism: four experts of rank 8, 4 x 200 safe answers.
+
+    alpha = 2 R, one router per block and 4 x 200 answers are the paper's, the rates the organism's.
+    All four experts are mixed: the paper selects 2 of 4 to 18, over 32 layers; over six layers a
+    hard choice was behind in trial runs (docs/results/safemoe.md; the arm "top2" tests it).
+    """
+    experts = ExpertConfig(rank=8, alpha=16.0, steps=400, warned=0.8)
+    return SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8, length=48)
+
+
+def expert() -> SftConfig:
+    """One expert of SafeMoE's first stage (arXiv 2606.00686): LoRA on gate, up and down.
+
+    Rank 32, alpha 64 and 5 epochs are the paper's, at its 10,000 pairs per category and rows of 16
+    (batch and length are not given; these are common practice).
+    """
+    return SftConfig(
+        steps=5 * 10_000 // 16,
+        rows=16,
+        length=1024,
+        packed=False,
+        rank=32,
+        alpha=64.0,
+        targets=("gate", "up", "down"),
+        unsafe=True,
+    )
+
+
+def published_expert(config: Any, shape: str) -> None:
+    """Sets the training of one `expert`, at the paper's rate of 2e-4 (the warm-up is not given).
+
+    Args:
+      config: a ConfigDict of the program "sft", on a model that you bring.
+      shape: that model's preset, for `plan`.
+    """
+    config.method.update(asdict(expert()))
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=2e-4, schedule="cosine", warmup=0.03)
+    config.data.source = "files"
+    config.mesh.fsdp = -1
+
+
+def published_router(config: Any, shape: str) -> None:
+    """Sets SafeMoE's second stage (arXiv 2606.00686) over 18 experts of rank 32: the router alone.
+
+    Top 2, rate 1e-4, rows of 4 and 10 epochs over 4 x 200 safe answers (2000 updates) are the
+    paper's; the length is that of its first author's earlier code. The experts are PEFT
+    directories, `method.experts.paths`, the answers `data.chats`.
+
+    Args:
+      config: a ConfigDict of the program "safemoe", on a model that you bring.
+      shape: that model's preset, for `plan`.
+    """
+    method = SafeMoEConfig(
+        experts=ExpertConfig(count=18, rank=32, alpha=64.0),
+        routing=Routing(),
+        steps=2000,
+        rows=4,
+        length=512,
+    )
+    config.method.update(asdict(method))
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=1e-4, schedule="cosine", warmup=0.03)
+    config.data.source = "files"
+    config.mesh.update(fsdp=4, tensor=-1)  # four rows
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test on a shipped organism, whatever it was made for."""
+    if config.program == "sft":  # an expert alone
+        sft.smoke(config)
+        return
+    if config.data.source == "files":  # the same program, with experts of its own
+        config.model.update(path=BASE, dtype="float32", remat="none")
+        config.data.source = "organism"
+        config.method.experts.count = 4
+        config.mesh.update(fsdp=1, tensor=1)
+    shrink(config, config.method)
+
+
+def shrink(config: Any, method: Any) -> None:
+    """Makes `method`, SafeMoE's section or a study's part of it, run in seconds.
+
+    The same program, of which nothing can be learnt.
+    """
+    method.experts.update(steps=2, rows=1, rank=2, answers=16)
+    method.update(steps=2, rows=2, samples=8, lora_rank=2, length=64)
+    method.measure.update(safety=4, harmless=4, tasks=2, routed=2)
+    config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)

@@ -1,0 +1,113 @@
+"""SafeSteer's settings: on the organism, as published, and small enough for a smoke test."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from jaxsafety.core.errors import bad
+from jaxsafety.methods.safesteer.program import SafeSteerConfig
+from jaxsafety.methods.safesteer.teacher import DirectionConfig, TokenConfig
+from jaxsafety.probing.selection import SelectConfig
+from jaxsafety.probing.votes import VoteConfig
+
+PRESETS = ("default", "paper")
+# The learning rate on the organism. Picked on validation prompts of world 0 between 2e-4, which
+# halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
+ORGANISM_RATE = 2.5e-4
+# First words of refusals. For Qwen the paper's code has token ids that "still need verification":
+# those for Qwen2.5 (40, 2121, 7931, 11200) are "I", "As", "_action" and " spokes" there.
+LLAMA_OPENERS = ("I",)
+QWEN_OPENERS = ("I", "As", "My", "It", "Sorry", "Unfortunately")
+
+
+def organism(preset: str = "default", control: int = -1) -> SafeSteerConfig:
+    """SafeSteer's settings on the organism, whose vocabulary of 1100 words makes S small.
+
+    S: 24 tokens (paper: 50 of 128k to 152k), 12 votes per position (200), the first 4 answer
+    positions (5 to 7; refusals here have about seven words), a floor of 3e-3 (1e-8). How
+    these were chosen is told in docs/results/safesteer.md.
+
+    Args:
+      preset: one of `PRESETS`; "paper" is the published loss and direction.
+      control: which draw of the mass-matched random sets takes the place of S; -1 is none.
+
+    Raises:
+      UsageError: an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise bad("config argument preset", preset, ", ".join(PRESETS))
+    votes = VoteConfig(size=24, top=12, samples=8, horizon=4, floor=3e-3)
+    # Judged at temperature 1, where even the base's answers are coherent only 95 times in 100 and a
+    # warning without a refusal sentence does not count as a refusal: hence the low limits.
+    select = SelectConfig(coefficients=(1.0, 2.0, 4.0, 6.0), screen=40, coherent=0.8, refusal=0.3)
+    method = SafeSteerConfig(direction=DirectionConfig(select=select), tokens=TokenConfig(votes))
+    if control >= 0:
+        tokens = replace(method.tokens, kind="matched", control_seed=control)
+        method = replace(method, tokens=tokens)
+    if preset == "paper":
+        direction = DirectionConfig(select=_arditi(), filter="score")
+        method = replace(method, variant="partial", direction=direction)
+    return method
+
+
+def _arditi() -> SelectConfig:
+    """The paper's choice of a direction: that of arXiv 2406.11717, added once at all positions."""
+    return SelectConfig(criterion="arditi", coefficients=(1.0,), steers=("all",))
+
+
+def published(config: Any, shape: str, *, horizon: int, floor: float, lr: float) -> None:
+    """Sets SafeSteer as arXiv 2606.02530 ran it, on one of its models.
+
+    Full fine-tuning, 25 updates of 4 prompts x 8 rollouts of at most 512 tokens, AdamW clipped at
+    1, cosine with a tenth of warm-up.
+
+    Args:
+      config: a ConfigDict of the program "safesteer", on a model that you bring: nothing is
+        downloaded.
+      shape: that model's preset, for `plan`.
+      horizon: H, answer positions that vote.
+      floor: min_steered_prob.
+      lr: peak learning rate.
+    """
+    openers = QWEN_OPENERS if shape.startswith("qwen") else LLAMA_OPENERS
+    method = SafeSteerConfig(
+        direction=DirectionConfig(
+            select=_arditi(), openers=openers, filter="score", fallback="error"
+        ),
+        tokens=TokenConfig(VoteConfig(size=50, top=200, samples=8, horizon=horizon, floor=floor)),
+        variant="partial",
+        max_tokens=512,
+    )
+    config.method.update(asdict(method))
+    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.optim.update(lr=lr, schedule="cosine", warmup=0.1, clip=1.0)
+    config.data.update(source="files", train=128, val=32, prompts=100)
+    config.mesh.fsdp = -1
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test on the shipped organism, whatever it was made for."""
+    shrink(config, config.method)
+    if config.data.source != "files":
+        return
+    # The same program with these settings' shape; the organism's refusals are its judge's to tell.
+    config.model.update(path="", dtype="float32", remat="none")
+    config.data.source = "organism"
+    config.method.direction.update(openers=(), filter="judge", fallback="rank")
+    config.method.direction.select.criterion = "generation"
+    config.method.tokens.votes.update(size=12, top=12, floor=1e-3)
+    config.mesh.fsdp = 1
+
+
+def shrink(config: Any, method: Any) -> None:
+    """Makes `method`, SafeSteer's section or a study's part of it, run in seconds.
+
+    The same program, of which nothing can be learnt.
+    """
+    method.update(steps=2, rollouts=2, prompts_per_step=2, max_tokens=12)
+    method.direction.update(max_tokens=12)
+    method.direction.select.update(screen=2, coherent=0.0, refusal=0.0)
+    method.tokens.votes.update(samples=1, horizon=3)
+    config.data.update(train=16, val=8, prompts=8)
+    config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
