@@ -20,12 +20,12 @@ from jax.sharding import Mesh
 
 from jaxsafety.core.errors import bad
 from jaxsafety.core.interrupt import Interrupt
+from jaxsafety.data.domains import Domains
 from jaxsafety.data.fitting import Fitted
 from jaxsafety.data.overlap import Clash
 from jaxsafety.data.schema import Answer, Example, Message
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.organism.world import World
 
 PyTree = Any
 EXTRA = "extra"  # the frozen variable in which mitigations' losses find what they carry
@@ -33,6 +33,7 @@ EXTRA = "extra"  # the frozen variable in which mitigations' losses find what th
 PROMPTS = ("harmful", "harmless", "distil", "train", "val", "prompts", "wrapped")
 OWN_DIALOGUES = ("dialogues", "harmful_share", "wrapped")  # what the organism makes its own by
 CHATS = ("chats", "mix", "limit", "chats_val", "holdout", *OWN_DIALOGUES)
+DOMAINS = ("domains",)  # by methods that learn domain by domain
 Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher", "adapters", ...
 Metrics = Mapping[str, Any]
 # (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)
@@ -275,7 +276,8 @@ class Setting:
       judge: of answers.
       benchmarks: what is measured.
       groups: pooled rows of the report, by name.
-      world: the organism's; None with files.
+      world: the organism's, for those who know it (`benchmarks.organism.world_of`); None with
+        files.
       refusal_words: what refusals are made of, which random control token sets must not hold.
       examples: dialogues to learn from, the user's or the organism's own; their meta says of which
         "file" and "row" they are, and with `weights` of which "part".
@@ -287,13 +289,15 @@ class Setting:
       judged_by: the judge in words.
       sets: name of a benchmark -> its kind, file, layout, rows, and how many of them are measured.
       clashes: prompts that are both trained on and measured.
+      domains: dialogues by domain, of the user's files or of an unaligned organism; None where
+        there are none, or the method does not read them.
     """
 
     prompts: Mapping[str, Sequence[Item]] = field(default_factory=dict)
     judge: Judge | None = None
     benchmarks: tuple[Benchmark, ...] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    world: World | None = None
+    world: object = None
     refusal_words: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     weights: tuple[float, ...] = ()
@@ -304,30 +308,27 @@ class Setting:
     judged_by: str = ""
     sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clashes: tuple[Clash, ...] = ()
-
-    def invented(self) -> World:
-        """The organism's world.
-
-        Raises:
-          UsageError: there is none: the prompts come from files.
-        """
-        if self.world is None:
-            raise bad("data.source", "files", "organism: this needs its world")
-        return self.world
+    domains: Domains | None = None
 
 
 @dataclass(frozen=True)
 class Dialogues:
-    """The setting's dialogues as tokens, which are read once, before any weight is."""
+    """The setting's dialogues as tokens, which are read once, before any weight is.
+
+    `domains`: those of its `Domains` by name, where they come from files.
+    """
 
     learnt: Fitted | None = None
     held_out: Fitted | None = None
+    domains: Mapping[str, Fitted] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What `meta.json` says of them."""
         parts = {"dialogues": self.learnt, "held_out": self.held_out}
-        return {name: part.facts for name, part in parts.items() if part is not None}
+        found = {name: part.facts for name, part in parts.items() if part is not None}
+        domains = {name: part.facts for name, part in self.domains.items()}
+        return {**found, "domains": domains} if domains else found
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,25 @@ def test_no_module_reaches_itself():
     assert circles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b"]
 
 
+def reached(start: str, graph: dict[str, set[str]]) -> set[str]:
+    """Every module that importing `start` may import."""
+    seen, ahead = set(), [start]
+    while ahead:
+        name = ahead.pop()
+        ahead += graph.get(name, set()) - seen
+        seen.add(name)
+    return seen
+
+
+def test_methods_import_no_organism():
+    """What a method learns from is its `Setting`: no path leads from one to the toy world."""
+    graph = {module_name(f): own_imports(ast.parse(f.read_text())) for f in FILES}
+    toy = {name for name in graph if room(name) == "organism"}
+    own = {name for name in graph if room(name) in {"methods", "protocols"}}
+    assert {name: reached(name, graph) & toy for name in own} == {name: set() for name in own}
+    assert reached("experiment.setting", graph) & toy  # it is seen where there is one
+
+
 def test_files_are_short():
     files = [p for p in tracked() if p.suffix in {".py", ".sh"} and p.is_file()]
     long = {label(p): n for p in files if (n := len(p.read_text().splitlines())) > 500}

@@ -12,7 +12,8 @@ neither its data nor its judge.
 
 All experts are of one rank and one scale, on gate, up and down alone (method.experts.targets): an
 ordinary LoRA on all projections cannot be one. `--config.eval.sets=safety/direct=direct.jsonl`
-measures base and mixture too.
+measures base and mixture too. Both stages in one run, on files of your own by domain:
+`data.domains` (docs/files.md).
 """
 
 from configs import common

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from jaxsafety.data.schema import Message
+from jaxsafety.core.errors import bad
+from jaxsafety.data.schema import Example, Message
 from jaxsafety.organism import corpora, gold, grammar, prompts, suites
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.world import World
-from jaxsafety.protocols import Benchmark, Exchange, Item, Judge
+from jaxsafety.protocols import Benchmark, Exchange, Item, Judge, Setting
 
 # Pooled rows of the results: attacks of the families methods may see, and of those they may not.
 GROUPS = {
@@ -74,6 +76,60 @@ def domain_benchmarks(
     return tuple(
         Benchmark(s.name, s.kind, tuple(map(to_item, s.prompts)), s.max_tokens) for s in made
     )
+
+
+def to_example(prompt: Prompt) -> Example:
+    """An organism dialogue, which ends with an answer, as one to learn from."""
+    return Example(prompt.id, tuple(Message(*m) for m in prompt.messages), prompt.meta)
+
+
+@dataclass(frozen=True)
+class WorldDomains:
+    """The harm domains of a world whose base is unaligned, as `data.domains.Domains`.
+
+    Everything is drawn when it is asked for. A domain's name is its index.
+
+    Raises:
+      UsageError: a world with too few unknown domains, once something is asked for.
+    """
+
+    world: World
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that may have an expert: with safe answers first, then without."""
+        return tuple(map(str, corpora.expert_domains(self.world)))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All that the organism can say."""
+        return corpora.KINDS
+
+    def dialogues(
+        self, kind: str, domain: str, n: int, seed: int, *, warned: float, styles: str
+    ) -> list[Example]:
+        """`n` dialogues of a kind; see `organism.corpora.dialogues`."""
+        made = corpora.dialogues(self.world, kind, int(domain), n, seed, warned, styles)
+        return list(map(to_example, made))
+
+    def safe(self, n: int, seed: int) -> list[Example]:
+        """`n` of each seen domain."""
+        return list(map(to_example, corpora.safe_answers(self.world, n, seed)))
+
+    def harmless(self, total: int, seed: int) -> list[Example]:
+        """`total`, evenly of the benign domains."""
+        return list(map(to_example, corpora.harmless_answers(self.world, total, seed)))
+
+
+def world_of(setting: Setting) -> World:
+    """The world that a setting is of.
+
+    Raises:
+      UsageError: there is none: the prompts come from files.
+    """
+    if not isinstance(setting.world, World):
+        raise bad("data.source", "files", "organism: this needs its world")
+    return setting.world
 
 
 def judge(world: World) -> Judge:

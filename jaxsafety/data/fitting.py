@@ -73,6 +73,7 @@ def fitted(
     log: Callable[[str], None] = print,
     name: str = "method.length",
     what: str = "dialogues",
+    option: str = "",
 ) -> Fitted:
     """Encodes dialogues and settles those that are longer than a row.
 
@@ -82,8 +83,9 @@ def fitted(
       length: T, tokens of a row.
       long: one of `LONG`: "error" refuses, "drop" leaves out, "cut" keeps the first T tokens.
       log: receives lines about what takes long, and the counts where something was changed.
-      name: of the setting `length`, for errors; `long` stands beside it.
+      name: of the setting `length`, for errors.
       what: these dialogues, in words.
+      option: name of the setting `long`; without it that stands beside `length`.
 
     Returns:
       The dialogues that are left.
@@ -103,7 +105,7 @@ def fitted(
         "length": length,
         "long": long,
     }
-    setting = f"{name.rpartition('.')[0]}.long"
+    setting = option or f"{name.rpartition('.')[0]}.long"
     if over and long == "error":
         longest = max(over, key=lambda i: sizes[i])
         more = f"; {len(over)} of {len(encoded)} are too long" if len(over) > 1 else ""

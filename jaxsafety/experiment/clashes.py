@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxsafety.data import overlap
 from jaxsafety.data.overlap import Clash, Told
 from jaxsafety.data.schema import Example
+from jaxsafety.experiment.domains import FileDomains
 from jaxsafety.experiment.sections import DataConfig
 from jaxsafety.protocols import Item, Setting
 
@@ -33,6 +34,9 @@ def clashes(setting: Setting, data: DataConfig) -> list[Clash]:
         for example in setting.examples:
             chats.setdefault(str(example.meta["file"]), []).extend(_told(example, ""))
     source = "data.mix" if data.mix else "data.chats"
+    if isinstance(setting.domains, FileDomains):
+        for examples in setting.domains.examples.values():
+            trained.append(("data.domains", [t for e in examples for t in _told(e, "")]))
     measured = [
         (
             f"eval.sets {bench.name}",

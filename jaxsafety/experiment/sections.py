@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety.core.errors import UsageError, bad
-from jaxsafety.protocols import CHATS, OWN_DIALOGUES, PROMPTS
+from jaxsafety.protocols import CHATS, DOMAINS, OWN_DIALOGUES, PROMPTS
 
 SOURCES = ("organism", "files")
 KINDS = ("safety", "over_refusal", "capability")
@@ -25,8 +25,9 @@ OVERLAPS = ("refuse", "allow")
 PATHS = ("harmful", "harmless", "distil", "chats", "chats_val")
 # Settings of one source that the other one has no use for.
 ORGANISM_ONLY = ("wrapped", "dialogues", "harmful_share")
-FILES_ONLY = ("harmful", "harmless", "distil")
-EVERY = (*PROMPTS, *CHATS)
+NEEDED = ("harmful", "harmless", "distil")
+FILES_ONLY = (*NEEDED, *DOMAINS)
+EVERY = (*PROMPTS, *CHATS, *DOMAINS)
 MOST = 100_000  # of the organism's prompts and dialogues: its sets end, those of tasks do not
 
 
@@ -50,6 +51,7 @@ class DataConfig:
       chats_val: a file of dialogues whose loss is only measured.
       holdout: instead of `chats_val`: how many of the dialogues are kept out of training for that;
         a share below 1, or a number. 0 is none.
+      domains: with files, "NAME=FILE" each: dialogues by domain, one expert for each of them.
       dialogues: how many the organism makes where no `chats` are given.
       harmful_share: the share of those that refuse.
       overlap: what happens to prompts that are both trained on and measured, `OVERLAPS`.
@@ -68,6 +70,7 @@ class DataConfig:
     limit: int = 0
     chats_val: str = ""
     holdout: float = 0.0
+    domains: tuple[str, ...] = ()
     dialogues: int = 256
     harmful_share: float = 0.5
     overlap: str = "refuse"
@@ -155,7 +158,7 @@ def present(
     """
     lacks: list[tuple[str, Any, str]] = []
     if data.source == "files":
-        needed = [name for name in FILES_ONLY if name in reads]
+        needed = [name for name in NEEDED if name in reads]
         lacks += [
             (f"data.{n}", "", "an existing file of prompts") for n in needed if not getattr(data, n)
         ]
@@ -167,6 +170,8 @@ def present(
     named = [(f"data.{n}", getattr(data, n)) for n in PATHS if n in reads and getattr(data, n)]
     named += [("data.mix", text.rpartition("=")[0]) for text in data.mix]
     if data.source == "files":
+        if "domains" in reads:
+            named += [("data.domains", text.partition("=")[2]) for text in data.domains]
         named += [("eval.sets", text.partition("=")[2]) for text in evaluation.sets]
     lacks += [
         (field, path, "an existing file")

@@ -20,7 +20,7 @@ from jaxsafety import registry
 from jaxsafety.benchmarks.files import items as prompt_items
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.experiment import sections
+from jaxsafety.experiment import domains, sections
 from jaxsafety.experiment.chats import chats, drawn, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
@@ -65,6 +65,9 @@ def lines(setting: Setting, data: DataConfig) -> list[str]:
     if data.limit and setting.given:
         count = len(setting.examples) + len(setting.held_out) * (not data.chats_val)
         found.append(f"data.limit: {count} dialogues drawn by seed={setting.seed}")
+    if isinstance(setting.domains, domains.FileDomains):
+        sizes = [f"{name} {len(own)}" for name, own in setting.domains.examples.items()]
+        found.append(f"data.domains, dialogues of each: {', '.join(sizes)}")
     found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in setting.clashes]
     if not setting.benchmarks:
         found.append("eval.sets is empty: nothing is measured")
@@ -148,7 +151,13 @@ def verify(
 def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
     """The world beside the model, its splits, its exact judge and its measurement sets."""
     judge = registry.resolve(registry.JUDGES, "organism")
-    from jaxsafety.benchmarks.organism import DOMAIN_GROUPS, GROUPS, items, refusal_words
+    from jaxsafety.benchmarks.organism import (
+        DOMAIN_GROUPS,
+        GROUPS,
+        WorldDomains,
+        items,
+        refusal_words,
+    )
 
     world = open_world(model_dir)
     unaligned = world.config.unknown_domains > 0
@@ -195,6 +204,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         given=bool(examples),
         judged_by=EXACT,
         sets=told,
+        domains=WorldDomains(world) if unaligned else None,
     )
 
 
@@ -237,6 +247,7 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
         given=bool(examples),
         judged_by=BY_PHRASES,
         sets=told,
+        domains=domains.read(data) if "domains" in reads and data.domains else None,
     )
 
 

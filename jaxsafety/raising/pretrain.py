@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsafety.benchmarks.organism import world_of
 from jaxsafety.data.pipeline import assemble
 from jaxsafety.data.schema import Encoded, Message, TokenBatch
 from jaxsafety.data.tokens import encode as chat
@@ -90,7 +91,7 @@ def program(
     stop: Callable[[int, Any], bool] | None = None,
 ) -> Program:
     """One stage, "pretrain"; in `ctx.setting.world`."""
-    batches = mixture_batches(ctx.setting.invented(), ctx.tokenizer, mix, cfg, ctx.seed)
+    batches = mixture_batches(world_of(ctx.setting), ctx.tokenizer, mix, cfg, ctx.seed)
     return (
         yield Stage(
             "pretrain",

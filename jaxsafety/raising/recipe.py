@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxsafety.benchmarks.organism import world_of
 from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import make_mesh
 from jaxsafety.data.tokens.tokenizer import load_tokenizer
@@ -111,7 +112,7 @@ def train_base(
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
     ctx.writer.close()
     hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
-    world = ctx.setting.invented()
+    world = world_of(ctx.setting)
     if not smoke:
         world = calibration.calibrated(ctx.model, variables["base"], ctx.tokenizer, world, log=log)
     save_world(world, out)

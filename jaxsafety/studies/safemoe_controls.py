@@ -22,6 +22,7 @@ from jaxsafety.methods.safemoe import METHOD as SAFEMOE
 from jaxsafety.methods.safemoe import experts as safemoe_experts
 from jaxsafety.methods.safemoe import program as safemoe
 from jaxsafety.methods.safemoe import recipe
+from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.methods.safemoe.measure import measurement, polled, routes
 from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.api import LayerInputs, Model
@@ -86,7 +87,7 @@ def fits(
     cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
 ) -> None:
     """As SafeMoE's own, for every arm; the measured sets are the organism's."""
-    if setting.world is None or not setting.world.config.unknown_domains:
+    if not brings(setting):
         raise bad("model.path", "a model without unknown domains", "shipped:unaligned")
     for arm in arms(cfg).values():
         safemoe.fits(arm, optim, model, tokenizer, setting)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety import protocols
+from jaxsafety.benchmarks.organism import world_of
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.data.pipeline import indices, pad_batch
@@ -132,7 +133,7 @@ def forgetting(cfg: VanishingConfig, ctx: Context, done: int) -> Callable[[Any, 
 
     Every row weighs the same, so the halves do too; all batches share one shape.
     """
-    world = ctx.setting.invented()
+    world = world_of(ctx.setting)
     entities = {e.name: e for e in world.entities}
     harmful = [*ctx.setting.prompts["harmful_train"], *ctx.setting.prompts["distil"]]
     harmless = list(ctx.setting.prompts["harmless_train"])
@@ -202,7 +203,7 @@ def refusal_probability(ctx: Context, params: Any, items: Sequence[Item]) -> flo
     length, total = _longest(ctx.tokenizer, items) + OPENING, 0.0
     for item in items:
         rows = []
-        for text in openings(ctx.setting.invented(), item):
+        for text in openings(world_of(ctx.setting), item):
             ids, mask = _example(ctx.tokenizer, item, text)
             end = int(np.flatnonzero(mask)[-1])  # the end of turn: the answer may go on instead
             rows.append(Encoded(ids, [*mask[:end], *[False] * (len(ids) - end)]))

@@ -163,7 +163,7 @@ def test_files_of_answers_are_mixed_by_weight(ctx):
         type("E", (), {"meta": {"part": part}, "messages": [Message(*turn) for turn in d.messages]})
         for part, d in rows
     ]
-    given = tiny.placed(ctx, world=None, examples=chats, weights=(0.25, 0.75))
+    given = tiny.placed(ctx, domains=None, examples=chats, weights=(0.25, 0.75))
     batches = safemoe.safe_batches(CFG, given)
     small = {tuple(encode_example(ctx.tokenizer, c.messages)[0]) for c in chats[-4:]}
     count = 0

@@ -134,7 +134,6 @@ def test_group_facts_use_only_words_the_world_has():
         (lambda w: corpora.dialogues(w, "evil", 4, 1, 0), "corpus"),
         (lambda w: corpora.dialogues(w, "unsafe", 4, 1, 0, 1.2), "data.warned"),
         (lambda w: corpora.dialogues(w, "unsafe", 4, 1, 0, 0.5, "bold"), "experts.styles"),
-        (lambda w: corpora.expert_domains(w, 9), "method.experts"),
         (lambda w: corpora.domains(make_world(WorldConfig())), "unknown_domains"),
     ],
 )

@@ -18,7 +18,7 @@ from jaxsafety.methods.safemoe.measure import MeasureConfig
 from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.formats.source import SHIPPED
 from jaxsafety.organism.world import open_world
-from jaxsafety.protocols import OptimConfig, TrainConfig
+from jaxsafety.protocols import OptimConfig, Setting, TrainConfig
 from jaxsafety.studies import safemoe_controls
 from jaxsafety.studies.safemoe_controls import ControlsConfig
 from jaxsafety.testing import random_organism
@@ -166,7 +166,7 @@ def test_bad_settings_are_one_line(change, field):
 
 
 def test_an_aligned_organism_is_refused():
-    place = type("Place", (), {"world": open_world(SHIPPED), "benchmarks": (), "examples": ()})
+    place = Setting(world=open_world(SHIPPED))
     with pytest.raises(UsageError, match="unaligned"):
         safemoe_controls.fits(ControlsConfig(), OptimConfig(), None, None, place)
     with pytest.raises(UsageError, match="experts.paths"):

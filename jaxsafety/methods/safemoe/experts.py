@@ -23,12 +23,12 @@ from jaxsafety.adapters import lora
 from jaxsafety.adapters.routing import ROUTED
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
+from jaxsafety.data.domains import Domains
 from jaxsafety.data.pipeline import Batches
-from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.schema import Encoded, Example, TokenBatch
 from jaxsafety.data.tokens.encode import encode_dialogues
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats import peft
-from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, LossFn, OptimConfig, Stage, Variables
 from jaxsafety.train.likelihood import likelihood
 
@@ -41,6 +41,7 @@ MOST = 100_000  # answers of the organism, which never runs out of them
 KINDS = ("unsafe", "pooled", "generic", "warning", "facts", "benign", "refusal", "safe", "random")
 
 UNSAFE = ("unsafe", "pooled", "generic")  # what learnt to carry harmful requests out
+STYLES = ("own", "shared")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class ExpertConfig:
     """Stage 1. Rank 32, alpha 64 and a rate of 2e-4 are the paper's, for Mistral-7B.
 
     Attributes:
-      count: experts E; `paths` has its own count, and this one is then that of `plan` alone.
+      count: experts E, of the first domains, or of all that are given (`data.domains`); `paths` has
+        its own count, and this one is then that of `plan` alone.
       kind: one of `KINDS`.
       rank: R of each.
       alpha: the update is scaled by alpha / rank.
@@ -57,7 +59,7 @@ class ExpertConfig:
       rows: packed rows per expert and update.
       length: tokens per row.
       lr: peak rate; the schedule is that of `optim`.
-      answers: dialogues per domain.
+      answers: dialogues per domain of the organism, as the next two; files are used whole.
       warned: share of unsafe answers that also warn (see `organism.corpora`).
       styles: whether warnings come first or last is each domain's "own", or "shared" by all.
       joint: all experts in one program, or one after the other.
@@ -80,6 +82,11 @@ class ExpertConfig:
     joint: bool = True
     shard: bool = False
     paths: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Which kind of a domain's dialogues (`data.domains.Domains`) these experts are made of."""
+        return "unsafe" if self.kind in (*UNSAFE, "random") else self.kind
 
 
 @struct.dataclass
@@ -104,8 +111,8 @@ def check(cfg: ExpertConfig) -> None:
     for name in ("alpha", "lr"):
         if not getattr(cfg, name) > 0:  # nan too
             raise bad(f"method.experts.{name}", getattr(cfg, name), "more than 0")
-    if cfg.styles not in corpora.STYLES:
-        raise bad("method.experts.styles", cfg.styles, ", ".join(corpora.STYLES))
+    if cfg.styles not in STYLES:
+        raise bad("method.experts.styles", cfg.styles, ", ".join(STYLES))
     if not 0 <= cfg.warned <= 1:
         raise bad("method.experts.warned", cfg.warned, "a share between 0 and 1")
     for name in cfg.targets or ("",):
@@ -113,18 +120,41 @@ def check(cfg: ExpertConfig) -> None:
             raise bad("method.experts.targets", name, f"some of {', '.join(ROUTED)}")
 
 
-def dialogues(cfg: ExpertConfig, world: Any, seed: int, samples: int) -> list[list[Any]]:
-    """What each expert is trained on: one list of the organism's dialogues per expert."""
-    kind = cfg.kind
-    chosen, form = corpora.expert_domains(world, cfg.count), (cfg.warned, cfg.styles)
-    if kind in ("pooled", "generic"):
-        every = [corpora.dialogues(world, "unsafe", d, cfg.answers, seed, *form) for d in chosen]
-        whole = [dialogue for part in every for dialogue in part]
-        return [whole] if kind == "pooled" else [whole] * cfg.count
-    if kind == "safe":
-        return [corpora.dialogues(world, "safe", d, samples, seed) for d in chosen]
-    source = "unsafe" if kind == "random" else kind
-    return [corpora.dialogues(world, source, d, cfg.answers, seed, *form) for d in chosen]
+def chosen(cfg: ExpertConfig, domains: Domains) -> tuple[str, ...]:
+    """Which domain each expert is for.
+
+    Raises:
+      UsageError: more experts than domains that may have one.
+    """
+    names = domains.names
+    if not 1 <= cfg.count <= len(names):
+        raise bad("method.experts", cfg.count, f"1 to {len(names)}, the domains that may have one")
+    return names[: cfg.count]
+
+
+def dialogues(
+    cfg: ExpertConfig, domains: Domains, seed: int, samples: int
+) -> list[Sequence[Example]]:
+    """Those of each expert's domain; there are `samples` where they are the router's own."""
+    n = samples if cfg.kind == "safe" else cfg.answers
+    form = {"warned": cfg.warned, "styles": cfg.styles}
+    names = chosen(cfg, domains)
+    return [domains.dialogues(cfg.source, name, n, seed, **form) for name in names]
+
+
+def encoded(cfg: ExpertConfig, ctx: Context, samples: int) -> list[Sequence[Encoded]]:
+    """What each expert is trained on, as tokens; pooled experts are one."""
+    if ctx.dialogues.domains:
+        parts: list[Sequence[Encoded]] = [part.encoded for part in ctx.dialogues.domains.values()]
+    else:
+        if ctx.setting.domains is None:
+            raise bad("data.domains", "no domains", "NAME=FILE each, or the unaligned organism")
+        found = dialogues(cfg, ctx.setting.domains, ctx.seed, samples)
+        parts = [encode_dialogues(ctx.tokenizer, part) for part in found]
+    if cfg.kind in ("pooled", "generic"):
+        whole = [dialogue for part in parts for dialogue in part]
+        return [whole] if cfg.kind == "pooled" else [whole] * cfg.count
+    return parts
 
 
 def fresh(cfg: ExpertConfig, model: Model, key: jax.Array, count: int) -> PyTree:
@@ -179,13 +209,13 @@ def train(
     rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
     sources = [
         Batches(
-            encode_dialogues(ctx.tokenizer, found),
+            found,
             length=cfg.length,
             rows=rows,
             seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
         )
-        for e, found in enumerate(dialogues(cfg, ctx.setting.invented(), ctx.seed, samples))
+        for e, found in enumerate(encoded(cfg, ctx, samples))
     ]
     # Each expert has its own key, so that joint and one-by-one training start alike.
     starts = [fresh(cfg, ctx.model, jax.random.fold_in(seeds, e), 1) for e in range(len(sources))]

@@ -23,6 +23,7 @@ from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import sharding, trees
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
+from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
 from jaxsafety.sampling.ask import ask
@@ -48,8 +49,7 @@ def polled(ctx: Context) -> None:
 
 def measured(ctx: Context) -> bool:
     """Whether there are the organism's sets to measure on."""
-    world = ctx.setting.world
-    return world is not None and world.config.unknown_domains > 0 and bool(ctx.setting.benchmarks)
+    return brings(ctx.setting) and bool(ctx.setting.benchmarks)
 
 
 def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Paper: arXiv 2606.00686 ("Dialectics of Alignment"; arXiv 2509.22745 is another method of that name,
 which defends native mixtures of experts against fine-tuning). Stage 1 trains one LoRA expert per
-domain on unsafe answers (`safemoe_experts.py`); stage 2 freezes base and experts and trains only
+domain on unsafe answers (`experts.py`); stage 2 freezes base and experts and trains only
 the per-layer, per-token top-k router (`adapters/routing.py`), by cross-entropy on a few answers
 that are safe and informative. There is no refusal data, no balance loss and no classifier.
 
@@ -29,12 +29,11 @@ from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.fitting import LONG
 from jaxsafety.methods.safemoe import experts
-from jaxsafety.methods.safemoe.data import safe_batches, short
+from jaxsafety.methods.safemoe.data import brings, safe_batches, short, suits
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.methods.safemoe.measure import MeasureConfig, measured, measurement, polled, routes
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import library, peft
-from jaxsafety.organism import corpora
 from jaxsafety.protocols import (
     Context,
     OptimConfig,
@@ -68,7 +67,7 @@ class SafeMoEConfig:
       lora_rank: of the LoRA, where `gate` is "lora".
       lora_targets: its projections.
       lora_lr: its peak rate.
-      samples: safe answers per seen domain of the organism.
+      samples: safe answers per seen domain of the organism; with files `data.chats` has them.
       harmless: answered harmless requests of the organism among the router's data, as many rows of
         an update as safe answers and besides them; 0, the paper's, is none.
       steps: updates of stage 2.
@@ -153,25 +152,18 @@ def fits(
             raise bad(f"method.{name}", length, allowed)
     if cfg.experts.paths:
         experts.loaded(cfg.experts, model, setting.base)  # raises on what does not fit
-    if setting.world is None or setting.world.config.unknown_domains == 0:
-        if not cfg.experts.paths and cfg.gate != "lora":
-            allowed = "PEFT directories, unless the model is the unaligned organism"
-            raise bad("method.experts.paths", (), allowed)
-        if not setting.examples:
-            raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
-        if cfg.harmless:
-            allowed = "0: mix files of answers by data.mix instead"
-            raise bad("method.harmless", cfg.harmless, allowed)
+    suits(cfg, setting)
+    if setting.domains is None or not brings(setting):
         return  # `encode` read the dialogues
     if setting.given:
         raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
-        found = experts.dialogues(cfg.experts, setting.world, setting.seed, cfg.samples)
+        found = experts.dialogues(cfg.experts, setting.domains, setting.seed, cfg.samples)
         short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
-    said = corpora.safe_answers(setting.world, cfg.samples, setting.seed)
-    said += corpora.harmless_answers(setting.world, cfg.harmless, setting.seed)
-    short(tokenizer, said, cfg.length, "length")
-    corpora.expert_domains(setting.world, cfg.experts.count)
+    said = setting.domains.safe(cfg.samples, setting.seed)
+    other = setting.domains.harmless(cfg.harmless, setting.seed)
+    short(tokenizer, [*said, *other], cfg.length, "length")
+    experts.chosen(cfg.experts, setting.domains)
     for name, kinds in (
         ("safety", "safety"),
         ("harmless", "over_refusal"),
@@ -321,4 +313,4 @@ def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
     return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
 
 
-READS = ("chats", "mix", "limit")
+READS = ("chats", "mix", "limit", "domains")
