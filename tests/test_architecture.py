@@ -161,7 +161,7 @@ def test_files_are_short():
 
 
 def test_the_formatter_decides():
-    """No line is kept out of its hands: what needs that is a table of data, and a file of its own."""
+    """No line is kept out of its hands: tables too read well as it writes them."""
     marks = re.compile(r"#\s*(fmt|yapf):")
     assert not [label(p) for p in tracked() if p.suffix == ".py" and marks.search(p.read_text())]
 
