@@ -19,7 +19,7 @@ import numpy as np
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
-from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words
+from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words, by
 
 TITLES = {
     "safesteer": "SafeSteer",
@@ -160,6 +160,12 @@ class Run:
     @cached_property
     def words(self) -> Words:
         """What things are called here: by exact rules, before alignment, or by phrase rules."""
+        measure = self.config.get("eval")
+        judge = measure.get("judge") if isinstance(measure, dict) else None
+        own = "organism" if self.source == "organism" else "rules"
+        if judge and judge != own:
+            words = ORGANISM if self.source == "organism" else FILES
+            return FILES if judge == "rules" else by(words, str(judge))
         if self.source == "files":
             return FILES
         unaligned = any(r["benchmark"] == "unknown" and r["kind"] == "safety" for r in self.records)
