@@ -297,15 +297,16 @@ def _chat(args: argparse.Namespace) -> None:
     if args.workdir is not None:
         _existing("--workdir", args.workdir)
     from jaxsafety.data.tokens import template
-    from jaxsafety.experiment import run
+    from jaxsafety.experiment import beside, run
+    from jaxsafety.models.formats.source import SHIPPED
     from jaxsafety.serving.chat import Chat
 
     variables = template.parse(args.variables, "--variables")
     if args.workdir is not None:
         variables = {**run.variables_of(args.workdir), **variables}
-    path, experts, dtype, mesh = model or run.SHIPPED, None, "float32", None
+    path, served_with, dtype, mesh = model or SHIPPED, beside.NOTHING, "float32", None
     if args.workdir is not None:
-        path, experts = run.aligned(args.workdir)
+        path, served_with = beside.find(args.workdir)
         dtype, mesh = run.computed(args.workdir)
     chat = Chat.open(
         path,
@@ -313,7 +314,7 @@ def _chat(args: argparse.Namespace) -> None:
         temperature=args.temperature,
         max_tokens=args.max_tokens,
         seed=args.seed,
-        experts=experts,
+        beside=served_with,
         variables=variables,
         dtype=dtype,
         mesh=mesh,

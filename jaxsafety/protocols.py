@@ -24,6 +24,7 @@ from jaxsafety.data.domains import Domains
 from jaxsafety.data.fitting import Fitted
 from jaxsafety.data.overlap import Clash
 from jaxsafety.data.schema import Answer, Example, Message
+from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.models.api import LayerInputs, Model
 
@@ -38,6 +39,7 @@ Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher"
 Metrics = Mapping[str, Any]
 # (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)
 LossFn = Callable[[PyTree, PyTree, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+Encode = Callable[[Tokenizer, Sequence[Message]], list[int]]  # a dialogue as a prompt
 # LossFn -> ((params, frozen, batch, key) -> ((loss, metrics), grads)): Booster and Vaccine
 GradFn = Callable[[LossFn], Callable[..., tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]]]
 
@@ -132,6 +134,18 @@ class SampleConfig:
     banned: tuple[int, ...] = ()
 
 
+class Served(NamedTuple):
+    """What a model answers with. `steer` "all" or "prompt": where `layers.add` is added.
+
+    `layers` are adapters, steering, ablation; `where` and `pool` of them are the sampler's own.
+    """
+
+    params: PyTree
+    layers: LayerInputs = LayerInputs()
+    steer: str = "all"
+    encode: Encode = encode_prompt
+
+
 def same(x: Any) -> Any:
     """What it was given."""
     return x
@@ -164,7 +178,9 @@ class Mitigation(NamedTuple):
         their trees in `frozen["extra"][name]`.
       after: variables -> variables of the same names, shapes and dtypes, once training is done and
         whenever they are read again, so it is a function of its argument.
-      serve: what the model is served with -> the same: steering, a template. For whoever serves.
+      serve: what the model is served with -> the same with steering, a template, an adapter: what
+        a workdir keeps (`experiment/beside.py`). For whoever serves: rollouts of training are the
+        method's alone. Called before its stage too, with the base, to see whether it can be kept.
       budget: what it costs by name: "copies" of the parameters, "gradients" of a step.
     """
 
@@ -173,7 +189,7 @@ class Mitigation(NamedTuple):
     update: Callable[[optax.GradientTransformation], optax.GradientTransformation] = same
     extra: Mapping[str, Extra] = MappingProxyType({})
     after: Callable[[Variables], Variables] = same
-    serve: Callable[[Any], Any] = same
+    serve: Callable[[Served], Served] = same
     budget: Mapping[str, float] = MappingProxyType({})
 
 
@@ -448,10 +464,9 @@ def no_dialogues(
     return Dialogues()
 
 
-def no_layers(cfg: Any, variables: Variables) -> LayerInputs:
-    """The trained model is its parameters alone."""
-    del cfg, variables
-    return LayerInputs()
+def as_trained(cfg: Any, variables: Variables) -> Served:
+    """The base, with the adapters that the variables hold beside it, if they do."""
+    return Served(variables["base"], LayerInputs(adapters=variables.get("adapters")))
 
 
 class Method(NamedTuple, Generic[C]):
@@ -460,24 +475,24 @@ class Method(NamedTuple, Generic[C]):
     `check(cfg)` raises UsageError and is called before anything is loaded; `program(cfg, optim,
     ctx)`. `fits(cfg, optim, model, tokenizer, setting)` is for what only the model can tell
     (prompts longer than the context, say): called before anything is measured. `serve(cfg,
-    variables)` is what the trained model runs with beside `variables["base"]`. `inspect(cfg, ctx,
-    variables)` looks into the trained model and leaves artifacts; it is called once the model is
-    exported, on what was exported, so that whatever fails in it (memory, above all) cannot lose the
-    model. `reads` names the settings of `data` that the method uses: the others are not asked for,
-    and refused where they are given. `encode(cfg, tokenizer, setting, log)` reads its dialogues
-    before weights are read. `prepare(cfg, optim, ctx)` is called before the base is measured:
-    whatever of the program may find that the run cannot be done, as artifacts that the program
-    reads; it raises UsageError, and `Preempted` where the run is asked to end. `planned(cfg, model,
-    mesh, prompt length)` is its longest stage as shapes for `jaxsafety plan`; None: it has no plan.
-    `sections()` are its parts of the report, in order: called when one is written, so that a run
-    imports no figures.
+    variables)` is what answers, in rollouts as when measured; its adapters run on the base as it
+    is. `inspect(cfg, ctx, variables)` looks into the trained model and leaves artifacts; it is
+    called once the model is exported, on what was exported, so that whatever fails in it (memory,
+    above all) cannot lose the model. `reads` names the settings of `data` that the method uses: the
+    others are not asked for, and refused where they are given. `encode(cfg, tokenizer, setting,
+    log)` reads its dialogues before weights are read. `prepare(cfg, optim, ctx)` is called before
+    the base is measured: whatever of the program may find that the run cannot be done, as artifacts
+    that the program reads; it raises UsageError, and `Preempted` where the run is asked to end.
+    `planned(cfg, model, mesh, prompt length)` is its longest stage as shapes for `jaxsafety plan`;
+    None: it has no plan. `sections()` are its parts of the report, in order: called when one is
+    written, so that a run imports no figures.
     """
 
     config: type[C]
     check: Callable[[C], None]
     program: Callable[[C, OptimConfig, Context], Program]
     fits: Callable[[C, OptimConfig, Model, Tokenizer, Setting], None] = no_fits
-    serve: Callable[[C, Variables], LayerInputs] = no_layers
+    serve: Callable[[C, Variables], Served] = as_trained
     inspect: Callable[[C, Context, Variables], None] = no_inspection
     reads: tuple[str, ...] = PROMPTS
     encode: Callable[[C, Tokenizer, Setting, Callable[[str], None]], Dialogues] = no_dialogues

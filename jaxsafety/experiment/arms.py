@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jaxsafety.core import hosts
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment.sections import EvalConfig
-from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import files, hf
-from jaxsafety.protocols import Context
+from jaxsafety.protocols import Context, Served
 
 
 def rounded(params: Any, dtype: str) -> Any:
@@ -57,10 +56,8 @@ class Arms:
         """Remembers what all arms share."""
         self.ctx, self.cfg, self.decodings = ctx, cfg, decodings
 
-    def __call__(
-        self, name: str, params: Any, layers: LayerInputs = evaluate.NO_LAYERS
-    ) -> list[dict[str, Any]]:
-        """Evaluates `params` with `layers` as arm `name`; finished sets are read back.
+    def __call__(self, name: str, what: Served) -> list[dict[str, Any]]:
+        """Evaluates what is served as arm `name`; finished sets are read back.
 
         Raises:
           Preempted: between two batches, the last of which is on disk.
@@ -69,7 +66,7 @@ class Arms:
         interrupt.doing = f"this batch of answers ({name})"
         records = evaluate.evaluate(
             self.ctx.model,
-            params,
+            what.params,
             self.ctx.tokenizer,
             self.ctx.setting.benchmarks,
             self.ctx.setting.judge,
@@ -81,7 +78,9 @@ class Arms:
             log=self.ctx.log,
             fingerprint=self.ctx.fingerprint,
             groups=self.ctx.setting.groups,
-            layers=layers,
+            layers=what.layers,
+            steer=what.steer,
+            encode=what.encode,
             check=interrupt.check,
         )
         interrupt.doing = "what it is doing"

@@ -18,12 +18,11 @@ from typing import Any
 import jax
 
 from jaxsafety.core import disk, hosts
-from jaxsafety.core.errors import bad
 from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import record, served
+from jaxsafety.experiment import beside, mitigated, record, served
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.arms import Arms, export, rounded
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
@@ -38,13 +37,15 @@ from jaxsafety.experiment.workdir import (
     read_meta,
     write_meta,
 )
-from jaxsafety.models.formats import hf, library, load
-from jaxsafety.models.formats.source import SHIPPED as SHIPPED
-from jaxsafety.models.formats.source import UNALIGNED as UNALIGNED
-from jaxsafety.models.formats.source import ModelSource as ModelSource
-from jaxsafety.models.formats.source import base_path, found, stored_dtype
-from jaxsafety.models.formats.source import directory as directory
-from jaxsafety.protocols import Context, Dialogues, Setting
+from jaxsafety.models.formats import hf, load
+from jaxsafety.models.formats.source import (
+    ModelSource,
+    base_path,
+    directory,
+    found,
+    stored_dtype,
+)
+from jaxsafety.protocols import Context, Dialogues, Served, Setting
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter, NoWriter
 
@@ -166,19 +167,36 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         base_path=base_path(exp.model),
     )
     arm, stored = Arms(ctx, measure, decodings(measure)), stored_dtype(exp.model)
+    hooks: list[mitigated.Serve] = []
+
+    def servable() -> None:
+        """Before a stage is trained: whether what its mitigation asks for can be served."""
+        asked = mitigated.serve(Served(params), hooks)
+        beside.check(asked, model)
+        for bench in setting.benchmarks:
+            evaluate.encoded(bench, tokenizer, model.config.max_length, asked.encode)
+
     with scope(mesh):
         interrupt.check()
         method.prepare(exp.method, exp.optim, ctx)
-        arm("base", params)
-        variables = run_program(method.program(exp.method, exp.optim, ctx), ctx, exp.train)
+        arm("base", Served(params))
+        program = mitigated.heard(method.program(exp.method, exp.optim, ctx), hooks, servable)
+        variables = run_program(program, ctx, exp.train)
         # The model that others will load: what is measured is what is written, to the bit.
         variables = {**variables, "base": rounded(variables["base"], stored)}
-        layers = method.serve(exp.method, variables)
-        if layers.adapters is None:
-            export(workdir / "student", path, ctx, variables["base"], stored)
+        own = method.serve(exp.method, variables)
+        what = mitigated.serve(own, hooks)
+        beside.check_kept(own, what)
+        what = what._replace(params=rounded(what.params, stored))
+        variables = {**variables, "base": what.params}
+        place, named = path, ctx.base_path
+        if own.layers.adapters is None:
+            place, named = workdir / "student", ""
+            export(place, path, ctx, what.params, stored)
+        beside.keep(workdir, what, model, place, named)
         method.inspect(exp.method, ctx, variables)
         interrupt.check()
-        arm("student", variables["base"], layers)
+        arm("student", what)
     writer.close()
     add_seconds(workdir, time.time() - started, finished=True)
     hosts.barrier(f"end of {workdir}")
@@ -229,16 +247,23 @@ def evaluate_workdir(
         return evaluate.rejudge(
             workdir, setting.benchmarks, setting.judge, groups=setting.groups, seed=measure.seed
         )
-    student, experts = aligned(workdir)
+    student, served_with = beside.find(workdir)
     mesh = served.mesh_of_run(exp.mesh)
     made = str(read_meta(workdir).get("fingerprint", ""))  # so that `run` finds its own answers
     # Since when it is measured again: a start after an interrupted one keeps what that one made.
     since = float(read_meta(workdir).get("remeasured_since") or time.time())
     write_meta(workdir, {"remeasured_since": since})
     with _resumable(log) as interrupt:
-        for arm, where, mixed in (("base", path, None), ("student", student, experts)):
+        for arm, where, with_it in (
+            ("base", path, beside.NOTHING),
+            ("student", student, served_with),
+        ):
             what = served.load(
-                where, dtype=exp.model.dtype, mesh=mesh, experts=mixed, variables=exp.model.given()
+                where,
+                dtype=exp.model.dtype,
+                mesh=mesh,
+                beside=with_it,
+                variables=exp.model.given(),
             )
             _measure(
                 what,
@@ -280,22 +305,6 @@ def computed(workdir: Path) -> tuple[str, MeshConfig]:
     return exp.model.dtype, exp.mesh
 
 
-def aligned(workdir: Path) -> tuple[Path, Path | None]:
-    """What a finished run made: a model directory, and the library of experts it runs with, if any.
-
-    Raises:
-      UsageError: not a run, an unfinished one, or one that keeps no model.
-    """
-    base = directory(record.saved(workdir).model)
-    experts = workdir / "library"
-    if (experts / library.ROUTER).is_file():
-        return base, experts
-    if not (workdir / "student" / "config.json").is_file():
-        allowed = "a finished run, with its student/ or library/ (an unsafe adapter has neither)"
-        raise bad("workdir", str(workdir), allowed)
-    return workdir / "student", None
-
-
 def variables_of(workdir: Path) -> dict[str, Any]:
     """What a run gave to the chat template."""
     return record.saved(workdir).model.given()
@@ -314,7 +323,7 @@ def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> li
 
 
 def _measure(
-    what: served.Served,
+    loaded: served.Loaded,
     mesh: Any,
     out: Path,
     arm: str,
@@ -326,12 +335,13 @@ def _measure(
     *,
     interrupt: Interrupt,
 ) -> None:
-    what.tokenizer.pin(begun_on(out))
+    what = loaded.what
+    loaded.tokenizer.pin(begun_on(out))
     with scope(mesh):
         evaluate.evaluate(
-            what.model,
+            loaded.model,
             what.params,
-            what.tokenizer,
+            loaded.tokenizer,
             setting.benchmarks,
             setting.judge,
             out,
@@ -344,5 +354,7 @@ def _measure(
             check=interrupt.check,
             groups=setting.groups,
             layers=what.layers,
+            steer=what.steer,
+            encode=what.encode,
             fingerprint=fingerprint,
         )

@@ -1,4 +1,4 @@
-"""A finished model as it is measured again or talked to: its weights, its experts, its devices.
+"""A finished model as it is measured again or talked to: what it is served with, its devices.
 
 A run shards its model and keeps it in the dtype it computes in; whoever opens the result does the
 same, or what fitted while training would not fit afterwards. Without a run, weights stay as they
@@ -16,19 +16,20 @@ from jax.sharding import Mesh
 
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig, make_mesh
+from jaxsafety.experiment.beside import NOTHING, Beside, inputs
 from jaxsafety.experiment.workdir import model_fingerprint
-from jaxsafety.models.api import LayerInputs, Model, ModelConfig
-from jaxsafety.models.formats import hf, library
+from jaxsafety.models.api import Model, ModelConfig
+from jaxsafety.models.formats import hf
 from jaxsafety.models.formats import load as formats
+from jaxsafety.protocols import Served
 
 
-class Served(NamedTuple):
-    """A model that answers: `layers` are the routed experts it runs with, if any."""
+class Loaded(NamedTuple):
+    """A model that answers: `what` holds its parameters and all that it is served with."""
 
     model: Model
-    params: Any
     tokenizer: Any
-    layers: LayerInputs
+    what: Served
 
 
 def load(
@@ -36,9 +37,9 @@ def load(
     *,
     dtype: str = "float32",
     mesh: Mesh | None = None,
-    experts: Path | None = None,
+    beside: Beside = NOTHING,
     variables: Mapping[str, Any] | None = None,
-) -> Served:
+) -> Loaded:
     """Reads a model directory to be run.
 
     Args:
@@ -47,11 +48,11 @@ def load(
         With float32 they are kept as stored, which changes no number; on a CPU in float32, because
         there converting them at every step costs more than the memory it saves.
       mesh: where the parameters live; None or one device is the default device.
-      experts: the library of routed experts that it runs with.
+      beside: what it is served with beside its parameters, of `beside.find`.
       variables: of the chat template.
 
     Raises:
-      UsageError: see `jaxsafety.load` and `models.library.load`.
+      UsageError: see `jaxsafety.load` and `beside.inputs`.
     """
     narrow = dtype == "bfloat16"
     if not narrow and jax.default_backend() != "cpu":
@@ -63,10 +64,10 @@ def load(
         mesh=several(mesh),
         variables=variables,
     )
-    layers = LayerInputs()
-    if experts is not None:
-        layers = library.inputs(experts, model, fingerprint=model_fingerprint(path))
-    return Served(model, params, tokenizer, layers)
+    # Hashed only where adapters have to fit.
+    fingerprint = "" if beside.adapters is None else model_fingerprint(path)
+    layers = inputs(beside, model, fingerprint)
+    return Loaded(model, tokenizer, Served(params, layers, beside.steer, beside.encode))
 
 
 def several(mesh: Mesh | None) -> Mesh | None:

@@ -12,11 +12,11 @@ from jaxsafety.core import signals
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.core.sharding import MeshConfig, scope
 from jaxsafety.data.schema import Message
-from jaxsafety.data.tokens import encode as template
 from jaxsafety.experiment import served
-from jaxsafety.models.api import LayerInputs
+from jaxsafety.experiment.beside import NOTHING, Beside
+from jaxsafety.models.api import Model
 from jaxsafety.models.formats import hf
-from jaxsafety.protocols import SampleConfig
+from jaxsafety.protocols import SampleConfig, Served
 from jaxsafety.sampling import decode
 
 
@@ -29,17 +29,15 @@ class Chat:
 
     def __init__(
         self,
-        model: Any,
-        params: Any,
+        model: Model,
         tokenizer: Any,
+        what: Served,
         *,
         sample: SampleConfig,
         system: str = "",
         seed: int = 0,
-        layers: LayerInputs = LayerInputs(),
     ):
-        self._layers = layers
-        self._model, self._params, self._tokenizer = model, params, tokenizer
+        self._model, self._tokenizer, self._what = model, tokenizer, what
         self._system, self._sample, self._seed = system, sample, seed
         self._turn, self._mesh = 0, None
         self.reset()
@@ -53,12 +51,12 @@ class Chat:
         temperature: float = 0.0,
         max_tokens: int = 256,
         seed: int = 0,
-        experts: Path | None = None,
+        beside: Beside = NOTHING,
         dtype: str = "float32",
         mesh: MeshConfig | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> Chat:
-        """Loads a Hugging Face directory, and the library of routed `experts` it runs with, if any.
+        """Loads a Hugging Face directory, and what it is served with `beside` it (`beside.find`).
 
         `dtype` is what it computes in and `mesh` where it lives, both of the run that made it; None
         takes all devices here. `variables` are those of its chat template.
@@ -67,14 +65,15 @@ class Chat:
           UsageError: a directory or a template that does not work, before the first line is read.
         """
         where = served.mesh_here(hf.read_config(path)) if mesh is None else served.mesh_of_run(mesh)
-        what = served.load(path, dtype=dtype, mesh=where, experts=experts, variables=variables)
-        model, params, tokenizer, layers = what
+        model, tokenizer, what = served.load(
+            path, dtype=dtype, mesh=where, beside=beside, variables=variables
+        )
         # Half of the context at most, so that a model of a short context still hears the question.
         limit = min(max_tokens, model.config.max_length // 2)
         sample = SampleConfig(limit, temperature, stop=tuple(tokenizer.eos_ids))
-        chat = cls(model, params, tokenizer, sample=sample, system=system, seed=seed, layers=layers)
+        chat = cls(model, tokenizer, what, sample=sample, system=system, seed=seed)
         chat._mesh = where
-        template.encode_prompt(tokenizer, [*chat.messages, Message("user", "?")])
+        what.encode(tokenizer, [*chat.messages, Message("user", "?")])
         return chat
 
     def reset(self) -> None:
@@ -88,21 +87,22 @@ class Chat:
           UsageError: the conversation no longer fits the context; the history stays as it was.
         """
         messages = [*self.messages, Message("user", text)]
-        prompt = template.encode_prompt(self._tokenizer, messages)
+        prompt = self._what.encode(self._tokenizer, messages)
         room = self._model.config.max_length - self._sample.max_tokens
         if len(prompt) > room:
             raise bad("conversation", f"{len(prompt)} tokens", f"at most {room}; /reset forgets it")
         with scope(self._mesh):
             answers = decode.generate(
                 self._model,
-                self._params,
+                self._what.params,
                 self._tokenizer,
                 [prompt],
                 self._sample,
                 seed=self._seed,
                 step=self._turn,
                 batch_size=1,
-                layers=self._layers,
+                layers=self._what.layers,
+                steer=self._what.steer,
             )
         answer = self._tokenizer.decode(answers[0][0].ids).strip()
         self.messages = [*messages, Message("assistant", answer)]

@@ -27,7 +27,7 @@ from jaxsafety.methods.safemoe.measure import measurement, polled, routes
 from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism import corpora
-from jaxsafety.protocols import Context, Method, OptimConfig, Program, Setting, Variables
+from jaxsafety.protocols import Context, Method, OptimConfig, Program, Served, Setting, Variables
 
 PyTree = Any
 EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
@@ -180,8 +180,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
             elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:
                 variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
-        layers = safemoe.serve(arm, variables)
-        base = variables["base"]
+        base, layers, *_ = safemoe.serve(arm, variables)
         point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))
         ctx.artifact(
             f"routes.{name}", lambda b=base, x=layers: routes(cfg.base.measure, ctx, b, x) or {}
@@ -217,7 +216,7 @@ def told(point: dict[str, Any]) -> str:
     return f"{', '.join(parts)} (safe/and informative); harmless right {harmless:.0%}"
 
 
-def serve(cfg: ControlsConfig, variables: Variables) -> LayerInputs:
+def serve(cfg: ControlsConfig, variables: Variables) -> Served:
     """The first arm's."""
     return safemoe.serve(next(iter(arms(cfg).values())), variables)
 

@@ -119,14 +119,14 @@ def test_what_is_stored_narrow_is_kept_narrow_beside_the_processor(
     )
     plain = served.load(tmp_path / "b")
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    what = served.load(tmp_path / "b")
+    loaded = served.load(tmp_path / "b")
     kept = "float32" if backend == "cpu" else "bfloat16"
-    assert {str(x.dtype) for x in jax.tree.leaves(what.params)} == {kept}
-    assert what.model.config.dtype == "float32"
+    assert {str(x.dtype) for x in jax.tree.leaves(loaded.what.params)} == {kept}
+    assert loaded.model.config.dtype == "float32"
     tokens = jax.numpy.arange(9)[None]
     ours, theirs = (
-        w.model.unembed(w.params, w.model.apply(w.params, tokens, tokens).hidden)
-        for w in (what, plain)
+        w.model.unembed(w.what.params, w.model.apply(w.what.params, tokens, tokens).hidden)
+        for w in (loaded, plain)
     )
     np.testing.assert_array_equal(ours, theirs)
 

@@ -259,7 +259,7 @@ def test_every_gate_runs_and_is_kept(ctx, gate):
     safemoe.check(cfg)
     final = run_program(safemoe.program(cfg, OPTIM, ctx), ctx, TRAIN)
     model, ids = ctx.model, jnp.arange(8)[None] + 9
-    layers = safemoe.serve(cfg, final)
+    layers = safemoe.serve(cfg, final).layers
     got = model.apply(final["base"], ids, jnp.arange(8)[None], layers=layers).hidden
     if gate == "lora":
         tree = peft.load_adapter(ctx.workdir / "adapter", model)

@@ -12,10 +12,12 @@ import pytest
 
 import jaxsafety
 from jaxsafety import testing
+from jaxsafety.adapters import lora
 from jaxsafety.core.errors import UsageError
 from jaxsafety.losses.dense import dense_value
 from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.models.api import LayerInputs
+from jaxsafety.protocols import Served
 from tests.methods import tiny
 
 KEY = jax.random.key(0)
@@ -237,6 +239,30 @@ def test_rollouts_weigh_the_same_and_depend_on_seed_step_and_student(directory, 
     assert (np.asarray(batches(ctx.variables, 4).tokens) != np.asarray(batch.tokens)).any()
     moved = {"base": tiny.student(ctx.variables["base"], 0.3)}
     assert (np.asarray(batches(moved, 3).tokens) != np.asarray(batch.tokens)).any()
+
+
+def test_a_policy_of_adapters_is_sampled_with_them(directory, tmp_path):
+    """As the base with the adapters merged answers; a method's own `serve` is asked."""
+    ctx = tiny.context(directory, tmp_path)
+    base, projections = ctx.variables["base"], ctx.model.projections
+    tree = lora.init_experts(jax.random.key(1), projections, layers=2, rank=2, scale=1.0)
+    drawn = {
+        name: {**pair, "b": jax.random.normal(jax.random.key(2), pair["b"].shape)}
+        for name, pair in tree["experts"].items()
+    }
+    adapters = {**tree, "experts": drawn}
+    batches = safesteer.rollout_batches(config(temperature=0.0), ctx)
+    alone = np.asarray(batches(ctx.variables, 0).tokens)
+    beside = np.asarray(batches({**ctx.variables, "adapters": adapters}, 0).tokens)
+    merged = {"base": lora.merge(base, adapters, projections)}
+    assert (beside != alone).any()
+    np.testing.assert_array_equal(beside, batches(merged, 0).tokens)
+
+    def steered(cfg, variables):
+        return Served(variables["base"], tiny.teacher(ctx.model, size=5.0), "prompt")
+
+    own = safesteer.rollout_batches(config(temperature=0.0), ctx, steered)
+    assert (np.asarray(own(ctx.variables, 0).tokens) != alone).any()
 
 
 def test_reduction_token_weighs_tokens(directory, tmp_path):

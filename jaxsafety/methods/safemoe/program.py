@@ -38,6 +38,7 @@ from jaxsafety.protocols import (
     Context,
     OptimConfig,
     Program,
+    Served,
     Setting,
     Stage,
     Variables,
@@ -223,8 +224,8 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)
     shares = {"uniform": np.full(count, 1 / count)}
     shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
-    base, adapters = variables["base"], variables["adapters"]
-    arms = {"base": LayerInputs(), "safemoe": served}
+    base, adapters = served.params, variables["adapters"]
+    arms = {"base": LayerInputs(), "safemoe": served.layers}
     for name, mix in shares.items():
         arms[name] = LayerInputs(adapters={**adapters, "router": routing.fixed(mix, layers)})
     points = {}
@@ -233,7 +234,7 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
         ctx.log(f"measured {name}")
         polled(ctx)
     ctx.artifact("compared", lambda: points)
-    ctx.artifact("routes", lambda: routes(cfg.measure, ctx, base, served) or {})
+    ctx.artifact("routes", lambda: routes(cfg.measure, ctx, base, served.layers) or {})
 
 
 def gated(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) -> PyTree:
@@ -308,9 +309,10 @@ def lora_stage(
     )
 
 
-def serve(cfg: SafeMoEConfig, variables: Variables) -> LayerInputs:
-    """What the trained model runs with beside the untouched base; nothing for a merged LoRA."""
-    return LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
+def serve(cfg: SafeMoEConfig, variables: Variables) -> Served:
+    """The untouched base with experts and router; a merged LoRA is parameters alone."""
+    layers = LayerInputs(adapters=variables.get("adapters"), routing=cfg.routing)
+    return Served(variables["base"], layers)
 
 
 READS = ("chats", "mix", "limit", "domains")

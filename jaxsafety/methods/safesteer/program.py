@@ -58,9 +58,11 @@ from jaxsafety.protocols import (
     OptimConfig,
     Program,
     SampleConfig,
+    Served,
     Setting,
     Stage,
     Variables,
+    as_trained,
 )
 from jaxsafety.sampling import decode
 
@@ -207,10 +209,20 @@ def prompt_width(cfg: SafeSteerConfig, model: Model, longest: int) -> int:
     return next(w for w in decode.buckets(limit) if w >= longest)
 
 
-def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, int], Rollouts]:
+def rollout_batches(
+    cfg: SafeSteerConfig,
+    ctx: Context,
+    serve: Callable[[SafeSteerConfig, Variables], Served] = as_trained,
+) -> Callable[[Variables, int], Rollouts]:
     """On-policy batches: prompts by (seed, step), answers by the current student.
 
     All prompts share one width, so sampling and the step compile once.
+
+    Args:
+      cfg: settings of stage D.
+      ctx: of the run.
+      serve: what the variables answer with, as of `Method.serve`; its `encode` is not used, prompts
+        are those of all stages.
     """
     prompts = encoded(ctx, ctx.setting.prompts["distil"])
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
@@ -227,7 +239,10 @@ def rollout_batches(cfg: SafeSteerConfig, ctx: Context) -> Callable[[Variables, 
             batch, keys = sharding.global_batch(ctx.mesh, (batch, keys))
         what = f"rollouts of step {step + 1}"
         with Progress(ctx.log, what, total=len(names), unit="rollouts"):  # may take minutes
-            said = decode.sample(ctx.model, variables["base"], batch, keys, decoding)
+            what = serve(cfg, variables)
+            said = decode.sample(
+                ctx.model, what.params, batch, keys, decoding, what.layers, what.steer
+            )
             jax.block_until_ready(said.tokens)
         ctx.interrupt.check()
         prompt = jnp.pad(batch.mask, ((0, 0), (0, cfg.max_tokens)))

@@ -8,7 +8,6 @@ METHOD = Method(
     program.check,
     program.program,
     program.fits,
-    program.serve,
     reads=CHATS,
     encode=program.encode,
     planned=program.planned,

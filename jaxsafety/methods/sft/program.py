@@ -28,7 +28,7 @@ from jaxsafety.data.pipeline import REDUCTIONS, Batches
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.sft.held_out import HeldOut
-from jaxsafety.models.api import LayerInputs, Model
+from jaxsafety.models.api import Model
 from jaxsafety.models.formats import peft
 from jaxsafety.protocols import (
     Context,
@@ -38,7 +38,6 @@ from jaxsafety.protocols import (
     Program,
     Setting,
     Stage,
-    Variables,
 )
 from jaxsafety.train.likelihood import answer_loss
 
@@ -231,9 +230,3 @@ def planned(cfg: SftConfig, model: Model, mesh: Any, prompt: int) -> Planned:
         steps=cfg.steps,
         axes=axes,
     )
-
-
-def serve(cfg: SftConfig, variables: Variables) -> LayerInputs:
-    """An unsafe adapter is not merged."""
-    del cfg
-    return LayerInputs(adapters=variables.get("adapters"))
