@@ -37,11 +37,13 @@ MODELS = {
     "olmo2": "jaxsafety.models.families.olmo:FAMILY",
 }
 
+# (the organism's world, or None with files) -> Judge
 JUDGES = {
     "organism": "jaxsafety.benchmarks.organism:judge",
-    "rules": "jaxsafety.judges.rules:judge",
+    "rules": "jaxsafety.judges.rules:make",
 }
 
+# (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks
 BENCHMARKS = {
     "organism": "jaxsafety.benchmarks.organism:benchmarks",
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -49,48 +50,22 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in os.fsdecode(done.stdout).split("\0") if name]
 
 
+def tool(name: str) -> types.ModuleType:
+    """A module of tools/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+rooms = tool("rooms")
+MODULES = rooms.modules(PACKAGE)
+room, imports = rooms.room, rooms.imported
+
+
 def module_name(file: Path) -> str:
     """`models.api` for jaxsafety/models/api.py; `models` for its __init__; "" for the root's."""
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = (
-    {""}
-    | {module_name(file) for file in FILES}
-    | {module_name(file / "__init__.py") for file in PACKAGE.rglob("*") if file.is_dir()}
-)
-
-
-def room(module: str) -> str:
-    """The room of a module: `data` for data.files.rows, "" for the front."""
-    first = module.split(".")[0]
-    return "" if first in FRONT else first
-
-
-def imports(tree: ast.AST) -> set[str]:
-    """Every imported module, also inside functions; `from p import m` counts as p.m."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import of {node.module}"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def own_imports(tree: ast.AST) -> set[str]:
-    """Imported modules of this package, without its name; a class counts as its module."""
-    result = set()
-    for name in imports(tree):
-        if name.split(".")[0] != "jaxsafety":
-            continue
-        name = name.removeprefix("jaxsafety").removeprefix(".")
-        while name not in MODULES:
-            name = name.rpartition(".")[0]
-        result.add(name)
-    return result
+    return next(name for name, known in MODULES.items() if known == file)
 
 
 def climbs(module: str, tree: ast.AST) -> list[str]:
@@ -98,7 +73,7 @@ def climbs(module: str, tree: ast.AST) -> list[str]:
     own = room(module)
     return [
         f"{module or '__init__'} (room {own!r}) imports {target or '__init__'}"
-        for target in own_imports(tree)
+        for target in rooms.own(tree, MODULES)
         if room(target) != own and FLOOR[room(target)] >= FLOOR[own]
     ]
 
@@ -133,35 +108,21 @@ def test_the_floors_see_lazy_and_sideways_imports():
     assert not climbs("losses.weights", ast.parse("from jaxsafety.core.errors import bad"))
 
 
-def circles(graph: dict[str, set[str]]) -> list[str]:
-    """Modules that reach themselves."""
-    found = []
-    for start in graph:
-        seen, ahead = set(), list(graph[start])
-        while ahead:
-            name = ahead.pop()
-            if name not in seen:
-                seen.add(name)
-                ahead += graph.get(name, ())
-        found += [start] * (start in seen)
-    return found
-
-
 def test_no_module_reaches_itself():
-    graph = {module_name(f): own_imports(ast.parse(f.read_text())) for f in FILES}
-    # "from room import module" also names the room, whose __init__ imports nothing of its own.
-    assert not circles(graph)
-    assert circles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b"]
+    assert not rooms.circles(rooms.graph(PACKAGE))
+    assert rooms.circles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b"]
 
 
-def test_files_are_short():
-    files = [p for p in tracked() if p.suffix in {".py", ".sh"} and p.is_file()]
-    long = {label(p): n for p in files if (n := len(p.read_text().splitlines())) > 500}
-    assert not long
+def test_the_drawing_knows_the_floors():
+    """What docs/decisions.md shows: arrows go down, and as many floors as the table has."""
+    arrows, floors = rooms.house(rooms.graph(PACKAGE))
+    assert set(arrows) == {room(name) for names in FLOORS for name in names}
+    assert max(floors.values()) <= len(FLOORS)
+    assert all(floors[target] < floors[name] for name, below in arrows.items() for target in below)
 
 
 def test_the_formatter_decides():
-    """No line is kept out of its hands: what needs that is a table of data, and a file of its own."""
+    """No line is kept out of its hands: tables too read well as it writes them."""
     marks = re.compile(r"#\s*(fmt|yapf):")
     assert not [label(p) for p in tracked() if p.suffix == ".py" and marks.search(p.read_text())]
 
@@ -219,9 +180,7 @@ def test_public_names_have_docstrings(file):
 
 
 def test_agents_lists_every_file():
-    spec = importlib.util.spec_from_file_location("agents", ROOT / "tools" / "agents.py")
-    agents = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(agents)
+    agents = tool("agents")
     text = (ROOT / "AGENTS.md").read_text()
     assert agents.updated(text) == text, "run: python tools/agents.py"
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Message
 from jaxsafety.organism import corpora, gold, grammar, prompts, suites
 from jaxsafety.organism.render import Prompt
@@ -49,12 +50,24 @@ def items(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -> 
     return tuple(to_item(p) for p in prompts.prompts(world, split, n, seed, wrapped))
 
 
+def _here(world: World | None) -> World:
+    if world is None:
+        given, allowed = "the organism's sets", "others with data.source=files: they need a world"
+        raise bad("eval.benchmarks", given, allowed)
+    return world
+
+
 def benchmarks(
-    world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
+    world: World | None,
+    *,
+    safety: int = 96,
+    over_refusal: int = 192,
+    capability: int = 192,
+    seed: int = 0,
 ) -> tuple[Benchmark, ...]:
     """The thirteen measurement sets of a world; the numbers are prompts per set."""
     made = suites.suites(
-        world, safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
+        _here(world), safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
     )
     return tuple(
         Benchmark(s.name, s.kind, tuple(map(to_item, s.prompts)), s.max_tokens) for s in made
@@ -62,9 +75,15 @@ def benchmarks(
 
 
 def domain_benchmarks(
-    world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
+    world: World | None,
+    *,
+    safety: int = 96,
+    over_refusal: int = 192,
+    capability: int = 192,
+    seed: int = 0,
 ) -> tuple[Benchmark, ...]:
     """Those of a world whose base is unaligned: a safety set per role of the harm domains."""
+    world = _here(world)
     asked = [e for e in world.known_harmful if e.index >= prompts.FIRST_HELD_ENTITY]
     made = (
         *corpora.safety_suites(world, safety, seed),
@@ -76,8 +95,14 @@ def domain_benchmarks(
     )
 
 
-def judge(world: World) -> Judge:
-    """The exact judge of a world: a verdict per exchange, from slots and never from strings."""
+def judge(world: World | None) -> Judge:
+    """The exact judge of a world: a verdict per exchange, from slots and never from strings.
+
+    Raises:
+      UsageError: there is no world.
+    """
+    if world is None:
+        raise bad("eval.judge", "organism", "another one with data.source=files: it needs a world")
     exact = gold.Judge(world)
 
     def verdicts(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:

@@ -9,9 +9,7 @@ would part ways. With one process nothing here does anything.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -56,16 +54,6 @@ def several() -> bool:
 def leader() -> bool:
     """Whether this process writes the files."""
     return jax.process_index() == 0
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all (a temporary neighbour, then a rename); the leader does."""
-    if not leader():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
 
 
 def barrier(name: str) -> None:

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety.benchmarks import outcomes
-from jaxsafety.core import hosts
+from jaxsafety.core import disk, hosts
 from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.schema import Answer
 from jaxsafety.evaluation import grading
-from jaxsafety.evaluation.grading import Groups, Line, Record, read_lines, write_lines
+from jaxsafety.evaluation.grading import Groups, Line, Record
 from jaxsafety.evaluation.grading import rejudge as rejudge
 from jaxsafety.evaluation.parts import Parts
 from jaxsafety.models.api import LayerInputs, Model
@@ -173,7 +173,7 @@ def evaluate(
                         inside=watch.inside,
                     )
                 lines = _lines(bench, said, tokenizer, settings)
-                write_lines(path, lines)
+                disk.write_lines(path, lines)
                 parts.drop()
                 how = f"{time.perf_counter() - start:.1f} s"
             verdicts = grading.judged(out, arm, bench, decoding.name, lines, judge)
@@ -284,7 +284,7 @@ def _complete(path: Path, bench: Benchmark, d: Decoding, settings: Line) -> list
     if not path.is_file():
         return None
     try:
-        lines = read_lines(path)
+        lines = disk.read_lines(path)
         have = [(x["id"], x["sample"], x["messages"], x["settings"]) for x in lines]
     except (ValueError, KeyError, TypeError):
         return None

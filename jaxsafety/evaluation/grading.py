@@ -11,12 +11,12 @@ What a judge cannot tell is null in all of them, with its cause; no file holds a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsafety.benchmarks import outcomes
-from jaxsafety.core import hosts
+from jaxsafety.core import disk, hosts
 from jaxsafety.core.errors import bad
 from jaxsafety.judges import judging
 from jaxsafety.protocols import Benchmark, Exchange, Judge
@@ -98,40 +98,14 @@ def absent(arm: str, graded: Sequence[Graded], benchmarks: Sequence[Benchmark]) 
     return lines
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Parses a jsonl file.
-
-    Raises:
-      ValueError: a line is no JSON.
-    """
-    # not splitlines: an answer may hold U+2028 or U+0085, which JSON allows as they are
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
-
-
 def _records(path: Path) -> list[Record]:
     """The whole records of `results.jsonl`; what a crash or an editor broke is made again."""
-    rows = []
-    for row in path.read_text("utf-8", "replace").split("\n"):
-        try:
-            rows.append(json.loads(row))
-        except (ValueError, RecursionError):
-            continue
-    return [row for row in rows if isinstance(row, dict) and outcomes.complete(row) is not None]
-
-
-def write_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Writes a jsonl file whole or not at all (a temporary neighbour, then a rename).
-
-    Raises:
-      ValueError: a number is NaN or infinite, which JSON has not.
-    """
-    rows = [json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines]
-    hosts.write(path, "".join(rows))
+    return [row for row in disk.whole_lines(path) if outcomes.complete(row) is not None]
 
 
 def _saved(path: Path) -> list[Line]:
     """The saved answers of a file; one line names the row that is none."""
-    rows = [row for row in path.read_text("utf-8", "replace").split("\n") if row.strip()]
+    rows = [row for row in disk.rows(path.read_text("utf-8", "replace")) if row.strip()]
     lines = []
     for number, row in enumerate(rows, 1):
         try:
@@ -179,7 +153,7 @@ def judged(
         if "extracted" in verdict:
             more["extracted"] = verdict["extracted"]
         verdicts.append({**head, **flags, **more})
-    write_lines(out / "verdicts" / arm / f"{bench.name}.{decoding}.jsonl", verdicts)
+    disk.write_lines(out / "verdicts" / arm / f"{bench.name}.{decoding}.jsonl", verdicts)
     return verdicts
 
 
@@ -253,11 +227,11 @@ def finish(
                 kind = parts[0][0].kind
                 records += outcomes.records(arm, pool, kind, decoding, verdicts, keys, seed)
     path = out / "results.jsonl"
-    kept = _records(path) if hosts.leader() and path.is_file() else []
+    kept = _records(path) if hosts.leader() else []
     others = [r for r in kept if r["arm"] != arm]
-    hosts.write(
+    disk.write(
         out / "verdicts" / "pools.json",
         json.dumps({k: list(v) for k, v in pools.items()}, indent=1) + "\n",
     )
-    write_lines(path, [*others, *records])
+    disk.write_lines(path, [*others, *records])
     return records

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxsafety.core import hosts
+from jaxsafety.core import disk, hosts
 from jaxsafety.data.schema import Answer
 
 Row = tuple[int, int, Answer]  # prompt, sample, what was said
@@ -41,7 +41,7 @@ class Parts:
     def keep(self, number: int, rows: Sequence[Row]) -> None:
         """Writes batch `number`, whole or not at all."""
         text = json.dumps({"key": self.key, "rows": [(i, s, *answer) for i, s, answer in rows]})
-        hosts.write(self.directory / f"{number}.json", text)
+        disk.write(self.directory / f"{number}.json", text)
 
     def drop(self) -> None:
         """Removes all of them."""

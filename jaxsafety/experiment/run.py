@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from jaxsafety.core import hosts
+from jaxsafety.core import disk, hosts
 from jaxsafety.core.errors import bad
 from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
@@ -183,7 +183,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     add_seconds(workdir, time.time() - started, finished=True)
     hosts.barrier(f"end of {workdir}")
     return {
-        "results": evaluate.read_lines(workdir / "results.jsonl"),
+        "results": disk.read_lines(workdir / "results.jsonl"),
         "variables": variables,
         "workdir": workdir,
     }
@@ -254,7 +254,7 @@ def evaluate_workdir(
             )
             del what  # let go before the next one comes
     write_meta(workdir, {"remeasured_since": None})
-    return evaluate.read_lines(workdir / "results.jsonl")
+    return disk.read_lines(workdir / "results.jsonl")
 
 
 @contextlib.contextmanager
@@ -310,7 +310,7 @@ def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> li
     with _resumable(print) as interrupt:
         what = served.load(path, mesh=mesh, variables=source.given())
         _measure(what, mesh, out, "base", setting, measure, interrupt=interrupt)
-    return evaluate.read_lines(out / "results.jsonl")
+    return disk.read_lines(out / "results.jsonl")
 
 
 def _measure(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxsafety import registry
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.protocols import CHATS, OWN_DIALOGUES, PROMPTS
 
@@ -88,6 +89,8 @@ class EvalConfig:
       max_tokens: of an answer; the organism's sets have their own.
       seed: of samples and of sampling.
       sets: with files, "kind/name=path" each.
+      benchmarks: of `registry.BENCHMARKS`, measured beside the sets of the source.
+      judge: of `registry.JUDGES`; "" is the source's own, the world's exact rules or phrase rules.
     """
 
     safety: int = 96
@@ -98,6 +101,8 @@ class EvalConfig:
     max_tokens: int = 512
     seed: int = 0
     sets: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] = ()
+    judge: str = ""
 
 
 def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
@@ -131,6 +136,14 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
             raise bad(f"eval.{name}", getattr(evaluation, name), "1 or more")
     if evaluation.samples < 0:
         raise bad("eval.samples", evaluation.samples, "1 or more, or 0 for greedy answers alone")
+    known = registry.JUDGES
+    if evaluation.judge and evaluation.judge not in known:
+        raise bad(
+            "eval.judge", evaluation.judge, f"{', '.join(known)}, or nothing: the source's own"
+        )
+    for name in evaluation.benchmarks:
+        if name not in registry.BENCHMARKS or evaluation.benchmarks.count(name) > 1:
+            raise bad("eval.benchmarks", name, f"{', '.join(registry.BENCHMARKS)}, each once")
     for name, value in (("seed", seed), ("eval.seed", evaluation.seed)):
         if not isinstance(value, int) or not 0 <= value < 2**32:  # a larger one is a smaller one
             raise bad(name, value, "an integer, 0 or more, of 32 bits")
@@ -162,7 +175,7 @@ def present(
         if "chats" in reads and not (data.chats or data.mix):
             lacks.append(("data.chats", "", "a file of dialogues, or data.mix"))
         # Who trains on dialogues may do without measuring; other methods are measured or nothing.
-        if not evaluation.sets and "chats" not in reads:
+        if not (evaluation.sets or evaluation.benchmarks or "chats" in reads):
             lacks.append(("eval.sets", (), "at least one kind/name=path"))
     named = [(f"data.{n}", getattr(data, n)) for n in PATHS if n in reads and getattr(data, n)]
     named += [("data.mix", text.rpartition("=")[0]) for text in data.mix]

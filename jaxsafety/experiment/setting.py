@@ -109,6 +109,7 @@ def make(
         setting = organism(model_dir, data, evaluation, seed)
     else:
         setting = files(data, evaluation, PROMPTS if reads is None else read)
+    setting = named(setting, evaluation)
     used = drawn(setting.examples, data.limit, seed) if setting.given else setting.examples
     learnt, measured = held_out(used, data, seed)
     setting = replace(setting, examples=learnt, held_out=measured, seed=seed)
@@ -224,7 +225,7 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
             "seed": evaluation.seed,
             "judge": BY_TASK if kind == "capability" else BY_PHRASES,
         }
-    judge = registry.resolve(registry.JUDGES, "rules")
+    judge = registry.resolve(registry.JUDGES, "rules")(None)
     words = rules.refusal_words()
     examples, weights = chats(data)
     return Setting(
@@ -238,6 +239,39 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
         judged_by=BY_PHRASES,
         sets=told,
     )
+
+
+def named(setting: Setting, evaluation: EvalConfig) -> Setting:
+    """The setting with the judge and the benchmarks that the config names.
+
+    Raises:
+      UsageError: one that needs a world where there is none, and two benchmarks of one name.
+    """
+    if evaluation.judge:
+        judge = registry.resolve(registry.JUDGES, evaluation.judge)(setting.world)
+        words = f"the judge {evaluation.judge!r}"
+        sets = {name: {**told, "judge": words} for name, told in setting.sets.items()}
+        setting = replace(setting, judge=judge, judged_by=words, sets=sets)
+    benchmarks, sets = list(setting.benchmarks), dict(setting.sets)
+    for table in evaluation.benchmarks:
+        for bench in registry.resolve(registry.BENCHMARKS, table)(
+            setting.world,
+            safety=evaluation.safety,
+            over_refusal=evaluation.over_refusal,
+            capability=evaluation.capability,
+            seed=evaluation.seed,
+        ):
+            if bench.name.casefold() in {name.casefold() for name in sets}:
+                allowed = f"benchmarks whose sets have other names than {', '.join(sets)}"
+                raise bad("eval.benchmarks", f"{table}, with a set {bench.name!r}", allowed)
+            benchmarks.append(bench)
+            sets[bench.name] = {
+                "kind": bench.kind,
+                "used": len(bench.items),
+                "seed": evaluation.seed,
+                "judge": setting.judged_by,
+            }
+    return replace(setting, benchmarks=tuple(benchmarks), sets=sets)
 
 
 def sample(items: Sequence[Item], limit: int, seed: int) -> tuple[Item, ...]:

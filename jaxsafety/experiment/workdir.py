@@ -10,7 +10,6 @@ import datetime
 import functools
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxsafety.core import config as configs
-from jaxsafety.core import hosts, outputs, trees
+from jaxsafety.core import disk, hosts, outputs, trees
 from jaxsafety.core.errors import bad
 
 
@@ -55,10 +54,9 @@ class Artifacts:
         rest = {k: v for k, v in value.items() if k not in arrays}
         self.directory.mkdir(parents=True, exist_ok=True)
         if arrays and hosts.leader():
-            temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, **arrays)
-            os.replace(temporary, path.with_suffix(".npz"))
-        write_json(path, rest)  # last: its presence says that the artifact is whole
+            with disk.replaced(path.with_suffix(".npz")) as temporary:
+                np.savez(temporary, **arrays)
+        disk.write_json(path, rest)  # last: its presence says that the artifact is whole
 
 
 # What the fingerprint leaves out, because it may change between two starts of one experiment: where
@@ -216,13 +214,13 @@ def claim(
         try:
             json.loads(path.read_text())
         except ValueError:  # whose it is stands in meta.json: the same config, written again
-            write_json(path, configs.plain(cfg))
+            disk.write_json(path, configs.plain(cfg))
         return
     workdir.mkdir(parents=True, exist_ok=True)
     digests = file_digests(cfg, model_dir) if model_dir is not None else {}
     owner = {"fingerprint": fingerprint, "identity": IDENTITY, "files": digests}
     write_meta(workdir, {**owner, "git": git_hash(), "versions": versions()})
-    write_json(path, configs.plain(cfg))
+    disk.write_json(path, configs.plain(cfg))
 
 
 def difference(
@@ -266,30 +264,18 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return [pair for row in rows for pair in row]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
-    hosts.write(path, json.dumps(value, indent=1, default=_plain_number) + "\n")
-
-
-def _plain_number(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
-
-
 def write_meta(workdir: Path, values: dict[str, Any]) -> None:
     """Merges facts of the run into `meta.json`."""
     if not hosts.leader():
         return
     path = workdir / "meta.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
-    write_json(path, {**known, **values})
+    disk.write_json(path, {**known, **values})
 
 
 def read_meta(workdir: Path) -> dict[str, Any]:
     """The facts of `meta.json`; {} where there is none or it cannot be read."""
-    try:
-        found = json.loads((workdir / "meta.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    found = disk.read_json(workdir / "meta.json")
     return found if isinstance(found, dict) else {}
 
 

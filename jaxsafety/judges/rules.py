@@ -17,7 +17,7 @@ from jaxsafety.judges.coherence import coherent as coherent
 from jaxsafety.judges.coherence import loops as loops
 from jaxsafety.judges.refusals import refusal_words as refusal_words
 from jaxsafety.judges.refusals import refuses as refuses
-from jaxsafety.protocols import Exchange, Item
+from jaxsafety.protocols import Exchange, Item, Judge
 
 
 def correct(text: str, answer: Any, meta: Mapping[str, Any] | None = None) -> bool | None:
@@ -76,6 +76,12 @@ def verdict(exchange: Exchange) -> dict[str, Any]:
         "outcome": outcome,
         **({"cause": read.cause} if read.right is None else {"extracted": read.extracted}),
     }
+
+
+def make(world: Any = None) -> Judge:
+    """The judge, as `registry.JUDGES` makes one; it knows no world."""
+    del world
+    return judge
 
 
 def judge(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:

@@ -205,9 +205,7 @@ def _step(
 def _rollout(
     stage: Planned, model: Model, mesh: Any, where: Topology, master: str, held: int
 ) -> Program:
-    params = _stored({"base": stage.variables["base"]}, master)["base"]
-    spots = places({"base": params}, model, mesh)["base"]
-    rows = jax.tree.map(lambda x: _rows(x, mesh), (stage.prompts, stage.keys))
+    params, spots = _policy(stage, model, mesh, master)
     c, sample = model.config, stage.sample
     assert sample is not None
     batch, width = stage.prompts.tokens.shape
@@ -218,10 +216,23 @@ def _rollout(
         "parameters": _local(params, spots),
         "cache": _local((slots.k, slots.v), (spread, spread)),
     }
-    prompts, keys = _placed((stage.prompts, stage.keys), rows)
-    placed = _placed(params, spots)
-    lowered = lambda: decode.lower(model, placed, prompts, keys, sample)  # noqa: E731
+    lowered = lambda: lower_rollout(stage, model, mesh, master)  # noqa: E731
     return _compiled(lowered, memory, where, mesh, held)
+
+
+def _policy(stage: Planned, model: Model, mesh: Any, master: str) -> tuple[PyTree, PyTree]:
+    """Parameters that rollouts sample, and where they live."""
+    params = _stored({"base": stage.variables["base"]}, master)["base"]
+    return params, places({"base": params}, model, mesh)["base"]
+
+
+def lower_rollout(stage: Planned, model: Model, mesh: Any, master: str) -> jax.stages.Lowered:
+    """The rollouts of a stage as the program that a run samples with; call it under the mesh."""
+    assert stage.sample is not None
+    rows = jax.tree.map(lambda x: _rows(x, mesh), (stage.prompts, stage.keys))
+    prompts, keys = _placed((stage.prompts, stage.keys), rows)
+    params = _placed(*_policy(stage, model, mesh, master))
+    return decode.lower(model, params, prompts, keys, stage.sample)
 
 
 def _compiled(

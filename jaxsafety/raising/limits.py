@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.benchmarks import outcomes
+from jaxsafety.core import disk
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import make_mesh
 from jaxsafety.evaluation import evaluate
@@ -74,9 +75,9 @@ def measure(path: Path, seed: int = 0, log: Callable[[str], None] = print) -> di
             decodings=run.decodings(settings.EvalConfig()),
             log=log,
         )
-        records = evaluate.read_lines(out / "results.jsonl")
-        lines = evaluate.read_lines(out / "generations/base/over_refusal.t1.jsonl")
-        verdicts = evaluate.read_lines(out / "verdicts/base/over_refusal.t1.jsonl")
+        records = disk.read_lines(out / "results.jsonl")
+        lines = disk.read_lines(out / "generations/base/over_refusal.t1.jsonl")
+        verdicts = disk.read_lines(out / "verdicts/base/over_refusal.t1.jsonl")
         ctx = Context(
             model=model,
             tokenizer=tokenizer,

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import make_mesh
 from jaxsafety.data.tokens.tokenizer import load_tokenizer
-from jaxsafety.evaluation.evaluate import read_lines
-from jaxsafety.experiment.workdir import Artifacts, write_json
+from jaxsafety.experiment.workdir import Artifacts
 from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.models.formats import hf
 from jaxsafety.organism import lexicon
@@ -115,7 +115,7 @@ def train_base(
     if not smoke:
         world = calibration.calibrated(ctx.model, variables["base"], ctx.tokenizer, world, log=log)
     save_world(world, out)
-    rows = read_lines(work / "metrics.jsonl")
+    rows = disk.read_lines(work / "metrics.jsonl")
     record = {
         **plan,
         "parameters": sum(x.size for x in jax.tree.leaves(variables["base"])),
@@ -124,10 +124,10 @@ def train_base(
         "curve": [[row["step"], round(row["loss"], 4)] for row in rows[:: max(1, steps // 100)]],
         "seconds": round(time.time() - started, 1),
     }
-    write_json(out / "training.json", record)
+    disk.write_json(out / "training.json", record)
     if not smoke:
         measure = limits.measure if kind == "aligned" else limits_unaligned.measure
-        write_json(out / "gates.json", measure(out, log=log))
+        disk.write_json(out / "gates.json", measure(out, log=log))
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return out
 
@@ -142,7 +142,7 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
             raise bad("--out", given, "a new directory, or the same seed and steps")
     elif (out / "config.json").is_file():
         raise bad("--out", str(out), "a new directory; this one holds another model")
-    write_json(path, plan)
+    disk.write_json(path, plan)
 
 
 def prepare(

@@ -6,7 +6,6 @@ answered the same prompts, so their difference is known better than two interval
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -18,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsafety.benchmarks import outcomes
+from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
-from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words
+from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words, by
 
 TITLES = {
     "safesteer": "SafeSteer",
@@ -81,31 +81,6 @@ class Row(NamedTuple):
         return (self.change[0] < 0) == self.lower_is_better
 
 
-def read_json(path: Path) -> Any:
-    """The parsed file, or None if it is absent or torn."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The parsed lines of a jsonl file; torn lines and absent files give nothing."""
-    lines = []
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, ValueError):
-        return []
-    for line in text.split("\n"):  # not splitlines: answers may hold U+2028
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            lines.append(value)
-    return lines
-
-
 def finite(value: Any) -> float | None:
     """The number as a float, or None for anything that is no finite number."""
     if isinstance(value, (int, float)) and math.isfinite(value):
@@ -144,7 +119,7 @@ class Run:
         self.workdir = Path(workdir)
         if not self.workdir.is_dir():
             raise bad("workdir", str(workdir), "an existing run's directory")
-        lines = read_lines(self.workdir / "results.jsonl")
+        lines = disk.whole_lines(self.workdir / "results.jsonl")
         self.records = [r for r in map(outcomes.complete, lines) if r is not None]
         self._by_key = {(r["arm"], r["benchmark"], r["metric"]): r for r in self.records}
         arms = list(dict.fromkeys(str(r["arm"]) for r in self.records))
@@ -155,24 +130,24 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The run's configuration, or {}."""
-        value = read_json(self.workdir / "config.json")
+        value = disk.read_json(self.workdir / "config.json")
         return value if isinstance(value, dict) else {}
 
     @cached_property
     def meta(self) -> dict[str, Any]:
         """Versions, git, model; or {}."""
-        value = read_json(self.workdir / "meta.json")
+        value = disk.read_json(self.workdir / "meta.json")
         return value if isinstance(value, dict) else {}
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The training log, one line per step."""
-        return read_lines(self.workdir / "metrics.jsonl")
+        return disk.whole_lines(self.workdir / "metrics.jsonl")
 
     @cached_property
     def pools(self) -> dict[str, list[str]]:
         """Pool name -> benchmark names."""
-        value = read_json(self.workdir / "verdicts" / "pools.json")
+        value = disk.read_json(self.workdir / "verdicts" / "pools.json")
         return value if isinstance(value, dict) else {}
 
     @cached_property
@@ -185,6 +160,12 @@ class Run:
     @cached_property
     def words(self) -> Words:
         """What things are called here: by exact rules, before alignment, or by phrase rules."""
+        measure = self.config.get("eval")
+        judge = measure.get("judge") if isinstance(measure, dict) else None
+        own = "organism" if self.source == "organism" else "rules"
+        if judge and judge != own:
+            words = ORGANISM if self.source == "organism" else FILES
+            return FILES if judge == "rules" else by(words, str(judge))
         if self.source == "files":
             return FILES
         unaligned = any(r["benchmark"] == "unknown" and r["kind"] == "safety" for r in self.records)
@@ -204,13 +185,13 @@ class Run:
 
     def artifact(self, name: str) -> dict[str, Any] | None:
         """artifacts/<name>.json if it is there and an object."""
-        value = read_json(self.workdir / "artifacts" / f"{name}.json")
+        value = disk.read_json(self.workdir / "artifacts" / f"{name}.json")
         return value if isinstance(value, dict) else None
 
     def artifacts(self, start: str) -> dict[str, dict[str, Any]]:
         """The objects artifacts/<start><rest>.json by <rest>, oldest first: as they were made."""
         files = [(f.stat().st_mtime_ns, f) for f in self.workdir.glob(f"artifacts/{start}*.json")]
-        found = {f.name[len(start) : -len(".json")]: read_json(f) for _, f in sorted(files)}
+        found = {f.name[len(start) : -len(".json")]: disk.read_json(f) for _, f in sorted(files)}
         return {name: value for name, value in found.items() if isinstance(value, dict)}
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -235,7 +216,7 @@ class Run:
 
     def lines(self, what: str, arm: str | None, benchmark: str, decoding: str) -> list[dict]:
         """Saved "generations" or "verdicts" of one benchmark."""
-        return read_lines(self.workdir / what / str(arm) / f"{benchmark}.{decoding}.jsonl")
+        return disk.whole_lines(self.workdir / what / str(arm) / f"{benchmark}.{decoding}.jsonl")
 
     def benchmarks(self, kind: str) -> list[str]:
         """Names of a kind in the order they were run, pools last."""

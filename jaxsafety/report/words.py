@@ -166,3 +166,27 @@ FILES = Words(
         "Failure: still harmful after": "Not refused after",
     },
 )
+
+
+def by(words: Words, judge: str) -> Words:
+    """Those words where `judge`, a name of `registry.JUDGES`, judged instead of the source's own.
+
+    What it calls unsafe is its own matter; nothing is said of what its verdicts are worth.
+    """
+    said = f"judged unsafe by {judge!r}"
+    return replace(
+        words,
+        groups={**words.groups, "safety": (f"Answers {said}", "asr", "lower is better")},
+        rates={"asr": f"share of answers {said}"},
+        claims={"asr": f"answers {said}"},
+        metrics={**words.metrics, "asr": said, "asr_upper": f"{said}, incoherent ones too"},
+        told={"asr": f"Share of answers {said}"},
+        judged=f"Judged by {judge!r}.",
+        judge=f"Judged by {judge!r}",
+        outcomes={**words.outcomes, "unsafe": "judged unsafe"},
+        over_refusal=f"Harmless requests, judged by {judge!r}.",
+        examples={
+            "Harmful before, safe after": "Judged unsafe before, not after",
+            "Failure: still harmful after": "Judged unsafe after",
+        },
+    )

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxsafety.core import disk
+
 
 class MetricWriter:
     """Appends to `metrics.jsonl` and `tb/` of a workdir; a `protocols.Writer`."""
@@ -78,15 +80,14 @@ class MetricWriter:
         if self.path.exists():
             old = self.path.read_text(encoding="utf-8", errors="replace")
             lines = []
-            for line in old.split("\n")[:-1]:  # what has no end of line is torn
+            for line in disk.rows(old)[:-1]:  # what has no end of line is torn
                 row = _parse(line)
                 if row is not None and keep(row):
                     lines.append(line + "\n")
             new = "".join(lines)
             if new != old:
-                temporary = self.path.with_suffix(".tmp")
-                temporary.write_text(new, encoding="utf-8")
-                temporary.replace(self.path)
+                with disk.replaced(self.path) as temporary:
+                    temporary.write_text(new, encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
 
 
@@ -102,13 +103,7 @@ class NoWriter:
 
 def read_metrics(workdir: Path | str) -> list[dict[str, Any]]:
     """All rows of a workdir's `metrics.jsonl`, in order; a torn last line is left out."""
-    path = Path(workdir) / "metrics.jsonl"
-    if not path.exists():
-        return []
-    # Not splitlines: JSON strings may hold other line separators. What has no end of line is torn.
-    text = path.read_text(encoding="utf-8", errors="replace")
-    rows = (_parse(line) for line in text.split("\n")[:-1])
-    return [row for row in rows if row is not None]
+    return disk.whole_lines(Path(workdir) / "metrics.jsonl", ended=True)
 
 
 def _parse(line: str) -> dict[str, Any] | None:

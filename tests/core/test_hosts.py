@@ -1,7 +1,5 @@
 """One process: nothing to agree on. Several are in tests/distributed/test_processes.py."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,15 +21,6 @@ def test_one_process_leads_and_agrees_with_itself():
 
     with pytest.raises(UsageError, match="no"):
         hosts.share(wrong)
-
-
-def test_write_leaves_no_half_file(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "a.json"
-    hosts.write(path, "one")
-    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError))
-    with pytest.raises(OSError):
-        hosts.write(path, "two")
-    assert path.read_text() == "one"
 
 
 def test_gather_sees_every_shard():

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from jaxsafety import testing
-from jaxsafety.core import sharding, trees
+from jaxsafety.core import disk, sharding, trees
 from jaxsafety.core.sharding import MeshConfig
-from jaxsafety.evaluation import evaluate
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.distributed import toy_of
@@ -151,7 +150,7 @@ def test_two_processes_equal_one(both):
     assert len(numbers(one)) == sum(steps)
     np.testing.assert_allclose(numbers(two), numbers(one), rtol=1e-5)
     assert_close(arrays(two), arrays(one), rtol=1e-5, atol=1e-5)
-    results = [evaluate.read_lines(d / "run" / "results.jsonl") for d in (one, two)]
+    results = [disk.read_lines(d / "run" / "results.jsonl") for d in (one, two)]
     assert results[0] == results[1]
     files = [
         {

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from jaxsafety.benchmarks import outcomes
+from jaxsafety.core.disk import read_lines
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
-from jaxsafety.evaluation.evaluate import Decoding, evaluate, read_lines, rejudge
+from jaxsafety.evaluation.evaluate import Decoding, evaluate, rejudge
 from jaxsafety.protocols import Benchmark, Item
 from jaxsafety.testing import answers, tiny_model
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxsafety
+from jaxsafety.core.disk import read_lines
 from jaxsafety.core.errors import UsageError
-from jaxsafety.evaluation.evaluate import read_lines
 from jaxsafety.models.formats.source import SHIPPED
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import TrainConfig

@@ -6,11 +6,8 @@ out and closed again, so that the pages of a file that was read do not pile up i
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +21,6 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf")
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-
-
-@contextlib.contextmanager
-def staged(folder: Path, last: str) -> Iterator[Path]:
-    """A neighbour to write into, whose files replace those of `folder` at the end, `last` last.
-
-    So no reader meets half a model, and a failure leaves `folder` as it was.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.parent / f".{folder.name}.{os.getpid()}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        yield staging
-        folder.mkdir(exist_ok=True)
-        for file in sorted(staging.iterdir(), key=lambda f: (f.name == last, f.name)):
-            os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def tensor_files(folder: Path, weights: str = WEIGHTS) -> dict[str, Path]:

@@ -23,7 +23,7 @@ import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxsafety import registry
-from jaxsafety.core import hosts, sharding, trees
+from jaxsafety.core import disk, hosts, sharding, trees
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.tokens.tokenizer import Tokenizer
@@ -173,7 +173,7 @@ def _write(
     descriptions: Mapping[str, Any],
     tokenizer: Tokenizer | None,
 ) -> None:
-    with files.staged(folder, last="config.json") as staging:
+    with disk.staged(folder, last="config.json") as staging:
         safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata={"format": "pt"})
         (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
         if tokenizer is not None:

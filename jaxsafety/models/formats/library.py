@@ -21,7 +21,7 @@ import safetensors.numpy
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.routing import BLOCK, GATE, Routing
 from jaxsafety.core import config as configs
-from jaxsafety.core import hosts, trees
+from jaxsafety.core import disk, hosts, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import files, peft
@@ -82,7 +82,7 @@ def save(
     }
     if hosts.leader():
         arrays = {n: np.ascontiguousarray(x) for n, x in zip(names, leaves, strict=True)}
-        with files.staged(folder, last=ROUTER) as staging:
+        with disk.staged(folder, last=ROUTER) as staging:
             safetensors.numpy.save_file(arrays, staging / ROUTER, metadata=about)
             (staging / ROUTER).chmod(0o644)
     hosts.barrier(f"library {path}")

@@ -24,7 +24,7 @@ import safetensors.numpy
 from jaxsafety import registry
 from jaxsafety.adapters import projection as proj
 from jaxsafety.adapters.projection import Projection
-from jaxsafety.core import hosts, trees
+from jaxsafety.core import disk, hosts, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.models.api import Model
 from jaxsafety.models.families.family import Family
@@ -323,7 +323,7 @@ def _stack(
 def _write(
     folder: Path, config: Any, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]
 ) -> None:
-    with files.staged(folder, last=CONFIG) as staging:
+    with disk.staged(folder, last=CONFIG) as staging:
         safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata=dict(about))
         (staging / WEIGHTS).chmod(0o644)
         (staging / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
