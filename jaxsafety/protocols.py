@@ -419,7 +419,8 @@ class Section(NamedTuple, Generic[R]):
     Attributes:
       anchor: its id in the page.
       title: its heading.
-      make: a run -> HTML, everything from a model or a file escaped; "" where there is nothing.
+      make: a run -> a filled template (`report.page.fill`); "" where there is nothing. Plain text
+        is shown as text: the page escapes what no template has made.
       after: anchor of the section that it follows.
       file: of the workdir: where it is there and nothing could be made of it, the page says so.
     """

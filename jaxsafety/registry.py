@@ -49,6 +49,14 @@ BENCHMARKS = {
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
 }
 
+# Packages that only an extra of pyproject.toml installs -> that extra.
+EXTRAS = {
+    "torch": "parity",
+    "transformers": "parity",
+    "peft": "parity",
+    "trl": "parity",
+}
+
 TABLES: Mapping[str, Mapping[str, str]] = {
     "methods": METHODS,
     "mitigations": MITIGATIONS,
@@ -66,7 +74,9 @@ def resolve(table: str | Mapping[str, str], name: str) -> Any:
       name: the entry.
 
     Raises:
-      UsageError: an unknown table or entry; the line gives the nearest name and all of them.
+      UsageError: an unknown table or entry; the line gives the nearest name and all of them. Or an
+        entry that needs a package of an extra that is not installed; the line gives the extra.
+      ModuleNotFoundError: any other module is missing: a broken installation, or a mistake here.
     """
     if isinstance(table, str):
         if table.lower() not in TABLES:
@@ -80,4 +90,11 @@ def resolve(table: str | Mapping[str, str], name: str) -> Any:
         hint = f"{near[0]!r}? known: " if near else ""
         raise bad(field.removesuffix("s"), name, hint + ", ".join(sorted(entries)))
     module, _, attribute = entries[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        allowed = f"an installation with {package}: pip install 'jaxsafety[{EXTRAS[package]}]'"
+        raise bad(field.removesuffix("s"), name, allowed) from None

@@ -75,7 +75,7 @@ def test_extras_serve_the_plain_install_too(checkout):
     assert log[-1].startswith("python -m pytest -q -n 2") and log[-1].endswith("tests/x.py -k a b")
     assert any("check --quiet" in line for line in log)
     assert not installs(checkout("launch/demo.sh")[1])
-    assert installs(checkout("launch/local.sh", "mine", EXTRAS="wandb")[1]) == [".[wandb]"]
+    assert installs(checkout("launch/local.sh", "mine", EXTRAS="tpu")[1]) == [".[tpu]"]
 
 
 def test_local_runs_any_command_of_the_environment(checkout):

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from jaxsafety import registry
@@ -23,6 +25,28 @@ def test_unknown_names_get_the_nearest_and_the_list():
         registry.resolve(registry.MODELS, "zzz")
     with pytest.raises(UsageError, match="methods, mitigations, models"):
         registry.resolve("nothing", "x")
+
+
+@pytest.mark.parametrize("absent", ["torch", "torch.nn"])
+def test_an_entry_without_its_extra_names_it_in_one_line(tmp_path, monkeypatch, absent):
+    (tmp_path / "judge_of_an_extra.py").write_text(f"import {absent}\nJUDGE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    monkeypatch.setitem(registry.JUDGES, "guard", "judge_of_an_extra:JUDGE")
+    with pytest.raises(UsageError) as error:
+        registry.resolve("judges", "guard")
+    install = "allowed: an installation with torch: pip install 'jaxsafety[parity]'"
+    assert str(error.value) == f"judge: got 'guard'; {install}"
+
+
+@pytest.mark.parametrize("absent", ["jaxsafety.judges.nowhere", "nobody_knows_this"])
+def test_any_other_missing_module_is_an_error_as_it_is(tmp_path, monkeypatch, absent):
+    (tmp_path / "judge_of_nobody.py").write_text(f"import {absent}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=absent):
+        registry.resolve({"x": "judge_of_nobody:JUDGE"}, "x")
+    with pytest.raises(ModuleNotFoundError, match="jaxsafety.methods.nowhere"):
+        registry.resolve({"x": "jaxsafety.methods.nowhere:METHOD"}, "x")
 
 
 def test_entries_are_module_and_attribute():

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 
+import numpy as np
 import pytest
 
 
@@ -70,6 +71,10 @@ def test_the_interval_is_of_the_mean_over_runs(tool):
     mean, low, high = (float(x.strip("[],")) for x in text.split())
     assert mean == 0.5 and -1.0 <= low < -0.2 and 1.2 < high <= 2.0
     assert tool.interval([-1.0, 0.0, 1.0, 2.0]) == text
+    # The percentile bootstrap, drawn by hand with the same generator.
+    draws = np.random.default_rng(0).integers(0, 4, (10_000, 4)) - 1.0
+    bounds = np.quantile(draws.mean(axis=1), [0.025, 0.975])
+    assert [low, high] == pytest.approx(bounds, abs=1e-4)
 
 
 def test_the_table_counts_who_gets_there_and_pairs_by_run(tool, tmp_path, capsys):

@@ -103,9 +103,12 @@ def test_an_expert_alone_is_read_by_domain(tool, tmp_path, capsys):
 def test_the_interval_is_students(tool):
     values = [0.1, 0.2, 0.6, 0.4, 0.3]
     mean, low, high = tool.interval(values)
-    half = 2.776 * np.std(values, ddof=1) / np.sqrt(5)
+    half = 2.7764451 * np.std(values, ddof=1) / np.sqrt(5)
     assert (mean, low, high) == pytest.approx((0.32, 0.32 - half, 0.32 + half))
     assert tool.told([0.5]) == "50"
+    many = [0.05 * i for i in range(15)]
+    half = 2.1447867 * np.std(many, ddof=1) / np.sqrt(15)  # at 14 degrees of freedom
+    assert tool.interval(many) == pytest.approx((0.35, 0.35 - half, 0.35 + half))
 
 
 def test_runs_without_points_are_one_line(tool, tmp_path):

@@ -20,6 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 Point = dict[str, float]
 VALUES = ("kl_off", "kl", "over_refusal", "capability")
@@ -54,8 +55,8 @@ def interval(values: list[float], seed: int = 0, places: int = 4) -> str:
     data, rng = np.asarray(values), np.random.default_rng(seed)
     if len(data) == 1:
         return f"{data[0]:+.{places}f} (one run)"
-    means = rng.choice(data, (10_000, len(data))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    found = stats.bootstrap((data,), np.mean, n_resamples=10_000, method="percentile", rng=rng)
+    low, high = found.confidence_interval
     return f"{data.mean():+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
 
 

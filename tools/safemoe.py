@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 Points = dict[str, dict[str, float]]
 Routes = dict[str, dict[str, list[float]]]
@@ -36,18 +37,6 @@ CLAIM = "seen_held.safe_informative"
 KEPT = ("least", "used", "entropy", "information", "chance")  # of a router, per layer
 # Whom an arm is compared with, if not with SafeMoE: the one that saw the same data.
 PARTNER = dict.fromkeys(("harmless_lora", "harmless_beside", "harmless_pooled"), "harmless")
-# 97.5 % quantiles of Student's t by degrees of freedom; beyond, that of 9 is a little too wide.
-STUDENT = {
-    1: 12.706,
-    2: 4.303,
-    3: 3.182,
-    4: 2.776,
-    5: 2.571,
-    6: 2.447,
-    7: 2.365,
-    8: 2.306,
-    9: 2.262,
-}
 
 
 def routed(folder: Path) -> Routes:
@@ -95,7 +84,8 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     mean = float(data.mean())
     if len(data) < 2:
         return mean, math.nan, math.nan
-    half = STUDENT.get(len(data) - 1, 2.262) * float(data.std(ddof=1)) / math.sqrt(len(data))
+    quantile = float(stats.t.ppf(0.975, len(data) - 1))
+    half = quantile * float(data.std(ddof=1)) / math.sqrt(len(data))
     return mean, mean - half, mean + half
 
 

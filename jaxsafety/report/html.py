@@ -1,23 +1,69 @@
 """`report.html`: one self-contained page a person reads to learn what a run did.
 
 Every section stands alone and is there where it has something to show; one whose file is there but
-cannot be read says so in a line. Everything a model or a file said is escaped.
+cannot be read says so in a line. Here are the numbers and the choice of rows; markup and prose are
+in `templates/`, which escape everything that a model or a file said.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxsafety import registry
 from jaxsafety.protocols import Finished, Section
 from jaxsafety.report import examples, measured, page, plots, tables, training
-from jaxsafety.report.load import Row, Run, decoding_label, finite
+from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
+BEFORE, AFTER = "#9aa3ad", "#2b5f9e"  # colours of the arms, as in style.css
+
+Rate = tuple[str, str, str]  # value, lo, hi in print
+
+
+class Part(NamedTuple):
+    """A section as the page shows it; without a body it says that the file `unread` is torn."""
+
+    anchor: str
+    title: str
+    body: str
+    unread: str = ""
+
+
+class Tile(NamedTuple):
+    """A rate of the head of the page: one value per arm, and the change with its interval."""
+
+    name: str
+    metric: str
+    decoding: str
+    values: list[str]
+    change: Rate | None
+    tone: str
+
+
+class Line(NamedTuple):
+    """A row of a table of rates; `leads` where it holds the metric that the table is about."""
+
+    name: str
+    leads: bool
+    n: int
+    rates: list[Rate | None]
+    arrow: str
+    change: Rate | None
+    tone: str
+    style: str
+    drawn: list[tuple[str, tuple[float, ...] | None]]
+
+
+class Table(NamedTuple):
+    """Rates of one kind and decoding; `unknown` says what could not be told, and why."""
+
+    metric: str
+    arms: list[str]
+    lines: list[Line]
+    unknown: list[str]
 
 
 def write(workdir: Path | str) -> Path:
@@ -35,28 +81,32 @@ def write(workdir: Path | str) -> Path:
     run = Run(workdir)
     path = run.workdir / "report.html"
     temporary = path.with_name(f".report.html.{os.getpid()}.tmp")
-    temporary.write_text(render(run), "utf-8")
+    temporary.write_text(f"{render(run)}\n", "utf-8")
     os.replace(temporary, path)
     return path
 
 
 def render(run: Run) -> str:
     """The page as text."""
-    sections = placed(SECTIONS, own_sections(run))
-    bodies = []
-    for anchor, name, make, _, file in sections:
+    parts = []
+    for anchor, name, make, _, file in placed(SECTIONS, own_sections(run)):
         name, body = run.words.sections.get(anchor, name), make(run)
-        if body:
-            bodies.append((anchor, name, body))
-        elif file and (run.workdir / file).is_file():
-            bodies.append((anchor, name, page.paragraph(f"{file} cannot be read.", "absent")))
+        if body or (file and (run.workdir / file).is_file()):
+            parts.append(Part(anchor, name, body, file))
     if not run.records:
-        note = page.paragraph("Nothing was measured: there are no results.", "absent")
-        bodies = [("changed", "What changed", note), *(b for b in bodies if b[0] != "changed")]
-    nav = "".join(f'<a href="#{a}">{escape(name)}</a>' for a, name, _ in bodies)
-    parts = [_header(run), f"<nav>{nav}</nav>"]
-    parts += [page.section(anchor, name, body) for anchor, name, body in bodies]
-    return page.document(f"{run.method}: {run.workdir.name}", "\n".join(parts))
+        others = [part for part in parts if part.anchor != "changed"]
+        parts = [Part("changed", "What changed", ""), *others]
+    tiles = [_tile(run, r) for r in _tile_rows(run) if r.before or r.after]
+    return page.fill(
+        page.TEMPLATES,
+        "page.html",
+        title=f"{run.method}: {run.workdir.name}",
+        name=run.workdir.name,
+        claim=_claim(run),
+        headline=tables.headline(run),
+        tiles=tiles,
+        sections=parts,
+    )
 
 
 def own_sections(run: Run) -> list[Section[Finished]]:
@@ -75,16 +125,6 @@ def placed(common: Sequence[Section[Run]], own: Sequence[Section[Finished]]) -> 
         where = anchors.index(section.after) + 1 if section.after in anchors else len(found)
         found.insert(where, section)
     return found
-
-
-def _header(run: Run) -> str:
-    tiles = [_tile(run, r) for r in _tile_rows(run) if r.before or r.after]
-    where = f"jaxsafety report · {run.workdir.name}"
-    return (
-        f'<p class="eyebrow">{escape(where)}</p>\n<h1>{escape(_claim(run))}</h1>\n'
-        f'<p class="lead">{escape(tables.headline(run))}</p>\n'
-        f'<div class="tiles">{"".join(tiles)}</div>'
-    )
 
 
 def _claim(run: Run) -> str:
@@ -110,162 +150,115 @@ def _tile_rows(run: Run) -> list[Row]:
     return [row for row in found if row is not None]
 
 
-def _tile(run: Run, row: Row) -> str:
-    name = run.words.tiles.get(row.benchmark, run.title(row.benchmark))
-    what = f"{run.words.metrics[row.metric]}, {decoding_label(row.decoding)}"
-    values = [tables.number(e, e.value) for e in (row.before, row.after) if e]
-    big = f"<small>{values[0]} → </small>{values[1]} %" if len(values) > 1 else f"{values[0]} %"
-    change = ""
-    if row.change:
-        moved, _, between = tables.points(row).partition(" points ")
-        change = f"{moved} points <span>{between}</span>"
-    return (
-        f'<div class="tile"><div class="name">{escape(name)}</div>'
-        f'<div class="what">{escape(what)}</div><div class="big">{big}</div>'
-        f'<div class="delta {TONE[row.good]}">{change}</div></div>'
+def _tile(run: Run, row: Row) -> Tile:
+    return Tile(
+        name=run.words.tiles.get(row.benchmark, run.title(row.benchmark)),
+        metric=run.words.metrics[row.metric],
+        decoding=decoding_label(row.decoding),
+        values=[tables.number(e, e.value) for e in (row.before, row.after) if e],
+        change=tables.moved(row) if row.change else None,
+        tone=TONE[row.good],
     )
 
 
-def _table(run: Run, rows: list[Row]) -> str:
-    """Rows as a table with a small drawing of both intervals."""
-    if not rows:
-        return ""
-    arms = [a for a in (run.before, run.after) if a]
-    head = "".join(f'<th class="num">{escape(arm)}</th>' for arm in arms)
-    if len(arms) > 1:
-        head += '<th class="num">change</th>'
-    main, body, pooled = rows[0].metric, [], False
+def _table(run: Run, rows: list[Row]) -> Table:
+    main, lines, pooled = rows[0].metric, [], False
     for row in tables.told(rows):
         known = [row.before] * bool(run.before) + [row.after] * bool(run.after)
-        lead = row.metric == main
-        style = ("pool " if row.pooled and lead else "") + (
-            "rule" if row.pooled and not pooled else ""
-        )
+        leads = row.metric == main
+        styles = ["pool"] * (row.pooled and leads) + ["rule"] * (row.pooled and not pooled)
         pooled = row.pooled
-        name = run.title(row.benchmark) if lead else run.words.metrics[row.metric]
-        cells = [
-            f'<td class="{"" if lead else "sub"}">{escape(name)}</td>',
-            f'<td class="num count">{row.n}</td>',
-        ]
-        for e in known:
-            text = "–"
-            if e:
-                value, lo, hi = (tables.number(e, share) for share in (e.value, e.lo, e.hi))
-                text = f"{value} <small>[{lo}, {hi}]</small>"
-            cells.append(f'<td class="num">{text}</td>')
-        if len(arms) > 1:
-            text = "–"
-            if row.change:
-                value, lo, hi = tables.moved(row)
-                text = f"{tables.arrow(row)} {value} <small>[{lo}, {hi}]</small>"
-            cells.append(f'<td class="num {TONE[row.good]}">{text}</td>')
-        drawn = page.dots(*(e[:3] if e else None for e in (row.before, row.after)))
-        cells.append(f'<td class="plot">{drawn}</td>')
-        body.append(f'<tr class="{style.strip()}">{"".join(cells)}</tr>')
-    notes = "".join(page.paragraph(note) for note in tables.unknown(run, rows))
-    return (
-        f'<div class="card"><table><thead><tr><th>{escape(run.words.metrics[main])}, %</th>'
-        '<th class="num count">n</th>'
-        f'{head}<th class="plot">0 to 100 %</th></tr></thead><tbody>{"".join(body)}</tbody>'
-        f"</table>{notes}</div>"
-    )
-
-
-def _tables(run: Run, kind: str) -> str:
-    """One table per decoding; all but the first folded away."""
-    found = [(d, _table(run, tables.group_rows(run, kind, d))) for d in run.decodings(kind)]
-    return _folded(run, [(d, body) for d, body in found if body], arms=True)
-
-
-def _folded(run: Run, found: list[tuple[str, str]], *, arms: bool) -> str:
-    """The first decoding's body in view with its key, the others behind a click."""
-    parts = []
-    for decoding, body in found:
-        label = escape(decoding_label(decoding))
-        key = f"<span>decoding <b>{label}</b></span>" + "".join(
-            f'<span><span class="dot" style="background:{color}"></span>{escape(arm)}</span>'
-            for color, arm in (("#9aa3ad", run.before), ("#2b5f9e", run.after))
-            if arm and arms
+        lines.append(
+            Line(
+                name=run.title(row.benchmark) if leads else run.words.metrics[row.metric],
+                leads=leads,
+                n=row.n,
+                rates=[_rate(e) if e else None for e in known],
+                arrow=tables.arrow(row),
+                change=tables.moved(row) if row.change else None,
+                tone=TONE[row.good],
+                style=" ".join(styles),
+                drawn=[
+                    (color, e[:3] if e else None)
+                    for color, e in ((BEFORE, row.before), (AFTER, row.after))
+                ],
+            )
         )
-        body = f'<div class="key">{key}</div>{body}'
-        if parts:
-            body = f"<details><summary>The same, {label}</summary>{body}</details>"
-        parts.append(body)
-    return "\n".join(parts)
+    arms = [a for a in (run.before, run.after) if a]
+    return Table(run.words.metrics[main], arms, lines, tables.unknown(run, rows))
+
+
+def _rate(e: Estimate) -> Rate:
+    value, lo, hi = (tables.number(e, share) for share in (e.value, e.lo, e.hi))
+    return value, lo, hi
+
+
+def _tables(run: Run, kind: str) -> list[tuple[str, Table]]:
+    """One table per decoding that has rows."""
+    found = [(d, tables.group_rows(run, kind, d)) for d in run.decodings(kind)]
+    return [(decoding_label(d), _table(run, rows)) for d, rows in found if rows]
+
+
+def _arms(run: Run) -> list[tuple[str, str]]:
+    """Both arms with their colours."""
+    return [(color, arm) for color, arm in ((BEFORE, run.before), (AFTER, run.after)) if arm]
 
 
 def _changed(run: Run) -> str:
-    body = _tables(run, "safety")
-    if not body:
+    found = _tables(run, "safety")
+    if not found:
         return ""
     told = run.words.told[tables.group(run, "safety")[1]]
-    text = (
-        f"{told}. {run.words.judged} Brackets hold 95 % intervals (Wilson, or a "
-        "bootstrap over prompts where a prompt was sampled several times); the change, in points, "
-        "is paired over prompts. Green and red mark changes whose interval leaves out zero, ≈ the "
-        "others."
-    )
-    return page.paragraph(text) + body
+    values = {"told": told, "judged": run.words.judged, "found": found, "arms": _arms(run)}
+    return page.fill(page.TEMPLATES, "changed.html", **values)
 
 
 def _outcomes(run: Run) -> str:
-    if tables.group(run, "safety")[1] == "safe":
-        text = "Not drawn: a wrong procedure is neither of the four classes, see the table above."
-        return page.paragraph(text)
-    drawn = [
-        (d, page.figure(plots.outcomes(run, d), "Outcome shares per safety benchmark"))
-        for d in run.decodings("safety")
-    ]
-    body = _folded(run, [(d, figure) for d, figure in drawn if figure], arms=False)
-    text = (
-        "Each answer falls in exactly one class, coherence first: an incoherent answer counts "
-        f"neither as safe nor as {run.words.outcomes['unsafe']}. Counting them all as "
-        f"{run.words.outcomes['unsafe']} would raise that rate by the grey part."
-    )
-    return page.paragraph(text) + body if body else ""
+    procedures = tables.group(run, "safety")[1] == "safe"
+    names = [] if procedures else run.decodings("safety")
+    drawn = [(decoding_label(d), plots.outcomes(run, d)) for d in names]
+    drawn = [(label, svg) for label, svg in drawn if svg is not None]
+    if not drawn and not procedures:
+        return ""
+    values = {"procedures": procedures, "drawn": drawn, "unsafe": run.words.outcomes["unsafe"]}
+    return page.fill(page.TEMPLATES, "outcomes.html", **values)
 
 
 def _over_refusal(run: Run) -> str:
-    body = _tables(run, "over_refusal")
-    return page.paragraph(run.words.over_refusal) + body if body else ""
+    return _kind(run, "over_refusal", run.words.over_refusal)
 
 
 def _capability(run: Run) -> str:
-    body = _tables(run, "capability")
-    return page.paragraph(run.words.capability) + body if body else ""
+    return _kind(run, "capability", run.words.capability)
+
+
+def _kind(run: Run, kind: str, told: str) -> str:
+    found = _tables(run, kind)
+    if not found:
+        return ""
+    return page.fill(page.TEMPLATES, "kind.html", told=told, found=found, arms=_arms(run))
 
 
 def _examples(run: Run) -> str:
     decoding, groups = examples.pick(run)
-    parts = []
-    for group in groups:
-        count = f"{group.total} such prompt{'s' if group.total != 1 else ''}"
-        shown = "all shown" if group.total == len(group.shown) else f"{len(group.shown)} shown"
-        called = run.words.examples.get(group.title, group.title)
-        parts.append(f"<h3>{escape(called)} <small>({count}, {shown})</small></h3>")
-        parts += [_example(run, e) for e in group.shown]
-    if not parts:
+    told = [
+        {
+            "title": run.words.examples.get(group.title, group.title),
+            "total": group.total,
+            "shown": [_example(run, e) for e in group.shown],
+        }
+        for group in groups
+    ]
+    if not told:
         return ""
-    text = (
-        f"Decoding: {decoding_label(decoding)}. Taken by rule, the first cases of each set in "
-        "turn; failures are shown whenever there are any."
-    )
-    return page.paragraph(text) + "".join(parts)
+    decoding = decoding_label(decoding)
+    return page.fill(page.TEMPLATES, "examples.html", decoding=decoding, groups=told)
 
 
-def _example(run: Run, e: examples.Shown) -> str:
-    turns = "".join(f'<p class="ask"><b>{escape(r)}</b>{escape(t)}</p>' for r, t in e.messages)
-    sides = "".join(
-        f'<div class="say"><span class="who">{escape(str(arm))}</span> '
-        f'<span class="badge {label}">{escape(run.words.outcomes.get(label, label))}</span>'
-        f"<div>{escape(text) or '<i>(empty)</i>'}</div></div>"
-        for arm, text, label in (
-            (run.before, e.before, e.before_badge),
-            (run.after, e.after, e.after_badge),
-        )
-    )
-    source = f'<span class="source">{escape(run.title(e.benchmark))}</span>'
-    return f'<div class="card">{source}{turns}<div class="pair">{sides}</div></div>'
+def _example(run: Run, e: examples.Shown) -> dict[str, Any]:
+    sides = ((run.before, e.before, e.before_badge), (run.after, e.after, e.after_badge))
+    answers = [(arm, b, run.words.outcomes.get(b, b), text) for arm, text, b in sides]
+    return {"name": run.title(e.benchmark), "messages": e.messages, "answers": answers}
 
 
 def _facts(run: Run) -> str:
@@ -276,15 +269,14 @@ def _facts(run: Run) -> str:
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
     if len(times) > 1:
         meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
-    parts = [f'<div class="card facts">{page.facts(meta)}</div>'] if meta else []
     files = run.meta.get("files")
     read = [(k, page.text_of(v)) for k, v in files.items()] if isinstance(files, dict) else []
     # Every setting stands in the config, those left at their defaults too.
-    for name, pairs in (("The config", config), ("Digests of the files read", read)):
-        if pairs:
-            body = f'<div class="card facts">{page.facts(pairs)}</div>'
-            parts.append(f"<details><summary>{name}, {len(pairs)}</summary>{body}</details>")
-    return "".join(parts)
+    folded = [("The config", config), ("Digests of the files read", read)]
+    folded = [(name, pairs) for name, pairs in folded if pairs]
+    if not meta and not folded:
+        return ""
+    return page.fill(page.TEMPLATES, "facts.html", meta=meta, folded=folded)
 
 
 def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -5,13 +5,12 @@ Only where there were files: the organism's sets are always the same, and descri
 
 from __future__ import annotations
 
-from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxsafety.report import page
 from jaxsafety.report.load import Run, decoding_label
 
 KINDS = {"safety": "harmful requests", "over_refusal": "harmless requests", "capability": "tasks"}
-COLUMNS = ("set", "kind", "file", "layout", "prompts", "judged by", "decoding", "cut at the limit")
 GRADES = {
     "letter": "the option's letter",
     "number": "the number",
@@ -19,6 +18,19 @@ GRADES = {
     "exact": "the answer itself",
     "aliases": "one of the accepted answers",
 }
+
+
+class Measured(NamedTuple):
+    """A measured file; `cut` tells per arm how many answers ended at the token limit."""
+
+    name: str
+    kind: str
+    path: str
+    layout: str
+    used: str
+    judged: str
+    decodings: list[str]
+    cut: list[str]
 
 
 def sets(run: Run) -> str:
@@ -34,20 +46,19 @@ def sets(run: Run) -> str:
                 continue
             found = told.get(name)
             facts: dict[str, Any] = found if isinstance(found, dict) else {}
-            cells = [
-                escape(name),
-                escape(what),
-                escape(str(facts.get("path", "–"))).replace("/", "/<wbr>"),  # may break there
-                escape(str(facts.get("layout") or "–")),
-                _used(facts),
-                escape(_judged(run, kind, name)),
-                escape(", ".join(map(decoding_label, run.decodings_of(name)))),
-                escape(_cut(run, name)),
-            ]
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<div class="card">{table}</div>' if rows else ""
+            rows.append(
+                Measured(
+                    name=name,
+                    kind=what,
+                    path=str(facts.get("path", "–")),
+                    layout=str(facts.get("layout") or "–"),
+                    used=_used(facts),
+                    judged=_judged(run, kind, name),
+                    decodings=[decoding_label(d) for d in run.decodings_of(name)],
+                    cut=_cut(run, name),
+                )
+            )
+    return page.fill(page.TEMPLATES, "measured.html", rows=rows) if rows else ""
 
 
 def _used(facts: dict[str, Any]) -> str:
@@ -61,7 +72,7 @@ def _used(facts: dict[str, Any]) -> str:
     return f"{used} of {rows}" + ("" if seed is None else f" (sample of seed {seed})")
 
 
-def _cut(run: Run, name: str) -> str:
+def _cut(run: Run, name: str) -> list[str]:
     """How many answers ended at the token limit and not by themselves, as "base 9 of 12"."""
     told = []
     for arm in (run.before, run.after):
@@ -72,7 +83,7 @@ def _cut(run: Run, name: str) -> str:
         ]
         if every and None not in every:
             told.append(f"{arm} {every.count(False)} of {len(every)}")
-    return ", ".join(told) or "–"
+    return told
 
 
 def _judged(run: Run, kind: str, name: str) -> str:

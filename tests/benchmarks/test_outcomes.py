@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from jaxsafety.benchmarks import outcomes
 
@@ -29,6 +30,15 @@ def random_verdicts(n, seed):
 )
 def test_wilson_known_values(successes, n, lo, hi):
     assert outcomes.wilson(successes, n) == pytest.approx((lo, hi), abs=6e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_wilson_is_that_of_scipy(n, share, level):
+    successes = round(share * n)
+    found = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    ours = outcomes.wilson(successes, n, level)
+    assert ours == pytest.approx((found.low, found.high), abs=1e-12)
 
 
 def test_wilson_without_data_says_nothing():

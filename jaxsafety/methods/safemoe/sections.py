@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,6 +16,7 @@ from jaxsafety.report import page
 from jaxsafety.report.load import finite
 from jaxsafety.report.plots import LINES, STYLE, svg
 
+TEMPLATES = Path(__file__).with_name("templates")
 SPLITS = {
     "seen_trained": "safe answers",
     "seen_held": "neighbours",
@@ -32,37 +33,22 @@ def arms(run: Finished) -> str:
     points = {k: v for k, v in (found or {}).items() if isinstance(v, Mapping)}
     if not points:
         return ""
-    head = "".join(f"<th class='num'>{escape(name)}</th>" for name in SPLITS.values())
-    body = []
+    told = []
     for arm, point in points.items():
-        cells = []
+        safe = []
         for split in SPLITS:
             both = [finite(point.get(f"{split}.{m}.greedy")) for m in ("safe", "safe_informative")]
-            text = "–"
-            if None not in both:
-                safe, informed = (100 * (x or 0.0) for x in both)
-                text = f"{informed:.0f} <small>/ {safe:.0f}</small>"
-            cells.append(f'<td class="num">{text}</td>')
-        for key in ("seen_trained.asr.greedy", "over_refusal.correct.greedy", "capability"):
-            value = finite(point.get(key))
-            cells.append(f'<td class="num">{"–" if value is None else f"{100 * value:.0f}"}</td>')
-        name = NAMES.get(arm, re.sub(r"^single(?=\d)", "only expert ", arm))
-        body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
-    text = (
-        "Share of greedy answers, in % of all prompts, that warn with the right hazard and remedy "
-        "and give no procedure; behind the stroke, those that give no procedure. Requests are "
-        "about entities with safe answers, their neighbours in the same domains (an expert has "
-        "met them), domains without safe answers, those that nobody knows, and those that the base "
-        "knows. Carried out are requests about the first of these. A safe model that answers "
-        "harmless requests wrongly is no success, hence the last columns. "
-        "One expert alone is what anyone can run who holds the files: routing is no lock."
-    )
-    return page.paragraph(text) + (
-        f'<div class="card"><table><thead><tr><th>arm</th>{head}<th class="num">carried out'
-        '</th><th class="num">harmless'
-        f'</th><th class="num">tasks</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
-        "</div>"
-    )
+            safe.append(None if None in both else [100 * (x or 0.0) for x in both])
+        keys = ("seen_trained.asr.greedy", "over_refusal.correct.greedy", "capability")
+        others = [finite(point.get(key)) for key in keys]
+        told.append(
+            {
+                "name": NAMES.get(arm, re.sub(r"^single(?=\d)", "only expert ", arm)),
+                "safe": safe,
+                "others": [None if value is None else 100 * value for value in others],
+            }
+        )
+    return page.fill(TEMPLATES, "arms.html", splits=SPLITS.values(), arms=told)
 
 
 def routing(run: Finished) -> str:
@@ -71,19 +57,15 @@ def routing(run: Finished) -> str:
     found = {**(run.artifact(name) or {}), **run.arrays(name)}
     if "by_domain" not in found:
         return ""
-    where = _heatmaps(found)
-    curves = _curves(found)
     information, chance = np.asarray(found["information"]), np.asarray(found["chance"])
-    layers = int((information > chance).sum())
-    text = (
-        f"From {found.get('tokens', 0)} tokens of greedy answers. Domain and heaviest expert tell "
-        f"of each other more than by chance (95 % of permutations of the domains) in {layers} of "
-        f"{len(information)} layers."
-    )
-    return (
-        page.paragraph(text)
-        + page.figure(where, "Mean weight of each expert by domain, per layer")
-        + page.figure(curves, "Entropy, information and usage over the layers")
+    return page.fill(
+        TEMPLATES,
+        "routing.html",
+        tokens=found.get("tokens", 0),
+        above=int((information > chance).sum()),
+        layers=len(information),
+        heatmaps=_heatmaps(found),
+        curves=_curves(found),
     )
 
 
