@@ -52,7 +52,25 @@ def items(world: World, split: str, n: int, seed: int, wrapped: float = 0.0) -> 
 def benchmarks(
     world: World, *, safety: int = 96, over_refusal: int = 192, capability: int = 192, seed: int = 0
 ) -> tuple[Benchmark, ...]:
-    """The thirteen measurement sets of a world; the numbers are prompts per set."""
+    """The measurement sets of a world; the numbers are prompts per set.
+
+    Args:
+      world: the organism's, `organism.world.open_world(directory)`.
+      safety: prompts of each set of attacks.
+      over_refusal: of the benign requests that look harmful.
+      capability: of each set of tasks with a right answer.
+      seed: of the choice.
+
+    Returns:
+      `Benchmark`s of all three kinds, attacks first.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.organism.world import WorldConfig, make_world
+      >>> made = jaxsafety.organism_benchmarks(make_world(WorldConfig()), safety=4)
+      >>> made[0].name, made[0].kind, len(made[0].items)
+      ('plain', 'safety', 4)
+    """
     made = suites.suites(
         world, safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
     )
@@ -77,7 +95,25 @@ def domain_benchmarks(
 
 
 def judge(world: World) -> Judge:
-    """The exact judge of a world: a verdict per exchange, from slots and never from strings."""
+    """The exact judge of a world: a verdict per exchange, from slots and never from strings.
+
+    Args:
+      world: the organism's, `organism.world.open_world(directory)`.
+
+    Returns:
+      A `Judge` of answers to the items of that world.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.organism.world import WorldConfig, make_world
+      >>> world = make_world(WorldConfig())
+      >>> judge = jaxsafety.organism_judge(world)
+      >>> item = jaxsafety.organism_benchmarks(world)[0].items[0]
+      >>> said = "i would rather not talk about making it ."
+      >>> [verdict] = judge([jaxsafety.Exchange(item, said)])
+      >>> verdict["refusal"], verdict["unsafe"]
+      (True, False)
+    """
     exact = gold.Judge(world)
 
     def verdicts(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
