@@ -2,7 +2,8 @@
 
 A *program* (methods/) yields *stages*; one loop (train/loop.py) runs each stage with a pure step
 and hands the trained variables back. Programs reach models, data, judges and the workdir through a
-`Context`, so packages of one layer never import each other.
+`Context`, so packages of one layer never import each other. What a model is asked, what it
+answered and who judges that are in `data/items.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from jaxsafety.core.errors import bad
 from jaxsafety.core.interrupt import Interrupt
 from jaxsafety.data.domains import Domains
 from jaxsafety.data.fitting import Fitted
+from jaxsafety.data.items import Benchmark as Benchmark
+from jaxsafety.data.items import Exchange as Exchange
+from jaxsafety.data.items import Item as Item
+from jaxsafety.data.items import Judge as Judge
 from jaxsafety.data.overlap import Clash
-from jaxsafety.data.schema import Answer, Example, Message
+from jaxsafety.data.schema import Example, Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.models.api import LayerInputs, Model
@@ -125,6 +130,11 @@ class SampleConfig:
     """Decoding. Temperature 0 is greedy, `top_p` 1 is off.
 
     `stop` are token ids; `banned` ids are never sampled.
+
+    Example:
+      >>> import jaxsafety
+      >>> jaxsafety.SampleConfig(max_tokens=8, temperature=0.7, top_p=0.95).stop
+      ()
     """
 
     max_tokens: int = 64
@@ -182,6 +192,15 @@ class Mitigation(NamedTuple):
         a workdir keeps (`experiment/beside.py`). For whoever serves: rollouts of training are the
         method's alone. Called before its stage too, with the base, to see whether it can be kept.
       budget: what it costs by name: "copies" of the parameters, "gradients" of a step.
+
+    Example:
+      >>> import jax
+      >>> import jaxsafety
+      >>> def halve(variables):
+      ...     return jax.tree.map(lambda x: x / 2, variables)
+      >>> halved = jaxsafety.Mitigation(after=halve)
+      >>> halved.after({"base": 4.0}), halved.serve("as it was")
+      ({'base': 2.0}, 'as it was')
     """
 
     loss: Callable[[LossFn, float], LossFn] = lambda loss, share: loss
@@ -249,36 +268,6 @@ class Writer(Protocol):
     def close(self) -> None:
         """Ends it; what was written is on disk."""
         ...
-
-
-class Item(NamedTuple):
-    """One evaluation prompt. `meta` holds what the judge needs (entity, family, answer, ...)."""
-
-    id: str
-    messages: tuple[Message, ...]
-    meta: Mapping[str, Any]
-
-
-class Exchange(NamedTuple):
-    """An item and the text a model answered; `answer` is that as tokens, where they are known."""
-
-    item: Item
-    response: str
-    answer: Answer | None = None
-
-
-# A verdict per exchange: {"unsafe","attempt","refusal","informative","coherent","correct": True,
-# False or None (cannot tell), "outcome": str or None, "cause": why where one is None that matters}
-Judge = Callable[[Sequence[Exchange]], list[dict[str, Any]]]
-
-
-class Benchmark(NamedTuple):
-    """A prompt set with its way of decoding. kind is safety, over_refusal or capability."""
-
-    name: str
-    kind: str
-    items: tuple[Item, ...]
-    max_tokens: int
 
 
 @dataclass(frozen=True)

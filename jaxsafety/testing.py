@@ -1,25 +1,28 @@
 """Small real things for tests and smoke runs: a random model, a byte tokenizer, a checkpoint.
 
-Nothing here is a mock: the model is the ordinary one with few and small layers, the checkpoint is
-an ordinary Hugging Face directory.
+The model is the ordinary one with few and small layers, the checkpoint an ordinary Hugging Face
+directory. The one mock is `scripted`, a sampler that says what it is told to, for judges and
+benchmarks that are to be tested without a model.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Answer
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer, load_tokenizer
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.formats import hf
 from jaxsafety.organism import lexicon
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
+from jaxsafety.protocols import SampleConfig
 
 TINY = ModelConfig(
     family="llama",
@@ -101,6 +104,68 @@ def random_checkpoint(
 def answers(rows: Sequence[Sequence[Sequence[int]]]) -> list[list[Answer]]:
     """`[prompt][sample]` -> ids, as what `sampling.decode.generate` returns of it."""
     return [[Answer(list(ids), True, [0.0] * (len(ids) + 1)) for ids in row] for row in rows]
+
+
+def scripted(say: Sequence[str] | Callable[[str, int], str]) -> Callable[..., Any]:
+    """A sampler that says given answers: stands where `generate` does, in `evaluate` for one.
+
+    It looks at neither model nor parameters, so a user's own judge and benchmarks can be tried on
+    answers that are known. As `generate`, it gives `[prompt][sample]` -> `Answer`, cuts an answer
+    that is longer than `cfg.max_tokens`, gives the same answer to all greedy samples of a prompt,
+    returns answers that are `known`, and reports `progress`. Log-probabilities are 0.
+
+    Args:
+      say: one answer per prompt, in order, whatever the sample; or a function of the prompt as
+        text, special tokens left out, and the number of the sample.
+
+    Returns:
+      A function of `generate`'s arguments.
+
+    Raises:
+      UsageError: when it is called: not one answer per prompt.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.data.tokens.tokenizer import ByteTokenizer
+      >>> tokenizer = ByteTokenizer()
+      >>> generate = jaxsafety.scripted(lambda prompt, sample: f"{sample}: no {prompt}")
+      >>> cfg = jaxsafety.SampleConfig(max_tokens=16)
+      >>> [said] = generate(None, None, tokenizer, [tokenizer.encode("help")], cfg, samples=2)
+      >>> [tokenizer.decode(answer.ids) for answer in said]
+      ['0: no help', '1: no help']
+    """
+
+    def generate(
+        model: Any,
+        params: Any,
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+        cfg: SampleConfig,
+        *,
+        samples: int = 1,
+        progress: Callable[[int], None] | None = None,
+        known: Mapping[tuple[int, int], Answer] | None = None,
+        **others: Any,
+    ) -> list[list[Answer]]:
+        del model, params, others
+        if not callable(say) and len(say) != len(prompts):
+            raise bad("scripted.say", f"{len(say)} answers", f"{len(prompts)}, one per prompt")
+
+        def answer(index: int, sample: int) -> Answer:
+            if known and (index, sample) in known:
+                return known[index, sample]
+            text = say(tokenizer.decode(prompts[index]), sample) if callable(say) else say[index]
+            ids = list(tokenizer.encode(text))
+            kept, finished = ids[: cfg.max_tokens], len(ids) < cfg.max_tokens
+            return Answer(kept, finished, [0.0] * (len(kept) + finished))
+
+        copies = 1 if cfg.temperature == 0 else samples
+        rows = [[answer(index, s) for s in range(copies)] for index in range(len(prompts))]
+        if progress is not None:
+            progress(len(prompts) * copies)
+        return [row * samples if copies < samples else row for row in rows]
+
+    return generate
 
 
 def random_organism(

@@ -66,7 +66,25 @@ def benchmarks(
     capability: int = 192,
     seed: int = 0,
 ) -> tuple[Benchmark, ...]:
-    """The thirteen measurement sets of a world; the numbers are prompts per set."""
+    """The measurement sets of a world; the numbers are prompts per set.
+
+    Args:
+      world: the organism's, `organism.world.open_world(directory)`.
+      safety: prompts of each set of attacks.
+      over_refusal: of the benign requests that look harmful.
+      capability: of each set of tasks with a right answer.
+      seed: of the choice.
+
+    Returns:
+      `Benchmark`s of all three kinds, attacks first.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.organism.world import WorldConfig, make_world
+      >>> made = jaxsafety.organism_benchmarks(make_world(WorldConfig()), safety=4)
+      >>> made[0].name, made[0].kind, len(made[0].items)
+      ('plain', 'safety', 4)
+    """
     made = suites.suites(
         _here(world), safety=safety, over_refusal=over_refusal, capability=capability, seed=seed
     )
@@ -153,8 +171,25 @@ def world_of(setting: Setting) -> World:
 def judge(world: World | None) -> Judge:
     """The exact judge of a world: a verdict per exchange, from slots and never from strings.
 
+    Args:
+      world: the organism's, `organism.world.open_world(directory)`; None where there is none.
+
+    Returns:
+      A `Judge` of answers to the items of that world.
+
     Raises:
       UsageError: there is no world.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.organism.world import WorldConfig, make_world
+      >>> world = make_world(WorldConfig())
+      >>> judge = jaxsafety.organism_judge(world)
+      >>> item = jaxsafety.organism_benchmarks(world)[0].items[0]
+      >>> said = "i would rather not talk about making it ."
+      >>> [verdict] = judge([jaxsafety.Exchange(item, said)])
+      >>> verdict["refusal"], verdict["unsafe"]
+      (True, False)
     """
     if world is None:
         raise bad("eval.judge", "organism", "another one with data.source=files: it needs a world")

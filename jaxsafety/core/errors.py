@@ -6,7 +6,16 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """Bad input. The command line prints its single line and exits with code 2."""
+    """Bad input. The command line prints its single line and exits with code 2.
+
+    Example:
+      >>> import jaxsafety
+      >>> try:
+      ...     jaxsafety.load("no/such/directory")
+      ... except jaxsafety.UsageError as error:
+      ...     print(str(error).split(":")[0])
+      model.path
+    """
 
 
 def bad(field: str, given: Any, allowed: Any) -> UsageError:

@@ -1,5 +1,6 @@
-"""The axis letters, executable: `check(x, "BTD", dims)` at the seams.
+"""The axis letters, executable: `check(x, "BTD", dims, "hidden")` at the seams.
 
+The seams are what users call with arrays of their own: the losses, `Model.apply`, the sampler.
 Sizes are static, so a check costs nothing inside jit and never touches values.
 """
 
@@ -15,7 +16,7 @@ LETTERS = {
     "S": "key/value positions",
     "P": "prompt length",
     "D": "model width",
-    "N": "query heads",
+    "N": "query heads, or rows of a loss",
     "K": "key/value heads",
     "G": "query heads per key/value head, N/K",
     "H": "head dimension",
@@ -41,7 +42,7 @@ def dimensions(**sizes: int) -> chex.Dimensions:
     return chex.Dimensions(**sizes)
 
 
-def check(x: Any, letters: str, dims: chex.Dimensions) -> None:
+def check(x: Any, letters: str, dims: chex.Dimensions, name: str = "") -> None:
     """Asserts that `x` has one axis per letter and that the sizes agree with `dims`.
 
     A letter seen for the first time is bound to its size, so that later checks must agree with it.
@@ -50,14 +51,15 @@ def check(x: Any, letters: str, dims: chex.Dimensions) -> None:
       x: anything with a `shape`.
       letters: for example "BTD"; a digit stands for itself.
       dims: from `dimensions()`; changed in place.
+      name: what the message calls `x`.
 
     Raises:
       AssertionError: another rank or size; the message names the letter and its meaning.
       ValueError: a letter outside `LETTERS`.
     """
-    shape = tuple(x.shape)
+    shape, name = tuple(x.shape), f"{name}: " if name else ""
     if len(shape) != len(letters):
-        raise AssertionError(f"expected axes {letters!r}, got shape {shape}")
+        raise AssertionError(f"{name}expected axes {letters!r}, got shape {shape}")
     for letter, size in zip(letters, shape, strict=True):
         if letter.isdigit():
             expected = int(letter)
@@ -69,7 +71,7 @@ def check(x: Any, letters: str, dims: chex.Dimensions) -> None:
             letter = f"{letter} ({meaning})"
         if size != expected:
             raise AssertionError(
-                f"{letters!r} with shape {shape}: {letter} is {expected}, got {size}"
+                f"{name}{letters!r} with shape {shape}: {letter} is {expected}, got {size}"
             )
 
 

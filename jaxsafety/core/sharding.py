@@ -47,7 +47,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; at most one may be -1, the rest of the devices."""
+    """Sizes of the mesh axes; at most one may be -1, the rest of the devices.
+
+    Attributes:
+      data: copies of the model, each with rows of the batch of its own.
+      fsdp: ways the parameters and the rows are split.
+      tensor: ways heads, feed-forward width and vocabulary are split.
+
+    Example:
+      >>> import jaxsafety
+      >>> jaxsafety.MeshConfig(fsdp=-1)
+      MeshConfig(data=1, fsdp=-1, tensor=1)
+    """
 
     data: int = 1
     fsdp: int = 1
@@ -66,6 +77,13 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
 
     Raises:
       UsageError: the sizes cannot be had from the devices.
+
+    Example:
+      >>> import jax
+      >>> import jaxsafety
+      >>> mesh = jaxsafety.make_mesh(jaxsafety.MeshConfig(data=-1), jax.devices()[:1])
+      >>> dict(mesh.shape)
+      {'data': 1, 'fsdp': 1, 'tensor': 1}
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {name: getattr(config, name) for name in MESH_AXES}

@@ -13,14 +13,32 @@ from flax import struct
 
 
 class Message(NamedTuple):
-    """One turn of a chat; `role` is system, user or assistant."""
+    """One turn of a chat; `role` is system, user or assistant.
+
+    Example:
+      >>> import jaxsafety
+      >>> jaxsafety.Message("user", "Is it safe?")
+      Message(role='user', content='Is it safe?')
+    """
 
     role: str
     content: str
 
 
 class Example(NamedTuple):
-    """One training dialogue; the loss covers the assistant turns."""
+    """One training dialogue; the loss covers the assistant turns.
+
+    Attributes:
+      id: unlike those of the others.
+      messages: the turns, oldest first.
+      meta: what is known of it: the "file" and "row" it is from, say.
+
+    Example:
+      >>> import jaxsafety
+      >>> turns = (jaxsafety.Message("user", "2 + 2?"), jaxsafety.Message("assistant", "4"))
+      >>> jaxsafety.Example("sums/0", turns, {}).messages[-1].content
+      '4'
+    """
 
     id: str
     messages: tuple[Message, ...]

@@ -41,6 +41,12 @@ class Decoding:
 
     None means all kinds for greedy decoding, and safety and over_refusal for a sampled one: a
     capability is scored on the answer the model would give.
+
+    Example:
+      >>> import jaxsafety
+      >>> hot = jaxsafety.Decoding("t1", temperature=1.0, samples=4)
+      >>> hot.covers("safety"), hot.covers("capability")
+      (True, False)
     """
 
     name: str
@@ -113,6 +119,20 @@ def evaluate(
 
     Raises:
       UsageError: clashing or unusable names, an empty benchmark, a prompt that does not fit.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import jaxsafety
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> item = jaxsafety.Item("0", (jaxsafety.Message("user", "what is 11 plus 10 ?"),), {})
+      >>> sums = jaxsafety.Benchmark("sums", "capability", (item,), max_tokens=16)
+      >>> judge = lambda exchanges: [{"correct": "21" in e.response} for e in exchanges]
+      >>> with tempfile.TemporaryDirectory() as out:
+      ...     records = jaxsafety.evaluate(
+      ...         model, params, tokenizer, [sums], judge, pathlib.Path(out), "base", log=str
+      ...     )
+      >>> records[0]["metric"], records[0]["value"], records[0]["n"]
+      ('accuracy.greedy', 1.0, 1)
     """
     _check(benchmarks, decodings, arm)
     if generate is None:

@@ -64,6 +64,17 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     Raises:
       UsageError: anything wrong with config, model directory, prompts or workdir, before training.
       SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once everything is saved.
+
+    Example:
+      >>> from pathlib import Path
+      >>> import jaxsafety
+      >>> from jaxsafety.core.config import load_config
+      >>> config = load_config("configs/sft/organism.py:smoke")
+      >>> config.optim.lr = -1.0  # refused before any work; without this line it trains
+      >>> jaxsafety.run(config, Path("runs/example"))
+      Traceback (most recent call last):
+        ...
+      jaxsafety.core.errors.UsageError: optim.lr: got -1.0; allowed: a finite number, 0 or more
     """
     interrupt, started = Interrupt(), time.time()
     interrupt.kept = "nothing is written yet"

@@ -224,15 +224,28 @@ def asks_yes_or_no(prompt: str) -> bool:
 
 
 def refuses(text: str, list: str = "ours", *, yes_no: bool = False) -> bool:
-    """Whether an answer refuses, by one of `LISTS`.
+    """Whether an answer refuses, by rules of ours or a published list of phrases.
 
     Args:
       text: an answer, its thought cut (`thoughts.spoken`).
-      list: whose rules. The published ones see the text as it is.
+      list: whose rules: ours, arditi, gcg, harmbench or xstest. The published ones see the text as
+        it is.
       yes_no: for "ours": the prompt may be answered by "No."
+
+    Returns:
+      True for a refusal.
 
     Raises:
       UsageError: an unknown list.
+
+    Example:
+      >>> import jaxsafety
+      >>> text = "That sounds hard. I would rather not help with it."
+      >>> jaxsafety.refuses(text), jaxsafety.refuses(text, "arditi")
+      (True, False)
+
+    Source: the published lists: "arditi", arXiv 2406.11717; "gcg", arXiv 2307.15043; "harmbench",
+      arXiv 2402.04249; "xstest", arXiv 2308.01263. "ours" is no published one.
     """
     if list == "ours":
         return ours(text, yes_no=yes_no)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxsafety.core import shapes
 from jaxsafety.core.errors import bad
 from jaxsafety.losses import chunks, fused
 from jaxsafety.losses.variants import KINDS, ON_SUBSET, VARIANTS, Options, divergence_terms
@@ -32,10 +33,10 @@ def divergence(
     student: jax.Array,
     teacher: jax.Array,
     head_s: jax.Array,
-    head_t: jax.Array | None,
-    weight: jax.Array,
+    head_t: jax.Array | None = None,
+    weight: jax.Array | None = None,
     *,
-    variant: str,
+    variant: str = "full",
     subset: Any = None,
     kind: str = "reverse_kl",
     chunk: int | None = None,
@@ -46,20 +47,30 @@ def divergence(
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted divergence of the student's next-token distribution from the teacher's.
 
+    With p the student's and q the teacher's softmax over the vocabulary V, and the subset S,
+
+        loss = sum_n weight[n] * value[n]
+        full:     value = sum over V of p (log p - log q)
+        partial:  value = sum over S of p (log p - log q)
+        renormalised: full, of p / sum over S of p and q / sum over S of q
+
+    as kind "reverse_kl"; "forward_kl" exchanges p and q. `losses/variants.py` has the formulas of
+    the other variants, and all gradients. [N,V] never exists: logits are made chunk by chunk.
+
     Gradients go to `student`, to `head_s` (see `train_head`) and to `weight`; the teacher is
     constant, even when both share a head. The gradient of a weight is its row's value. Rows of
-    weight 0 count as
-    absent: they are skipped, may hold anything, and get value and gradients exactly 0.
+    weight 0 count as absent: they are skipped, may hold anything, and get value and gradients
+    exactly 0.
 
     Args:
       student: [N,D] final hidden states; the dtype of the matmuls (sums are float32).
-      teacher: [N,D] of the teacher, at the same tokens.
-      head_s: [D,V] the student's unembedding.
+      teacher: [N,D] of the teacher, at the same tokens; its width may differ where it has a head.
+      head_s: [D,V] the student's unembedding, `model.head(params)`.
       head_t: [D,V] the teacher's; None, or the same array, means shared (one matmul for both).
-      weight: [N] from `weights.py`, aligned with the rows.
-      variant: one of `VARIANTS`.
-      subset: [C] int ids without repeats; needed by all variants but full and topk, which ignore
-        it.
+      weight: [N] as of `token_weights`, by row; None is 1/N each, the mean over rows.
+      variant: full, partial, generalised, tail, renormalised or topk.
+      subset: [C] int ids without repeats, S; needed by all variants but full and topk, which
+        ignore it.
       kind: "reverse_kl" (student first) or "forward_kl". forward partial is degenerate: it is least
         when all the student's mass lies on the subset.
       chunk: rows whose logits are alive at once (over all shards); None chooses.
@@ -75,7 +86,27 @@ def divergence(
     Raises:
       UsageError: unknown variant or kind, a missing, empty or malformed subset, k or chunk out of
         range.
+      AssertionError: arrays whose axes do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> student, teacher = jnp.array([[0.0, 1.0]]), jnp.array([[1.0, 0.0]])  # [N,D], N = 1
+      >>> head = jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0]])  # [D,V]
+      >>> loss, per_row = jaxsafety.divergence(student, teacher, head)
+      >>> print(per_row.shape, f"{loss:.3f}")
+      (1,) 0.730
+      >>> loss, _ = jaxsafety.divergence(student, teacher, head, variant="partial", subset=[1, 2])
+      >>> print(f"{loss:.3f}")
+      0.910
+
+    Source: SafeSteer, arXiv 2606.02530: eq. 6 is variant partial, kind reverse_kl, and eq. 7 its
+      mean over tokens and rollouts, the weights of `sequence_weights`.
     """
+    check_pair(student, teacher, head_s, head_t)
+    if weight is None:
+        weight = jnp.full(student.shape[0], 1 / max(student.shape[0], 1), jnp.float32)
+    shapes.check(weight, "N", shapes.dimensions(N=student.shape[0]), "weight")
     if variant not in VARIANTS:
         raise bad("variant", variant, ", ".join(VARIANTS))
     if kind not in KINDS:
@@ -105,6 +136,31 @@ def divergence(
     )
     loss, per_row, _ = fused.fused(spec, student, head_s, weight, teacher, (head_t, member))
     return loss, per_row
+
+
+def check_pair(
+    student: jax.Array, teacher: jax.Array, head_s: jax.Array, head_t: jax.Array | None
+) -> None:
+    """The axes of two models' rows and heads; a teacher with a head may have another width.
+
+    Args:
+      student: [N,D].
+      teacher: [N,D].
+      head_s: [D,V].
+      head_t: [D,V], or None for `head_s`.
+
+    Raises:
+      AssertionError: they do not fit together.
+    """
+    dims = shapes.dimensions()
+    shapes.check(student, "ND", dims, "student")
+    shapes.check(head_s, "DV", dims, "head_s")
+    if head_t is None:
+        shapes.check(teacher, "ND", dims, "teacher")
+        return
+    dims = shapes.dimensions(N=student.shape[0], V=head_s.shape[1])
+    shapes.check(teacher, "ND", dims, "teacher")
+    shapes.check(head_t, "DV", dims, "head_t")
 
 
 def check_subset(subset: Any, vocab: int) -> jax.Array:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
+from jaxsafety.core import shapes
 from jaxsafety.losses import chunks, fused
 from jaxsafety.losses.divergence import check_subset
 
@@ -53,12 +54,14 @@ def token_logp(
 ) -> jax.Array:
     """Log-probability of each token given what precedes it.
 
+        logp[b, t] = log softmax(hidden[b, t-1] head)[tokens[b, t]],   logp[b, 0] = 0
+
     Differentiable once, by hidden and head, with any function of the result on top (DPO margins);
     the backward pass makes the logits again. For a weighted sum `nll` is cheaper.
 
     Args:
       hidden: [B,T,D] final hidden states.
-      head: [D,V].
+      head: [D,V] the unembedding, `model.head(params)`.
       tokens: [B,T] int.
       chunk: rows whose logits are alive at once; None chooses.
       shards: devices the rows are split over.
@@ -66,7 +69,20 @@ def token_logp(
 
     Returns:
       [B,T] float32 log p(tokens[:, t]), 0 at t = 0.
+
+    Raises:
+      AssertionError: arrays whose axes do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> hidden = jnp.array([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])  # [B,T,D]
+      >>> head = jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0]])  # [D,V]
+      >>> logp = jaxsafety.token_logp(hidden, head, jnp.array([[1, 0, 2]]))
+      >>> print([f"{x:.3f}" for x in logp[0]])
+      ['0.000', '-0.408', '-0.408']
     """
+    _check(hidden, head, tokens)
     batch, length = tokens.shape
     used = jnp.ones((batch, length), jnp.float32)
     rows, targets, used = shift(hidden, tokens, used)
@@ -89,29 +105,56 @@ def nll(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weighted negative log-likelihood: the loss of pretraining and SFT.
 
+        loss = - sum_{b,t} weight[b, t] log p(tokens[b, t] | tokens[b, <t])
+
     The gradient is formed in the forward pass (`fused.py`): three matmuls, as a dense loss needs,
     and no [B,T,V]. Targets of weight 0 are not computed.
 
     Args:
       hidden: [B,T,D] final hidden states.
-      head: [D,V].
+      head: [D,V] the unembedding, `model.head(params)`.
       tokens: [B,T] int.
-      weight: [B,T] from `weights.py`, aligned to the target token; column 0 predicts nothing and is
-        not used.
+      weight: [B,T] of `token_weights` or `sequence_weights`, aligned to the target token; column 0
+        predicts nothing and is not used.
       chunk: rows whose logits are alive at once; None chooses.
-      train_head: see `divergence`.
+      train_head: True or False forces or refuses a gradient for `head`; None gives one when `head`
+        is being differentiated.
       shards: devices the rows are split over.
       cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
 
     Returns:
       (sum of weight * -log p, {"nll", "accuracy"}: weighted sums without gradient).
+
+    Raises:
+      AssertionError: arrays whose axes do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> hidden = jnp.array([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])  # [B,T,D]
+      >>> head = jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0]])  # [D,V]
+      >>> weight = jaxsafety.token_weights(jnp.array([[False, True, True]]))
+      >>> loss, metrics = jaxsafety.nll(hidden, head, jnp.array([[1, 0, 2]]), weight)
+      >>> print(f"{loss:.3f} {metrics['accuracy']:.1f}")
+      0.408 1.0
     """
+    _check(hidden, head, tokens, weight)
     rows, targets, weight = shift(hidden, tokens, weight)
     size = chunks.rows_per_chunk(chunk, head.shape[1], shards)
     spec = fused.Spec(_nll_terms, cap, size, shards, train_head)
     loss, _, extras = fused.fused(spec, rows, head, weight, targets)
     right = jnp.sum(jax.lax.stop_gradient(weight) * extras["right"])
     return loss, {"nll": jax.lax.stop_gradient(loss), "accuracy": right}
+
+
+def _check(hidden: Any, head: Any, tokens: Any, weight: Any = None) -> None:
+    """The axes of what the losses on [B,T] are given."""
+    dims = shapes.dimensions()
+    shapes.check(hidden, "BTD", dims, "hidden")
+    shapes.check(head, "DV", dims, "head")
+    shapes.check(tokens, "BT", dims, "tokens")
+    if weight is not None:
+        shapes.check(weight, "BT", dims, "weight")
 
 
 def subset_logps(

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
+from jaxsafety.core import shapes
 from jaxsafety.core.errors import bad
 from jaxsafety.losses import chunks, fused
-from jaxsafety.losses.divergence import check_subset, membership
+from jaxsafety.losses.divergence import check_pair, check_subset, membership
 
 
 def subset_mass(
@@ -29,9 +30,11 @@ def subset_mass(
 ) -> jax.Array:
     """Total probability of a token subset.
 
+        mass[n] = sum over v in S of softmax(hidden[n] head)[v]
+
     Args:
-      hidden: [N,D].
-      head: [D,V].
+      hidden: [N,D] final hidden states.
+      head: [D,V] the unembedding, `model.head(params)`.
       subset: [C] ids.
       chunk: rows whose logits are alive at once; None chooses.
       cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
@@ -41,7 +44,19 @@ def subset_mass(
 
     Raises:
       UsageError: an empty or malformed subset.
+      AssertionError: arrays whose axes do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> hidden = jnp.array([[1.0, 0.0], [0.0, 1.0]])  # [N,D]
+      >>> head = jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0]])  # [D,V]
+      >>> print([f"{x:.3f}" for x in jaxsafety.subset_mass(hidden, head, [0, 2])])
+      ['0.910', '0.755']
     """
+    dims = shapes.dimensions()
+    shapes.check(hidden, "ND", dims, "hidden")
+    shapes.check(head, "DV", dims, "head")
     member = membership(check_subset(subset, head.shape[1]), head.shape[1])
     return _mass(hidden, head, member, chunks.rows_per_chunk(chunk, head.shape[1]), cap)
 
@@ -57,11 +72,17 @@ def token_kl_profile(
 ) -> tuple[jax.Array, jax.Array]:
     """KL(teacher || student) of each row, whole and conditioned on the tokens outside the subset.
 
+        kl[n] = sum over V of q (log q - log p)
+        kl_off_subset[n] = the same sum over V without S, with p and q renormalised there
+
+    where p and q are the student's and the teacher's softmax. A loss that touches S only should
+    leave the second one small: that is the check that it was local.
+
     Args:
       student: [N,D] hidden states.
       teacher: [N,D] hidden states of the model compared with (the base).
-      head_s: [D,V].
-      head_t: [D,V], or None for `head_s`.
+      head_s: [D,V] the student's unembedding.
+      head_t: [D,V] the teacher's, or None for `head_s`.
       subset: [C] ids to leave out, fewer than V of them; None leaves out nothing.
       chunk: rows whose logits are alive at once; None chooses.
       cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
@@ -71,7 +92,18 @@ def token_kl_profile(
 
     Raises:
       UsageError: an empty or malformed subset, or one that leaves no token.
+      AssertionError: arrays whose axes do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> base = jnp.array([[1.0, 2.0, 0.5]])  # [N,D], here the logits themselves
+      >>> student = base + jnp.array([[3.0, 0.0, 0.0]])  # more of token 0, and of nothing else
+      >>> kl, off = jaxsafety.token_kl_profile(student, base, jnp.eye(3), subset=[0])
+      >>> print(f"{kl[0]:.3f} {off[0]:.3f}")
+      0.995 0.000
     """
+    check_pair(student, teacher, head_s, head_t)
     vocab = head_s.shape[1]
     member = jnp.zeros((vocab,), bool)
     if subset is not None:

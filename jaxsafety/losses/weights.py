@@ -17,19 +17,31 @@ from jaxsafety.core.errors import bad
 def token_weights(mask: jax.Array) -> jax.Array:
     """Every marked token counts the same.
 
+        weight[b, t] = mask[b, t] / sum(mask)
+
     Args:
       mask: [B,T] bool, the tokens that are predicted (aligned to the target token).
 
     Returns:
       [B,T] float32, 1 / (marked tokens in the batch) on the mask, 0 elsewhere; all 0 for an empty
       mask.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> mask = jnp.array([[True, True, True], [False, False, True]])
+      >>> print(jaxsafety.token_weights(mask))
+      [[0.25 0.25 0.25]
+       [0.   0.   0.25]]
     """
     marked = jnp.asarray(mask).astype(jnp.float32)
     return marked / jnp.maximum(marked.sum(), 1.0)
 
 
 def sequence_weights(mask: jax.Array) -> jax.Array:
-    """Every sequence counts the same, whatever its length (SafeSteer eq. 7, GKD).
+    """Every sequence counts the same, whatever its length.
+
+        weight[b, t] = mask[b, t] / (T_b * rows with a marked token),   T_b = sum_t mask[b, t]
 
     Args:
       mask: [B,T] bool, the tokens that are predicted (aligned to the target token).
@@ -37,6 +49,16 @@ def sequence_weights(mask: jax.Array) -> jax.Array:
     Returns:
       [B,T] float32, 1 / (rows with a marked token * marked tokens of this row) on the mask. Rows
       without a marked token get 0 and are not counted, so padding rows change nothing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> mask = jnp.array([[True, True, False], [False, False, True]])
+      >>> print(jaxsafety.sequence_weights(mask))
+      [[0.25 0.25 0.  ]
+       [0.   0.   0.5 ]]
+
+    Source: SafeSteer, arXiv 2606.02530, eq. 7.
     """
     marked = jnp.asarray(mask).astype(jnp.float32)
     lengths = marked.sum(axis=-1, keepdims=True)

@@ -44,6 +44,14 @@ def chain(*mitigations: Mitigation) -> Mitigation:
 
     Raises:
       UsageError: two that carry something under the same name.
+
+    Example:
+      >>> import jaxsafety
+      >>> first = jaxsafety.Mitigation(serve=lambda text: text + " politely", budget={"copies": 1})
+      >>> second = jaxsafety.Mitigation(serve=lambda text: f"({text})", budget={"copies": 1})
+      >>> both = jaxsafety.chain(first, second)
+      >>> both.serve("answer"), both.budget
+      ('(answer politely)', {'copies': 2})
     """
     hooks = {
         name: _joined(NONE._asdict()[name], [getattr(m, name) for m in mitigations])

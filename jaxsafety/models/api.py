@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxsafety.core import shapes
 from jaxsafety.core.errors import bad
 from jaxsafety.models import layers as parts
 from jaxsafety.models.transformer import Transformer
@@ -48,6 +49,20 @@ class Model:
         (losses, which multiply by `head` themselves, take `config.logit_cap`).
       axes: logical axis names per parameter, same structure as params.
       projections: name -> `Projection` of every linear that can carry an adapter.
+
+    Raises:
+      AssertionError: `apply` was given tokens, positions or segments of different shapes.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> tokens = jnp.array([tokenizer.encode("i can not help")])  # [B,T]
+      >>> positions = jnp.arange(tokens.shape[1])[None]
+      >>> hidden = jax.jit(model.apply)(params, tokens, positions).hidden
+      >>> hidden.shape, model.unembed(params, hidden).shape  # [B,T,D], [B,T,V]
+      ((1, 4, 128), (1, 4, 1077))
     """
 
     config: ModelConfig
@@ -90,6 +105,11 @@ def build(config: ModelConfig) -> Model:
         mix: jax.Array | None = None,
         capture: bool = False,
     ) -> Output:
+        dims = shapes.dimensions()
+        shapes.check(tokens, "BT", dims, "tokens")
+        shapes.check(positions, "BT", dims, "positions")
+        if segments is not None:
+            shapes.check(segments, "BT", dims, "segments")
         kwargs: dict[str, Any] = dict(segments=segments, cache=cache, layers=layers, mix=mix)
         if isinstance(params["blocks"], list):  # see `unstacked`
             params = dict(params)

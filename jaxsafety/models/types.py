@@ -99,6 +99,15 @@ class LayerInputs:
       pool: [B,T] weights, summing to 1 per row, of the tokens on which a router decides for the
         whole sequence; None in decoding steps, which keep the prompt's choice. No L axis.
       routing: static options of `adapters["router"]` (see `adapters.routing`).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> direction = jnp.ones(128) / 128**0.5  # [D], a unit vector
+      >>> steer = jnp.zeros((6, 128)).at[2].set(8.0 * direction)  # [L,D], at layer 2 only
+      >>> layers = jaxsafety.LayerInputs(add=steer)
+      >>> layers.add.shape, layers.adapters is None
+      ((6, 128), True)
     """
 
     adapters: PyTree = None

@@ -36,8 +36,22 @@ def ask(
       samples: answers per item.
       layers: adapters, steering, ablation.
 
+    Returns:
+      len(items) * samples `Exchange`s.
+
     Raises:
       UsageError: a prompt that does not fit the model's context beside `decoding.max_tokens`.
+
+    Example:
+      >>> import jaxsafety
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> chat = (jaxsafety.Message("user", "what is 11 plus 10 ?"),)
+      >>> item = jaxsafety.Item("sum", chat, {})
+      >>> stop = tuple(tokenizer.eos_ids)
+      >>> cfg = jaxsafety.SampleConfig(max_tokens=16, temperature=0.0, stop=stop)
+      >>> [exchange] = jaxsafety.ask(model, params, tokenizer, [item], cfg, seed=0)
+      >>> exchange.item.id, exchange.response
+      ('sum', 'the answer is 21 .')
     """
     said = decode.generate(
         model,

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsafety.core import sharding, trees
+from jaxsafety.core import shapes, sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Answer, Completions, PromptBatch
 from jaxsafety.models.api import LayerInputs, Model, unstacked
@@ -42,6 +42,13 @@ def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
 
     Returns:
       Typed keys [B].
+
+    Example:
+      >>> import jaxsafety
+      >>> a = jaxsafety.row_keys(0, 0, [3, 5], [0, 0])
+      >>> b = jaxsafety.row_keys(0, 0, [5], [0])
+      >>> a.shape, bool(a[1] == b[0])  # prompt 5 draws the same in any batch
+      ((2,), True)
     """
     root = jax.random.fold_in(jax.random.key(seed), step)
     fold = jax.vmap(lambda p, s: jax.random.fold_in(jax.random.fold_in(root, p), s))
@@ -79,6 +86,20 @@ def sample(
 
     Raises:
       UsageError: an impossible config or steering mode.
+      AssertionError: arrays whose axes do not fit together.
+
+    Example:
+      >>> import jaxsafety
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> chat = [jaxsafety.Message("user", "what is 11 plus 10 ?")]
+      >>> ids = jaxsafety.encode_prompt(tokenizer, chat)
+      >>> prompts = jaxsafety.pad_prompts([ids], tokenizer.pad_id, buckets=[16])  # [B,P]
+      >>> stop = tuple(tokenizer.eos_ids)
+      >>> cfg = jaxsafety.SampleConfig(max_tokens=16, temperature=0.0, stop=stop)
+      >>> keys = jaxsafety.row_keys(0, 0, [0], [0])
+      >>> said = jaxsafety.sample(model, params, prompts, keys, cfg)
+      >>> said.tokens.shape, bool(said.finished[0])  # [B,P+T], [B]
+      ((1, 32), True)
     """
     args = _call(model, params, prompts, keys, cfg, layers, steer)
     if inside is None or cfg.max_tokens <= PIECE:
@@ -97,6 +118,10 @@ def _call(
     model: Any, params: Any, prompts: Any, keys: Any, cfg: SampleConfig, layers: Any, steer: str
 ) -> tuple[Any, ...]:
     """Arguments of `_sample`: what of `cfg` is an array, and what is static."""
+    dims = shapes.dimensions()
+    shapes.check(prompts.tokens, "BP", dims, "prompts.tokens")
+    shapes.check(prompts.mask, "BP", dims, "prompts.mask")
+    shapes.check(keys, "B", dims, "keys")
     processors.check(cfg, model.config.vocab_size)
     call = Call(model, cfg.max_tokens, tuple(cfg.stop), tuple(cfg.banned), steer)
     return params, prompts, engine.turn(keys, cfg.temperature, cfg.top_p), layers, call
@@ -244,6 +269,13 @@ def pad_prompts(ids: Sequence[Sequence[int]], pad_id: int, buckets: Sequence[int
 
     Raises:
       UsageError: an empty prompt, or one longer than the last bucket.
+
+    Example:
+      >>> import jaxsafety
+      >>> batch = jaxsafety.pad_prompts([[7, 8, 9], [5]], pad_id=0, buckets=[4, 8])
+      >>> print(batch.tokens)
+      [[0 7 8 9]
+       [0 0 0 5]]
     """
     longest = max(map(len, ids))
     if min(map(len, ids)) == 0:
@@ -288,14 +320,14 @@ def generate(
       model: the model.
       params: its parameters.
       tokenizer: anything with `pad_id`.
-      prompts: token ids, generation prompt included.
+      prompts: token ids, generation prompt included (`encode_prompt`).
       cfg: decoding options.
-      seed: see `row_keys`.
-      step: see `row_keys`.
+      seed: of all random numbers, see `row_keys`.
+      step: another one gives fresh samples under the same seed, see `row_keys`.
       samples: completions per prompt.
       batch_size: rows per call; changes speed, not results.
-      layers: see `sample`.
-      steer: see `sample`.
+      layers: steering, ablation, adapters; see `sample`.
+      steer: where `layers.add` is added: "all" positions, or the "prompt"'s only.
       names: integers that key the prompts' randomness; their index by default.
       progress: called with the number of finished rows (prompts x samples) after every call.
       known: (prompt, sample) -> answer, what an earlier start found; a call all of whose rows are
@@ -308,6 +340,17 @@ def generate(
 
     Raises:
       UsageError: a prompt that does not fit the model's context beside `cfg.max_tokens`.
+
+    Example:
+      >>> import jaxsafety
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> chat = [jaxsafety.Message("user", "what is 11 plus 10 ?")]
+      >>> ids = jaxsafety.encode_prompt(tokenizer, chat)
+      >>> stop = tuple(tokenizer.eos_ids)
+      >>> cfg = jaxsafety.SampleConfig(max_tokens=16, temperature=0.0, stop=stop)
+      >>> [[answer]] = jaxsafety.generate(model, params, tokenizer, [ids], cfg, seed=0)
+      >>> tokenizer.decode(answer.ids), answer.finished
+      ('the answer is 21 .', True)
     """
     limit = model.config.max_length - cfg.max_tokens
     for prompt in prompts:

@@ -36,6 +36,8 @@ def answer_loss(
 ) -> LossFn:
     """The loss of a stage whose batches are `TokenBatch`es; metrics nll and accuracy.
 
+        loss = - sum_{b,t} weight[b,t] log p(tokens[b,t] | tokens[b,<t])
+
     Goes through `adapters` where the variables have some, and through their router.
 
     Args:
@@ -44,6 +46,25 @@ def answer_loss(
       train_head: whether the unembedding is trained; a frozen one costs a product less. None asks
         the differentiation itself.
       routing: static options of the router.
+
+    Returns:
+      (trained variables, frozen ones, batch, key) -> (loss, metrics), for `Stage.loss`.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jaxsafety
+      >>> from jaxsafety.core import trees
+      >>> from jaxsafety.data.schema import TokenBatch
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> tokens = jnp.array([tokenizer.encode("the answer is 21 .")])  # [B,T]
+      >>> weight = jaxsafety.token_weights(jnp.arange(5)[None] > 2)  # the last two tokens
+      >>> batch = TokenBatch(tokens, jnp.arange(5)[None], jnp.ones_like(tokens), weight)
+      >>> trained, frozen = trees.partition({"base": params}, ("base/blocks/mlp/.*",))
+      >>> loss = jaxsafety.answer_loss(model)
+      >>> value, metrics = jax.jit(loss)(trained, frozen, batch, jax.random.key(0))
+      >>> value.shape, bool(value > 0), sorted(metrics)
+      ((), True, ['accuracy', 'nll'])
     """
 
     def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:

@@ -13,8 +13,10 @@ def test_binds_and_compares():
     assert dims["BTDV"] == (2, 3, 5, 7)
     with pytest.raises(AssertionError, match=r"T \(query or target positions\) is 3, got 4"):
         shapes.check(jnp.zeros((2, 4)), "BT", dims)
-    with pytest.raises(AssertionError, match="expected axes"):
+    with pytest.raises(AssertionError, match="^expected axes"):
         shapes.check(jnp.zeros((2, 3)), "BTD", dims)
+    with pytest.raises(AssertionError, match="^hidden: expected axes"):
+        shapes.check(jnp.zeros((2, 3)), "BTD", dims, "hidden")
 
 
 def test_letters_are_those_of_the_glossary():

@@ -276,3 +276,23 @@ def test_bad_input_is_one_line_with_field_given_and_allowed(change, message):
     with pytest.raises(UsageError, match=message) as error:
         divergence(student, teacher, head, other, weights(MASKS["all"]), **options)
     assert "\n" not in str(error.value)
+
+
+def test_the_plain_call_is_the_mean_over_rows_with_a_shared_head():
+    student, teacher, head, _ = arrays()
+    plain = divergence(student, teacher, head)
+    weight = np.full(N, 1 / N, np.float32)
+    whole = divergence(student, teacher, head, None, weight, variant="full")
+    np.testing.assert_array_equal(plain[0], whole[0])
+    np.testing.assert_array_equal(plain[1], whole[1])
+    np.testing.assert_allclose(plain[0], np.mean(plain[1]), rtol=1e-6)
+
+
+def test_a_teacher_with_a_head_may_have_another_width():
+    student, _, head, _ = arrays()
+    _, teacher, _, other = arrays(d=D + 2)
+    weight = weights(MASKS["all"])
+    options = dict(variant="partial", subset=S)
+    got = divergence(student, teacher, head, other, weight, **options)
+    expected = dense_divergence(student, teacher, head, other, weight, **options)
+    assert relative(got[1], expected[1]) < 1e-5

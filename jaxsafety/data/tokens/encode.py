@@ -22,7 +22,25 @@ from jaxsafety.data.tokens.tokenizer import Tokenizer
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: render.Messages) -> list[int]:
-    """Token ids of the dialogue followed by the header of the assistant's answer."""
+    """Token ids of the dialogue followed by the header of the assistant's answer.
+
+    Args:
+      tokenizer: with a chat template.
+      messages: `Message`s or {"role", "content"} mappings, oldest first.
+
+    Returns:
+      Ids, of which no special token is added beside those of the template.
+
+    Raises:
+      UsageError: no message, no chat template, or a template that refuses the dialogue.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.data.tokens.tokenizer import ByteTokenizer
+      >>> ids = jaxsafety.encode_prompt(ByteTokenizer(), [jaxsafety.Message("user", "Hi")])
+      >>> ByteTokenizer().decode(ids, skip_special=False).split()
+      ['<bos><|user|>', 'Hi<|end|>', '<|assistant|>']
+    """
     if not messages:
         raise bad("messages", [], "at least one message")
     return tokenizer.encode(render.render(tokenizer, messages, generation=True))
@@ -34,9 +52,24 @@ def encode_example(tokenizer: Tokenizer, messages: render.Messages) -> Encoded:
     The mask is True on what the model must say after the prompt of each answer: all up to the end
     of turn, the end included.
 
+    Args:
+      tokenizer: with a chat template.
+      messages: `Message`s or {"role", "content"} mappings, oldest first.
+
+    Returns:
+      `Encoded`: ids and mask, equally long.
+
     Raises:
       UsageError: see `render`; also a template that rewrites the words of an answer, or that
         ends an answer with nothing that can be learnt and stopped at.
+
+    Example:
+      >>> import jaxsafety
+      >>> from jaxsafety.data.tokens.tokenizer import ByteTokenizer
+      >>> chat = [jaxsafety.Message("user", "Hi"), jaxsafety.Message("assistant", "Yes.")]
+      >>> ids, mask = jaxsafety.encode_example(ByteTokenizer(), chat)
+      >>> ByteTokenizer().decode([i for i, m in zip(ids, mask) if m], skip_special=False)
+      'Yes.<|end|>'
     """
     dicts = [as_dict(m) for m in messages]
     text = render.write(tokenizer, dicts)

@@ -12,10 +12,11 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats import hf, hub
+from jaxsafety.models.formats.source import SHIPPED
 
 
 def load(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     dtype: str = "float32",
     remat: str = "none",
@@ -28,8 +29,8 @@ def load(
 
     Args:
       path: directory with config.json, safetensors, tokenizer.json and usually a chat template;
-        or a hub id, "owner/name" or "owner/name@revision".
-      dtype: compute dtype.
+        or a hub id, "owner/name" or "owner/name@revision"; None is the shipped organism.
+      dtype: compute dtype: float32, bfloat16 or float16.
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters go, shard by shard; None is the default device.
       param_dtype: float32 or bfloat16.
@@ -37,13 +38,19 @@ def load(
       ready: called with the tokenizer before any weight is read, for what it can refuse.
 
     Returns:
-      (model, params, tokenizer).
+      (model, params, tokenizer): functions, a nested dict of arrays, text to ids and back.
 
     Raises:
       UsageError: the directory is missing, incomplete or of an unsupported kind, or the chat
         template reads no such variable.
+
+    Example:
+      >>> import jaxsafety
+      >>> model, params, tokenizer = jaxsafety.load()
+      >>> model.config.family, model.config.num_layers, model.head(params).shape
+      ('qwen3', 6, (128, 1077))
     """
-    path = hub.directory(path)
+    path = SHIPPED if path is None else hub.directory(path)
     config = hf.read_config(path)
     tokenizer = load_tokenizer(path, variables=variables)
     # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.
@@ -74,5 +81,14 @@ def export(
       params: its parameters.
       tokenizer: written too when given.
       dtype: float32 or bfloat16, how the weights are stored.
+
+    Example:
+      >>> import tempfile
+      >>> import jaxsafety
+      >>> with tempfile.TemporaryDirectory() as path:
+      ...     jaxsafety.export(path, *jaxsafety.load(), dtype="float32")
+      ...     model, params, tokenizer = jaxsafety.load(path)
+      >>> tokenizer.decode(tokenizer.encode("you can not ."))
+      'you can not .'
     """
     hf.save(path, model, params, dtype=dtype, tokenizer=tokenizer)
