@@ -44,18 +44,22 @@ in_venv() { # in_venv PYTHON COMMAND...
   PATH="$PWD/.newest/venv/bin:$PATH" "$@"
 }
 
+# Every part runs, also when one fails.
 # shellcheck disable=SC2016  # the shell that runs them expands these
 tests='
   python -c "import platform, jax, flax, optax, orbax.checkpoint as o
 print(\"newest: Python\", platform.python_version(), \"jax\", jax.__version__, \"flax\",
       flax.__version__, \"optax\", optax.__version__, \"orbax\", o.__version__)"
+  code=0
+  part() { python -m pytest -q -n 2 --timeout=300 "$@" || code=$?; }
   # As users compile: here a wrong fusion would show in a gradient.
-  JAX_DISABLE_MOST_OPTIMIZATIONS=0 python -m pytest -q -n 2 tests/losses tests/sampling
-  python -m pytest -q -n 2 --dist loadfile tests/models tests/adapters tests/train
-  exec python -m pytest -q -n 2 -m "slow or not slow" \
+  JAX_DISABLE_MOST_OPTIMIZATIONS=0 part tests/losses tests/sampling
+  part --dist loadfile tests/models tests/adapters tests/train
+  part -m "slow or not slow" \
     "tests/test_smoke.py::test_config_runs[sft/organism]" \
     "tests/test_smoke.py::test_config_runs[safesteer/organism]" \
     "tests/test_smoke.py::test_config_runs[safemoe/organism]"
+  exit "$code"
 '
 [ $# -gt 0 ] || set -- bash -euc "$tests"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.newest/xla}"

@@ -21,6 +21,7 @@ case "$1 ${2:-}" in
     for name in python ruff pyright mine; do cp "$FAKE" "$3/bin/$name"; done ;;
   "--version "*) echo Python 3.11.0 ;;
 esac
+[ "$1 ${2:-}" != "-m pytest" ] || exit "${TESTS:-${FAIL:-0}}"
 case "$*" in *--dry-run*) exit "${OFFLINE:-0}" ;; *--editable*) exit "${PIP:-${FAIL:-0}}" ;; esac
 exit "${FAIL:-0}"
 """
@@ -126,6 +127,7 @@ def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
     code, log = checkout("launch/newest.sh")
     assert code == 0 and installs(log) == [".[dev]"]
     first, second, third = (line for line in log if "-m pytest" in line)
+    assert all("--timeout=300" in line for line in (first, second, third))  # names what hangs
     assert first.endswith("tests/losses tests/sampling")
     assert second.endswith("tests/models tests/adapters tests/train")
     assert all(f"[{name}/organism]" in third for name in ("sft", "safesteer", "safemoe"))
@@ -143,6 +145,11 @@ def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
 def test_packages_that_do_not_go_together_are_not_skipped(checkout, given, code):
     ended, log = checkout("launch/newest.sh", **given)
     assert ended == code and not any("-m pytest" in line for line in log)
+
+
+def test_every_part_on_the_newest_stack_runs_also_when_one_fails(checkout):
+    code, log = checkout("launch/newest.sh", TESTS="3")
+    assert code == 3 and len([line for line in log if "-m pytest" in line]) == 3
 
 
 def test_half_a_venv_is_not_kept(checkout):
