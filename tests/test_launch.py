@@ -21,6 +21,8 @@ case "$1 ${2:-}" in
     for name in python ruff pyright mine; do cp "$FAKE" "$3/bin/$name"; done ;;
   "--version "*) echo Python 3.11.0 ;;
 esac
+[ "$1 ${2:-}" != "-m pytest" ] || exit "${TESTS:-${FAIL:-0}}"
+case "$*" in *--dry-run*) exit "${OFFLINE:-0}" ;; *--editable*) exit "${PIP:-${FAIL:-0}}" ;; esac
 exit "${FAIL:-0}"
 """
 
@@ -55,7 +57,11 @@ def checkout(tmp_path, root):
 
 
 def installs(log):
-    return [line.split("--editable ")[1] for line in log if "pip install" in line]
+    return [
+        line.split("--editable ")[1]
+        for line in log
+        if "pip install" in line and "--dry-run" not in line
+    ]
 
 
 def test_demo_installs_once_and_forwards(checkout):
@@ -110,12 +116,18 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
         f"{file} {times} tests/faults",
     ]
     assert (done == 0) is passes
+    # The newest stack comes directly after the default tier; without a venv it is left out.
+    newest = [i for i, line in enumerate(log) if line.endswith("tests/losses tests/sampling")]
+    default = next(i for i, line in enumerate(log) if "python -m pytest" in line)
+    parity = next(i for i, line in enumerate(log) if line.endswith(".[dev,parity]"))
+    assert len(newest) == (code == "0") and all(default < i < parity for i in newest)
 
 
 def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
     code, log = checkout("launch/newest.sh")
     assert code == 0 and installs(log) == [".[dev]"]
     first, second, third = (line for line in log if "-m pytest" in line)
+    assert all("--timeout=300" in line for line in (first, second, third))  # names what hangs
     assert first.endswith("tests/losses tests/sampling")
     assert second.endswith("tests/models tests/adapters tests/train")
     assert all(f"[{name}/organism]" in third for name in ("sft", "safesteer", "safemoe"))
@@ -124,6 +136,25 @@ def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
     assert zero == [True, False, False]  # as users compile
     code, log = checkout("launch/newest.sh", "mine", "--flag")
     assert code == 0 and not any("-m pytest" in line for line in log)
+    assert installs(log) == [".[dev]"]  # there may be newer ones today
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [({"OFFLINE": "1"}, 77), ({"PIP": "1"}, 1), ({"PIP": "2"}, 2)]
+)
+def test_packages_that_do_not_go_together_are_not_skipped(checkout, given, code):
+    ended, log = checkout("launch/newest.sh", **given)
+    assert ended == code and not any("-m pytest" in line for line in log)
+
+
+def test_every_part_on_the_newest_stack_runs_also_when_one_fails(checkout):
+    code, log = checkout("launch/newest.sh", TESTS="3")
+    assert code == 3 and len([line for line in log if "-m pytest" in line]) == 3
+
+
+def test_half_a_venv_is_not_kept(checkout):
+    assert checkout("launch/newest.sh", FAIL="1")[0] == 77
+    assert not (checkout.path / ".newest" / "venv").exists()
 
 
 def test_without_a_newer_python_one_line_says_what_is_missing(checkout):
@@ -137,6 +168,10 @@ def test_without_a_newer_python_one_line_says_what_is_missing(checkout):
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 77 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("newest: skipped: Python 3.12 or newer is needed")
+    (tools / "python3.13").write_text("#!/bin/sh\n")  # would serve, but another is asked for
+    env["PYTHON_NEWEST"] = str(tools / "python3.14")
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 77 and "Python 3.12 or newer is needed" in done.stderr
 
 
 def test_shellcheck(root):
