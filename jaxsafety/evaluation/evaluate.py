@@ -111,7 +111,7 @@ def evaluate(
       fingerprint: identifies the parameters; generations saved under another one are redone.
       groups: pool name -> benchmark names, besides or instead of those of `outcomes.pools`.
       generate: replaces `sampling.decode.generate`.
-      encode: replaces `data.chat.encode_prompt`.
+      encode: replaces `data.tokens.encode.encode_prompt`.
       check: called after every batch, which is on disk by then; it may raise to stop here.
 
     Returns:
