@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
@@ -65,12 +66,14 @@ def watched(
 def _answer(act: Callable[[int], None], number: int, frame: FrameType | None) -> None:
     """Acts, or a moment later where what it raises would be printed and lost.
 
-    That is in callbacks of the garbage collector, of which JAX has one, and in finalisers. A signal
-    that nobody sends brings the main thread back here.
+    That is in callbacks of the garbage collector, of which JAX has one, in those of weak references
+    (a dictionary with weak keys drops one at any time) and in finalisers. A signal that nobody
+    sends brings the main thread back here.
     """
     deaf = {getattr(call, "__code__", None) for call in gc.callbacks}
     while frame is not None:
-        if frame.f_code in deaf or frame.f_code.co_name == "__del__":
+        code = frame.f_code
+        if code in deaf or code.co_name == "__del__" or code.co_filename in WEAK:
             signal.signal(signal.SIGURG, lambda _, frame: _answer(act, number, frame))
             main = threading.main_thread().ident or 0
             timer = threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGURG))
@@ -100,6 +103,12 @@ def say(line: str) -> None:
     start = "\n" if sys.__stderr__ is not None and sys.__stderr__.isatty() else ""
     with contextlib.suppress(OSError):
         os.write(2, f"{start}jaxsafety: {line}\n".encode())
+
+
+# Where the standard library keeps what the end of a weakly held object calls.
+WEAK = frozenset(
+    kind.__init__.__code__.co_filename for kind in (weakref.WeakKeyDictionary, weakref.WeakSet)
+)
 
 
 class _Watch:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 
@@ -85,6 +86,36 @@ def test_a_signal_in_a_callback_of_the_collector_is_not_lost(capsys):
                 pass
     finally:
         gc.callbacks.remove(collected)
+    assert sent and "Exception ignored" not in capsys.readouterr().err
+
+
+def test_a_signal_while_a_weak_key_is_dropped_is_not_lost(capsys):
+    """Python prints what these callbacks raise, too, and goes on."""
+
+    class Asked:  # by the callback, whether somebody walks over the dictionary
+        def __bool__(self):
+            if not sent:
+                sent.append(True)
+                signal.raise_signal(signal.SIGTERM)
+                len(sent)
+            return False
+
+    class Key:
+        pass
+
+    def act(number):
+        raise KeyboardInterrupt(number)
+
+    sent, weak, key = [], weakref.WeakKeyDictionary(), Key()
+    weak[key], weak._iterating = 1, Asked()
+    with (
+        pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))),
+        signals.watched(lambda number: "", act, (signal.SIGTERM,)),
+    ):
+        del key
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            pass
     assert sent and "Exception ignored" not in capsys.readouterr().err
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from jaxsafety.core.disk import read_lines
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Answer, Message
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
-from jaxsafety.evaluation.evaluate import evaluate, read_lines
+from jaxsafety.evaluation.evaluate import evaluate
 from jaxsafety.judges import rules
 from jaxsafety.protocols import Benchmark, Item, SampleConfig
 from jaxsafety.testing import scripted, tiny_model
