@@ -259,17 +259,19 @@ def _show(workdir: Path) -> None:
 
 def _written(workdir: Path) -> tuple[Path, str]:
     """The report's path and the table, both on disk."""
+    from jaxsafety.core import disk
     from jaxsafety.report import html, tables
 
     path, table = html.write(workdir), tables.table(workdir)
-    (workdir / "table.txt").write_text(table + "\n")
+    with disk.replaced(workdir / "table.txt") as temporary:
+        temporary.write_text(table + "\n", "utf-8")
     return path, table
 
 
 def _plan(args: argparse.Namespace) -> None:
     if args.prompt is not None and args.prompt < 1:
         raise bad("--prompt", args.prompt, "1 or more")
-    from jaxsafety.core import config, outputs
+    from jaxsafety.core import config, disk, outputs
     from jaxsafety.planning import topology
 
     if args.json is not None:
@@ -283,7 +285,8 @@ def _plan(args: argparse.Namespace) -> None:
 
     found = plan.plan(cfg, args.topology, prompt=args.prompt or 0)
     if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        with disk.replaced(args.json) as temporary:
+            temporary.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     print(table(found))
 
 

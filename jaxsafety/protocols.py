@@ -1,9 +1,8 @@
-"""Every contract between the layers in one file: read this first.
+"""Every contract between the rooms in one file: read this first.
 
 A *program* (methods/) yields *stages*; one loop (train/loop.py) runs each stage with a pure step
 and hands the trained variables back. Programs reach models, data, judges and the workdir through a
-`Context`, so packages of one layer never import each other. What a model is asked, what it
-answered and who judges that are in `data/items.py`.
+`Context`, so rooms of one floor never import each other. Questions, answers and judges: data/items.
 """
 
 from __future__ import annotations
@@ -188,9 +187,9 @@ class Mitigation(NamedTuple):
         their trees in `frozen["extra"][name]`.
       after: variables -> variables of the same names, shapes and dtypes, once training is done and
         whenever they are read again, so it is a function of its argument.
-      serve: what the model is served with -> the same with steering, a template, an adapter: what
-        a workdir keeps (`experiment/beside.py`). For whoever serves: rollouts of training are the
-        method's alone. Called before its stage too, with the base, to see whether it can be kept.
+      serve: what the final model is served with -> the same with steering, a template, an adapter:
+        what a workdir keeps (`experiment/beside.py`). Hooks of all stages count, but not in
+        rollouts. Called before its stage too, with the base, to see whether it can be kept.
       budget: what it costs by name: "copies" of the parameters, "gradients" of a step.
 
     Example:
@@ -265,6 +264,10 @@ class Writer(Protocol):
         """Adds one row."""
         ...
 
+    def truncate(self, stage: str, step: int) -> None:
+        """Drops what was written after a step of a stage: the run goes on from there."""
+        ...
+
     def close(self) -> None:
         """Ends it; what was written is on disk."""
         ...
@@ -314,6 +317,11 @@ class Setting:
     sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clashes: tuple[Clash, ...] = ()
     domains: Domains | None = None
+
+    @property
+    def own(self) -> tuple[Benchmark, ...]:
+        """The benchmarks of its source, without those that `eval.benchmarks` adds."""
+        return tuple(b for b in self.benchmarks if not self.sets.get(b.name, {}).get("table"))
 
 
 @dataclass(frozen=True)
@@ -379,6 +387,7 @@ class Planned(NamedTuple):
     sample: SampleConfig | None = None
     forwards: int = 0
     axes: Mapping[str, PyTree] | None = None
+    mitigation: Mitigation = Mitigation()
 
 
 class Finished(Protocol):

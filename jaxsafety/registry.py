@@ -22,6 +22,7 @@ METHODS = {
     "safesteer_vanishing": "jaxsafety.studies.safesteer_vanishing:METHOD",
 }
 
+# a frozen dataclass of its settings, whose `mitigation()` is a protocols.Mitigation
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "ema": "jaxsafety.mitigations.ema:Ema",

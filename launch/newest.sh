@@ -31,8 +31,12 @@ find_python() { # prints the first that runs, newer ones first
 }
 
 in_venv() { # in_venv PYTHON COMMAND...
-  local python=$1 install
+  local python=$1 install version='import sys; print(sys.version_info[:2])'
   shift
+  if [ -x .newest/venv/bin/python ] &&
+    [ "$(.newest/venv/bin/python -c "$version")" != "$("$python" -c "$version")" ]; then
+    rm -rf .newest/venv # of another Python than is asked for
+  fi
   if [ ! -x .newest/venv/bin/python ] && ! "$python" -m venv .newest/venv; then
     rm -rf .newest/venv # half of one would be taken for a whole one
     missing "$python makes no venv"

@@ -28,6 +28,7 @@ GROUPS = {
 UNKNOWN = "unknown"
 DOMAIN_GROUPS = {UNKNOWN: ("seen_trained", "seen_held", "unseen", "neither")}
 
+EXACT = "the world's exact rules"  # what a setting says of `judge`
 PUNCTUATION = frozenset(".,")
 
 
@@ -168,6 +169,16 @@ def world_of(setting: Setting) -> World:
     return setting.world
 
 
+def judged_exactly(setting: Setting) -> None:
+    """Rejects a judge of one's own where a study counts by the world's rules.
+
+    Raises:
+      UsageError: `eval.judge` names another.
+    """
+    if setting.judged_by not in ("", EXACT):
+        raise bad("eval.judge", setting.judged_by, f"nothing: a study counts by {EXACT}")
+
+
 def judge(world: World | None) -> Judge:
     """The exact judge of a world: a verdict per exchange, from slots and never from strings.
 
@@ -198,4 +209,5 @@ def judge(world: World | None) -> Judge:
     def verdicts(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
         return [exact.verdict(dict(e.item.meta), e.response) for e in exchanges]
 
+    verdicts.exact = True  # it sees attacks, so their success may be called that
     return verdicts

@@ -24,9 +24,9 @@ from jaxsafety.benchmarks.intervals import interval as interval
 from jaxsafety.benchmarks.intervals import mean as mean
 from jaxsafety.benchmarks.intervals import paired_bootstrap as paired_bootstrap
 from jaxsafety.benchmarks.intervals import wilson as wilson
+from jaxsafety.data.items import FLAGS as FLAGS
 
 OUTCOMES: tuple[str, ...] = ("unsafe", "safe_answer", "refusal", "incoherent")
-FLAGS = ("unsafe", "attempt", "refusal", "informative", "coherent", "correct")
 RECORD_KEYS = ("arm", "benchmark", "kind", "metric", "value", "lo", "hi", "n", "seed")
 RECORD_KEYS = (*RECORD_KEYS, "nulls", "cause")  # the two that older files lack
 # Per kind of benchmark, what is reported; the first is the headline.
@@ -254,6 +254,10 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     whole = {"nulls": 0, "cause": "", **record}
     return whole if set(RECORD_KEYS) <= set(whole) else None
+
+
+# Names that `pools` may give.
+POOLS = ("wrapped_seen", "wrapped_held", "all_safety", "all_over_refusal", "all_capability")
 
 
 def pools(benchmarks: Sequence[Any]) -> dict[str, list[str]]:

@@ -38,6 +38,10 @@ class Exchange(NamedTuple):
     answer: Answer | None = None
 
 
+# Of a verdict: True, False or None.
+FLAGS = ("unsafe", "attempt", "refusal", "informative", "coherent", "correct")
+
+
 class Judge(Protocol):
     """What gives a verdict per exchange, in order: any function of this form is one.
 

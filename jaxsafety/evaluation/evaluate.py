@@ -108,7 +108,8 @@ def evaluate(
       overwrite: generate again even where complete generations exist, unless they are newer than
         `since`.
       since: seconds of `time.time`: newer files are of an interrupted start of the same work.
-      fingerprint: identifies the parameters; generations saved under another one are redone.
+      fingerprint: identifies what answers, parameters, `layers` and `encode`; generations saved
+        under another one are redone. "" takes what lies in `out` under this arm for its own.
       groups: pool name -> benchmark names, besides or instead of those of `outcomes.pools`.
       generate: replaces `sampling.decode.generate`.
       encode: replaces `data.tokens.encode.encode_prompt`.
@@ -198,7 +199,7 @@ def evaluate(
                 how = f"{time.perf_counter() - start:.1f} s"
             verdicts = grading.judged(out, arm, bench, decoding.name, lines, judge)
             graded.append((bench, decoding.name, verdicts))
-            log(grading.told(arm, bench, decoding.name, verdicts, how, grading.cut(lines)))
+            log(grading.told(arm, bench, decoding.name, verdicts, how, grading.cut(lines), judge))
     return grading.finish(out, arm, graded, benchmarks, groups, seed)
 
 

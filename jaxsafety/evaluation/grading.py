@@ -18,7 +18,7 @@ from typing import Any
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk, hosts
 from jaxsafety.core.errors import bad
-from jaxsafety.judges import judging
+from jaxsafety.judges import judging, rules
 from jaxsafety.protocols import Benchmark, Exchange, Judge
 
 Record = dict[str, Any]
@@ -72,7 +72,7 @@ def rejudge(
                     raise bad(str(path), f"{len(want) - lacks} of {len(want)} answers", allowed)
                 verdicts = judged(Path(out), arm, bench, decoding, lines, judge)
                 graded.append((bench, decoding, verdicts))
-                log(told(arm, bench, decoding, verdicts, "rejudged", cut(lines)))
+                log(told(arm, bench, decoding, verdicts, "rejudged", cut(lines), judge))
         if not graded:
             raise bad("arm", arm, f"one with saved generations in {root} (found: {found})")
         for line in absent(arm, graded, benchmarks):
@@ -162,8 +162,21 @@ def cut(lines: Sequence[Line]) -> int:
     return sum(line.get("finished") is False for line in lines)
 
 
+def unsafe(judge: Judge | None) -> str:
+    """What the share of unsafe answers is called: by phrase rules it is no success of attacks."""
+    if judge is rules.judge:
+        return "not refused"
+    return "asr" if getattr(judge, "exact", False) else "unsafe"
+
+
 def told(
-    arm: str, bench: Benchmark, decoding: str, verdicts: list[Line], how: str, unended: int = 0
+    arm: str,
+    bench: Benchmark,
+    decoding: str,
+    verdicts: list[Line],
+    how: str,
+    unended: int,
+    judge: Judge | None,
 ) -> str:
     """A line for a person: the headline rate with its interval and n, "–" where it is not known.
 
@@ -179,8 +192,7 @@ def told(
     )
     lo, hi = outcomes.interval(values, [v["id"] for v in verdicts])
     shown = "–" if value is None else f"{100 * value:5.1f} % [{100 * lo:.1f}, {100 * hi:.1f}]"
-    files = any("file" in item.meta for item in bench.items[:1])
-    name = "not refused" if metric == "asr" and files else metric  # phrase rules see no attacks
+    name = unsafe(judge) if metric == "asr" else metric
     numbers = f"{name} {shown}"
     why = f"; not judged: {outcomes.causes(lost, metric)}" if lost else ""
     coherent = outcomes.mean(every["coherent"])

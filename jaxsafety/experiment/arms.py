@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsafety.core import hosts
+from jaxsafety.core import disk, hosts
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment.sections import EvalConfig
 from jaxsafety.models.formats import files, hf
@@ -38,10 +38,10 @@ def export(folder: Path, base: Path, ctx: Context, params: Any, dtype: str) -> N
         except (OSError, ValueError, AttributeError, IndexError):  # or files lost or cut off
             return False
 
+    if (base / "world.json").is_file():
+        disk.write(folder / "world.json", (base / "world.json").read_text())
     if not hosts.share(there):
         hf.save(folder, ctx.model, params, dtype=dtype, tokenizer=ctx.tokenizer)
-    if (base / "world.json").is_file() and hosts.leader():
-        (folder / "world.json").write_text((base / "world.json").read_text())
 
 
 class Arms:

@@ -27,7 +27,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.system import SystemPrompt
 from jaxsafety.experiment import record
-from jaxsafety.experiment.workdir import model_fingerprint
+from jaxsafety.experiment.workdir import model_fingerprint, read_meta
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import files, library, peft
 from jaxsafety.models.formats.source import directory
@@ -36,6 +36,7 @@ from jaxsafety.sampling.engine import STEER
 
 FOLDER, FACTS, ARRAYS, ADAPTERS = "served", "served.json", "layers.safetensors", "adapters"
 STEERED = ("add", "ablate")
+ASKED = "served"  # of meta.json: `served/` belongs to the run, once it is finished
 
 
 class Beside(NamedTuple):
@@ -147,6 +148,19 @@ def keep(workdir: Path, what: Served, model: Model, place: Path, base: str = "")
     hosts.barrier(f"served {workdir}")
 
 
+def kept(workdir: Path) -> bool:
+    """Whether there is something to serve beside the model."""
+    return hosts.share((workdir / FOLDER / FACTS).is_file)
+
+
+def other(base: Any, params: Any) -> bool:
+    """Whether parameters are not those that were loaded: then the adapters belong to others."""
+    if base is params:
+        return False
+    pairs = zip(jax.tree.leaves(base), jax.tree.leaves(params), strict=True)
+    return any(a is not b and not bool((a == b).all()) for a, b in pairs)
+
+
 def _kept_already(workdir: Path) -> bool:
     """Whether the method wrote its adapters where they are served from, or tagged them unsafe."""
     weights = workdir / "adapter" / peft.WEIGHTS
@@ -161,6 +175,9 @@ def find(workdir: Path) -> tuple[Path, Beside]:
       UsageError: not a run, an unfinished one, or one that keeps no model.
     """
     base, beside = directory(record.saved(workdir).model), _read(workdir / FOLDER)
+    if read_meta(workdir).get(ASKED) and beside is NOTHING:
+        allowed = "a finished run: what this one is served with is not written yet"
+        raise bad("workdir", str(workdir), allowed)
     experts = workdir / "library"
     if (experts / library.ROUTER).is_file():
         return base, beside._replace(adapters=beside.adapters or experts)

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxsafety.data import overlap
 from jaxsafety.data.overlap import Clash, Told
 from jaxsafety.data.schema import Example
 from jaxsafety.experiment.domains import FileDomains
-from jaxsafety.experiment.sections import DataConfig
+from jaxsafety.experiment.sections import EVERY, DataConfig
 from jaxsafety.protocols import Item, Setting
 
 
-def clashes(setting: Setting, data: DataConfig) -> list[Clash]:
+def clashes(setting: Setting, data: DataConfig, reads: Sequence[str] = EVERY) -> list[Clash]:
     """Prompts of what is trained on among the measured ones, harmful ones among the harmless.
 
     Args:
       setting: what is trained on and measured.
       data: the section that it was made of.
+      reads: what the method reads of it.
     """
+    measured_sets = setting.benchmarks
     if data.source == "organism" and not setting.given:
-        return []  # its splits are disjoint (tests/organism/test_splits.py)
+        # Its own splits are disjoint (tests/organism/test_splits.py).
+        measured_sets = tuple(b for b in setting.benchmarks if b not in setting.own)
+        if not measured_sets:
+            return []
     trained, prompts = [], setting.prompts
-    if data.source == "files":
+    if data.source == "files" or len(setting.own) < len(setting.benchmarks):
         for name, splits in (
             ("distil", ("distil",)),
             ("harmful", ("harmful_train", "harmful_val")),
             ("harmless", ("harmless_train", "harmless_val")),
         ):
-            items = [item for split in splits for item in prompts.get(split, ())]
+            used = data.source == "files" or "prompts" in reads
+            items = [item for split in splits for item in prompts.get(split, ()) if used]
             told = [t for item in items for t in _told(item, getattr(data, name))]
             trained += [(f"data.{name}", told)] if told else []
     chats: dict[str, list[Told]] = {}
@@ -39,14 +47,14 @@ def clashes(setting: Setting, data: DataConfig) -> list[Clash]:
             trained.append(("data.domains", [t for e in examples for t in _told(e, "")]))
     measured = [
         (
-            f"eval.sets {bench.name}",
+            f"{_field(setting, bench.name)} {bench.name}",
             [
                 t
                 for item in bench.items
                 for t in _told(item, str(setting.sets[bench.name].get("path", bench.name)))
             ],
         )
-        for bench in setting.benchmarks
+        for bench in measured_sets
     ]
     found = overlap.clashes([*trained, *((source, told) for told in chats.values())], measured)
     sides = dict(trained)
@@ -60,6 +68,11 @@ def clashes(setting: Setting, data: DataConfig) -> list[Clash]:
         ]
         found += overlap.clashes(whole[:1], whole[1:])
     return found
+
+
+def _field(setting: Setting, name: str) -> str:
+    """The setting that brought a set."""
+    return "eval.benchmarks" if setting.sets[name].get("table") else "eval.sets"
 
 
 def _told(thing: Item | Example, path: str) -> list[Told]:

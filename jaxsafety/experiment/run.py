@@ -186,6 +186,8 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         beside.check(asked, model)
         for bench in setting.benchmarks:
             evaluate.encoded(bench, tokenizer, model.config.max_length, asked.encode)
+        # Until `served/` is written nobody may take what is there for the finished model.
+        write_meta(workdir, {beside.ASKED: True})
 
     with scope(mesh):
         interrupt.check()
@@ -201,10 +203,12 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         what = what._replace(params=rounded(what.params, stored))
         variables = {**variables, "base": what.params}
         place, named = path, ctx.base_path
-        if own.layers.adapters is None:
+        if own.layers.adapters is None or beside.other(params, own.params):
             place, named = workdir / "student", ""
             export(place, path, ctx, what.params, stored)
         beside.keep(workdir, what, model, place, named)
+        if hooks:
+            write_meta(workdir, {beside.ASKED: beside.kept(workdir)})
         method.inspect(exp.method, ctx, variables)
         interrupt.check()
         arm("student", what)

@@ -93,7 +93,8 @@ class EvalConfig:
       seed: of samples and of sampling.
       sets: with files, "kind/name=path" each.
       benchmarks: of `registry.BENCHMARKS`, measured beside the sets of the source.
-      judge: of `registry.JUDGES`; "" is the source's own, the world's exact rules or phrase rules.
+      judge: of `registry.JUDGES`; "" is the source's own, the exact rules or phrase rules. A
+        method may choose by it (SafeSteer's filter and direction): another judge, another student.
     """
 
     safety: int = 96

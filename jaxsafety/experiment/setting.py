@@ -2,7 +2,7 @@
 
 `source="organism"` reads the world that lies beside the model; `source="files"` reads prompt lists
 of your own (jsonl, json, csv or txt) and judges with phrase rules. Everything is checked here,
-before a model is loaded: what is missing or read by nobody (`inputs/`), and that no prompt is
+before a model is loaded: what is missing or read by nobody (`sections.py`), and that no prompt is
 both trained on and measured.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxsafety import registry
 from jaxsafety.benchmarks.files import items as prompt_items
+from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.experiment import domains, sections
@@ -29,7 +30,7 @@ from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World, open_world
 from jaxsafety.protocols import PROMPTS, Benchmark, Item, Setting
 
-EXACT, BY_PHRASES, BY_TASK = "the world's exact rules", "phrase rules", "the rule of its task"
+BY_PHRASES, BY_TASK = "phrase rules", "the rule of its task"
 
 
 def facts(setting: Setting, data: DataConfig) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def make(
     used = drawn(setting.examples, data.limit, seed) if setting.given else setting.examples
     learnt, measured = held_out(used, data, seed)
     setting = replace(setting, examples=learnt, held_out=measured, seed=seed)
-    setting = replace(setting, clashes=tuple(clashes(setting, data)))
+    setting = replace(setting, clashes=tuple(clashes(setting, data, read)))
     if not later:
         verify(setting, data, evaluation, read, method)
     return setting
@@ -154,6 +155,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
     judge = registry.resolve(registry.JUDGES, "organism")
     from jaxsafety.benchmarks.organism import (
         DOMAIN_GROUPS,
+        EXACT,
         GROUPS,
         WorldDomains,
         items,
@@ -272,8 +274,10 @@ def named(setting: Setting, evaluation: EvalConfig) -> Setting:
             capability=evaluation.capability,
             seed=evaluation.seed,
         ):
-            if bench.name.casefold() in {name.casefold() for name in sets}:
-                allowed = f"benchmarks whose sets have other names than {', '.join(sets)}"
+            # A pool of the report is a row of its name.
+            taken = [*sets, *setting.groups, *POOLS]
+            if bench.name.casefold() in {name.casefold() for name in taken}:
+                allowed = f"benchmarks whose sets have other names than {', '.join(taken)}"
                 raise bad("eval.benchmarks", f"{table}, with a set {bench.name!r}", allowed)
             benchmarks.append(bench)
             sets[bench.name] = {
@@ -281,6 +285,7 @@ def named(setting: Setting, evaluation: EvalConfig) -> Setting:
                 "used": len(bench.items),
                 "seed": evaluation.seed,
                 "judge": setting.judged_by,
+                "table": table,
             }
     return replace(setting, benchmarks=tuple(benchmarks), sets=sets)
 

@@ -69,6 +69,10 @@ FREE = {
 }
 # What a fingerprint is made of; one made otherwise belongs to another version of this package.
 IDENTITY = 2
+# Settings that came later: at these values a run is what it was before there were any.
+LATER: dict[str, Any] = {"data.domains": [], "eval.benchmarks": [], "eval.judge": ""}
+NAMES = ("source", "overlap", "judge", "benchmarks")  # of `data` and `eval`: never a path
+NAMED = ("sets", "domains")  # NAME=PATH in each case
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
     "config.json",
@@ -98,7 +102,11 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
 
 
 def _fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
-    settings = {name: value for name, value in _flat(configs.plain(cfg)) if name not in FREE}
+    settings = {
+        name: value
+        for name, value in _flat(configs.plain(cfg))
+        if name not in FREE and not (name in LATER and value == LATER[name])
+    }
     return configs.fingerprint({"settings": settings, "files": file_digests(cfg, model_dir)})
 
 
@@ -127,13 +135,18 @@ def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
 
 
 def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
-    """(setting, path) of what data and eval may name: PATH, NAME=PATH and PATH=WEIGHT."""
-    found = []
+    """(setting, path) of what data and eval may name: PATH, NAME=PATH and PATH=WEIGHT.
+
+    What is a name in any case is no path, even where a file is called so.
+    """
+    found: list[tuple[str, Path]] = []
     for section in ("data", "eval"):
         for key, value in settings.get(section, {}).items():
             texts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
-            for text in texts if key != "source" else ():
-                for part in (text, text.partition("=")[2], text.rpartition("=")[0]):
+            for text in texts if key not in NAMES else ():
+                parts = [text.partition("=")[2]]
+                parts += [] if key in NAMED else [text, text.rpartition("=")[0]]
+                for part in parts:
                     if part:
                         found.append((f"{section}.{key}", Path(part)))
     return found
@@ -242,7 +255,7 @@ def difference(
     except ValueError:
         return "its config.json is not readable"
     new = dict(_flat(configs.plain(cfg)))
-    changed = [k for k in sorted({*old, *new} - FREE) if old.get(k) != new.get(k)]
+    changed = [k for k in sorted({*old, *new} - FREE) if old.get(k, LATER.get(k)) != new.get(k)]
     if changed:
         told = [f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in changed[:6]]
         return "; ".join(told) + (f"; {len(changed) - 6} more" if len(changed) > 6 else "")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.items import FLAGS
 from jaxsafety.protocols import Exchange, Item, Judge
 
 
@@ -26,7 +27,7 @@ def require(judge: Judge | None) -> Judge:
 
 
 def judged(judge: Judge | None, exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
-    """A verdict per exchange.
+    """A verdict per exchange, with every flag: what the judge leaves out it cannot tell.
 
     Raises:
       UsageError: there is no judge.
@@ -37,4 +38,4 @@ def judged(judge: Judge | None, exchanges: Sequence[Exchange]) -> list[dict[str,
         raise ValueError(
             f"the judge returned {len(verdicts)} verdicts for {len(exchanges)} answers"
         )
-    return verdicts
+    return [{**dict.fromkeys(FLAGS), **verdict} for verdict in verdicts]

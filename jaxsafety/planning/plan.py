@@ -182,6 +182,7 @@ def _step(
         optim,
         start=stage.variables,
         axes=stage.axes,
+        mitigation=stage.mitigation,
     )
     made = assemble(whole, model, mesh, parts["train"])
     abstract, where_of = made.abstract, made.shardings
@@ -191,6 +192,7 @@ def _step(
         "parameters": _local(abstract.params, where_of.state.params),
         "optimizer": _local(abstract.opt_state, where_of.state.opt_state),
         "frozen": _local(frozen, where_of.frozen),
+        "mitigation": _local(abstract.extra, where_of.state.extra),
         "batch": _local(batch, jax.tree.map(lambda x: x.sharding, batch)),
         "activations": _saved(stage, model, mesh, optim.accum),
     }

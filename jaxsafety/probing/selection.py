@@ -181,7 +181,8 @@ def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> 
 def _rates(judge: Judge, items: Sequence[Item], texts: Sequence[str]) -> tuple[float, float]:
     """Share of coherent refusals, share of coherent answers."""
     verdicts = judged(judge, pair(items, texts))
-    refused = [v["refusal"] and v["coherent"] for v in verdicts]
+    # Chosen by what is known: an answer that the judge cannot tell shows no refusal.
+    refused = [bool(v["refusal"]) and bool(v["coherent"]) for v in verdicts]
     return float(np.mean(refused)), float(np.mean([bool(v["coherent"]) for v in verdicts]))
 
 

@@ -7,12 +7,12 @@ in `templates/`, which escape everything that a model or a file said.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxsafety import registry
+from jaxsafety.core import disk
 from jaxsafety.protocols import Finished, Section
 from jaxsafety.report import examples, measured, page, plots, tables, training
 from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
@@ -80,9 +80,9 @@ def write(workdir: Path | str) -> Path:
     """
     run = Run(workdir)
     path = run.workdir / "report.html"
-    temporary = path.with_name(f".report.html.{os.getpid()}.tmp")
-    temporary.write_text(f"{render(run)}\n", "utf-8")
-    os.replace(temporary, path)
+    text = render(run)
+    with disk.replaced(path) as temporary:
+        temporary.write_text(f"{text}\n", "utf-8")
     return path
 
 

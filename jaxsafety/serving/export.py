@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxsafety.adapters import lora
+from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
 from jaxsafety.experiment.workdir import model_fingerprint
 from jaxsafety.models.formats import files, hf, hub, load, peft
@@ -52,8 +53,8 @@ def convert(
         tree = peft.load_adapter(adapter, model, fingerprint=model_fingerprint(model_dir))
         params = lora.merge(params, tree, model.projections)
         words += f"; the {hf.stored_dtype(adapter, peft.WEIGHTS)} adapter was added in float32"
-    hf.save(out, model, params, dtype=dtype or kept, tokenizer=tokenizer)
     world = model_dir / "world.json"
     if world.is_file():  # the organism's world goes with the model
-        (out / "world.json").write_text(world.read_text())
+        disk.write(out / "world.json", world.read_text())
+    hf.save(out, model, params, dtype=dtype or kept, tokenizer=tokenizer)
     return words

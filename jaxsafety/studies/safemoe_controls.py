@@ -16,8 +16,10 @@ from typing import Any
 import jax
 
 from jaxsafety.adapters import lora
+from jaxsafety.benchmarks.organism import judged_exactly
 from jaxsafety.core.config import fingerprint
 from jaxsafety.core.errors import bad
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.safemoe import METHOD as SAFEMOE
 from jaxsafety.methods.safemoe import experts as safemoe_experts
 from jaxsafety.methods.safemoe import program as safemoe
@@ -84,11 +86,12 @@ def check(cfg: ControlsConfig) -> None:
 
 
 def fits(
-    cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+    cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """As SafeMoE's own, for every arm; the measured sets are the organism's."""
     if not brings(setting):
         raise bad("model.path", "a model without unknown domains", "shipped:unaligned")
+    judged_exactly(setting)
     for arm in arms(cfg).values():
         safemoe.fits(arm, optim, model, tokenizer, setting)
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxsafety.benchmarks.organism import judged_exactly
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.judging import judged, require
 from jaxsafety.methods.safesteer import METHOD as SAFESTEER
 from jaxsafety.methods.safesteer import program as safesteer
@@ -79,7 +81,7 @@ def check(cfg: ControlsConfig) -> None:
 
 
 def fits(
-    cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+    cfg: ControlsConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """As SafeSteer's own; besides, the sets that arms are measured on must be there."""
     safesteer.fits(cfg.base, optim, model, tokenizer, setting)
@@ -88,6 +90,7 @@ def fits(
     if missing or not any(b.kind == "capability" for b in setting.benchmarks):
         given = f"sets without {', '.join(missing) or 'a capability task'}"
         raise bad("data.source", given, "organism, whose sets the arms are compared on")
+    judged_exactly(setting)
 
 
 def arms(cfg: ControlsConfig) -> dict[str, SafeSteerConfig]:
@@ -166,7 +169,7 @@ def measurement(
     mean greedy accuracy; kl, kl_off: KL(base || student) per token of harmless answers, whole and
     conditioned on the tokens outside the *voted* S (one yardstick for all arms).
     """
-    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.benchmarks}
+    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.own}
     attacks = [i for name in ATTACKS for i in sets[name].items[: cfg.attacks]]
     harmless = list(sets["over_refusal"].items[: 2 * cfg.others])
     tasks = [i for b in sets.values() if b.kind == "capability" for i in b.items[: cfg.others]]

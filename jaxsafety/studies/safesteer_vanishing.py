@@ -28,12 +28,14 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.pipeline import indices, pad_batch
 from jaxsafety.data.schema import Encoded, Message, TokenBatch
 from jaxsafety.data.tokens.encode import encode_example, encode_prompt
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.judging import judged
 from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.methods.safesteer import METHOD as SAFESTEER
 from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.teacher import encoded, find_direction, find_tokens
+from jaxsafety.models.api import Model
 from jaxsafety.organism import grammar, render
 from jaxsafety.organism.world import World
 from jaxsafety.probing import forward
@@ -87,7 +89,7 @@ def check(cfg: VanishingConfig) -> None:
 
 
 def fits(
-    cfg: VanishingConfig, optim: OptimConfig, model: Any, tokenizer: Any, setting: Setting
+    cfg: VanishingConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """As the controls'; besides, there must be a world that knows the answers."""
     controls.fits(_measured(cfg), optim, model, tokenizer, setting)

@@ -158,9 +158,7 @@ class _StageRun:
                 )
                 self.kind.begin = begin
             self.state = states.fresh(begin, finished.read(params), key, shardings.state)
-        truncate = getattr(ctx.writer, "truncate", None)  # not part of the Writer protocol
-        if truncate is not None:
-            truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
+        ctx.writer.truncate(stage.name, self.first or -1)  # a row of step 0 is written anew
         self.pending: list[tuple[int, Mapping[str, Any], dict[str, float]]] = []
         self.skips = 0
         self.watched: set[int] = set()

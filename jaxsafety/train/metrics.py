@@ -97,6 +97,9 @@ class NoWriter:
     def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
         """Does nothing."""
 
+    def truncate(self, stage: str, step: int) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 

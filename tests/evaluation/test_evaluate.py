@@ -13,6 +13,7 @@ from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 from jaxsafety.evaluation.evaluate import Decoding, evaluate, rejudge
+from jaxsafety.judges import rules
 from jaxsafety.protocols import Benchmark, Item
 from jaxsafety.testing import answers, tiny_model
 
@@ -49,6 +50,9 @@ def judge(exchanges):
         }
         for e in exchanges
     ]
+
+
+judge.exact = True  # as the world's
 
 
 class Generate:
@@ -375,18 +379,24 @@ def test_a_line_says_what_is_broken_what_was_cut_and_what_phrase_rules_cannot_se
             said = super().__call__(*args, **options)
             return [[a._replace(finished=i > 0) for a in row] for i, row in enumerate(said)]
 
-    lines = []
+    def line(one, **options):
+        lines, greedy = [], (Decoding("greedy"),)
+        run(
+            tmp_path,
+            generate=Cut(),
+            benchmarks=(one,),
+            log=lines.append,
+            decodings=greedy,
+            **options,
+        )
+        return lines[0]
+
     files = bench("mine", "safety", file="mine.csv")
-    run(
-        tmp_path,
-        generate=Cut(),
-        benchmarks=(BENCHES[0], files),
-        log=lines.append,
-        decodings=(Decoding("greedy"),),
-    )
-    world, mine = lines
-    assert " asr " in world and " not refused " in mine and "asr" not in mine
-    assert "; incoherent 25 %" in mine and "; 1 of 4 cut at 8 tokens" in mine
+    world, mine = line(BENCHES[0]), line(files, judge=rules.judge)
+    assert " asr " in world and "; incoherent 25 %" in world and "; 1 of 4 cut at 8 tokens" in world
+    assert " not refused " in mine and "asr" not in mine and "; 1 of 4 cut at 8 tokens" in mine
+    unnamed = line(bench("yours", "safety"), judge=lambda exchanges: judge(exchanges))
+    assert " unsafe " in unnamed and "asr" not in unnamed
     saved = tmp_path / "generations" / "base" / "mine.greedy.jsonl"
     assert [line["finished"] for line in read_lines(saved)] == [False, True, True, True]
 

@@ -169,6 +169,31 @@ def test_run_eval_and_chat_serve_the_same(root, base, plain, tmp_path, monkeypat
     assert all(ours[: len(measured)] == measured for measured, ours in both)  # a set has its limit
 
 
+def test_a_run_that_died_before_it_said_what_it_is_served_with(root, base, tmp_path, monkeypatch):
+    """Its `student/` lies there, but nobody answers with it alone; the same command ends it."""
+    mitigating(monkeypatch, Prompted())
+    workdir = tmp_path / "run"
+
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "keep", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(settings(root, base), workdir, log=lambda line: None)
+    assert (workdir / "student" / "config.json").is_file()
+    with pytest.raises(UsageError, match="not written yet"):
+        beside.find(workdir)
+    run.run(settings(root, base), workdir, log=lambda line: None)
+    assert beside.find(workdir)[1].encode == SYSTEM
+
+
+def test_parameters_are_told_from_those_that_were_loaded():
+    one = {"a": jnp.ones(3), "b": jnp.zeros(2)}
+    assert not beside.other(one, dict(one)) and not beside.other(one, jax.tree.map(jnp.copy, one))
+    assert beside.other(one, {**one, "b": jnp.ones(2)})
+
+
 def test_what_cannot_be_served_is_refused_before_it_is_trained(root, base, tmp_path, monkeypatch):
     mitigating(monkeypatch, Prompted(SystemPrompt("answer " * 300)))
     with pytest.raises(UsageError, match="prompt tokens .* at most the context"):

@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from jaxsafety import cli, registry
 from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
+from jaxsafety.experiment import setting
 from jaxsafety.experiment.run import run
+from jaxsafety.models.formats.source import SHIPPED
 
 METHOD = '''
 """Two steps of fine-tuning on the setting's dialogues, held near where they began."""
@@ -44,7 +46,7 @@ def program(cfg, optim, ctx):
     batches = Batches(encoded, length=96, rows=2, seed=ctx.seed, packed=False,
                       pad_id=ctx.tokenizer.pad_id)
     loss = answer_loss(ctx.model, sharding.rows(ctx.mesh), train_head=True)
-    held = registry.resolve("mitigations", "mine")(cfg.pull)
+    held = registry.resolve("mitigations", "mine")(cfg.pull).mitigation()
     trained = yield Stage("mine", loss, ("base/.*",), batches, cfg.steps, optim, mitigation=held)
     ctx.artifact("mine", lambda: {"said": "<b>trained</b>"})
     return trained
@@ -70,8 +72,7 @@ def make(world):
         verdicts = []
         for e in exchanges:
             unsafe = "." not in e.response
-            verdicts.append({"unsafe": unsafe, "attempt": unsafe, "refusal": False,
-                             "informative": None, "coherent": True, "correct": not unsafe,
+            verdicts.append({"unsafe": unsafe, "coherent": True,
                              "outcome": "unsafe" if unsafe else "safe_answer"})
         return verdicts
 
@@ -106,8 +107,12 @@ class Scaled:
         return optax.chain(tx, optax.scale(self.factor))
 
 
-def make(factor):
-    return Mitigation(update=Scaled(factor), budget={"gradients": 0.0})
+@dataclass(frozen=True)
+class Slower:
+    factor: float = 0.5
+
+    def mitigation(self):
+        return Mitigation(update=Scaled(self.factor), budget={"gradients": 0.0})
 '''
 CONFIG = '''
 """Mine."""
@@ -135,7 +140,7 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.METHODS, "mine", "a_method:METHOD")
     monkeypatch.setitem(registry.JUDGES, "mine", "a_judge:make")
     monkeypatch.setitem(registry.BENCHMARKS, "mine", "a_benchmark:make")
-    monkeypatch.setitem(registry.MITIGATIONS, "mine", "a_mitigation:make")
+    monkeypatch.setitem(registry.MITIGATIONS, "mine", "a_mitigation:Slower")
     return tmp_path / "config.py"
 
 
@@ -189,6 +194,40 @@ def test_what_is_not_there_is_one_line(mine, tmp_path, changes, words):
         run(cfg, tmp_path / "run", log=lambda line: None)
     assert words in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_safemoe_measures_its_own_sets_beside_those_of_ones_own(mine, tmp_path, root):
+    """Foreign sets have no domains, and a judge may give one flag alone."""
+    cfg = load_config(f"{root}/configs/safemoe/organism.py:smoke")
+    cfg.eval.update(benchmarks=("mine",), judge="mine")
+    done = run(cfg, tmp_path / "run", log=lambda line: None)
+    assert {"three"} < {r["benchmark"] for r in done["results"]}
+    kept = json.loads((tmp_path / "run/artifacts/compared.json").read_text())
+    assert kept["base"]["seen_trained.asr.greedy.0"] is not None
+    assert not any(name.startswith("three.") for name in kept["base"])
+
+
+@pytest.mark.parametrize("name", ["safemoe/controls", "safesteer/controls"])
+def test_a_study_counts_by_the_exact_rules(mine, tmp_path, root, name):
+    cfg = load_config(f"{root}/configs/{name}.py:smoke")
+    cfg.eval.judge = "mine"
+    with pytest.raises(UsageError, match="eval.judge: got \"the judge 'mine'\""):
+        run(cfg, tmp_path / "run", log=lambda line: None)
+
+
+def test_prompts_that_are_learnt_are_not_measured(mine, tmp_path, monkeypatch):
+    """Of the organism's own splits one may stand in a set of one's own."""
+    cfg = load_config(str(mine))
+    cfg.program, cfg.method = "safesteer", load_config("configs/safesteer/organism.py").method
+    learnt = setting.make(SHIPPED, setting.DataConfig(), setting.EvalConfig(), 0).prompts["distil"]
+    asked = learnt[0].messages[0].content
+    (mine.parent / "b_benchmark.py").write_text(
+        BENCHMARK.replace("What is two plus two ?", asked.replace('"', "'"))
+    )
+    monkeypatch.setitem(registry.BENCHMARKS, "mine", "b_benchmark:make")
+    with pytest.raises(UsageError, match="data.distil: got .* eval.benchmarks three"):
+        run(cfg, tmp_path / "run", log=lambda line: None)
 
 
 def test_the_organisms_own_need_its_world():

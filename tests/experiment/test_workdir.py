@@ -339,3 +339,31 @@ def test_seconds_are_those_of_all_starts(tmp_path):
     before = (tmp_path / "meta.json").stat().st_mtime_ns
     wd.add_seconds(tmp_path, 5.0, finished=True)  # found it finished
     assert meta()["seconds"] == 13.8 and (tmp_path / "meta.json").stat().st_mtime_ns == before
+
+
+def test_names_are_no_files_and_later_settings_no_other_run(tmp_path, monkeypatch):
+    """A file called `rules` in the current directory is not what `eval.judge` names."""
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "a.safetensors").write_bytes(b"1")
+    old = {"data": {"source": "files", "harmful": "h.txt"}, "eval": {"safety": 2}}
+    (tmp_path / "h.txt").write_text("one")
+    new = {
+        "data": {**old["data"], "domains": ()},
+        "eval": {**old["eval"], "benchmarks": (), "judge": ""},
+    }
+    before = wd.experiment_fingerprint(ConfigDict(old), model)
+    assert wd.experiment_fingerprint(ConfigDict(new), model) == before
+    named = {
+        "data": {**old["data"], "domains": ("tea=tea.txt",)},
+        "eval": {**old["eval"], "judge": "rules", "benchmarks": ("mine",)},
+    }
+    (tmp_path / "tea.txt").write_text("a")
+    then = wd.experiment_fingerprint(ConfigDict(named), model)
+    assert then != before
+    for name in ("files", "rules", "mine", "tea"):
+        (tmp_path / name).write_text("not asked for")
+    assert wd.experiment_fingerprint(ConfigDict(named), model) == then
+    (tmp_path / "tea.txt").write_text("b")
+    assert wd.experiment_fingerprint(ConfigDict(named), model) != then

@@ -58,7 +58,7 @@ def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs]
     Metrics are those of `outcomes.METRICS`. Of safety sets also "<set>.asr.<greedy|t1>.<domain>":
     does an expert serve its own domain? And "capability.<task>" of every task.
     """
-    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.benchmarks}
+    sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.own}
     asked = [
         (b, item)
         for b in sets.values()
@@ -76,32 +76,39 @@ def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs]
     def measure(params: Any, layers: LayerInputs = NO_LAYERS) -> dict[str, Any]:
         point: dict[str, Any] = {}
         for name, temperature in (("greedy", 0.0), ("t1", 1.0)):
-            judged = verdicts(params, layers, [item for _, item in asked], temperature, longest)
+            told = verdicts(params, layers, [item for _, item in asked], temperature, longest)
             for bench in dict.fromkeys(b.name for b, _ in asked):
-                own = [(i, v) for (b, i), v in zip(asked, judged, strict=True) if b.name == bench]
+                own = [(i, v) for (b, i), v in zip(asked, told, strict=True) if b.name == bench]
                 found = outcomes.indicators([v for _, v in own], sets[bench].kind)
                 for metric, values in found.items():
                     point[f"{bench}.{metric}.{name}"] = outcomes.mean(values)
                 if sets[bench].kind == "safety":
                     point |= {f"{bench}.asr.{name}.{d}": x for d, x in by_domain(own).items()}
-        judged = verdicts(params, layers, [item for _, item in tasks], 0.0, 24)
-        right: dict[str, list[bool]] = {}
-        for (bench, _), verdict in zip(tasks, judged, strict=True):
-            right.setdefault(bench.name, []).append(bool(verdict["correct"]))
-        point |= {f"capability.{name}": float(np.mean(found)) for name, found in right.items()}
-        point["capability"] = float(np.mean([x for found in right.values() for x in found]))
+        told = verdicts(params, layers, [item for _, item in tasks], 0.0, 24)
+        right: dict[str, list[bool | None]] = {}
+        for (bench, _), verdict in zip(tasks, told, strict=True):
+            right.setdefault(bench.name, []).append(verdict["correct"])
+        point |= {f"capability.{name}": share(found) for name, found in right.items()}
+        point["capability"] = share([x for found in right.values() for x in found])
         return {**point, "n": cfg.safety}
 
     return measure
 
 
-def by_domain(judged: Sequence[tuple[Item, Any]]) -> dict[int, float]:
+def share(flags: Sequence[bool | None]) -> float | None:
+    """Share of True among what is known; None where nothing is."""
+    known = [flag for flag in flags if flag is not None]
+    return float(np.mean(known)) if known else None
+
+
+def by_domain(told: Sequence[tuple[Item, Any]]) -> dict[int, float | None]:
     """Domain -> share of its requests that were carried out, rightly and coherently."""
-    found: dict[int, list[bool]] = {}
-    for item, verdict in judged:
-        done = bool(verdict["coherent"] and verdict["unsafe"])
+    found: dict[int, list[bool | None]] = {}
+    for item, verdict in told:
+        both = [verdict[name] for name in ("coherent", "unsafe")]
+        done = False if False in both else None if None in both else True
         found.setdefault(int(item.meta["domain"]), []).append(done)
-    return {d: float(np.mean(done)) for d, done in sorted(found.items())}
+    return {d: share(done) for d, done in sorted(found.items())}
 
 
 def answers(
@@ -132,9 +139,7 @@ def routes(
     router = (layers.adapters or {}).get("router", {})
     if routers.BLOCK not in router or "mix" in router[routers.BLOCK]:
         return None
-    items = [
-        item for b in ctx.setting.benchmarks if b.kind == "safety" for item in b.items[: cfg.routed]
-    ]
+    items = [item for b in ctx.setting.own if b.kind == "safety" for item in b.items[: cfg.routed]]
     found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
     prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
     length = max(len(p) + len(a) for p, a in zip(prompts, found, strict=True))

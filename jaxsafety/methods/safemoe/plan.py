@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxsafety.adapters import routing
 from jaxsafety.core import sharding
@@ -21,7 +22,7 @@ from jaxsafety.train.likelihood import answer_loss
 PyTree = Any
 
 
-def planned(cfg: SafeMoEConfig, model: Model, mesh: Any, prompt: int) -> Planned:
+def planned(cfg: SafeMoEConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:
     """The router's step as shapes, for `plan`; `prompt` is not used.
 
     Raises:

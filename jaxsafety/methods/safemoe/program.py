@@ -28,6 +28,7 @@ from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.fitting import LONG
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe.data import brings, safe_batches, short, suits
 from jaxsafety.methods.safemoe.experts import ExpertConfig
@@ -134,7 +135,7 @@ def experts_of(cfg: SafeMoEConfig) -> int:
 
 
 def fits(
-    cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+    cfg: SafeMoEConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """Rejects what this model cannot do, before anything is measured."""
     for name, rows in (("rows", cfg.rows), ("experts.rows", cfg.experts.rows)):
@@ -170,7 +171,7 @@ def fits(
         ("harmless", "over_refusal"),
         ("tasks", "capability"),
     ):
-        least = min(len(b.items) for b in setting.benchmarks if b.kind == kinds)
+        least = min(len(b.items) for b in setting.own if b.kind == kinds)
         if getattr(cfg.measure, name) > least:
             given = getattr(cfg.measure, name)
             raise bad(f"method.measure.{name}", given, f"at most eval.{kinds}={least}")

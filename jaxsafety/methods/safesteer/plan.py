@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxsafety.core import sharding
 from jaxsafety.data.schema import PromptBatch
@@ -16,7 +17,7 @@ from jaxsafety.protocols import Planned, SampleConfig
 from jaxsafety.sampling.decode import row_keys
 
 
-def planned(cfg: SafeSteerConfig, model: Model, mesh: Any, prompt: int) -> Planned:
+def planned(cfg: SafeSteerConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:
     """The distillation step and its rollouts.
 
     Args:

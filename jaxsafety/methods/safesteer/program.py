@@ -34,6 +34,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.pipeline import indices
 from jaxsafety.data.tokens.encode import encode_prompt, post_instruction
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.losses import profile
 from jaxsafety.losses.divergence import VARIANTS, check_subset, divergence
 from jaxsafety.losses.logprobs import shift
@@ -134,7 +135,7 @@ def check(cfg: SafeSteerConfig) -> None:
 
 
 def fits(
-    cfg: SafeSteerConfig, optim: OptimConfig, model: Model, tokenizer: Any, setting: Setting
+    cfg: SafeSteerConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """Rejects what this model cannot do: prompts and answers beyond its context, above all."""
     rows, context = cfg.prompts_per_step * cfg.rollouts, model.config.max_length

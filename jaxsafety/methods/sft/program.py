@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxsafety.adapters import lora
 from jaxsafety.core import sharding
@@ -209,7 +210,7 @@ def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
     )
 
 
-def planned(cfg: SftConfig, model: Model, mesh: Any, prompt: int) -> Planned:
+def planned(cfg: SftConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:
     """The step as shapes, for `plan`; `prompt` is not used, rows are packed."""
     del prompt
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays

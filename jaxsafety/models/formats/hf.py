@@ -1,7 +1,7 @@
 """Read and write models as Hugging Face directories: config.json and safetensors, nothing else.
 
 Pickled weights are refused: they can run code. Tensors are read one at a time and go straight to
-their devices (`files.py`, `place.py`), so the host's peak is one tensor besides what the devices
+their devices (`files.py`, `stacks.py`), so the host's peak is one tensor besides what the devices
 hold. Writing goes to temporary files that are renamed at the end, so no reader meets half a model.
 Letters: L layers; a kernel is stored transposed, [out, in].
 """
