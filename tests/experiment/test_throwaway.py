@@ -204,7 +204,9 @@ def test_safemoe_measures_its_own_sets_beside_those_of_ones_own(mine, tmp_path, 
     done = run(cfg, tmp_path / "run", log=lambda line: None)
     assert {"three"} < {r["benchmark"] for r in done["results"]}
     kept = json.loads((tmp_path / "run/artifacts/compared.json").read_text())
-    assert kept["base"]["seen_trained.asr.greedy.0"] is not None
+    domains = [v for k, v in kept["base"].items() if k.startswith("seen_trained.asr.greedy.")]
+    assert domains and None not in domains  # this judge tells what is unsafe
+    assert kept["base"]["seen_trained.informative.greedy"] is None  # and not that
     assert not any(name.startswith("three.") for name in kept["base"])
 
 
