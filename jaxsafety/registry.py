@@ -77,7 +77,8 @@ def resolve(table: str | Mapping[str, str], name: str) -> Any:
     Raises:
       UsageError: an unknown table or entry; the line gives the nearest name and all of them. Or an
         entry that needs a package of an extra that is not installed; the line gives the extra.
-      ModuleNotFoundError: any other module is missing: a broken installation, or a mistake here.
+        Or one of a user's own that cannot be imported, for whatever reason.
+      ModuleNotFoundError: a module of jaxsafety is missing: a broken installation.
     """
     if isinstance(table, str):
         if table.lower() not in TABLES:
@@ -93,9 +94,14 @@ def resolve(table: str | Mapping[str, str], name: str) -> Any:
     module, _, attribute = entries[name].partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            raise
-        allowed = f"an installation with {package}: pip install 'jaxsafety[{EXTRAS[package]}]'"
-        raise bad(field.removesuffix("s"), name, allowed) from None
+    except Exception as error:
+        package = (getattr(error, "name", "") or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
+            allowed = f"an installation with {package}: pip install 'jaxsafety[{EXTRAS[package]}]'"
+            raise bad(field.removesuffix("s"), name, allowed) from None
+        if module.partition(".")[0] == "jaxsafety":
+            raise  # a broken installation, or a mistake here
+        given = f"{entries[name]} ({type(error).__name__}: {str(error)[:120]})"
+        raise bad(
+            f"registry, {field} {name!r}", given, "'module:attribute' that imports"
+        ) from error

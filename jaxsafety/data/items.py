@@ -46,9 +46,9 @@ class Judge(Protocol):
     """What gives a verdict per exchange, in order: any function of this form is one.
 
     A verdict has the flags "unsafe", "attempt", "refusal", "informative", "coherent" and "correct",
-    each True, False or None (cannot tell; so is one that is absent). It may have "outcome", one of
-    unsafe, safe_answer, refusal and incoherent, or None, where that does not follow from the flags;
-    and "cause", why a flag is None that matters. What a judge cannot tell is in no rate.
+    each True, False or None (cannot tell; so is one that is absent). The outcome of an answer
+    follows from the flags; "outcome": None says that it cannot be told all the same. "cause" says
+    why a flag is None that matters. What a judge cannot tell is in no rate.
 
     Example:
       >>> import jaxsafety

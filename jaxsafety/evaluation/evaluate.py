@@ -135,7 +135,7 @@ def evaluate(
       >>> records[0]["metric"], records[0]["value"], records[0]["n"]
       ('accuracy.greedy', 1.0, 1)
     """
-    _check(benchmarks, decodings, arm)
+    check_sets(benchmarks, decodings, arm)
     if generate is None:
         from jaxsafety.sampling.decode import generate
     if encode is None:
@@ -203,7 +203,14 @@ def evaluate(
     return grading.finish(out, arm, graded, benchmarks, groups, seed)
 
 
-def _check(benchmarks: Sequence[Benchmark], decodings: Sequence[Decoding], arm: str) -> None:
+def check_sets(
+    benchmarks: Sequence[Benchmark], decodings: Sequence[Decoding], arm: str = "base"
+) -> None:
+    """Rejects names that are no file names, unknown kinds, sets without items or with two alike.
+
+    Raises:
+      UsageError: the set and what is wrong with it.
+    """
     for field, names in (
         ("benchmark.name", [b.name for b in benchmarks]),
         ("decoding.name", [d.name for d in decodings]),
@@ -215,8 +222,13 @@ def _check(benchmarks: Sequence[Benchmark], decodings: Sequence[Decoding], arm: 
     for bench in benchmarks:
         if bench.kind not in outcomes.KINDS:
             raise bad(f"benchmark.{bench.name}.kind", bench.kind, outcomes.KINDS)
-        if not bench.items or len({i.id for i in bench.items}) < len(bench.items):
-            raise bad(f"benchmark.{bench.name}.items", len(bench.items), "some, with unique ids")
+        if not bench.items:
+            raise bad(f"benchmark.{bench.name}.items", "none", "one or more")
+        ids = [item.id for item in bench.items]
+        if twice := next((i for i in ids if not isinstance(i, str) or ids.count(i) > 1), None):
+            raise bad(f"benchmark.{bench.name}.items", f"id {twice!r}", "texts that differ")
+        if bench.max_tokens < 1:
+            raise bad(f"benchmark.{bench.name}.max_tokens", bench.max_tokens, "1 or more")
     for decoding in decodings:
         if decoding.samples < 1 or decoding.temperature < 0:
             raise bad(f"decoding.{decoding.name}", decoding, "samples >= 1 and temperature >= 0")

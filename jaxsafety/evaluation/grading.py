@@ -57,7 +57,8 @@ def rejudge(
     """
     root = Path(out) / "generations"
     found = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    records = []
+    records: list[Record] = []
+    judged_arms: dict[str, list[Graded]] = {}
     for arm in found if arms is None else arms:
         graded: list[Graded] = []
         for bench in benchmarks:
@@ -70,13 +71,18 @@ def rejudge(
                 if lacks := len(want - said):
                     allowed = "the answers of its set, which the command that made them makes again"
                     raise bad(str(path), f"{len(want) - lacks} of {len(want)} answers", allowed)
-                verdicts = judged(Path(out), arm, bench, decoding, lines, judge)
+                verdicts = verdicts_of(arm, bench, decoding, lines, judge)
                 graded.append((bench, decoding, verdicts))
                 log(told(arm, bench, decoding, verdicts, "rejudged", cut(lines), judge))
         if not graded:
             raise bad("arm", arm, f"one with saved generations in {root} (found: {found})")
         for line in absent(arm, graded, benchmarks):
             log(line)
+        judged_arms[arm] = graded
+    # Only now: a judge that fails leaves all verdicts as they were, not one arm by each judge.
+    for arm, graded in judged_arms.items():
+        for bench, decoding, verdicts in graded:
+            save_verdicts(Path(out), arm, bench, decoding, verdicts)
         records += finish(Path(out), arm, graded, benchmarks, groups, seed)
     if not records:
         raise bad("workdir", str(out), "one with generations/<arm>/<benchmark>.<decoding>.jsonl")
@@ -122,10 +128,25 @@ def _saved(path: Path) -> list[Line]:
 def judged(
     out: Path, arm: str, bench: Benchmark, decoding: str, lines: Sequence[Line], judge: Judge | None
 ) -> list[Line]:
-    """Judges saved answers and saves the verdicts, with the outcome this package assigns.
+    """Judges saved answers and saves the verdicts; see `verdicts_of`."""
+    verdicts = verdicts_of(arm, bench, decoding, lines, judge)
+    save_verdicts(out, arm, bench, decoding, verdicts)
+    return verdicts
+
+
+def save_verdicts(
+    out: Path, arm: str, bench: Benchmark, decoding: str, verdicts: Sequence[Line]
+) -> None:
+    """Writes the verdicts of a set."""
+    disk.write_lines(out / "verdicts" / arm / f"{bench.name}.{decoding}.jsonl", verdicts)
+
+
+def verdicts_of(
+    arm: str, bench: Benchmark, decoding: str, lines: Sequence[Line], judge: Judge | None
+) -> list[Line]:
+    """Judges saved answers, with the outcome this package assigns.
 
     Args:
-      out: the workdir.
       arm: whose answers.
       bench: where the items come from.
       decoding: name of the decoding.
@@ -137,8 +158,8 @@ def judged(
       tell, then "cause"; and "extracted" of a judge that says which answer it read.
 
     Raises:
-      UsageError: an answer to an item that the benchmark has not.
-      ValueError: the judge did not judge every answer.
+      UsageError: an answer to an item that the benchmark has not, and what `judging.judged`
+        refuses.
     """
     items = {item.id: item for item in bench.items}
     unknown = next((line["id"] for line in lines if line["id"] not in items), None)
@@ -151,9 +172,9 @@ def judged(
         head = {"id": line["id"], "sample": line["sample"], "outcome": outcomes.outcome(verdict)}
         more = {"cause": str(verdict["cause"])} if verdict.get("cause") else {}
         if "extracted" in verdict:
-            more["extracted"] = verdict["extracted"]
+            read = verdict["extracted"]
+            more["extracted"] = read.item() if hasattr(read, "item") else read
         verdicts.append({**head, **flags, **more})
-    disk.write_lines(out / "verdicts" / arm / f"{bench.name}.{decoding}.jsonl", verdicts)
     return verdicts
 
 

@@ -143,6 +143,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         ready=ready,
     )
     setting = replace(setting, base=model_fingerprint(path))
+    evaluate.check_sets(setting.benchmarks, decodings(measure))
     method.fits(exp.method, exp.optim, model, tokenizer, setting)
     for bench in setting.benchmarks:
         evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)

@@ -21,6 +21,7 @@ from jaxsafety.benchmarks.files import items as prompt_items
 from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
+from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import domains, sections
 from jaxsafety.experiment.chats import chats, drawn, held_out
 from jaxsafety.experiment.clashes import clashes
@@ -262,18 +263,29 @@ def named(setting: Setting, evaluation: EvalConfig) -> Setting:
     """
     if evaluation.judge:
         judge = registry.resolve(registry.JUDGES, evaluation.judge)(setting.world)
+        if not callable(judge):
+            allowed = "an entry of registry.JUDGES that makes a judge: exchanges -> verdicts"
+            raise bad("eval.judge", f"{evaluation.judge}, which makes {judge!r}", allowed)
+        if not (setting.benchmarks or evaluation.benchmarks):
+            raise bad("eval.judge", evaluation.judge, "nothing, where nothing is measured")
         words = f"the judge {evaluation.judge!r}"
         sets = {name: {**told, "judge": words} for name, told in setting.sets.items()}
         setting = replace(setting, judge=judge, judged_by=words, sets=sets)
     benchmarks, sets = list(setting.benchmarks), dict(setting.sets)
     for table in evaluation.benchmarks:
-        for bench in registry.resolve(registry.BENCHMARKS, table)(
+        made: Any = registry.resolve(registry.BENCHMARKS, table)(
             setting.world,
             safety=evaluation.safety,
             over_refusal=evaluation.over_refusal,
             capability=evaluation.capability,
             seed=evaluation.seed,
-        ):
+        )
+        listed = type(made) in (list, tuple)  # one Benchmark alone is a tuple of its fields
+        if not (listed and made and all(isinstance(bench, Benchmark) for bench in made)):
+            given = f"{table}, which makes {str(made)[:60]}"
+            raise bad("eval.benchmarks", given, "an entry that makes a list of Benchmarks")
+        evaluate.check_sets(made, ())
+        for bench in made:
             # A pool of the report is a row of its name.
             taken = [*sets, *setting.groups, *POOLS]
             if bench.name.casefold() in {name.casefold() for name in taken}:

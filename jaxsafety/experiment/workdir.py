@@ -41,7 +41,10 @@ class Artifacts:
         if not hosts.share(path.is_file):
             self._write(path, make())
             hosts.barrier(f"artifact {name}")
-        value = json.loads(path.read_text())
+        value = disk.read_json(path)
+        if not isinstance(value, dict):
+            allowed = "what the run wrote; without it and its .npz it is made again"
+            raise bad("workdir", f"{path}, which is damaged", allowed)
         if path.with_suffix(".npz").is_file():
             with np.load(path.with_suffix(".npz")) as saved:
                 value.update({k: saved[k] for k in saved.files})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.items import FLAGS
@@ -30,12 +32,30 @@ def judged(judge: Judge | None, exchanges: Sequence[Exchange]) -> list[dict[str,
     """A verdict per exchange, with every flag: what the judge leaves out it cannot tell.
 
     Raises:
-      UsageError: there is no judge.
-      ValueError: the judge did not judge every answer.
+      UsageError: there is no judge, it did not judge every answer, or what it gave is no verdict.
     """
     verdicts = require(judge)(exchanges)
-    if len(verdicts) != len(exchanges):
-        raise ValueError(
-            f"the judge returned {len(verdicts)} verdicts for {len(exchanges)} answers"
-        )
-    return [{**dict.fromkeys(FLAGS), **verdict} for verdict in verdicts]
+    if not isinstance(verdicts, Sequence) or len(verdicts) != len(exchanges):
+        count = len(verdicts) if isinstance(verdicts, Sequence) else type(verdicts).__name__
+        given = f"{count} verdicts for {len(exchanges)} answers"
+        raise bad("judge", given, "a list of one verdict per answer, in order")
+    return [{**dict.fromkeys(FLAGS), **_checked(verdict)} for verdict in verdicts]
+
+
+def _checked(verdict: Any) -> Mapping[str, Any]:
+    """The verdict; a text or a number is no flag: "no" would count as True."""
+    if not isinstance(verdict, Mapping):
+        raise bad("judge", f"a verdict {str(verdict)[:60]}", "a mapping of flags")
+    if verdict and not set(FLAGS) & set(verdict):
+        given = f"a verdict of {', '.join(map(str, verdict))}"[:90]
+        raise bad("judge", given, f"flags among {', '.join(FLAGS)}")
+    for name in FLAGS:
+        flag = verdict.get(name)
+        if not (flag is None or isinstance(flag, bool | np.bool_) or _number(flag)):
+            raise bad("judge", f"{name}={str(flag)[:40]!r}", "True, False, or None: cannot tell")
+    return verdict
+
+
+def _number(flag: Any) -> bool:
+    """Whether it is 0, 1 or NaN."""
+    return isinstance(flag, int | float | np.number) and bool(flag in (0, 1) or flag != flag)

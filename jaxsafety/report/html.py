@@ -90,7 +90,13 @@ def render(run: Run) -> str:
     """The page as text."""
     parts = []
     for anchor, name, make, _, file in placed(SECTIONS, own_sections(run)):
-        name, body = run.words.sections.get(anchor, name), make(run)
+        name = run.words.sections.get(anchor, name)
+        try:
+            body = make(run)
+        except Exception as error:  # one damaged file must not cost the whole page
+            body, file = "", f"{file or 'what it is made of'} ({type(error).__name__})"
+            parts.append(Part(anchor, name, body, file))
+            continue
         if body or (file and (run.workdir / file).is_file()):
             parts.append(Part(anchor, name, body, file))
     if not run.records:
@@ -112,7 +118,7 @@ def render(run: Run) -> str:
 def own_sections(run: Run) -> list[Section[Finished]]:
     """What the run's method has to say; of a run whose config cannot be read, what any has."""
     named = run.config.get("program")
-    names = [named] if named in registry.METHODS else list(registry.METHODS) if not named else []
+    names = [name for name in registry.METHODS if not named or name == named]
     methods = [registry.resolve(registry.METHODS, name) for name in names]
     return list(dict.fromkeys(section for m in methods for section in m.sections()))
 

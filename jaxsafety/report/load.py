@@ -120,7 +120,9 @@ class Run:
         if not self.workdir.is_dir():
             raise bad("workdir", str(workdir), "an existing run's directory")
         lines = disk.whole_lines(self.workdir / "results.jsonl")
-        self.records = [r for r in map(outcomes.complete, lines) if r is not None]
+        found = [r for r in map(outcomes.complete, lines) if r is not None]
+        keys = ("arm", "benchmark", "kind", "metric")
+        self.records = [r for r in found if all(isinstance(r[key], str) for key in keys)]
         self._by_key = {(r["arm"], r["benchmark"], r["metric"]): r for r in self.records}
         arms = list(dict.fromkeys(str(r["arm"]) for r in self.records))
         self.before = "base" if "base" in arms else (arms[0] if len(arms) > 1 else None)

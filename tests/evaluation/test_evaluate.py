@@ -174,6 +174,25 @@ def test_arms_are_merged_and_replaced(tmp_path):
     assert len(keys) == len(set(keys))
 
 
+def test_a_judge_that_fails_midway_leaves_all_verdicts_as_they_were(tmp_path):
+    """Not one arm by the new judge and one by the old: their difference would be of judges."""
+    for arm in ("base", "student"):
+        run(tmp_path, arm=arm)
+    before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    calls = []
+
+    def falls(exchanges):
+        calls.append(len(exchanges))
+        if len(calls) > 6:  # it has judged all of the base
+            raise RuntimeError
+        return [{**v, "unsafe": True} for v in judge(exchanges)]
+
+    with pytest.raises(RuntimeError):
+        rejudge(tmp_path, BENCHES, falls, log=lambda line: None)
+    assert len(calls) == 7
+    assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before
+
+
 def test_rejudge_needs_no_model(tmp_path):
     run(tmp_path, "base")
     run(tmp_path, "student")

@@ -6,6 +6,7 @@ They lie in a temporary folder, as a user's would, and run to a report through t
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -236,3 +237,47 @@ def test_the_organisms_own_need_its_world():
     for table, name in (("judges", "organism"), ("benchmarks", "organism")):
         with pytest.raises(UsageError, match="need"):
             registry.resolve(table, name)(None)
+
+
+MODULES = {
+    "no module": ("not_there:make", "not_there:make (ModuleNotFoundError"),
+    "no attribute": ("a_judge:nothing", "a_judge:nothing (AttributeError"),
+    "no colon": ("a_judge", "a_judge (AttributeError"),
+    "broken": ("c_broken:make", "c_broken:make (SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_entry_that_cannot_be_imported_is_one_line(mine, tmp_path, monkeypatch, name, capsys):
+    entry, words = MODULES[name]
+    (mine.parent / "c_broken.py").write_text("def make(:\n")
+    monkeypatch.setitem(registry.JUDGES, "mine", entry)
+    assert cli.main(["run", f"--config={mine}", f"--workdir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+BENCHES = {
+    "nothing": "None",
+    "no sets": "()",
+    "one alone": "Benchmark('x', 'safety', (Item('1', ASKED, {}),), 4)",
+    "no items": "[Benchmark('x', 'safety', (), 4)]",
+    "a path": "[Benchmark('a/b', 'safety', (Item('1', ASKED, {}),), 4)]",
+    "a kind": "[Benchmark('x', 'safty', (Item('1', ASKED, {}),), 4)]",
+    "an id twice": "[Benchmark('x', 'safety', (Item('1', ASKED, {}), Item('1', ASKED, {})), 4)]",
+    "a number as id": "[Benchmark('x', 'safety', (Item(1, ASKED, {}),), 4)]",
+    "no tokens": "[Benchmark('x', 'safety', (Item('1', ASKED, {}),), 0)]",
+    "a pool": "[Benchmark('all_safety', 'safety', (Item('1', ASKED, {}),), 4)]",
+}
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_sets_that_are_none_are_one_line_before_any_work(mine, tmp_path, monkeypatch, name, capsys):
+    text = BENCHMARK[: BENCHMARK.index("    items =")] + f"    return {BENCHES[name]}\n"
+    text = text.replace("ASKED = (", 'ASKED = (Message("user", "?"),)\nOTHER = (')
+    (mine.parent / "d_benchmark.py").write_text(text)
+    monkeypatch.setitem(registry.BENCHMARKS, "mine", "d_benchmark:make")
+    monkeypatch.delitem(sys.modules, "d_benchmark", raising=False)
+    assert cli.main(["run", f"--config={mine}", f"--workdir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "allowed:" in said and said.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -341,6 +341,17 @@ def test_seconds_are_those_of_all_starts(tmp_path):
     assert meta()["seconds"] == 13.8 and (tmp_path / "meta.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("text", ["", '{"a": [', "[1]", "null"])
+def test_a_damaged_artifact_is_one_line_with_its_name(tmp_path, text):
+    artifact = Artifacts(tmp_path)
+    artifact("x", lambda: {"k": 1})
+    (tmp_path / "artifacts" / "x.json").write_text(text)
+    with pytest.raises(UsageError, match=r"workdir: got '.*x.json, which is damaged'"):
+        artifact("x", lambda: {"k": 2})
+    (tmp_path / "artifacts" / "x.json").unlink()
+    assert artifact("x", lambda: {"k": 2}) == {"k": 2}
+
+
 def test_names_are_no_files_and_later_settings_no_other_run(tmp_path, monkeypatch):
     """A file called `rules` in the current directory is not what `eval.judge` names."""
     monkeypatch.chdir(tmp_path)

@@ -190,3 +190,32 @@ def test_one_arm_and_an_empty_workdir(tmp_path, workdir):
 def test_no_workdir(tmp_path):
     with pytest.raises(UsageError, match="workdir"):
         html.write(tmp_path / "ghost")
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("file", "content", "anchor"),
+    [
+        ("artifacts/direction.json", {"candidates": ["a", "b"], "layer": 1}, "direction"),
+        ("artifacts/direction.json", {"candidates": 3}, "direction"),
+        ("config.json", {"program": ["safesteer"]}, "facts"),
+        ("config.json", {"program": {"a": 1}}, "facts"),
+    ],
+)
+def test_one_damaged_file_costs_its_section_alone(workdir, tmp_path, file, content, anchor):
+    out = copy(workdir, tmp_path)
+    (out / file).write_text(json.dumps(content))
+    page = html.write(out).read_text()
+    assert "What changed" in page and "Run facts" in page
+    if file.startswith("artifacts"):
+        assert "cannot be read" in section(page, anchor)
+
+
+def test_a_record_of_another_form_is_left_out(workdir, tmp_path):
+    out = copy(workdir, tmp_path)
+    whole = html.write(out).read_text()
+    record = json.loads((out / "results.jsonl").read_text().splitlines()[0])
+    with (out / "results.jsonl").open("a") as file:
+        file.write(json.dumps({**record, "arm": ["base"]}) + "\n")
+        file.write(json.dumps({**record, "metric": None}) + "\n")
+    assert html.write(out).read_text() == whole
