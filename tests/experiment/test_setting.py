@@ -11,13 +11,7 @@ from jaxsafety.experiment import run, setting
 from jaxsafety.experiment.setting import DataConfig, EvalConfig
 from jaxsafety.organism.world import WorldConfig, make_world
 from jaxsafety.protocols import Exchange
-
-SMALL = EvalConfig(safety=4, over_refusal=6, capability=3)
-
-
-def sets(tmp_path, *names):
-    where = {"capability": "maths.csv"}
-    return tuple(f"{n}={tmp_path / where.get(n.split('/')[0], 'measured.txt')}" for n in names)
+from tests.experiment.files import SMALL, sets
 
 
 def test_organism(directory):
