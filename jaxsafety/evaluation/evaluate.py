@@ -302,7 +302,7 @@ class _Watch:
     def inside(self, rows: int, tokens: int, most: int) -> None:
         """Within a batch of long answers; what ends here is sampled again."""
         share = rows * tokens / most
-        self.progress.inside(self.finished + share, f"token {tokens} of {most}")
+        self.progress.advance(self.finished + share, f"token {tokens} of {most}")
         if self.check is not None:
             self.check()
 

@@ -90,7 +90,7 @@ def typed(cfg: Any) -> Experiment:
     return Experiment(cfg.program, cfg.seed, model, data, own, optim, train, measure, mesh)
 
 
-def saved(workdir: Path) -> Experiment:
+def read(workdir: Path) -> Experiment:
     """The experiment of a run, from the config in its workdir.
 
     Raises:

@@ -153,7 +153,7 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
             raise bad(name, value, "an integer, 0 or more, of 32 bits")
 
 
-def present(
+def check_present(
     data: DataConfig,
     evaluation: EvalConfig,
     reads: Sequence[str] = PROMPTS,

@@ -23,7 +23,7 @@ from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import domains, sections
-from jaxsafety.experiment.chats import chats, drawn, held_out
+from jaxsafety.experiment.chats import chats, draw, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
 from jaxsafety.judges import rules
@@ -109,13 +109,13 @@ def make(
     read = EVERY if reads is None else tuple(reads)
     if data.source == "organism":
         sections.unread(data, evaluation, EVERY, method)  # its files are not even opened
-    sections.present(data, evaluation, PROMPTS if reads is None else read, model)
+    sections.check_present(data, evaluation, PROMPTS if reads is None else read, model)
     if data.source == "organism":
         setting = organism(model_dir, data, evaluation, seed)
     else:
         setting = files(data, evaluation, PROMPTS if reads is None else read)
-    setting = named(setting, evaluation)
-    used = drawn(setting.examples, data.limit, seed) if setting.given else setting.examples
+    setting = add_named(setting, evaluation)
+    used = draw(setting.examples, data.limit, seed) if setting.given else setting.examples
     learnt, measured = held_out(used, data, seed)
     setting = replace(setting, examples=learnt, held_out=measured, seed=seed)
     setting = replace(setting, clashes=tuple(clashes(setting, data, read)))
@@ -255,7 +255,7 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
     )
 
 
-def named(setting: Setting, evaluation: EvalConfig) -> Setting:
+def add_named(setting: Setting, evaluation: EvalConfig) -> Setting:
     """The setting with the judge and the benchmarks that the config names.
 
     Raises:
