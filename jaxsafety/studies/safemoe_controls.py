@@ -225,4 +225,13 @@ def serve(cfg: ControlsConfig, variables: Variables) -> Served:
     return safemoe.serve(next(iter(arms(cfg).values())), variables)
 
 
-METHOD = Method(ControlsConfig, check, program, fits, serve, reads=(), sections=SAFEMOE.sections)
+METHOD = Method(
+    ControlsConfig,
+    check,
+    program,
+    fits,
+    serve,
+    reads=(),
+    sections=SAFEMOE.sections,
+    title=SAFEMOE.title,
+)

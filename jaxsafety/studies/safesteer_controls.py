@@ -205,4 +205,12 @@ def prepare(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> None:
     safesteer.prepare(cfg.base, optim, ctx)
 
 
-METHOD = Method(ControlsConfig, check, program, fits, prepare=prepare, sections=SAFESTEER.sections)
+METHOD = Method(
+    ControlsConfig,
+    check,
+    program,
+    fits,
+    prepare=prepare,
+    sections=SAFESTEER.sections,
+    title=SAFESTEER.title,
+)

@@ -264,5 +264,11 @@ def prepare(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> None:
 
 
 METHOD = protocols.Method(
-    VanishingConfig, check, program, fits, prepare=prepare, sections=SAFESTEER.sections
+    VanishingConfig,
+    check,
+    program,
+    fits,
+    prepare=prepare,
+    sections=SAFESTEER.sections,
+    title=SAFESTEER.title,
 )

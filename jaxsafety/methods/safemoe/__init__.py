@@ -26,4 +26,5 @@ METHOD = Method(
     encode=data.encode,
     planned=plan.planned,
     sections=_sections,
+    title="SafeMoE",
 )

@@ -98,7 +98,7 @@ def check(cfg: SafeMoEConfig) -> None:
     count = experts_of(cfg)
     if not 0 <= cfg.single < count:
         raise bad("method.single", cfg.single, f"0 to {count - 1}")
-    routing.check(cfg.routing, count, trained=cfg.gate in TRAINED)
+    routing.check(cfg.routing, count, trained=cfg.gate in TRAINED, field="method.routing")
     if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
         raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
 
