@@ -256,9 +256,7 @@ def evaluate_workdir(
     """
     exp = record.read(workdir)
     path, measure = directory(exp.model), exp.eval
-    setting = settings.make(
-        path, exp.data, measure, exp.seed, reads=exp.entry.reads, method=exp.program
-    )
+    setting = settings.make_measured(path, exp.data, measure, exp.seed)
     if rejudge:
         return evaluate.rejudge(
             workdir, setting.benchmarks, setting.judge, groups=setting.groups, seed=measure.seed

@@ -124,6 +124,19 @@ def make(
     return setting
 
 
+def make_measured(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
+    """The setting as far as measuring a finished run again needs it: benchmarks, judge, groups.
+
+    No file to train on is opened: the run has read them, and they may be gone or changed since.
+
+    Raises:
+      UsageError: see `make`; what is measured has to be there.
+    """
+    bare = DataConfig()
+    unread = {name: getattr(bare, name) for name in sections.TRAINED_ON}
+    return make(model_dir, replace(data, **unread), evaluation, seed, reads=(), later=True)
+
+
 def verify(
     setting: Setting,
     data: DataConfig,
