@@ -50,6 +50,9 @@ BENCHMARKS = {
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
 }
 
+# Public prompt sets in their own files -> benchmarks.public.PublicSet, in the order of a report
+SETS: dict[str, str] = {}
+
 # Packages that only an extra of pyproject.toml installs -> that extra.
 EXTRAS = {
     "torch": "parity",
@@ -64,6 +67,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
+    "sets": SETS,
 }
 
 

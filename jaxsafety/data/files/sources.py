@@ -61,9 +61,13 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
     Raises:
       UsageError: a file that cannot be read, a row that is no prompt, or no rows.
     """
+    return select(read_rows(path, field), path, field, kind)
+
+
+def select(rows: list[Any], path: str | Path, field: str, kind: str) -> Loaded:
+    """As `load_prompts`, of the rows that were read from `path`."""
     found, gone, seen = [], Counter(), set()
     total = 0
-    rows = read_rows(path, field)
     for number, asked in _asked(path, field, rows):
         total = number
         if not asked.messages:
