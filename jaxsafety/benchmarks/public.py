@@ -6,11 +6,9 @@ says what it read: which version by sha256, how many rows, what was left out and
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import hashlib
 import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,6 +20,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data import overlap
 from jaxsafety.data.files import sources, tables
 from jaxsafety.data.files.columns import Asked, Row, named
+from jaxsafety.data.files.text_rows import Unpack
 from jaxsafety.protocols import Benchmark, Item
 
 KINDS = ("safety", "over_refusal", "capability")
@@ -60,6 +59,7 @@ class PublicSet:
       max_tokens: how long an answer may be.
       form: "text": the model answers; "choices": log-probabilities of continuations.
       categories: columns that go into meta["categories"], the first also as meta["category"].
+      unpack: the rows of a .json file that is one object; raises ValueError for another object.
       keep: says of a row, under compared names, why it is left out in a word or two; "" keeps it.
       more: further entries of meta, from a row under compared names and what it asks. Sets of form
         "choices" give "context", "continuations" and "target" here (evaluation/choices.py).
@@ -78,6 +78,7 @@ class PublicSet:
     form: str = "text"
     columns: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    unpack: Unpack | None = field(default=None, repr=False)
     keep: Callable[[Row], str] | None = field(default=None, repr=False)
     more: Callable[[Row, Asked], Mapping[str, Any]] | None = field(default=None, repr=False)
     header: str = ""
@@ -128,14 +129,13 @@ class PublicSet:
             raise bad("limit", limit, "0 (every row) or how many prompts of a set")
         where = f"set {self.name}"
         place = Path(path)
-        rows = tables.read_rows(place, where)
+        rows = tables.read_rows(place, where, self.unpack)
         cells = [self._cells(row, number, place) for number, row in enumerate(rows, start=1)]
-        loaded = sources.select(rows, place, where, self.kind)
+        loaded = sources.select(rows, place, where, self.kind, self._skipped(cells, place))
         for number, asked in loaded.rows:
             if asked.layout not in self.layout:
                 given = f"row {number} of {place}, {asked.layout} layout"
                 raise bad(where, given, f"rows of {' or '.join(self.layout)} layout")
-        loaded = self._kept(loaded, cells, place)
         made = files.to_items(loaded, str(place), self.kind)
         items = [self._item(item, cells, loaded, number) for number, item in enumerate(made)]
         used = sample(items, limit, seed)
@@ -199,24 +199,17 @@ class PublicSet:
         allowed = f"rows of {self.name}: columns {', '.join(self.columns)}"
         raise bad(f"set {self.name}", f"row {number} of {path} ({has})", allowed)
 
-    def _kept(self, loaded: sources.Loaded, cells: Sequence[Row], path: Path) -> sources.Loaded:
-        """Without the rows that `keep` leaves out."""
-        if self.keep is None:
-            return loaded
-        rows, gone = [], Counter(loaded.left_out)
-        for number, asked in loaded.rows:
+    def _skipped(self, cells: Sequence[Row], path: Path) -> dict[int, str]:
+        """1-based rows that `keep` leaves out -> why."""
+        found = {}
+        for number, row in enumerate(cells, start=1):
             try:
-                why = self.keep(cells[number - 1])
+                why = self.keep(row) if self.keep is not None else ""
             except ValueError as error:
                 raise bad(f"set {self.name}", f"row {number} of {path}", str(error)) from None
             if why:
-                gone[why] += 1
-            else:
-                rows.append((number, asked))
-        if not rows:
-            told = ", ".join(f"{count} {why}" for why, count in gone.items())
-            raise bad(f"set {self.name}", f"no row of {path} that is used", f"more than {told}")
-        return dataclasses.replace(loaded, rows=tuple(rows), left_out=dict(gone))
+                found[number] = why
+        return found
 
     def _item(self, item: Item, cells: Sequence[Row], loaded: sources.Loaded, index: int) -> Item:
         number, asked = loaded.rows[index]
