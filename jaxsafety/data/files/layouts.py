@@ -58,6 +58,14 @@ def _strongreject(name: str, row: Row) -> Asked:
     return ask(name, text(row, "forbidden_prompt"))
 
 
+def _simple_safety(name: str, row: Row) -> Asked:
+    return ask(name, text(row, "prompts_final"))
+
+
+def _ailuminate(name: str, row: Row) -> Asked:
+    return ask(name, text(row, "prompt_text"))
+
+
 def _xstest(name: str, row: Row) -> Asked:
     prompt = text(row, "prompt")
     kind_ = text(row, "type")
@@ -159,6 +167,8 @@ LAYOUTS = (
     Layout("XSTest", ("prompt", "type", "focus"), _xstest),
     Layout("XSTest", ("prompt", "type", "label"), _xstest),
     Layout("SORRY-Bench", ("turns", "prompt_style"), _sorry),
+    Layout("SimpleSafetyTests", ("prompts_final", "harm_area"), _simple_safety),
+    Layout("AILuminate", ("prompt_text", "hazard"), _ailuminate),
     Layout("Do-Not-Answer", ("question", "risk_area", "types_of_harm"), _question),
     Layout("CatQA", ("question", "category", "subcategory"), _question),
     Layout("HellaSwag", ("endings",), tasks.hellaswag, ("query", "choices")),
