@@ -42,7 +42,7 @@ def open_judge(text: str, world: Any = None) -> tuple[str, Judge]:
     takes = takes_where(make)
     if equals and not takes:
         raise bad("judge", text, f"{name} alone: it takes no place")
-    judge = make(world, where) if takes else make(world)
+    judge: Any = make(world, where) if takes else make(world)
     if not callable(judge):
         allowed = "an entry of registry.JUDGES that makes a judge: exchanges -> verdicts"
         raise bad("judge", f"{name}, which makes {judge!r}", allowed)
