@@ -51,7 +51,31 @@ BENCHMARKS = {
 }
 
 # Public prompt sets in their own files -> benchmarks.public.PublicSet, in the order of a report
-SETS: dict[str, str] = {}
+SETS = {
+    "advbench": "jaxsafety.benchmarks.sets.advbench:SET",
+    "harmbench": "jaxsafety.benchmarks.sets.harmbench:SET",
+    "strongreject": "jaxsafety.benchmarks.sets.strongreject:SET",
+    "jailbreakbench_harmful": "jaxsafety.benchmarks.sets.jailbreakbench:HARMFUL",
+    "sorry_bench": "jaxsafety.benchmarks.sets.sorry_bench:SET",
+    "simple_safety_tests": "jaxsafety.benchmarks.sets.simple_safety_tests:SET",
+    "ailuminate": "jaxsafety.benchmarks.sets.ailuminate:SET",
+    "xstest_unsafe": "jaxsafety.benchmarks.sets.xstest:UNSAFE",
+    "or_bench_toxic": "jaxsafety.benchmarks.sets.or_bench:TOXIC",
+    "catqa": "jaxsafety.benchmarks.sets.catqa:SET",
+    "do_not_answer": "jaxsafety.benchmarks.sets.do_not_answer:SET",
+    "tdc2023": "jaxsafety.benchmarks.sets.tdc2023:SET",
+    "i_malicious_instructions": "jaxsafety.benchmarks.sets.safety_tuned_llamas:MALICIOUS",
+    "i_cona": "jaxsafety.benchmarks.sets.safety_tuned_llamas:CONA",
+    "i_controversial": "jaxsafety.benchmarks.sets.safety_tuned_llamas:CONTROVERSIAL",
+    "i_physical_safety_unsafe": "jaxsafety.benchmarks.sets.safety_tuned_llamas:PHYSICAL_UNSAFE",
+    "q_harm": "jaxsafety.benchmarks.sets.safety_tuned_llamas:Q_HARM",
+    "xstest_safe": "jaxsafety.benchmarks.sets.xstest:SAFE",
+    "or_bench_hard": "jaxsafety.benchmarks.sets.or_bench:HARD",
+    "or_bench_80k": "jaxsafety.benchmarks.sets.or_bench:MANY",
+    "jailbreakbench_benign": "jaxsafety.benchmarks.sets.jailbreakbench:BENIGN",
+    "i_physical_safety_safe": "jaxsafety.benchmarks.sets.safety_tuned_llamas:PHYSICAL_SAFE",
+    "i_alpaca": "jaxsafety.benchmarks.sets.safety_tuned_llamas:ALPACA",
+}
 
 # Packages that only an extra of pyproject.toml installs -> that extra.
 EXTRAS = {

@@ -56,6 +56,7 @@ class PublicSet:
       versions: sha256 of a file (as it lies, or unpacked) -> what this version is called.
       layout: names of `data.files.layouts` that its rows may have.
       columns: compared names that every row has; () for rows that are texts.
+      exact: whether a row has no other columns.
       max_tokens: how long an answer may be.
       form: "text": the model answers; "choices": log-probabilities of continuations.
       categories: columns that go into meta["categories"], the first also as meta["category"].
@@ -77,6 +78,7 @@ class PublicSet:
     max_tokens: int
     form: str = "text"
     columns: tuple[str, ...] = ()
+    exact: bool = False
     categories: tuple[str, ...] = ()
     unpack: Unpack | None = field(default=None, repr=False)
     keep: Callable[[Row], str] | None = field(default=None, repr=False)
@@ -193,10 +195,12 @@ class PublicSet:
             cells = named(row) if isinstance(row, dict) else {}
         except ValueError as error:
             raise bad(f"set {self.name}", f"row {number} of {path}", str(error)) from None
-        if set(self.columns) <= set(cells):
+        more = set(cells) - set(self.columns) if self.exact else ()
+        if set(self.columns) <= set(cells) and not more:
             return cells
         has = f"columns {', '.join(list(cells)[:8])}" if cells else "a text"
-        allowed = f"rows of {self.name}: columns {', '.join(self.columns)}"
+        only = " and no other" if self.exact else ""
+        allowed = f"rows of {self.name}: columns {', '.join(self.columns)}{only}"
         raise bad(f"set {self.name}", f"row {number} of {path} ({has})", allowed)
 
     def _skipped(self, cells: Sequence[Row], path: Path) -> dict[int, str]:
