@@ -126,9 +126,20 @@ def measure_choices(
             what = f"{arm}, {bench.name}, {DECODING}"
             with Progress(log, what, total=len(questions), unit="items") as progress:
                 sums = _scored(
-                    Scorer, model, params, layers, steer, batch_tokens, stems, parts, progress, check
+                    Scorer,
+                    model,
+                    params,
+                    layers,
+                    steer,
+                    batch_tokens,
+                    stems,
+                    parts,
+                    progress,
+                    check,
                 )
-            lines = _lines(bench, questions, stems, sums, model.config.max_length, settings, parts.key)
+            lines = _lines(
+                bench, questions, stems, sums, model.config.max_length, settings, parts.key
+            )
             disk.write_lines(path, lines)
             parts.drop()
             how = "scored"
@@ -259,9 +270,7 @@ def _scored(
             model, params, [stem for _, stem in places], layers, steer=steer, tokens=tokens
         )
         for number, batch in enumerate(work.batches):
-            have = {
-                (places[s][0], choice) for s in batch.stems for choice in places[s][1].choices
-            }
+            have = {(places[s][0], choice) for s in batch.stems for choice in places[s][1].choices}
             if not have <= set(sums):
                 rows = []
                 for s, values in work.score(batch):
@@ -297,7 +306,9 @@ def _lines(
             if not all(map(math.isfinite, logps)):
                 cause = "a log-probability that is no number"
                 logps = [value if math.isfinite(value) else None for value in logps]
-        tokens = {c: len(ids) for s in own for c, ids in zip(s.choices, s.continuations, strict=True)}
+        tokens = {
+            c: len(ids) for s in own for c, ids in zip(s.choices, s.continuations, strict=True)
+        }
         line = {
             "id": item.id,
             "description": asked.description,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -76,8 +77,10 @@ def joined(stem: Stem) -> int:
 
 
 class Read(NamedTuple):
-    """How a stem is read: tokens of its context, the S that all begin with left out, with those its
-    continuations begin with; and the tokens that are read of each continuation after that.
+    """How a stem is read.
+
+    context: its tokens but the S that all begin with, and those all its continuations begin with;
+    rests: what is read of each continuation after that.
     """
 
     context: tuple[int, ...]
@@ -106,7 +109,7 @@ def plan(
     for index, own in enumerate(reads):
         rests.setdefault(_rest_width(own), []).append(index)
     widths = sorted(rests)
-    for low, high in zip(widths, widths[1:], strict=False):
+    for low, high in pairwise(widths):
         count = sum(len(rest) > 0 for i in rests[low] for rest in reads[i].rests)
         if (high - low) * count < COMPILING:  # too few for a shape of their own
             rests[high] += rests.pop(low)
@@ -135,7 +138,9 @@ def _cuts(lengths: Sequence[int]) -> list[int]:
 
     The cost of a group is its padded tokens and `COMPILING`; found from the end backwards.
     """
-    edges = [i for i in range(len(lengths)) if i == 0 or _width(lengths[i]) < _width(lengths[i - 1])]
+    edges = [
+        i for i in range(len(lengths)) if i == 0 or _width(lengths[i]) < _width(lengths[i - 1])
+    ]
     edges.append(len(lengths))
     best: dict[int, tuple[int, int]] = {len(edges) - 1: (0, 0)}
     for a in range(len(edges) - 2, -1, -1):

@@ -14,9 +14,9 @@ Tokenised as lm-eval 0.4.13 does it (read from the installed package, `lm_eval/a
 
 What differs: an item that does not fit is not cut from the left but unscored, with the cause.
 
-meta of an item: "context", a text, or a list of texts, one per choice (WinoGrande: several contexts,
-one continuation); "continuations", texts; "target", the index of the right one, or a list of 0 and 1
-(TruthfulQA's mc2); "description", a text in front of the context, the system's turn in a chat;
+meta of an item: "context", a text, or a list of texts, one per choice (WinoGrande: several
+contexts, one continuation); "continuations", texts; "target", the index of the right one, or a list
+of 0 and 1 (TruthfulQA's mc2); "description", a text in front of the context, the system's turn in a chat;
 "delimiter", where it is not " ".
 """
 
@@ -172,7 +172,7 @@ def encode_pair(
 
 
 def _beginning(tokenizer: Tokenizer) -> int | None:
-    """The id that stands for an empty context: that which begins a text, else that which ends it."""
+    """The id that stands for an empty context: what begins a text, else what ends it."""
     for role in ("bos_token", "eos_token"):
         if role in tokenizer.special_tokens:
             return tokenizer.token_id(tokenizer.special_tokens[role])

@@ -104,7 +104,7 @@ def test_what_all_continuations_begin_with_is_read_once(tiny):
 
 
 def test_steering_reaches_what_it_says(tiny):
-    model, params, tokenizer, _ = tiny
+    model, params, *_ = tiny
     add = jnp.zeros((2, 16)).at[1].set(4.0)
     every = [s for own in stems()[:2] for s in own]
 
@@ -113,10 +113,15 @@ def test_steering_reaches_what_it_says(tiny):
         found = dict(one for batch in work.batches for one in work.score(batch))
         return [x for i in range(len(every)) for x in found[i]]
 
-    def apply(ids, where):
-        layers = LayerInputs(add=add, where=jnp.array([where]))
-        out = model.apply(params, jnp.array([ids]), jnp.arange(len(ids))[None], layers=layers)
+    @jax.jit
+    def steered(ids, where):
+        layers = LayerInputs(add=add, where=where)
+        out = model.apply(params, ids, jnp.arange(128)[None], layers=layers)
         return jax.nn.log_softmax(model.unembed(params, out.hidden))[0]
+
+    def apply(ids, where):
+        rest = 128 - len(ids)
+        return steered(jnp.array([ids + [0] * rest]), jnp.array([where + [False] * rest]))
 
     stem = every[0]
     context, more = stem.context, stem.continuations[1]
@@ -165,7 +170,10 @@ BAD = {
     "no choices": ({"context": "a", "target": 0}, "continuations"),
     "no context": ({"continuations": ["a", "b"], "target": 0}, "context"),
     "one choice": ({"context": "a", "continuations": ["b"], "target": 0}, "2 choices or more"),
-    "uneven": ({"context": ["a", "b", "c"], "continuations": ["a", "b"], "target": 0}, "3 contexts"),
+    "uneven": (
+        {"context": ["a", "b", "c"], "continuations": ["a", "b"], "target": 0},
+        "3 contexts",
+    ),
     "no such choice": ({"context": "a", "continuations": ["b", "c"], "target": 2}, "target 2"),
     "labels": ({"context": "a", "continuations": ["b", "c"], "target": [1]}, "2 labels"),
     "description": (
@@ -285,7 +293,9 @@ def test_numbers_that_are_none_are_no_scores(tiny, tmp_path, monkeypatch):
 def test_few_shapes_hold_many_lengths():
     rng = np.random.default_rng(0)
     every = [
-        Stem(tuple(range(n)), tuple((k, *range(m)) for k, m in enumerate(rng.integers(0, 30, 4))), ())
+        Stem(
+            tuple(range(n)), tuple((k, *range(m)) for k, m in enumerate(rng.integers(0, 30, 4))), ()
+        )
         for n in rng.integers(10, 300, 400)
     ]
     reads = [read(stem, 0) for stem in every]

@@ -67,7 +67,12 @@ OWN = {
         lettered("At night it is ", ["dark", "light"], 0, "question_stem"),
     ],
     "piqa": [
-        {"goal": "To keep a toy dry,", "sol1": "put it in a box", "sol2": "put it in water", "label": 0},
+        {
+            "goal": "To keep a toy dry,",
+            "sol1": "put it in a box",
+            "sol2": "put it in water",
+            "label": 0,
+        },
         {"goal": "Eat soup", "sol1": "with a fork", "sol2": "with a big spoon", "label": 1},
     ],
     "commonsense_qa": [
@@ -103,7 +108,12 @@ OWN = {
             "option2": "the box",
             "answer": "2",
         },
-        {"sentence": "Ann gave Sue a cake as _ was kind.", "option1": "Ann", "option2": "Sue", "answer": "1"},
+        {
+            "sentence": "Ann gave Sue a cake as _ was kind.",
+            "option1": "Ann",
+            "option2": "Sue",
+            "answer": "1",
+        },
     ],
     "truthfulqa_mc1": [
         true("Is the moon made of cheese?", ["No, it is not.", "Yes", "Only at night."], [1, 0, 0]),
@@ -164,8 +174,6 @@ class Theirs:
             verbosity="ERROR",
         )
         return said["samples"][name]
-
-
 
 
 def compare(name, rows, directory, theirs, ours, tmp_path, chat):
@@ -264,7 +272,7 @@ def test_public_rows_on_a_real_model(real, root, tmp_path, name, chat):
 @pytest.mark.parametrize("chat", [False, True], ids=["plain", "chat"])
 def test_gsm8k_on_a_real_model(real, root, tmp_path, chat):
     """Strict and flexible of the very answers, and how many answers are equal letter by letter."""
-    directory, theirs, (model, params, tokenizer) = real
+    _, theirs, (model, params, tokenizer) = real
     rows = visible(root, "gsm8k", ITEMS)
     tokens = int(os.environ.get("LM_EVAL_TOKENS", "96"))
     stops = {"until": list(filters.UNTIL), "do_sample": False, "max_gen_toks": tokens}

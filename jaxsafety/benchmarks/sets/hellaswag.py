@@ -45,7 +45,11 @@ SET = PublicSet(
     kind="capability",
     licence="MIT",
     source="rowanz/hellaswag, arXiv 1905.07830",
-    files=("hellaswag_val.jsonl", "hellaswag/*/validation-*.parquet", "hellaswag/validation-*.parquet"),
+    files=(
+        "hellaswag_val.jsonl",
+        "hellaswag/*/validation-*.parquet",
+        "hellaswag/validation-*.parquet",
+    ),
     versions={},
     layout=("HellaSwag",),
     columns=("activity_label", "ctx_a", "ctx_b", "endings", "label"),

@@ -3,8 +3,8 @@
 Sakaguchi et al. 2020, arXiv 1907.10641; allenai/winogrande, whose README.md (read in a public copy
 at commit 26e82cc) names the files and the licence. Scored as lm-eval 0.4.13 does it
 (`lm_eval/tasks/winogrande/default.yaml` and `preprocess_winogrande.py` of the installed package,
-which name the columns): each word fills the gap of a context of its own, and what is compared is the
-probability of the same rest of the sentence after it; acc alone.
+which name the columns): each word fills the gap of a context of its own, and what is compared is
+the probability of the same rest of the sentence after it; acc alone.
 """
 
 from __future__ import annotations
