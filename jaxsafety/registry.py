@@ -38,7 +38,7 @@ MODELS = {
     "olmo2": "jaxsafety.models.families.olmo:FAMILY",
 }
 
-# (the organism's world, or None with files) -> Judge
+# (the organism's world, or None with files; and WHERE where it has a second parameter) -> Judge
 JUDGES = {
     "organism": "jaxsafety.benchmarks.organism:judge",
     "rules": "jaxsafety.judges.rules:make",
