@@ -195,8 +195,7 @@ def answer(
 ) -> Iterator[Said]:
     """Generates the answers of one arm and saves them, without a judge: the half of `evaluate`.
 
-    Args:
-      model, params, tokenizer, benchmarks, out, arm and all others: as of `evaluate`.
+    All arguments are those of `evaluate`.
 
     Yields:
       One `Said` per set and decoding, once it is on disk; what was saved before is read back.
