@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jaxsafety import registry
 from jaxsafety.benchmarks import public, suites
 from jaxsafety.benchmarks.files import items
+from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.benchmarks.public import KINDS
 from jaxsafety.core.errors import bad
 from jaxsafety.evaluation import evaluate
@@ -92,6 +93,8 @@ def _places(data: Sequence[str]) -> tuple[str, dict[str, Path], list[tuple[str, 
         elif slash:
             if kind not in KINDS:
                 raise bad("--data", text, f"KIND/NAME=FILE with a KIND of {', '.join(KINDS)}")
+            if name in POOLS:
+                raise bad("--data", text, f"another NAME: {name} is what all sets of a kind make")
             own.append((kind, name, path))
         else:
             registry.resolve(registry.SETS, head)  # an unknown one is one line

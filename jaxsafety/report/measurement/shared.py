@@ -1,0 +1,36 @@
+"""How many prompts two measured sets have in common, compared by letters (`data/overlap`)."""
+
+from __future__ import annotations
+
+from jaxsafety.data import overlap
+from jaxsafety.report.measurement.load import Measurement
+
+
+def table(measured: Measurement) -> tuple[list[str], dict[tuple[str, str], tuple[int, int]]]:
+    """Which measured prompts stand in two sets.
+
+    Args:
+      measured: the directory.
+
+    Returns:
+      Names of the sets that share a prompt with another one, and (one, other) -> (how many prompts
+      of one are in the other too, of how many).
+    """
+    told = [(name, _prompts(measured, name)) for name in measured.sets]
+    cells = {
+        (clash.one, clash.other): (clash.count, clash.total)
+        for clash in overlap.clashes(told, told)
+        if clash.one != clash.other
+    }
+    names = [name for name, _ in told if any(name in pair for pair in cells)]
+    return names, cells
+
+
+def _prompts(measured: Measurement, name: str) -> list[overlap.Told]:
+    """The prompts of a set, as the first model was asked them."""
+    for arm, decoding in (*measured.each(), *((arm, "logp") for arm in measured.arms)):
+        lines = measured.answers(arm, name, decoding)
+        texts = dict.fromkeys(str(line["prompt"]) for line in lines if line.get("prompt"))
+        if texts:
+            return [overlap.Told(text, name) for text in texts]
+    return []
