@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from jaxsafety import registry
 from jaxsafety.core.errors import bad
@@ -46,7 +46,7 @@ def open_judge(text: str, world: Any = None) -> tuple[str, Judge]:
     if not callable(judge):
         allowed = "an entry of registry.JUDGES that makes a judge: exchanges -> verdicts"
         raise bad("judge", f"{name}, which makes {judge!r}", allowed)
-    return name, judge
+    return name, cast(Judge, judge)
 
 
 def takes_where(make: Callable[..., Any]) -> bool:
