@@ -6,6 +6,8 @@ Below `out`:
 
   eval.json                                  settings, models, sets and judges (`ledger`)
   generations/<arm>/<set>.<decoding>.jsonl   what each model said, shared by all judges
+  generations/<arm>/<set>.logp.jsonl         log-probabilities of multiple choice
+  results.jsonl                              records of these, which need no judge
   judges/<judge>/...                         see `verdicts`
 """
 
@@ -26,9 +28,10 @@ from jaxsafety.data.tokens import template
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from jaxsafety.evaluation import evaluate
+from jaxsafety.evaluation.choices import measure_choices
 from jaxsafety.evaluation.evaluate import Decoding
 from jaxsafety.experiment import beside, served
-from jaxsafety.experiment.measuring import judges, ledger, sets, verdicts
+from jaxsafety.experiment.measuring import judges, ledger, scoring, sets, verdicts
 from jaxsafety.experiment.measuring.request import Request, check
 from jaxsafety.experiment.run import resumable
 from jaxsafety.experiment.workdir import model_fingerprint, versions
@@ -198,8 +201,26 @@ def _answer(
         about = evaluate.settings_of(bench, d, request.seed, "all", made)
         return evaluate.complete(path, bench, d, about) is not None
 
-    if all(complete(b, d) for b in texts for d in decodings if d.covers(b.kind)):
-        return
+    choices = [bench for bench in benchmarks if bench.form == "choices"]
+    asked = [b for b in texts if not all(complete(b, d) for d in decodings if d.covers(b.kind))]
+    unscored = [b for b in choices if not scoring.complete(request.out, request.arm, b, made)]
+    if asked or unscored:
+        _generate(request, source, asked, unscored, decodings, made, interrupt, log)
+    told = {"template": source.facts["template"]}
+    scoring.count(request.out, request.arm, choices, request.seed, told)
+
+
+def _generate(
+    request: Request,
+    source: Source,
+    texts: list[Benchmark],
+    choices: list[Benchmark],
+    decodings: tuple[Decoding, ...],
+    made: str,
+    interrupt: Interrupt,
+    log: Log,
+) -> None:
+    """Loads the model, and has it answer and score these sets."""
     interrupt.doing = f"this batch of answers ({request.arm})"
     mesh = served.mesh_here(source.config, request.batch_size)
     loaded = served.load(
@@ -230,6 +251,22 @@ def _answer(
         ):
             count = len(said.lines)
             log(f"{request.arm}, {said.bench.name}, {said.decoding}: {count} answers, {said.how}")
+        if choices:
+            interrupt.doing = f"this batch of items ({request.arm})"
+            measure_choices(
+                loaded.model,
+                what.params,
+                loaded.tokenizer,
+                choices,
+                request.out,
+                request.arm,
+                seed=request.seed,
+                layers=what.layers,
+                steer=what.steer,
+                log=log,
+                fingerprint=made,
+                check=interrupt.check,
+            )
 
 
 def _saved(out: Path, facts: Mapping[str, Any], names: list[str]) -> list[verdicts.Set]:

@@ -66,7 +66,7 @@ def open_judges(
             raise UsageError(
                 given if given.startswith("--judges") else f"--judges: {given}"
             ) from None
-        folder, where = folder_of(text), text.partition("=")[2]
+        folder, where = folder_of(text), text.partition("=")[2].strip()
         if any(one.folder == folder for one in found):
             raise bad("--judges", text, "each judge once")
         exact = bool(getattr(judge, "exact", False))
@@ -85,7 +85,7 @@ def folder_of(text: str) -> str:
 
     Two places are two directories; "DIR" and "./DIR" are one place.
     """
-    name, _, where = text.partition("=")
+    name, _, where = (part.strip() for part in text.partition("="))
     if not where:
         return name
     place = str(Path(where).resolve()) if Path(where).exists() else where

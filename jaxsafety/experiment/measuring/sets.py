@@ -66,7 +66,10 @@ def open_sets(request: Request, world: World | None) -> Sets:
         opened += _made(table, world, request)
     if request.max_tokens:
         longest = request.max_tokens
-        opened = [(b._replace(max_tokens=longest), facts) for b, facts in opened]
+        opened = [
+            (b._replace(max_tokens=longest) if b.form == "text" else b, facts)
+            for b, facts in opened
+        ]
     benchmarks = [bench for bench, _ in opened]
     evaluate.check_sets(benchmarks, ())
     facts = {b.name: {**told, "max_tokens": b.max_tokens} for b, told in opened}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxsafety.data import overlap
 from jaxsafety.report.measurement.load import Measurement
 
@@ -30,7 +33,14 @@ def _prompts(measured: Measurement, name: str) -> list[overlap.Told]:
     """The prompts of a set, as the first model was asked them."""
     for arm, decoding in (*measured.each(), *((arm, "logp") for arm in measured.arms)):
         lines = measured.answers(arm, name, decoding)
-        texts = dict.fromkeys(str(line["prompt"]) for line in lines if line.get("prompt"))
+        texts = dict.fromkeys(text for text in map(_asked, lines) if text)
         if texts:
             return [overlap.Told(text, name) for text in texts]
     return []
+
+
+def _asked(line: Mapping[str, Any]) -> str:
+    """The prompt of a saved answer, or the context of a scored item."""
+    contexts = line.get("contexts")
+    first = contexts[0] if isinstance(contexts, list) and contexts else ""
+    return str(line.get("prompt") or first)
