@@ -9,7 +9,6 @@ import pytest
 
 from jaxsafety import cli, registry, testing
 from jaxsafety.benchmarks.files import items
-from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import served
 from jaxsafety.experiment.measuring import judges, verdicts
@@ -50,7 +49,8 @@ from jaxsafety.benchmarks.public import PublicSet
 
 SET = PublicSet(
     name="pick", kind="capability", licence="ours", source="a test", files=("pick.csv",),
-    versions={}, layout=("plain",), max_tokens=1, form="choices", columns=("question", "answer"),
+    versions={}, layout=("prompt and answer",), max_tokens=1, form="choices",
+    columns=("question", "answer"),
     more=lambda row, asked: {"context": row["question"], "target": 0,
                              "continuations": [row["answer"], "no ."]},
 )
@@ -328,10 +328,6 @@ def test_another_version_of_a_file_is_told(place, model, capsys):
 def test_choices_are_scored_once_and_need_no_judge(place, model, monkeypatch):
     monkeypatch.setitem(registry.SETS, "pick", "eval_judges:SET")
     (place / "pick.csv").write_text(SUMS)
-    import eval_judges
-
-    known = eval_judges.SET
-    monkeypatch.setattr(eval_judges, "SET", _layout(known, place / "pick.csv"))
     ask = asked(place, model, f"--data=pick={place}/pick.csv", data=())
     assert cli.main(ask) == 0
     out = place / "out"
@@ -345,14 +341,6 @@ def test_choices_are_scored_once_and_need_no_judge(place, model, monkeypatch):
     monkeypatch.setattr(served, "load", lambda *a, **k: pytest.fail("weights were read"))
     assert cli.main(ask) == 0
     assert state(out) == before
-
-
-def _layout(known: PublicSet, path) -> PublicSet:
-    """The set with the layout that its rows have."""
-    import dataclasses
-
-    layout = items("--data", str(path), 1, "capability")[0].meta["layout"]
-    return dataclasses.replace(known, layout=(layout.removesuffix(" layout"),))
 
 
 def test_prompts_that_do_not_fit_are_counted(place, model):
