@@ -48,6 +48,7 @@ def to_items(loaded: Loaded, path: str, kind: str) -> tuple[Item, ...]:
         if gold and not asked.grade
     ]
     form = answers.infer(plain)
+    layout = loaded.layout  # of all rows: once, not row by row
     found = []
     for number, ((row, asked), gold) in enumerate(zip(loaded.rows, golds, strict=True)):
         meta: dict[str, Any] = {"kind": KINDS.get(kind, "task"), "answer": gold}
@@ -57,6 +58,6 @@ def to_items(loaded: Loaded, path: str, kind: str) -> tuple[Item, ...]:
                 meta["choices"] = list(asked.choices)
             if asked.answers:
                 meta["answers"] = list(asked.answers)
-        meta |= {"file": str(path), "row": row, "layout": loaded.layout}
+        meta |= {"file": str(path), "row": row, "layout": layout}
         found.append(Item(str(number), asked.messages, meta))
     return tuple(found)

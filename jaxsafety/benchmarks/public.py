@@ -131,6 +131,8 @@ class PublicSet:
             raise bad("limit", limit, "0 (every row) or how many prompts of a set")
         where = f"set {self.name}"
         place = Path(path)
+        if place.is_dir():
+            raise bad(where, str(path), "a file of this set, not a directory")
         rows = tables.read_rows(place, where, self.unpack)
         cells = [self._cells(row, number, place) for number, row in enumerate(rows, start=1)]
         loaded = sources.select(rows, place, where, self.kind, self._skipped(cells, place))
@@ -164,8 +166,11 @@ class PublicSet:
         return Opened(bench, facts)
 
     def known(self, path: Path) -> str | None:
-        """What the version of a file is called; None where it is not known."""
-        return self._version(path)[1]
+        """What the version of a file is called; None where it is not known or cannot be read."""
+        try:
+            return self._version(path)[1]
+        except OSError:  # `open` says so, if this file is the one that is taken
+            return None
 
     def _pattern(self, path: Path) -> int | None:
         parts = [part.lower() for part in path.parts]
@@ -218,7 +223,8 @@ class PublicSet:
     def _item(self, item: Item, cells: Sequence[Row], loaded: sources.Loaded, index: int) -> Item:
         number, asked = loaded.rows[index]
         row = cells[number - 1]
-        told = {name: str(row[name]).strip() for name in self.categories if row.get(name)}
+        said = {name: row.get(name) for name in self.categories}
+        told = {n: str(v).strip() for n, v in said.items() if v is not None and str(v).strip()}
         meta = {**item.meta, "set": self.name}
         if told:
             meta |= {"category": next(iter(told.values())), "categories": told}
@@ -259,7 +265,12 @@ def listing(folder: str | Path) -> list[Path]:
     found, ahead = [], [(top, 0)]
     while ahead:
         here, depth = ahead.pop()
-        for path in sorted(here.iterdir()):
+        try:
+            entries = sorted(here.iterdir())
+        except OSError as error:
+            allowed = f"directories that can be read ({error.strerror})"
+            raise bad("data", str(here), allowed) from None
+        for path in entries:
             if path.name.startswith("."):
                 continue
             if path.is_file():

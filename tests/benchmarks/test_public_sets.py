@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,25 @@ def test_no_directory(tmp_path):
             public.listing(folder)
 
 
+def test_what_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    write(tmp_path / "in/hats_all.jsonl", text(ROWS))
+    with pytest.raises(UsageError, match="a file of this set, not a directory"):
+        HATS.open(tmp_path / "in")
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", denied)
+        write(tmp_path / "hats_all.jsonl", text(ROWS))
+        assert HATS.find(tmp_path)[0] == tmp_path / "hats_all.jsonl"
+        with pytest.raises(UsageError, match="set hats: .*Permission denied"):
+            HATS.open(tmp_path / "hats_all.jsonl")
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(UsageError, match=r"data: .*directories that can be read \(Permission"):
+        public.listing(tmp_path)
+
+
 @pytest.mark.parametrize("name", registry.SETS)
 def test_every_set_of_the_registry(name):
     one = registry.resolve("sets", name)
@@ -233,3 +253,11 @@ def test_every_set_of_the_registry(name):
     assert all(len(known) == 64 and set(known) <= set("0123456789abcdef") for known in one.versions)
     module = Path(public.__file__).parent / "sets"
     assert registry.SETS[name].startswith("jaxsafety.benchmarks.sets.") and module.is_dir()
+
+
+def test_a_large_file_is_read_in_the_time_of_its_rows(tmp_path):
+    """15,000 rows; a cost per row that grows with the file would take minutes here."""
+    path = write(tmp_path / "hats_all.jsonl", text(ROWS[:1] * 15_000))
+    start = time.process_time()
+    assert len(HATS.open(path, limit=5).benchmark.items) == 5
+    assert time.process_time() - start < 6

@@ -3,7 +3,8 @@
 Wang et al. 2024, arXiv 2308.13387; datasets/Instruction/do_not_answer_en.csv of
 Libr-AI/do-not-answer. No file was at hand. The header (id, risk_area, types_of_harm,
 specific_harms, question) was read in tests of a public project and in two public loaders; the
-sha256 is stated by two public projects, one of which pins the file at commit 4607034.
+sha256 is stated by two public projects, one of which pins the file at commit 4607034
+and names the licence of the data.
 """
 
 from __future__ import annotations

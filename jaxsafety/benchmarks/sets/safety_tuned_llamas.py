@@ -5,7 +5,8 @@ vinid/instruction-llms-safety-eval, where others fetch them from). Each file is 
 {"instructions": [texts], "inputs": []}, as public copies of I-CoNa, I-Controversial, I-Alpaca,
 I-PhysicalSafetySafe and Q-Harm at commits 3ce5779 and 347bea9 have it; a public loader of
 I-MaliciousInstructions reads the same key. The repository's generate_answers.py pairs `inputs` with
-the instructions where there are some. No file was at hand, so no sha256 is known.
+the instructions where there are some. The licence is the one that loader names. No file
+was at hand, so no sha256 is known.
 """
 
 from __future__ import annotations

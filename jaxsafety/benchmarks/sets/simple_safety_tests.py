@@ -4,7 +4,8 @@ Vidgen et al. 2023, arXiv 2311.08370; "SimpleSafetyTests - test cases.csv" of
 bertiev/SimpleSafetyTests. No file was at hand. Its header (id, harm_area, counter, category,
 prompts_final) and sha256 are stated by a public project's record of its sources, which pins the
 file at commit d7aee9a; two public loaders of a course's copy read the same columns. The hub's copy
-(sst_test_cases.csv) calls the column `prompt`, as two public notes say.
+(sst_test_cases.csv) calls the column `prompt`, as two public notes say. The licence is that of the
+repository's LICENSE file as one of them quotes it (the hub's tag is CC-BY-2.0).
 """
 
 from __future__ import annotations
