@@ -1,11 +1,11 @@
-"""How many prompts two measured sets have in common, compared by letters (`data/overlap`)."""
+"""How many prompts two measured sets have in common, compared by letters (`data/sharing`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsafety.data import overlap
+from jaxsafety.data import overlap, sharing
 from jaxsafety.report.measurement.load import Measurement
 
 
@@ -21,9 +21,10 @@ def table(measured: Measurement) -> tuple[list[str], dict[tuple[str, str], tuple
     """
     told = [(name, _prompts(measured, name)) for name in measured.sets]
     cells = {
-        (clash.one, clash.other): (clash.count, clash.total)
-        for clash in overlap.clashes(told, told)
-        if clash.one != clash.other
+        (row["set"], other): (count, row["prompts"])
+        for row in sharing.shared([(name, prompts) for name, prompts in told if prompts])
+        for other, count in row["sets"].items()
+        if count
     }
     names = [name for name, _ in told if any(name in pair for pair in cells)]
     return names, cells
