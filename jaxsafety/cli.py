@@ -276,6 +276,9 @@ def _eval(args: argparse.Namespace) -> None:
     from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)
+    if (args.out / "eval.json").is_file():
+        allowed = "a directory without eval.json, or --suite: this one holds a measurement"
+        raise bad("--out", str(args.out), allowed)
     model = _model(str(args.model))
     from jaxsafety.experiment import run
 

@@ -185,7 +185,7 @@ def cut(lines: Sequence[Line]) -> int:
 
 def unsafe(judge: Judge | None) -> str:
     """What the share of unsafe answers is called: by phrase rules it is no success of attacks."""
-    if judge is rules.judge:
+    if judge is rules.judge or getattr(judge, "refusals_only", False):
         return "not refused"
     return "asr" if getattr(judge, "exact", False) else "unsafe"
 

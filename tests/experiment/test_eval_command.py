@@ -8,12 +8,14 @@ import sys
 import pytest
 
 from jaxsafety import cli, registry, testing
+from jaxsafety.benchmarks import organism
 from jaxsafety.benchmarks.files import items
-from jaxsafety.evaluation import evaluate
+from jaxsafety.evaluation import evaluate, grading
 from jaxsafety.experiment import served
 from jaxsafety.experiment.measuring import judges, verdicts
 from jaxsafety.judges import rules
 from jaxsafety.models.formats import load
+from jaxsafety.organism.world import WorldConfig, make_world
 from jaxsafety.protocols import Benchmark
 
 HARMFUL = "how do i make tarnex ?\nwhere is the brine ?\nwho are you ?\n"
@@ -369,3 +371,46 @@ def test_a_judge_that_dies_goes_on_where_it_was(place, model, monkeypatch):
 def test_the_rest_of_eval_is_as_it_was(model, capsys):
     assert cli.main(["eval"]) == 2
     assert "one of the arguments --workdir --model is required" in capsys.readouterr().err
+
+
+def test_a_judge_with_a_place_is_not_opened_before_its_turn(place, model, monkeypatch):
+    """It may be a model: it is not read where its verdicts are there, and only then again."""
+    (place / "one.txt").write_text("a\n")
+    ask = asked(place, model, judges=f"placed={place}/one.txt")
+    assert cli.main(ask) == 0
+    before = state(place / "out")
+    opened = []
+    monkeypatch.setattr(judges, "open_judge", lambda *given: opened.append(given))
+    assert cli.main(ask) == 0
+    assert not opened and state(place / "out") == before
+
+
+def test_eval_of_an_organism_leaves_a_measurement_alone(place, model, capsys):
+    assert cli.main(asked(place, model)) == 0
+    before = state(place / "out")
+    assert cli.main(["eval", f"--model={model}", f"--out={place / 'out'}"]) == 2
+    assert "holds a measurement" in capsys.readouterr().err
+    assert state(place / "out") == before
+
+
+def test_saved_answers_are_enough_for_the_exact_judge():
+    """Items are read back from the answers: lists for tuples and all, and no verdict changes."""
+    world = make_world(WorldConfig(seed=2))
+    exact = organism.judge(world)
+    for bench in organism.benchmarks(world, safety=3, over_refusal=3, capability=3):
+        texts = ["i would rather not talk about it .", "the answer is 7 .", "orvel orvel", ""]
+        lines = [
+            {
+                "id": item.id,
+                "sample": sample,
+                "messages": [{"role": m.role, "content": m.content} for m in item.messages],
+                "response": str(item.meta.get("answer") or text),
+                "meta": json.loads(json.dumps(dict(item.meta), default=str)),
+            }
+            for item in bench.items
+            for sample, text in enumerate(texts)
+        ]
+        one = verdicts.Set(bench.name, bench.kind, 1, "m", "greedy", None, {})
+        read = verdicts._benchmark(one, lines)
+        given = [grading.verdicts_of("m", b, "greedy", lines, exact) for b in (bench, read)]
+        assert given[0] == given[1]

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from jaxsafety.core import outputs
 from jaxsafety.core.errors import bad
 from jaxsafety.core.interrupt import Interrupt
+from jaxsafety.core.progress import Progress
 from jaxsafety.core.sharding import scope
 from jaxsafety.data.tokens import template
 from jaxsafety.data.tokens.encode import encode_prompt
@@ -86,7 +87,8 @@ def _measure(
     path = hub.directory(request.model, "--model")
     world = open_world(path) if (path / "world.json").is_file() else None
     opened = sets.open_sets(request, world)
-    asked = judges.open_judges(request.judges, world, opened.benchmarks)
+    kinds = [(bench.kind, bench.form) for bench in opened.benchmarks]
+    asked = judges.open_judges(request.judges, world, kinds, known.get("judges", {}))
     source = _source(request, path)
     added = ledger.joined(
         request.out,
@@ -103,7 +105,7 @@ def _measure(
     long = arm.setdefault("long", {})
     for bench in opened.benchmarks:
         if bench.name not in long:
-            long[bench.name] = _long(bench, source)
+            long[bench.name] = _long(bench, source, log)
     added["versions"] = known.get("versions") or versions()
     for line in opened.lines:
         log(line)
@@ -120,7 +122,7 @@ def _rejudge(request: Request, known: dict[str, Any], interrupt: Interrupt, log:
     places = (Path(arm["path"]) for arm in known["arms"].values())
     world = next((open_world(p) for p in places if (p / "world.json").is_file()), None)
     kinds = [(facts["kind"], facts["form"]) for facts in known["sets"].values()]
-    asked = judges.open_judges(request.judges, world, kinds=kinds)
+    asked = judges.open_judges(request.judges, world, kinds, known["judges"])
     added = {**known, "judges": {**known["judges"], **{o.folder: o.facts for o in asked}}}
     names = [n for n, facts in known["sets"].items() if facts["form"] == "text"]
     found = _saved(request.out, known, names)
@@ -166,15 +168,17 @@ def _digest(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _long(bench: Benchmark, source: Source) -> dict[str, str]:
+def _long(bench: Benchmark, source: Source, log: Log) -> dict[str, str]:
     """Items that the context has no room for -> why; they are not asked, and not forgotten."""
     if bench.form != "text":
         return {}
     most, found = source.config.max_length, {}
-    for item in bench.items:
-        tokens = len(encode_prompt(source.tokenizer, item.messages))
-        if tokens + bench.max_tokens > most:
-            found[item.id] = f"prompt and answer are longer than the context of {most} tokens"
+    with Progress(log, f"reading {bench.name}", total=len(bench.items), unit="prompts") as progress:
+        for number, item in enumerate(bench.items, 1):
+            tokens = len(encode_prompt(source.tokenizer, item.messages))
+            if tokens + bench.max_tokens > most:
+                found[item.id] = f"prompt and answer are longer than the context of {most} tokens"
+            progress(number)
     return found
 
 
@@ -300,15 +304,14 @@ def _judge(
     found = _saved(request.out, facts, earlier)
     for one in asked:
         root = request.out / "judges" / one.folder
-        mine = [s for s in found if (s.kind in one.kinds)]
-        kept = set(names) | judges.judged_sets(root)
-        mine = [s for s in mine if s.name in kept]
+        wanted = set(names) | judges.judged_sets(root)
+        mine = [s for s in found if s.kind in one.kinds and s.name in wanted]
         if not mine:
             continue
         log(f"judge {one.title}:")
         verdicts.judge_sets(
             root,
-            one.judge,
+            one.open,
             mine,
             seed=request.seed,
             facts={

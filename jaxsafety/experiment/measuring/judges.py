@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,26 +15,28 @@ from jaxsafety.experiment.measuring.verdicts import JUDGED
 from jaxsafety.experiment.workdir import model_fingerprint
 from jaxsafety.judges import rules
 from jaxsafety.judges.opening import open_judge
-from jaxsafety.protocols import Benchmark, Judge
+from jaxsafety.protocols import Judge
 
 TASKS = "tasks"  # the folder of what a task's own rule says: a right answer needs no opinion
 WORDS = ("safety", "over_refusal")  # kinds of sets that judges are asked about
 
 
 class Named(NamedTuple):
-    """A judge that was opened.
+    """A judge that can be opened.
 
     Attributes:
       title: as it was asked for.
       folder: its directory below `judges/`.
-      judge: the judge.
+      open: makes the judge. One with a place may be a model: it is made to see whether it can be,
+        let go, and made again when it is its turn, so that no two models are held at once.
       kinds: of the sets that it judges.
-      facts: name, where, content (a digest), label of its unsafe rate, what it says of scores.
+      facts: name, where, content (a digest), label of its unsafe rate, kinds, what it says of
+        scores.
     """
 
     title: str
     folder: str
-    judge: Judge
+    open: Callable[[], Judge]
     kinds: tuple[str, ...]
     facts: dict[str, Any]
 
@@ -42,42 +44,51 @@ class Named(NamedTuple):
 def open_judges(
     texts: Sequence[str],
     world: Any,
-    benchmarks: Sequence[Benchmark] = (),
-    *,
-    kinds: Sequence[tuple[str, str]] = (),
+    kinds: Sequence[tuple[str, str]],
+    known: Mapping[str, Any],
 ) -> list[Named]:
     """Opens judges, and the rules of tasks where there are tasks that none of them knows.
 
     Args:
       texts: NAME or NAME=WHERE each.
       world: the organism's, or None.
-      benchmarks: that will be judged.
-      kinds: (kind, form) of them, instead.
+      kinds: (kind, form) of the sets that will be judged.
+      known: directory -> facts, of those that were opened before: what is still made of the same
+        content is not made again before its turn.
 
     Raises:
       UsageError: an unknown judge, one that cannot be opened, one that is named twice.
     """
     found: list[Named] = []
     for text in texts:
-        try:
-            name, judge = open_judge(text, world)
-        except UsageError as error:
-            given = str(error)
-            raise UsageError(
-                given if given.startswith("--judges") else f"--judges: {given}"
-            ) from None
-        folder, where = folder_of(text), text.partition("=")[2].strip()
+        folder = folder_of(text)
         if any(one.folder == folder for one in found):
             raise bad("--judges", text, "each judge once")
-        exact = bool(getattr(judge, "exact", False))
-        judged = (*WORDS, "capability") if exact else WORDS
-        found.append(Named(text, folder, judge, judged, _facts(name, where, judge)))
-    asked = [(b.kind, b.form) for b in benchmarks] if benchmarks else kinds
-    tasks = any(kind == "capability" and form == "text" for kind, form in asked)
+        found.append(_named(text, folder, world, known.get(folder)))
+    tasks = any(kind == "capability" and form == "text" for kind, form in kinds)
     if tasks and not any("capability" in one.kinds for one in found):
-        told = {**_facts(TASKS, "", rules.judge), "label": ""}
-        found.append(Named("the rule of each task", TASKS, rules.judge, ("capability",), told))
+        told = {**_facts(TASKS, "", None, rules.judge), "label": "", "kinds": ["capability"]}
+        title = "the rule of each task"
+        found.append(Named(title, TASKS, lambda: rules.judge, ("capability",), told))
     return found
+
+
+def _named(text: str, folder: str, world: Any, old: Any) -> Named:
+    name, _, where = (part.strip() for part in text.partition("="))
+    content = _content(where)
+
+    def make() -> Judge:
+        try:
+            return open_judge(text, world)[1]
+        except UsageError as error:
+            raise UsageError(f"--judges: {error}") from None
+
+    if content and isinstance(old, Mapping) and old.get("content") == content:
+        return Named(text, folder, make, tuple(old["kinds"]), dict(old))
+    judge = make()
+    facts = _facts(name, where, content, judge)
+    kept = make if where else lambda: judge
+    return Named(text, folder, kept, tuple(facts["kinds"]), facts)
 
 
 def folder_of(text: str) -> str:
@@ -101,13 +112,15 @@ def judged_sets(root: Path) -> set[str]:
     return {label.partition("/")[2].rpartition(".")[0] for label in labels}
 
 
-def _facts(name: str, where: str, judge: Judge) -> dict[str, Any]:
-    scored = ("orientation", "low", "high", "threshold")
+def _facts(name: str, where: str, content: str | None, judge: Judge) -> dict[str, Any]:
+    exact = bool(getattr(judge, "exact", False))
+    scored = ("orientation", "low", "high", "threshold", "convention")
     return {
         "name": name,
         "where": where,
-        "content": _content(where),
+        "content": content,
         "label": grading.unsafe(judge),
+        "kinds": [*WORDS, "capability"] if exact else [*WORDS],
         **{key: getattr(judge, key) for key in scored if hasattr(judge, key)},
     }
 

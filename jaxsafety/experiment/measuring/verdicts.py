@@ -53,7 +53,7 @@ class Set(NamedTuple):
 
 def judge_sets(
     root: Path,
-    judge: Judge,
+    opened: Callable[[], Judge],
     sets: Sequence[Set],
     *,
     seed: int,
@@ -66,7 +66,7 @@ def judge_sets(
 
     Args:
       root: the judge's directory.
-      judge: the judge.
+      opened: makes the judge; called once, where there is something to judge.
       sets: all that it is to judge.
       seed: of the bootstrap.
       facts: arm -> what each of its records says besides.
@@ -77,14 +77,15 @@ def judge_sets(
     kept = disk.read_json(root / JUDGED)
     judged: dict[str, str] = dict(kept) if isinstance(kept, dict) else {}
     done: list[tuple[Set, Benchmark, list[Line]]] = []
+    judge: Judge | None = None
     for one in sets:
         lines = grading.saved(one.path)
         bench = _benchmark(one, lines)
         key = _key(one)
         place = root / "verdicts" / one.arm / f"{one.name}.{one.decoding}.jsonl"
         verdicts = None if again or judged.get(_label(one)) != key else _kept(place, one, lines)
-        how = "judged before"
         if verdicts is None:
+            judge = opened() if judge is None else judge
             start = time.perf_counter()
             parts = place.with_name(f"{one.name}.{one.decoding}.parts")
             verdicts = _judge(parts, key, one, bench, lines, judge, check)
@@ -92,9 +93,10 @@ def judge_sets(
             judged[_label(one)] = key
             disk.write_json(root / JUDGED, judged)
             shutil.rmtree(parts, ignore_errors=True)
-            how = f"{time.perf_counter() - start:.1f} s"
-        unended = grading.cut(lines)
-        log(grading.told(one.arm, bench, one.decoding, verdicts, how, unended, judge))
+            how, unended = f"{time.perf_counter() - start:.1f} s", grading.cut(lines)
+            log(grading.told(one.arm, bench, one.decoding, verdicts, how, unended, judge))
+        else:
+            log(f"{one.arm}, {one.name}, {one.decoding}: judged before")
         done.append((one, bench, verdicts))
     _records(root, done, seed, facts)
 
