@@ -75,6 +75,18 @@ SETS = {
     "jailbreakbench_benign": "jaxsafety.benchmarks.sets.jailbreakbench:BENIGN",
     "i_physical_safety_safe": "jaxsafety.benchmarks.sets.safety_tuned_llamas:PHYSICAL_SAFE",
     "i_alpaca": "jaxsafety.benchmarks.sets.safety_tuned_llamas:ALPACA",
+    "mmlu": "jaxsafety.benchmarks.sets.mmlu:SET",
+    "gsm8k": "jaxsafety.benchmarks.sets.gsm8k:SET",
+    "arc_easy": "jaxsafety.benchmarks.sets.arc:EASY",
+    "arc_challenge": "jaxsafety.benchmarks.sets.arc:CHALLENGE",
+    "openbookqa": "jaxsafety.benchmarks.sets.openbookqa:SET",
+    "piqa": "jaxsafety.benchmarks.sets.piqa:SET",
+    "commonsense_qa": "jaxsafety.benchmarks.sets.commonsense_qa:SET",
+    "boolq": "jaxsafety.benchmarks.sets.boolq:SET",
+    "truthfulqa_mc1": "jaxsafety.benchmarks.sets.truthfulqa:MC1",
+    "truthfulqa_mc2": "jaxsafety.benchmarks.sets.truthfulqa:MC2",
+    "hellaswag": "jaxsafety.benchmarks.sets.hellaswag:SET",
+    "winogrande": "jaxsafety.benchmarks.sets.winogrande:SET",
 }
 
 # Packages that only an extra of pyproject.toml installs -> that extra.

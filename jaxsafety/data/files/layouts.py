@@ -165,6 +165,9 @@ LAYOUTS = (
     Layout("WinoGrande", ("sentence", "option1", "option2"), tasks.winogrande),
     Layout("BoolQ", ("question", "passage"), tasks.boolq),
     Layout("TruthfulQA", ("question", "best_answer", "correct_answers"), tasks.truthfulqa),
+    Layout(
+        "TruthfulQA choices", ("question", "mc1_targets", "mc2_targets"), tasks.truthful_choices
+    ),
     Layout("ARC", ("question", "answerkey"), tasks.lettered, PARTS),
     Layout("OpenBookQA", ("question_stem", "choices"), tasks.lettered, PARTS),
     Layout("MMLU", ("question", "choices", "answer"), tasks.lettered, PARTS),

@@ -144,6 +144,25 @@ def truthfulqa(name: str, row: Row) -> Asked:
     return aliases(name, text(row, "question"), [maybe(row, "best_answer"), *texts(listed)])
 
 
+def truthful_choices(name: str, row: Row) -> Asked:
+    """A question with choices, of which one has the label 1.
+
+    The file has that one first; here the choices stand in the order of their letters.
+    """
+    given = row["mc1_targets"]
+    if not isinstance(given, dict):
+        raise ValueError(f"`mc1_targets` of choices and labels, not {kind(given)}")
+    _, listed = choices.listed(given.get("choices"), "mc1_targets")
+    labels = given.get("labels")
+    if not isinstance(labels, list) or len(labels) != len(listed):
+        raise ValueError("`mc1_targets` with a label of 0 or 1 per choice")
+    right = [one for one, label in zip(listed, labels, strict=True) if label == 1]
+    shown = sorted(listed)
+    why = "" if len(right) == 1 else f"`mc1_targets` with one label of 1, not {len(right)}"
+    letter = LETTERS[shown.index(right[0])] if not why else ""
+    return task(name, text(row, "question"), shown, letter, why)
+
+
 def trivia(name: str, question: str, answer: dict[str, Any]) -> Asked:
     """TriviaQA's answer: a value and its aliases."""
     listed = [answer.get("value"), *texts(answer.get("aliases") or [])]
