@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise bad(f"--config.{given[0]}", args.command, "only with `run` and `plan`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
-        with signals.watched(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
+        with signals.watch(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
             args.call(args)
     except UsageError as error:
         print(f"jaxsafety: error: {error}", file=sys.stderr)
@@ -391,7 +391,7 @@ def _chat(args: argparse.Namespace) -> None:
     path, served_with, dtype, mesh = model or SHIPPED, beside.NOTHING, "float32", None
     if args.workdir is not None:
         path, served_with = beside.find(args.workdir)
-        dtype, mesh = run.computed(args.workdir)
+        dtype, mesh = run.read_place(args.workdir)
     chat = Chat.open(
         path,
         system=args.system,

@@ -31,7 +31,7 @@ from jaxsafety.evaluation.grading import Groups, Line, Record
 from jaxsafety.evaluation.grading import rejudge as rejudge
 from jaxsafety.evaluation.parts import Parts
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.protocols import Benchmark, Item, Judge, SampleConfig
+from jaxsafety.protocols import Benchmark, Encode, Item, Judge, SampleConfig
 from jaxsafety.train import checkpoint
 
 
@@ -86,7 +86,7 @@ def evaluate(
     fingerprint: str = "",
     groups: Groups | None = None,
     generate: Callable[..., list[list[Answer]]] | None = None,
-    encode: Callable[..., list[int]] | None = None,
+    encode: Encode | None = None,
     check: Callable[[], None] | None = None,
 ) -> list[Record]:
     """Generates and judges one arm on every benchmark and merges its records into `results.jsonl`.
@@ -297,7 +297,7 @@ def check_sets(
             raise bad(f"decoding.{decoding.name}", decoding, "samples >= 1 and temperature >= 0")
 
 
-def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Any) -> list[list[int]]:
+def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Encode) -> list[list[int]]:
     """Prompt ids per item, checked against the context before anything is generated."""
     encoded = [encode(tokenizer, item.messages) for item in bench.items]
     for item, ids in zip(bench.items, encoded, strict=True):
@@ -365,7 +365,7 @@ class _Watch:
     def inside(self, rows: int, tokens: int, most: int) -> None:
         """Within a batch of long answers; what ends here is sampled again."""
         share = rows * tokens / most
-        self.progress.inside(self.finished + share, f"token {tokens} of {most}")
+        self.progress.advance(self.finished + share, f"token {tokens} of {most}")
         if self.check is not None:
             self.check()
 
