@@ -345,6 +345,23 @@ def test_choices_are_scored_once_and_need_no_judge(place, model, monkeypatch):
     assert state(out) == before
 
 
+def test_gsm8k_is_read_three_ways(place, model):
+    rows = [
+        {"question": f"what is {i} plus {i} ?", "answer": f"it is\n#### {2 * i}"} for i in (1, 2)
+    ]
+    (place / "gsm8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ask = asked(place, model, f"--data=gsm8k={place}/gsm8k.jsonl", data=())
+    assert cli.main(ask) == 0
+    found = [json.loads(x) for x in (place / "out/results.jsonl").read_text().splitlines()]
+    kinds = [(r["metric"], r["decoding"], r["n"]) for r in found]
+    assert kinds == [("strict.greedy", "greedy", 2), ("flexible.greedy", "greedy", 2)]
+    ours = {r["metric"] for r in records(place, "tasks")}
+    assert "accuracy.greedy" in ours
+    page = (place / "out" / "report.html").read_text()
+    for words in ("lm-eval strict", "lm-eval flexible", "rule of the task"):
+        assert words in page
+
+
 def test_prompts_that_do_not_fit_are_counted(place, model):
     (place / "harmful.txt").write_text("who are you ?\n" + "brine " * 3000 + "?\n")
     assert cli.main(asked(place, model)) == 0

@@ -111,7 +111,10 @@ def _measure(
         log(line)
     ledger.write(request.out, added)  # only now: what was refused leaves nothing behind
     fitting = [_fitting(bench, long[bench.name]) for bench in opened.benchmarks]
-    _answer(request, source, [b for b in fitting if b.items], decodings, interrupt, log)
+    asking = [bench for bench in fitting if bench.items]
+    _answer(request, source, asking, decodings, interrupt, log)
+    told = {"template": source.facts["template"]}
+    scoring.count(request.out, request.arm, asking, request.seed, told, long)
     _judge(request, added, asked, [b.name for b in fitting], interrupt, log)
 
 
@@ -210,8 +213,6 @@ def _answer(
     unscored = [b for b in choices if not scoring.complete(request.out, request.arm, b, made)]
     if asked or unscored:
         _generate(request, source, asked, unscored, decodings, made, interrupt, log)
-    told = {"template": source.facts["template"]}
-    scoring.count(request.out, request.arm, choices, request.seed, told)
 
 
 def _generate(

@@ -1,4 +1,4 @@
-"""Multiple choice by log-probability within a measurement: what is there, and its records.
+"""What needs no judge: multiple choice by log-probability, and GSM8K as lm-eval reads it.
 
 The records lie in `results.jsonl` of the directory itself: no judge has a say in them.
 """
@@ -6,13 +6,14 @@ The records lie in `results.jsonl` of the directory itself: no judge has a say i
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk
-from jaxsafety.evaluation import choices
+from jaxsafety.evaluation import choices, filters
 from jaxsafety.protocols import Benchmark
 
 
@@ -25,20 +26,28 @@ def complete(out: Path, arm: str, bench: Benchmark, fingerprint: str) -> bool:
 
 
 def count(
-    out: Path, arm: str, benchmarks: Sequence[Benchmark], seed: int, facts: Mapping[str, Any]
+    out: Path,
+    arm: str,
+    benchmarks: Sequence[Benchmark],
+    seed: int,
+    facts: Mapping[str, Any],
+    long: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Puts the records of scored sets into `results.jsonl`, which stays where nothing changes.
+    """Puts the records of these sets into `results.jsonl`, which stays where nothing changes.
 
     Args:
       out: the directory.
       arm: the model.
-      benchmarks: sets that were scored.
+      benchmarks: sets that were scored or answered; those that need a judge make no record.
       seed: of the bootstrap.
       facts: what each record says besides.
+      long: set -> item -> why it was not asked.
     """
     path = out / "results.jsonl"
-    more = {"decoding": choices.DECODING, "judge": None, **facts}
-    new = [{**row, **more} for row in choices.saved(out, arm, benchmarks, seed)]
+    scored = [bench for bench in benchmarks if bench.form == "choices"]
+    read = filters.saved(out, arm, [b for b in benchmarks if b.form == "text"], seed)
+    rows = [*choices.saved(out, arm, scored, seed), *(_with(row, long) for row in read)]
+    new = [{**row, "decoding": _decoding(row), "judge": None, **facts} for row in rows]
     if not new:
         return
     taken = {_key(row) for row in new}
@@ -49,6 +58,17 @@ def count(
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*kept, *fresh.values()])
     if not path.is_file() or path.read_text("utf-8") != text:
         disk.write(path, text)
+
+
+def _with(row: Mapping[str, Any], long: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """A record that counts what was not asked."""
+    causes = Counter(long.get(row["benchmark"], {}).values())
+    told = "; ".join(f"{why} ({count})" for why, count in causes.most_common())
+    return {**row, "nulls": row["nulls"] + causes.total(), "cause": told}
+
+
+def _decoding(row: Mapping[str, Any]) -> str:
+    return str(row["metric"]).rpartition(".")[2]
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

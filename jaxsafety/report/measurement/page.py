@@ -274,7 +274,7 @@ def _facts(measured: Measurement) -> str:
     plain["models"] = {
         arm: {k: v for k, v in measured.arm(arm).items() if k != "long"} for arm in measured.arms
     }
-    pairs = [(k, page.text_of(v)) for k, v in _flat(plain)]
+    pairs = [(k, page.show(v)) for k, v in _flat(plain)]
     return page.fill(page.TEMPLATES, "facts.html", meta=pairs, folded=[])
 
 

@@ -13,8 +13,8 @@ METRICS = {
     "acc_norm": "by length (acc_norm)",
     "mc2": "share of the right ones (mc2)",
     "accuracy": "right answer",
-    "strict": "right, strict form",
-    "flexible": "right, any form",
+    "strict": "right, lm-eval strict",
+    "flexible": "right, lm-eval flexible",
 }
 BOUND = (
     "By phrase rules an answer is “not refused” where it is text and declines nothing. They see no"
@@ -96,8 +96,9 @@ def capability(measured: Measurement) -> list[Row]:
         for record in measured.scored:
             if record["benchmark"] == name:
                 metric, _, decoding = str(record["metric"]).rpartition(".")
-                row = _row(name, SCORED, str(record["arm"]), decoding, (rate_of(record),))
-                found.append(row._replace(judge=METRICS.get(metric, metric), decoding=SCORED))
+                by = METRICS.get(metric, metric)
+                row = _row(name, by, str(record["arm"]), decoding, (rate_of(record),))
+                found.append(row._replace(decoding=SCORED) if decoding == "logp" else row)
     return found
 
 
