@@ -19,7 +19,7 @@ from jaxsafety.benchmarks import files
 from jaxsafety.core.errors import bad
 from jaxsafety.data import overlap
 from jaxsafety.data.files import sources, tables
-from jaxsafety.data.files.columns import Asked, Row, named
+from jaxsafety.data.files.columns import Asked, Row, normalise
 from jaxsafety.data.files.text_rows import Unpack
 from jaxsafety.protocols import Benchmark, Item
 
@@ -197,7 +197,7 @@ class PublicSet:
     def _cells(self, row: Any, number: int, path: Path) -> Row:
         """A row under compared names, {} for a text."""
         try:
-            cells = named(row) if isinstance(row, dict) else {}
+            cells = normalise(row) if isinstance(row, dict) else {}
         except ValueError as error:
             raise bad(f"set {self.name}", f"row {number} of {path}", str(error)) from None
         more = set(cells) - set(self.columns) if self.exact else ()
