@@ -84,7 +84,7 @@ def out(tmp_path):
 
 def test_agreement_is_that_of_the_verdicts(out):
     measured = Measurement(out)
-    (pair,) = agreement.pairs(measured, "refusal")
+    (pair,) = agreement.compare(measured, "refusal")
     # 7 answers of each of three sets: both say yes to 2, rules alone to 2, nobody to 3.
     assert (pair.n, pair.untold, pair.cells) == (21, 3, (6, 6, 0, 9))
     labels = [(i < 4, i < 2) for _ in SETS for i in range(7)]
@@ -92,7 +92,7 @@ def test_agreement_is_that_of_the_verdicts(out):
     assert pair.kappa == outcomes.kappa(first, second)
     assert pair.ac1 == outcomes.ac1(first, second)
     assert pair.shares == (12 / 21, 6 / 21)
-    (unsafe,) = agreement.pairs(measured, "unsafe")
+    (unsafe,) = agreement.compare(measured, "unsafe")
     assert unsafe.n == 14  # harmless requests are not asked about harm
 
 
@@ -101,21 +101,21 @@ def test_what_has_no_kappa_says_why(out):
         for name in SETS:
             place = out / f"judges/{judge}/verdicts/model/{name}.greedy.jsonl"
             disk.write_lines(place, [verdict(i, False, False) for i in range(N)])
-    (pair,) = agreement.pairs(Measurement(out), "refusal")
+    (pair,) = agreement.compare(Measurement(out), "refusal")
     assert pair.kappa is None and pair.ac1 is None and "the same" in pair.why
     assert "the same of every answer" in page.render(Measurement(out))
 
 
 def test_disagreements_come_in_turn_and_from_both_sides(out):
-    found = agreement.disagreements(Measurement(out), "refusal")
+    found = agreement.find_disagreements(Measurement(out), "refusal")
     assert [e.where for e in found] == [f"{name}, greedy" for name in SETS]
     assert {(e.yes, e.no) for e in found} == {("rules", "guard")}
-    unsafe = agreement.disagreements(Measurement(out), "unsafe")
+    unsafe = agreement.find_disagreements(Measurement(out), "unsafe")
     assert {(e.yes, e.no) for e in unsafe} == {("guard", "rules")}
 
 
 def test_sets_that_share_prompts(out):
-    names, cells = shared.table(Measurement(out))
+    names, cells = shared.count(Measurement(out))
     assert names == ["attacks", "assaults"]
     assert cells == {("attacks", "assaults"): (3, N), ("assaults", "attacks"): (3, N)}
 
@@ -156,7 +156,7 @@ def test_the_table_says_rates_n_and_what_is_not_judged(out):
 
 def test_rows_know_nothing_of_what_was_not_judged(out):
     (out / "judges" / "guard" / "results.jsonl").unlink()
-    found = rows.of_kind(Measurement(out), "safety", ("asr",))
+    found = rows.collect(Measurement(out), "safety", ("asr",))
     assert {row.judge for row in found} == {"rules"}
     assert "Judges side by side" not in page.render(Measurement(out))
 

@@ -90,7 +90,7 @@ def _measure(
     kinds = [(bench.kind, bench.form) for bench in opened.benchmarks]
     asked = judges.open_judges(request.judges, world, kinds, known.get("judges", {}))
     source = _source(request, path)
-    added = ledger.joined(
+    added = ledger.join(
         request.out,
         known,
         request,
@@ -305,7 +305,7 @@ def _judge(
     found = _saved(request.out, facts, earlier)
     for one in asked:
         root = request.out / "judges" / one.folder
-        wanted = set(names) | judges.judged_sets(root)
+        wanted = set(names) | judges.list_judged(root)
         mine = [s for s in found if s.kind in one.kinds and s.name in wanted]
         if not mine:
             continue

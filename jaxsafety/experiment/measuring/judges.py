@@ -105,7 +105,7 @@ def folder_of(text: str) -> str:
     return "-".join(part for part in (name, short, digest) if part)
 
 
-def judged_sets(root: Path) -> set[str]:
+def list_judged(root: Path) -> set[str]:
     """Names of the sets that a judge's directory has verdicts of."""
     kept = disk.read_json(root / JUDGED)
     labels = kept if isinstance(kept, dict) else {}

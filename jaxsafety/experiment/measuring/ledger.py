@@ -45,7 +45,7 @@ def read(out: Path) -> dict[str, Any]:
     return found
 
 
-def settings(request: Request) -> dict[str, Any]:
+def describe(request: Request) -> dict[str, Any]:
     """What all models, sets and judges of a directory share."""
     return {
         "limit": request.limit,
@@ -55,7 +55,7 @@ def settings(request: Request) -> dict[str, Any]:
     }
 
 
-def joined(
+def join(
     out: Path,
     known: Mapping[str, Any],
     request: Request,
@@ -80,7 +80,7 @@ def joined(
       UsageError: a setting, this arm's model, a set or a judge is another one than it was; the
         line says what differs.
     """
-    now = settings(request)
+    now = describe(request)
     told = _changes("--", known.get("settings") or now, now, tuple(now))
     allowed = "the same settings, or a new directory"
     arms = known.get("arms", {})

@@ -74,10 +74,10 @@ def check(request: Request) -> tuple[Decoding, ...]:
             raise bad("--rejudge", f"--{given[0]} too", allowed)
     elif not (request.suite or request.data):
         raise bad("--suite", "nothing", "suites or sets, or --data=KIND/NAME=FILE")
-    return decodings(request.decodings)
+    return parse_decodings(request.decodings)
 
 
-def decodings(names: tuple[str, ...]) -> tuple[Decoding, ...]:
+def parse_decodings(names: tuple[str, ...]) -> tuple[Decoding, ...]:
     """Ways of sampling by their names.
 
     Raises:

@@ -57,7 +57,7 @@ class Example(NamedTuple):
     response: str
 
 
-def pairs(measured: Measurement, flag: str) -> list[Pair]:
+def compare(measured: Measurement, flag: str) -> list[Pair]:
     """Every pair of judges on a flag, in the order of the judges."""
     votes = [(judge, _votes(measured, judge, flag)) for judge in measured.opinions]
     found = []
@@ -86,7 +86,7 @@ def _pair(one: str, other: str, told: list[tuple[Any, Any]], untold: int) -> Pai
     return Pair(one, other, n, untold, kappa, ac1, shares, cells, why)
 
 
-def disagreements(measured: Measurement, flag: str) -> list[Example]:
+def find_disagreements(measured: Measurement, flag: str) -> list[Example]:
     """The first answers that two judges see otherwise, sets in turn: nobody chose them."""
     votes = [(judge, _votes(measured, judge, flag)) for judge in measured.opinions]
     found: list[Example] = []

@@ -90,7 +90,7 @@ def render(measured: Measurement) -> str:
 
 def headline(measured: Measurement) -> tuple[str, str]:
     """Title and first sentence: what the first judge says of the first model."""
-    found = rows.lead(measured)
+    found = rows.choose_lead(measured)
     models = ", ".join(model_name(measured, arm) for arm in measured.arms)
     if found is None:
         return f"{models}: measured", "No rate of harmful or harmless requests is known."
@@ -118,7 +118,7 @@ def model_name(measured: Measurement, arm: str) -> str:
 
 
 def _tiles(measured: Measurement) -> list[Tile]:
-    found = rows.lead(measured)
+    found = rows.choose_lead(measured)
     if found is None:
         return []
     _, _, decoding = found
@@ -137,23 +137,23 @@ def _tiles(measured: Measurement) -> list[Tile]:
 
 
 def _changed(measured: Measurement) -> str:
-    found = rows.both(measured)
+    found = rows.collect_pooled(measured)
     bound = rows.BOUND if any(judge.bound for judge in measured.opinions) else ""
     return _rates(measured, found, BOTH, named=False, note=bound) if found else ""
 
 
 def _safety(measured: Measurement) -> str:
-    found = rows.of_kind(measured, "safety", tuple(metric for metric, _ in SAFETY))
+    found = rows.collect(measured, "safety", tuple(metric for metric, _ in SAFETY))
     return _rates(measured, found, tuple(label for _, label in SAFETY)) if found else ""
 
 
 def _harmless(measured: Measurement) -> str:
-    found = rows.of_kind(measured, "over_refusal", tuple(metric for metric, _ in HARMLESS))
+    found = rows.collect(measured, "over_refusal", tuple(metric for metric, _ in HARMLESS))
     return _rates(measured, found, tuple(label for _, label in HARMLESS)) if found else ""
 
 
 def _capability(measured: Measurement) -> str:
-    found = rows.capability(measured)
+    found = rows.collect_tasks(measured)
     return _rates(measured, found, ("rate",)) if found else ""
 
 
@@ -210,7 +210,7 @@ def _agreement(measured: Measurement) -> str:
     if len(measured.opinions) < 2:
         return ""
     flags = [
-        (label, agreement.pairs(measured, flag), agreement.disagreements(measured, flag))
+        (label, agreement.compare(measured, flag), agreement.find_disagreements(measured, flag))
         for flag, (label, _) in agreement.FLAGS.items()
     ]
     return page.fill(TEMPLATES, "agreement.html", flags=flags)
@@ -264,7 +264,7 @@ def _cut(measured: Measurement, name: str) -> str:
 
 
 def _shared(measured: Measurement) -> str:
-    names, cells = shared.table(measured)
+    names, cells = shared.count(measured)
     return page.fill(TEMPLATES, "shared.html", names=names, cells=cells) if cells else ""
 
 

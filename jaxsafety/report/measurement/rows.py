@@ -46,7 +46,7 @@ class Row(NamedTuple):
     pooled: bool
 
 
-def of_kind(measured: Measurement, kind: str, metrics: tuple[str, ...]) -> list[Row]:
+def collect(measured: Measurement, kind: str, metrics: tuple[str, ...]) -> list[Row]:
     """A row per set, judge, model and decoding, pools last.
 
     Args:
@@ -65,7 +65,7 @@ def of_kind(measured: Measurement, kind: str, metrics: tuple[str, ...]) -> list[
     return found
 
 
-def both(measured: Measurement) -> list[Row]:
+def collect_pooled(measured: Measurement) -> list[Row]:
     """Refusals of harmful requests beside those of harmless ones, by judge, all sets together."""
     found = []
     for arm, decoding in measured.each():
@@ -81,7 +81,7 @@ def both(measured: Measurement) -> list[Row]:
     return found
 
 
-def capability(measured: Measurement) -> list[Row]:
+def collect_tasks(measured: Measurement) -> list[Row]:
     """Tasks: a row per set and metric, written answers first, then multiple choice."""
     found = []
     names = [n for n, facts in measured.sets.items() if facts.get("kind") == "capability"]
@@ -102,7 +102,7 @@ def capability(measured: Measurement) -> list[Row]:
     return found
 
 
-def lead(measured: Measurement) -> tuple[Judge, str, str] | None:
+def choose_lead(measured: Measurement) -> tuple[Judge, str, str] | None:
     """Judge, model and decoding of the headline: the first that knows a rate."""
     for arm, decoding in measured.each():
         for judge in measured.opinions:

@@ -9,7 +9,7 @@ from jaxsafety.data import overlap, sharing
 from jaxsafety.report.measurement.load import Measurement
 
 
-def table(measured: Measurement) -> tuple[list[str], dict[tuple[str, str], tuple[int, int]]]:
+def count(measured: Measurement) -> tuple[list[str], dict[tuple[str, str], tuple[int, int]]]:
     """Which measured prompts stand in two sets.
 
     Args:

@@ -20,13 +20,13 @@ def table(out: Path | str) -> str:
     """
     measured = Measurement(out)
     parts = []
-    safety = rows.of_kind(measured, "safety", ("asr", "refusal", "incoherent"))
+    safety = rows.collect(measured, "safety", ("asr", "refusal", "incoherent"))
     parts += _part(measured, "Harmful requests", ("unsafe", "refused", "incoherent"), safety)
-    harmless = rows.of_kind(measured, "over_refusal", ("refusal", "coherent"))
+    harmless = rows.collect(measured, "over_refusal", ("refusal", "coherent"))
     parts += _part(measured, "Harmless requests", ("refused", "coherent"), harmless)
-    parts += _part(measured, "Tasks", ("rate",), rows.capability(measured))
+    parts += _part(measured, "Tasks", ("rate",), rows.collect_tasks(measured))
     for flag, (label, _) in agreement.FLAGS.items():
-        pairs = agreement.pairs(measured, flag)
+        pairs = agreement.compare(measured, flag)
         if pairs:
             cells = [["", "", "n", "kappa", "AC1"], *map(_pair, pairs)]
             parts += [f"Judges on the same answers: {label}", *_aligned(cells), ""]
