@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 
+import jax
 import pytest
 
 from jaxsafety import cli, registry, testing
+from jaxsafety.adapters import lora
 from jaxsafety.benchmarks import organism
 from jaxsafety.benchmarks.files import items
 from jaxsafety.evaluation import evaluate, grading
 from jaxsafety.experiment import served
 from jaxsafety.experiment.measuring import judges, verdicts
+from jaxsafety.experiment.workdir import model_fingerprint
 from jaxsafety.judges import rules
-from jaxsafety.models.formats import load
+from jaxsafety.models.formats import load, peft
 from jaxsafety.organism.world import WorldConfig, make_world
 from jaxsafety.protocols import Benchmark
 
@@ -431,3 +434,29 @@ def test_saved_answers_are_enough_for_the_exact_judge():
         read = verdicts._benchmark(one, lines)
         given = [grading.verdicts_of("m", b, "greedy", lines, exact) for b in (bench, read)]
         assert given[0] == given[1]
+
+
+def test_an_adapter_is_part_of_the_model(place, model, tmp_path_factory, capsys):
+    opened, _, _ = load.load(model)
+    layers = opened.config.num_layers
+    tree = lora.init_experts(jax.random.key(0), opened.projections, layers=layers, rank=2)
+    tree = jax.tree.map(lambda x: x + 0.3, tree)
+    fingerprint = model_fingerprint(model)
+    peft.save_adapter(place / "adapter", opened, tree, fingerprint=fingerprint)
+    assert cli.main(asked(place, model, "--arm=base")) == 0
+    assert cli.main(asked(place, model, f"--adapter={place}/adapter", "--arm=tuned")) == 0
+    said = [
+        [json.loads(line)["response"] for line in path.read_text().splitlines()]
+        for path in sorted((place / "out" / "generations").rglob("harmful.greedy.jsonl"))
+    ]
+    assert len(said) == 2 and said[0] != said[1]
+    arms = json.loads((place / "out" / "eval.json").read_text())["arms"]
+    assert arms["base"]["adapter"] is None and len(arms["tuned"]["adapter"]) == 16
+    assert "with an adapter" in (place / "out" / "report.html").read_text()
+    capsys.readouterr()
+    # The same arm without it is another model; and another base is not the one it was made for.
+    assert cli.main(asked(place, model, "--arm=tuned")) == 2
+    assert "tuned: adapter was" in capsys.readouterr().err
+    other = testing.random_organism(tmp_path_factory.mktemp("other"), 1)
+    assert cli.main(asked(place, other, f"--adapter={place}/adapter", "--arm=x")) == 2
+    assert f"an adapter for base {fingerprint}" in capsys.readouterr().err

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from jaxsafety.core import disk
 from jaxsafety.report import page
-from jaxsafety.report.load import decoding_label
+from jaxsafety.report.load import Estimate, decoding_label
 from jaxsafety.report.measurement import agreement, examples, rows, shared
-from jaxsafety.report.measurement.load import Measurement, Rate
+from jaxsafety.report.measurement.load import Judge, Measurement, Rate
 from jaxsafety.report.tables import number, percent
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -89,25 +89,33 @@ def render(measured: Measurement) -> str:
 
 
 def headline(measured: Measurement) -> tuple[str, str]:
-    """Title and first sentence: what the first judge says of the first model."""
+    """Title and first sentences: what the first judge says of the models."""
     found = rows.choose_lead(measured)
     models = ", ".join(model_name(measured, arm) for arm in measured.arms)
     if found is None:
         return f"{models}: measured", "No rate of harmful or harmless requests is known."
-    judge, arm, decoding = found
-    parts, short = [], []
-    for kind, metric, what in (
-        ("safety", "asr", f"harmful requests {judge.unsafe}"),
-        ("over_refusal", "refusal", "harmless requests refused"),
-    ):
-        rate = judge.pooled(arm, kind, metric, decoding)
-        if rate is not None and rate.estimate is not None:
-            parts.append(f"{what} {percent(rate.estimate)}, n = {rate.estimate.n}")
-            short.append(f"{100 * rate.estimate.value:.0f}\N{NO-BREAK SPACE}% of {what}")
-    claim = f"{model_name(measured, arm)}: {' and '.join(short)}"
-    told = f"{arm}, {decoding_label(decoding)}, by {judge.title}: {'; '.join(parts)}."
+    judge, first, decoding = found
+    told = [(arm, _told(judge, arm, decoding)) for arm in measured.arms]
+    short = " and ".join(
+        f"{100 * e.value:.0f}\N{NO-BREAK SPACE}% of {what}" for what, e in dict(told)[first]
+    )
+    lead = [
+        f"{arm}: " + ", ".join(f"{what} {percent(e)}, n = {e.n}" for what, e in rates)
+        for arm, rates in told
+        if rates
+    ]
+    text = f"{decoding_label(decoding)}, by {judge.title}. {'; '.join(lead)}."
     bound = " “Not refused” is an upper bound: phrase rules see no harm." if judge.bound else ""
-    return claim, told + bound
+    return f"{model_name(measured, first)}: {short}", text[:1].upper() + text[1:] + bound
+
+
+def _told(judge: Judge, arm: str, decoding: str) -> list[tuple[str, Estimate]]:
+    """What a judge says of the harmful and of the harmless requests to a model."""
+    rates = [
+        (f"harmful requests {judge.unsafe}", judge.pooled(arm, "safety", "asr", decoding)),
+        ("harmless requests refused", judge.pooled(arm, "over_refusal", "refusal", decoding)),
+    ]
+    return [(what, rate.estimate) for what, rate in rates if rate is not None and rate.estimate]
 
 
 def model_name(measured: Measurement, arm: str) -> str:
@@ -237,10 +245,18 @@ def _sets(measured: Measurement) -> str:
         }
         for name, facts in measured.sets.items()
     ]
+    models = [
+        {
+            "arm": arm,
+            "name": model_name(measured, arm),
+            **{k: measured.arm(arm).get(k) or "–" for k in ("fingerprint", "adapter", "template")},
+        }
+        for arm in measured.arms
+    ]
     missing = [str(name) for name in measured.facts.get("missing") or ()]
     if not lines:
         return ""
-    return page.fill(TEMPLATES, "sets.html", lines=lines, missing=missing)
+    return page.fill(TEMPLATES, "sets.html", lines=lines, models=models, missing=missing)
 
 
 def _used(facts: dict[str, Any]) -> str:
