@@ -119,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
 
     chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
     which = chat.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="DIR", help="or a hub id; default: the shipped organism")
+    which.add_argument(
+        "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
+    )
     which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
     chat.add_argument("--system", default="", help="a system message")
     chat.add_argument("--temperature", type=float, default=0.0, help="default: 0, which is greedy")
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_variables(chat)
 
     export = add("export", _export, "write a model directory that transformers loads")
-    export.add_argument("--model", required=True, metavar="DIR", help="or a hub id")
+    export.add_argument("--model", required=True, metavar="DIR", help="a GGUF file, or a hub id")
     export.add_argument("--adapter", type=Path, metavar="DIR", help="merges a PEFT LoRA directory")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
     export.add_argument(
@@ -205,7 +207,7 @@ def _seed(seed: int) -> None:
 
 
 def _model(text: str) -> Path:
-    """The directory of --model, which may be a hub id."""
+    """The directory or GGUF file of --model, which may be a hub id."""
     from jaxsafety.models.formats import hub
 
     return hub.directory(text, "--model")
