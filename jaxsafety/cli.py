@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("eval", _eval, "measure any model on public sets, or the models of a run again")
     which = evaluate.add_mutually_exclusive_group()
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
-    which.add_argument("--model", metavar="DIR", help="a model's directory, or its hub id")
+    which.add_argument("--model", metavar="DIR", help="a directory, a GGUF file or a hub id")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
     _add_variables(evaluate)
     evaluate.add_argument("--rejudge", action="store_true", help="judge the saved generations")

@@ -27,7 +27,7 @@ from jaxsafety.core.progress import Progress
 from jaxsafety.core.sharding import scope
 from jaxsafety.data.tokens import template
 from jaxsafety.data.tokens.encode import encode_prompt
-from jaxsafety.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.evaluation import evaluate
 from jaxsafety.evaluation.choices import measure_choices
 from jaxsafety.evaluation.evaluate import Decoding
@@ -37,7 +37,7 @@ from jaxsafety.experiment.measuring.request import Request, check
 from jaxsafety.experiment.run import resumable
 from jaxsafety.experiment.workdir import model_fingerprint, versions
 from jaxsafety.models.api import ModelConfig, build
-from jaxsafety.models.formats import hf, hub
+from jaxsafety.models.formats import hf, hub, load
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import Benchmark
 
@@ -139,7 +139,7 @@ def _source(request: Request, path: Path) -> Source:
     """The model as far as it is known without its weights."""
     config = hf.read_config(path)
     variables = template.parse(request.variables, "--variables")
-    tokenizer = load_tokenizer(path, variables=variables)
+    tokenizer = load.read_tokenizer(path, variables)
     if not tokenizer.chat_template:
         raise bad("--model", f"{request.model}, without a chat template", "a chat model")
     fingerprint, adapter = model_fingerprint(path), None
