@@ -32,13 +32,13 @@ IGNORED = (re.compile(","), re.compile(r"\$"), re.compile(r"(?s).*#### "), re.co
 
 def strict(text: str) -> str:
     """The number behind the first "#### " that has one; `INVALID` without."""
-    found = STRICT.search(_ended(text))
+    found = STRICT.search(ended(text))
     return found[1].strip() if found else INVALID
 
 
 def flexible(text: str) -> str:
     """The last part that looks like a number; `INVALID` without."""
-    found = [match[0] for match in FLEXIBLE.finditer(_ended(text))]
+    found = [match[0] for match in FLEXIBLE.finditer(ended(text))]
     return found[-1].strip() if found else INVALID
 
 
@@ -93,7 +93,8 @@ def saved(
     return found
 
 
-def _ended(text: str) -> str:
+def ended(text: str) -> str:
+    """An answer up to the first of `UNTIL`, which lm-eval ends it at."""
     for stop in UNTIL:
         text = text.split(stop)[0]
     return text

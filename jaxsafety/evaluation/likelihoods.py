@@ -5,7 +5,8 @@
 A batch is two passes of one compiled function. The contexts [I,P] leave their keys and values in a
 cache; of these each continuation [R,T] of two tokens or more takes its context's and reads on. The
 first token of every continuation is predicted by its context's last one, so a continuation of one
-token costs nothing of its own. Unembedded is only what predicts a token that is asked for. What all
+token costs nothing of its own; tokens that all continuations of a context begin with are read with
+the context. Unembedded is only what predicts a token that is asked for. What all
 contexts of a set begin with (a system's turn, examples) is read once for the set.
 
 Sets are cut into groups of one shape each, few enough that compiling them costs less than the
@@ -32,7 +33,7 @@ from jaxsafety.models.api import Cache, LayerInputs, Model, init_cache
 from jaxsafety.sampling.engine import phases
 
 PyTree = Any
-COMPILING = 2048  # tokens that could be read while one more shape is compiled
+COMPILING = 1024  # tokens that could be read while one more shape is compiled
 GRAIN = 8  # widths are multiples of it
 TOKENS = {"cpu": 1024}  # of the contexts of a batch; a CPU is busy with that many
 TOKENS_ELSEWHERE = 16384
@@ -67,38 +68,62 @@ def common(stems: Sequence[Stem]) -> int:
     return next((i for i in range(most) if first[i] != last[i]), most)
 
 
-def plan(stems: Sequence[Stem], skip: int = 0, *, tokens: int = 1024, ways: int = 1) -> list[Batch]:
+def joined(stem: Stem) -> int:
+    """How many tokens all continuations begin with, the last of each left out: it is not read."""
+    first, last = min(stem.continuations), max(stem.continuations)
+    most = min(map(len, stem.continuations)) - 1
+    return next((i for i in range(most) if first[i] != last[i]), most)
+
+
+class Read(NamedTuple):
+    """How a stem is read: tokens of its context, the S that all begin with left out, with those its
+    continuations begin with; and the tokens that are read of each continuation after that.
+    """
+
+    context: tuple[int, ...]
+    rests: tuple[tuple[int, ...], ...]
+
+
+def read(stem: Stem, skip: int, *, join: bool = True) -> Read:
+    """See `Read`; `join` False leaves a context as it is."""
+    k = joined(stem) if join else 0
+    rests = tuple(continuation[k:-1] for continuation in stem.continuations)
+    return Read(stem.context[skip:] + stem.continuations[0][:k], rests)
+
+
+def plan(
+    stems: Sequence[Stem], reads: Sequence[Read], *, tokens: int = 1024, ways: int = 1
+) -> list[Batch]:
     """Batches of few shapes, longest contexts first.
 
     Args:
       stems: contexts with their continuations.
-      skip: S, tokens of every context that are read apart.
+      reads: how each is read.
       tokens: of the contexts of a batch, about.
       ways: devices that rows are split over.
     """
     rests = {}  # the width of its longest rest -> stems
-    for index, stem in enumerate(stems):
-        rests.setdefault(_rest_width(stem), []).append(index)
+    for index, own in enumerate(reads):
+        rests.setdefault(_rest_width(own), []).append(index)
     widths = sorted(rests)
     for low, high in zip(widths, widths[1:], strict=False):
-        count = sum(len(stems[i].continuations) for i in rests[low])
+        count = sum(len(rest) > 0 for i in rests[low] for rest in reads[i].rests)
         if (high - low) * count < COMPILING:  # too few for a shape of their own
             rests[high] += rests.pop(low)
     found = []
     for width in sorted(rests, reverse=True):
-        members = sorted(rests[width], key=lambda i: (-len(stems[i].context), i))
-        lengths = [len(stems[i].context) - skip for i in members]
+        members = sorted(rests[width], key=lambda i: (-len(reads[i].context), i))
         start = 0
-        for stop in _cuts(lengths):
-            found += _group(stems, members[start:stop], skip, width, tokens, ways)
+        for stop in _cuts([len(reads[i].context) for i in members]):
+            found += _group(stems, reads, members[start:stop], width, tokens, ways)
             start = stop
     return found
 
 
-def _rest_width(stem: Stem) -> int:
-    """Tokens that the longest continuation adds to what is read, rounded up to 4, 8, 16, 32, ..."""
-    most = max(map(len, stem.continuations)) - 1
-    return 0 if most == 0 else max(4, 1 << (most - 1).bit_length())
+def _rest_width(own: Read) -> int:
+    """Tokens of the longest rest, rounded up to 4, 8, 12, 16, 24, 32, 48, ..."""
+    most = max(map(len, own.rests))
+    return _up(most, 1 << max(2, (most - 1).bit_length() - 2))
 
 
 def _width(length: int) -> int:
@@ -127,26 +152,23 @@ def _cuts(lengths: Sequence[int]) -> list[int]:
 
 
 def _group(
-    stems: Sequence[Stem], members: Sequence[int], skip: int, width: int, tokens: int, ways: int
+    stems: Sequence[Stem],
+    reads: Sequence[Read],
+    members: Sequence[int],
+    width: int,
+    tokens: int,
+    ways: int,
 ) -> list[Batch]:
     """Batches of one shape."""
-    longest = _width(len(stems[members[0]].context) - skip)
+    longest = _width(len(reads[members[0]].context))
 
     def count(index: int) -> int:
-        return sum(len(c) > 1 for c in stems[index].continuations)
+        return sum(len(rest) > 0 for rest in reads[index].rests)
 
-    size = min(max(1, tokens // longest), len(members))
-    most = max(count(i) for i in members)
-    # a batch takes what fits: as many contexts, and as many rests as that many have on average
-    room = max(most, round(size * sum(map(count, members)) / len(members)))
-    parts: list[list[int]] = [[]]
-    taken = 0
-    for index in members:
-        if len(parts[-1]) == size or (parts[-1] and taken + count(index) > room):
-            parts.append([])
-            taken = 0
-        parts[-1].append(index)
-        taken += count(index)
+    size = max(1, tokens // longest)
+    # dealt like cards, so that each batch has as many contexts and about as many rests
+    dealt = sorted(members, key=lambda i: (-count(i), i))
+    parts = [dealt[k :: -(-len(members) // size)] for k in range(-(-len(members) // size))]
     targets = max(sum(len(c) for i in part for c in stems[i].continuations) for part in parts)
     rests = max(sum(map(count, part)) for part in parts)
     shape = Shape(
@@ -189,12 +211,16 @@ class Scorer:
         self.model, self.params, self.stems = model, params, stems
         self.layers, self.steer = layers, steer
         # what a router decides once per prompt needs the whole prompt in one pass
-        whole = layers.adapters is not None and "router" in layers.adapters
-        self.skip = 0 if whole and layers.routing.level in POOLED else common(stems)
+        routed = layers.adapters is not None and "router" in layers.adapters
+        whole = routed and layers.routing.level in POOLED
+        self.skip = 0 if whole else common(stems)
+        # where the context ends matters to both: no answer's token may count as one of its
+        join = not whole and (steer == "all" or layers.add is None)
+        self.reads = [read(stem, self.skip, join=join) for stem in stems]
         device = jax.default_backend()
         size = tokens or TOKENS.get(device, TOKENS_ELSEWHERE)
         ways = sharding.rows(sharding.mesh_of(params))
-        self.batches = plan(stems, self.skip, tokens=size, ways=ways)
+        self.batches = plan(stems, self.reads, tokens=size, ways=ways)
         self._head: Cache | None = None
 
     def score(self, batch: Batch) -> Iterator[tuple[int, list[float]]]:
@@ -202,7 +228,8 @@ class Scorer:
         if self._head is None:
             ids = np.asarray(self.stems[0].context[: self.skip], np.int32)
             self._head = _read_head(self.model, self.params, ids, self.layers, self.steer)
-        arrays = pack([self.stems[i] for i in batch.stems], self.skip, batch.shape)
+        chosen = [(self.stems[i], self.reads[i]) for i in batch.stems]
+        arrays = pack(chosen, batch.shape)
         given = sharding.beside(self.params, arrays[:5])
         rest = tuple(map(jnp.asarray, arrays[5:]))
         logp = _score(
@@ -218,12 +245,11 @@ class Scorer:
             yield index, sums
 
 
-def pack(stems: Sequence[Stem], skip: int, shape: Shape) -> tuple[np.ndarray, ...]:
+def pack(chosen: Sequence[tuple[Stem, Read]], shape: Shape) -> tuple[np.ndarray, ...]:
     """A batch as arrays.
 
     Args:
-      stems: at most I, with at most R continuations of two tokens or more.
-      skip: S.
+      chosen: at most I stems with how they are read, with at most R rests of a token or more.
       shape: I, P, R, T, M.
 
     Returns:
@@ -239,14 +265,14 @@ def pack(stems: Sequence[Stem], skip: int, shape: Shape) -> tuple[np.ndarray, ..
     owner = np.zeros(rests, np.int32)
     rows, targets = [], []
     used = 0
-    for i, stem in enumerate(stems):
-        own = stem.context[skip:]
+    for i, (stem, (own, rests_of)) in enumerate(chosen):
         tokens[i, : len(own)] = own
         mask[i, : len(own)] = True
-        for continuation in stem.continuations:
-            rows.append(i * width + len(own) - 1)
+        end = i * width + len(own)
+        for continuation, more in zip(stem.continuations, rests_of, strict=True):
+            begin = end - (len(continuation) - len(more))
+            rows += range(begin, end)
             targets += continuation
-            more = continuation[:-1]
             if more:
                 rest[used, : len(more)] = more
                 rest_mask[used, : len(more)] = True
@@ -255,7 +281,7 @@ def pack(stems: Sequence[Stem], skip: int, shape: Shape) -> tuple[np.ndarray, ..
                 rows += range(begin, begin + len(more))
                 used += 1
     # rows without a context or a rest repeat a real one: attention over nothing is no number
-    for i in range(len(stems), count):
+    for i in range(len(chosen), count):
         tokens[i], mask[i] = tokens[0], mask[0]
     pad = most - len(rows)
     return (
