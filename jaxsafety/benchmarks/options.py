@@ -42,7 +42,7 @@ def read(row: Row, asked: Asked) -> Options:
     if found is None or not isinstance(row[found[0]], str):
         raise ValueError("one column of the question and one of its choices")
     column, given = found
-    _, texts = choices.listed(row[given], given)
+    _, texts = choices.read_choices(row[given], given)
     question, raw = row[column], _raw(row[given])
     letters = list(LETTERS[: len(texts)])
     if column == "query" and texts == letters:

@@ -267,7 +267,7 @@ def evaluate_workdir(
     # Since when it is measured again: a start after an interrupted one keeps what that one made.
     since = float(read_meta(workdir).get("remeasured_since") or time.time())
     write_meta(workdir, {"remeasured_since": since})
-    with _resumable(log) as interrupt:
+    with resumable(log) as interrupt:
         for arm, where, with_it in (
             ("base", path, beside.NOTHING),
             ("student", student, served_with),
@@ -297,7 +297,7 @@ def evaluate_workdir(
 
 
 @contextlib.contextmanager
-def _resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
+def resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
     """Measuring again: a signal ends it after the batch, and what is finished is kept."""
     interrupt = Interrupt()
     interrupt.doing, interrupt.kept = "this batch of answers", "what is finished is kept"
@@ -330,7 +330,7 @@ def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> li
     setting = settings.make(path, DataConfig(), measure, 0)
     source = ModelSource(variables=variables)
     mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
-    with _resumable(print) as interrupt:
+    with resumable(print) as interrupt:
         what = served.load(path, mesh=mesh, variables=source.given())
         _measure(what, mesh, out, "base", setting, measure, interrupt=interrupt)
     return disk.read_lines(out / "results.jsonl")

@@ -126,9 +126,9 @@ def model_config(source: ModelSource) -> ModelConfig:
       UsageError: neither a directory nor a known preset.
     """
     path = Path(source.path) if source.path or source.shape else SHIPPED
-    if (source.path or not source.shape) and path.is_dir():
+    if (source.path or not source.shape) and path.exists():
         # Shapes need no weights; where there are some, they decide whether the head is tied.
-        weighed = any(path.glob("*.safetensors"))
+        weighed = path.is_file() or any(path.glob("*.safetensors"))
         found = hf.stored_config(path) if weighed else hf.read_config(path)
     else:
         presets: dict[str, ModelConfig] = {}

@@ -152,7 +152,7 @@ def truthful_choices(name: str, row: Row) -> Asked:
     given = row["mc1_targets"]
     if not isinstance(given, dict):
         raise ValueError(f"`mc1_targets` of choices and labels, not {kind(given)}")
-    _, listed = choices.listed(given.get("choices"), "mc1_targets")
+    _, listed = choices.read_choices(given.get("choices"), "mc1_targets")
     labels = given.get("labels")
     if not isinstance(labels, list) or len(labels) != len(listed):
         raise ValueError("`mc1_targets` with a label of 0 or 1 per choice")
