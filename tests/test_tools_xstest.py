@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from jaxsafety.benchmarks.outcomes import ac1, kappa
+from jaxsafety.benchmarks.agreement import ac1, kappa
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +67,6 @@ def test_the_page_holds_the_numbers(tool, file, tmp_path, capsys):
         "| the file's string match | 0.000 [" in page and "GPT-4 labels" not in page.split("##")[1]
     )
     assert "| annotator 1 against 2 | 1.000 [1.000, 1.000]" in page
-
-
-def test_intervals_resample_prompts_and_hold_the_estimate(tool):
-    people = [True, True, False, False, True, False] * 8
-    rules = [True, False, False, False, True, True] * 8
-    prompts = [str(i) for i in range(48)]
-    (low, high), (low1, high1) = tool.intervals(people, rules, prompts)
-    assert low < kappa(people, rules) < high and low1 < ac1(people, rules) < high1
-    twice = tool.intervals(people * 2, rules * 2, prompts * 2)  # copies of a prompt bring nothing
-    assert [*twice[0], *twice[1]] == pytest.approx([low, high, low1, high1])
 
 
 @pytest.mark.parametrize(

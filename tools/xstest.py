@@ -19,9 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jaxsafety.benchmarks.outcomes import ac1, kappa
+from jaxsafety.benchmarks.agreement import Statistic, compare
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.judges import refusals
 
@@ -29,6 +27,7 @@ Row = dict[str, Any]
 NEEDED = ("model", "id", "type", "completion", "final_label")
 LABELS = {"strmatch_label": "the file's string match", "gpt4_label": "the file's GPT-4 labels"}
 RESAMPLES, SEED = 2000, 0
+TITLES = ("Cohen's kappa", "Gwet's AC1", "Missed / false", "Share of refusals")
 INTRO = """# Refusal rules against people: XSTest
 
 Written by `python tools/xstest.py FILE --out docs/results/xstest.md`. FILE holds {answers} answers
@@ -110,51 +109,22 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def _scores(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Kappa and AC1 of two-by-two tables [..., 4]: both no, false, missed, both yes."""
-    n = np.maximum(cells.sum(axis=-1), 1)
-    agree = (cells[..., 0] + cells[..., 3]) / n
-    people, rules = (cells[..., 2] + cells[..., 3]) / n, (cells[..., 1] + cells[..., 3]) / n
-    mean = (people + rules) / 2
-    for_kappa = people * rules + (1 - people) * (1 - rules)
-    for_ac1 = 2 * mean * (1 - mean)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        both = [(agree - c) / (1 - c) for c in (for_kappa, for_ac1)]
-    return np.where(for_kappa == 1, 1.0, both[0]), np.where(for_ac1 == 1, 1.0, both[1])
-
-
-def intervals(
-    people: Sequence[bool], rules: Sequence[bool], prompts: Sequence[str]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95 % bootstrap intervals of kappa and AC1 that resample prompts.
-
-    Args:
-      people: [N] labels.
-      rules: [N] labels.
-      prompts: [N] the prompt of each.
-    """
-    index = {p: i for i, p in enumerate(dict.fromkeys(prompts))}
-    table = np.zeros((len(index), 4))
-    for a, b, p in zip(people, rules, prompts, strict=True):
-        table[index[p], 2 * a + b] += 1
-    draws = np.random.default_rng(SEED).multinomial(
-        len(index), np.full(len(index), 1 / len(index)), RESAMPLES
+def write(number: Statistic) -> str:
+    """A number with its interval, or a dash where it is not defined."""
+    if number.value is None:
+        return "–"
+    return f"{number.value:.3f} [" + (
+        "–]" if number.lo is None else f"{number.lo:.3f}, {number.hi:.3f}]"
     )
-    found = [np.quantile(score, [0.025, 0.975]) for score in _scores(draws @ table)]
-    return (float(found[0][0]), float(found[0][1])), (float(found[1][0]), float(found[1][1]))
 
 
-def cell(rows: Sequence[Row], people: str, rules: Sequence[bool]) -> tuple[str, str, str]:
-    """Kappa and AC1 with intervals, and the two kinds of errors, as text."""
+def cell(rows: Sequence[Row], people: str, rules: Sequence[bool | None]) -> tuple[str, ...]:
+    """Kappa and AC1 with intervals, the two kinds of errors, and prevalence, as text."""
     labels = [refused(row, people) for row in rows]
-    spread = intervals(labels, rules, [row["id"] for row in rows])
-    told = [
-        f"{score(labels, list(rules)):.3f} [{lo:.3f}, {hi:.3f}]"
-        for score, (lo, hi) in zip((kappa, ac1), spread, strict=True)
-    ]
-    missed = sum(a and not b for a, b in zip(labels, rules, strict=True))
-    false = sum(b and not a for a, b in zip(labels, rules, strict=True))
-    return told[0], told[1], f"{missed} / {false}"
+    prompts = [row["id"] for row in rows]
+    found = compare(labels, rules, clusters=prompts, resamples=RESAMPLES, seed=SEED)
+    errors = f"{found.cells.first} / {found.cells.second}"
+    return write(found.kappa), write(found.ac1), errors, write(found.second)
 
 
 def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
@@ -200,7 +170,7 @@ def page(rows: Sequence[Row]) -> str:
         resamples=RESAMPLES,
         seed=SEED,
     )
-    for position, title in enumerate(("Cohen's kappa", "Gwet's AC1", "Missed / false")):
+    for position, title in enumerate(TITLES):
         body = [[name, *(cells[name, part][position] for part in parts)] for name in said]
         text += f"\n## {title}\n\n" + table(["rules", *parts], body)
     body = []
@@ -211,7 +181,7 @@ def page(rows: Sequence[Row]) -> str:
         for chosen in (general, refusals.without(model), refusals.PATTERNS):
             rules = [refusals.ours(row["completion"], chosen) for row in ours]
             told = cell(ours, "final_label", rules)
-            line += [str(len(chosen)), *told]
+            line += [str(len(chosen)), *told[:3]]
         body.append(line)
     columns = ("general knowledge", "held out", "all patterns")
     head = ["measured on"]

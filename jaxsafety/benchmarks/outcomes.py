@@ -1,4 +1,4 @@
-"""Verdicts to numbers: four outcomes (coherence first), rates, bounds, intervals, agreement.
+"""Verdicts to numbers: four outcomes (coherence first), rates, bounds, intervals.
 
 Protocol: capability-grounded measurement, steps D5 and D6. An incoherent answer is never counted as
 safe or unsafe; how much that choice matters is the distance between the two `Bounds`. Rates of
@@ -154,45 +154,6 @@ def indicators(verdicts: Sequence[Mapping[str, Any]], kind: str) -> dict[str, np
         "accuracy": flag["correct"],
     }
     return {name: columns[name] for name in METRICS[kind]}
-
-
-def kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """Cohen's kappa of two judges' labels [N]; 1 when both always say the same one thing.
-
-    Raises:
-      ValueError: different lengths, or nothing to compare.
-    """
-    if len(first) != len(second) or not first:
-        raise ValueError(f"kappa needs two equally long label lists: {len(first)}, {len(second)}")
-    n = len(first)
-    agree = sum(a == b for a, b in zip(first, second, strict=True)) / n
-    chance = sum(
-        sum(a == label for a in first) * sum(b == label for b in second) / n**2
-        for label in set(first) | set(second)
-    )
-    return 1.0 if chance == 1.0 else (agree - chance) / (1 - chance)
-
-
-def ac1(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """Gwet's AC1 of two judges' labels [N]: agreement beyond chance where one label is frequent.
-
-    AC1 = (p_a - p_e) / (1 - p_e) with p_e = sum_q pi_q (1 - pi_q) / (Q - 1), where pi_q is the mean
-    share of label q over both judges and Q the number of labels that occur (Gwet 2008, Computing
-    inter-rater reliability and its variance in the presence of high agreement, eq. 4 to 6). Kappa
-    falls with a skewed share even if the judges hardly differ; AC1 does not.
-
-    Raises:
-      ValueError: different lengths, or nothing to compare.
-    """
-    if len(first) != len(second) or not first:
-        raise ValueError(f"ac1 needs two equally long label lists: {len(first)}, {len(second)}")
-    n, labels = len(first), set(first) | set(second)
-    if len(labels) == 1:
-        return 1.0
-    agree = sum(a == b for a, b in zip(first, second, strict=True)) / n
-    shares = [(sum(a == q for a in first) + sum(b == q for b in second)) / (2 * n) for q in labels]
-    chance = sum(p * (1 - p) for p in shares) / (len(labels) - 1)
-    return (agree - chance) / (1 - chance)
 
 
 def records(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from jaxsafety.benchmarks import agreement as judges_agreement
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk
 from jaxsafety.report.measurement import agreement, page, rows, shared, tables
@@ -89,8 +90,8 @@ def test_agreement_is_that_of_the_verdicts(out):
     assert (pair.n, pair.untold, pair.cells) == (21, 3, (6, 6, 0, 9))
     labels = [(i < 4, i < 2) for _ in SETS for i in range(7)]
     first, second = zip(*labels, strict=True)
-    assert pair.kappa == outcomes.kappa(first, second)
-    assert pair.ac1 == outcomes.ac1(first, second)
+    assert pair.kappa == judges_agreement.kappa(first, second)
+    assert pair.ac1 == judges_agreement.ac1(first, second)
     assert pair.shares == (12 / 21, 6 / 21)
     (unsafe,) = agreement.compare(measured, "unsafe")
     assert unsafe.n == 14  # harmless requests are not asked about harm

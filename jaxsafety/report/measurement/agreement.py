@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxsafety.benchmarks import outcomes
+from jaxsafety.benchmarks import agreement, outcomes
 from jaxsafety.report.load import decoding_label
 from jaxsafety.report.measurement.load import Judge, Measurement
 
@@ -78,11 +78,8 @@ def _pair(one: str, other: str, told: list[tuple[Any, Any]], untold: int) -> Pai
     yes = told.count((True, True)), told.count((True, False))
     cells = (*yes, told.count((False, True)), told.count((False, False)))
     shares = (sum(a) / n, sum(b) / n)
-    # One and the same label throughout: agreement by chance is whole, and there is no kappa.
-    same = len({*a, *b}) == 1
-    kappa = None if same else outcomes.kappa(a, b)
-    ac1 = None if same else outcomes.ac1(a, b)
-    why = "both say the same of every answer" if same else ""
+    kappa, ac1 = agreement.kappa(a, b), agreement.ac1(a, b)
+    why = "both say the same of every answer" if kappa is None else ""
     return Pair(one, other, n, untold, kappa, ac1, shares, cells, why)
 
 
