@@ -42,6 +42,11 @@ MODELS = {
 JUDGES = {
     "organism": "jaxsafety.benchmarks.organism:judge",
     "rules": "jaxsafety.judges.rules:make",
+    "ours": "jaxsafety.judges.rules:make",  # the same, by its name among the lists
+    "arditi": "jaxsafety.judges.lists.arditi:make",
+    "gcg": "jaxsafety.judges.lists.gcg:make",
+    "harmbench_list": "jaxsafety.judges.lists.harmbench:make",
+    "xstest_list": "jaxsafety.judges.lists.xstest:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks

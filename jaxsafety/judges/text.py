@@ -44,6 +44,11 @@ _TAG = re.compile(r"</?[a-z][^<>\n]{0,80}>", re.IGNORECASE)
 _LEAD = re.compile(r"[^\w(\"']+")
 
 
+def straighten(text: str) -> str:
+    """A text with ' for every apostrophe, " for every quotation mark and - for every dash."""
+    return text.translate(_MARKS)
+
+
 def plain(text: str) -> str:
     """An answer's beginning in the form that the rules are written in.
 
