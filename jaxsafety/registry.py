@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsafety.core.errors import bad
+from jaxsafety.core.errors import UsageError, bad
 
 METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
@@ -47,6 +47,8 @@ JUDGES = {
     "gcg": "jaxsafety.judges.lists.gcg:make",
     "harmbench_list": "jaxsafety.judges.lists.harmbench:make",
     "xstest_list": "jaxsafety.judges.lists.xstest:make",
+    "classifier": "jaxsafety.judges.trained.classifier:make",
+    "combined": "jaxsafety.judges.trained.combined:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks
@@ -94,12 +96,13 @@ SETS = {
     "winogrande": "jaxsafety.benchmarks.sets.winogrande:SET",
 }
 
-# Packages that only an extra of pyproject.toml installs -> that extra.
+# Modules that only an extra of pyproject.toml installs -> that extra.
 EXTRAS = {
     "torch": "parity",
     "transformers": "parity",
     "peft": "parity",
     "trl": "parity",
+    "sklearn": "judges",
 }
 
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -110,6 +113,18 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "benchmarks": BENCHMARKS,
     "sets": SETS,
 }
+
+
+def lacks(field: str, name: str, module: str) -> UsageError:
+    """The error of what needs a module of `EXTRAS` that is not installed.
+
+    Args:
+      field: "judge", ...
+      name: what needs it.
+      module: as it is imported.
+    """
+    extra = f"pip install 'jaxsafety[{EXTRAS[module]}]'"
+    return bad(field, name, f"an installation with {module}: {extra}")
 
 
 def resolve(table: str | Mapping[str, str], name: str) -> Any:
@@ -142,8 +157,7 @@ def resolve(table: str | Mapping[str, str], name: str) -> Any:
     except Exception as error:
         package = (getattr(error, "name", "") or "").partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
-            allowed = f"an installation with {package}: pip install 'jaxsafety[{EXTRAS[package]}]'"
-            raise bad(field.removesuffix("s"), name, allowed) from None
+            raise lacks(field.removesuffix("s"), name, package) from None
         if module.partition(".")[0] == "jaxsafety":
             raise  # a broken installation, or a mistake here
         given = f"{entries[name]} ({type(error).__name__}: {str(error)[:120]})"

@@ -14,7 +14,7 @@ from jaxsafety import registry
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Names that differ from what is installed by more than a dash.
-DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
+DISTRIBUTIONS = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
 # Declared, and imported by somebody else.
 OTHERS = {"importlib-resources"}  # by tensorflow-datasets, which does not ask for it
 
@@ -40,7 +40,7 @@ def imported(folders: tuple[str, ...]) -> set[str]:
 def test_what_is_imported_is_declared_and_the_other_way_round():
     declared = {plain(name) for name in PROJECT["dependencies"]}
     assert len(declared) == len(PROJECT["dependencies"])
-    optional = {plain(name) for name in registry.EXTRAS}
+    optional = {plain(DISTRIBUTIONS.get(name, name)) for name in registry.EXTRAS}
     used = imported(("jaxsafety", "configs", "tools"))
     assert used - declared - optional == set()
     assert declared - used == OTHERS
@@ -67,7 +67,8 @@ def test_extras_of_the_registry_are_those_of_the_project():
         if extra not in of_jax | {"dev"}
         for name in names
     }
-    assert {plain(package): extra for package, extra in registry.EXTRAS.items()} == expected
+    known = {plain(DISTRIBUTIONS.get(name, name)): extra for name, extra in registry.EXTRAS.items()}
+    assert known == expected
 
 
 def test_tfds_is_imported_when_its_directory_is_opened(tmp_path):

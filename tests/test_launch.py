@@ -119,7 +119,7 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
     # The newest stack comes directly after the default tier; without a venv it is left out.
     newest = [i for i, line in enumerate(log) if line.endswith("tests/losses/test_eager.py")]
     default = next(i for i, line in enumerate(log) if "python -m pytest" in line)
-    parity = next(i for i, line in enumerate(log) if line.endswith(".[dev,parity]"))
+    parity = next(i for i, line in enumerate(log) if line.endswith(".[dev,parity,judges]"))
     assert len(newest) == (code == "0") and all(default < i < parity for i in newest)
 
 

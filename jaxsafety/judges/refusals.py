@@ -31,9 +31,9 @@ _SOON = 200  # characters after a refusal in which it may be taken back
 _DEFLECTS = re.compile(lectures.DEFLECTS)
 
 
-def without(model: str) -> tuple[Pattern, ...]:
-    """The patterns that were found without a model of XSTest's set: not from it alone."""
-    return tuple(p for p in PATTERNS if p.seen_in != {model})
+def without(*models: str) -> tuple[Pattern, ...]:
+    """The patterns that were found without some models of XSTest's set: not from them alone."""
+    return tuple(p for p in PATTERNS if not (p.seen_in and p.seen_in <= set(models)))
 
 
 def _carries_on(text: str) -> bool:

@@ -31,7 +31,7 @@ def correct(text: str, answer: Any, meta: Mapping[str, Any] | None = None) -> bo
     return answers.grade(text, {**(meta or {}), "answer": answer})
 
 
-def _yes_no(exchange: Exchange) -> bool:
+def may_say_no(exchange: Exchange) -> bool:
     """Whether "No." answers the item instead of declining it."""
     if exchange.item.meta.get("kind") == "task":
         return True
@@ -40,7 +40,7 @@ def _yes_no(exchange: Exchange) -> bool:
 
 def refuses_in_context(exchange: Exchange, text: str) -> bool:
     """Whether what was said refuses what was asked."""
-    return refuses(text, yes_no=_yes_no(exchange))
+    return refuses(text, yes_no=may_say_no(exchange))
 
 
 def verdict(exchange: Exchange) -> dict[str, Any]:

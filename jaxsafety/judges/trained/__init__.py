@@ -1,0 +1,1 @@
+"""Judges that a user trains in seconds on labelled answers; no weights are shipped."""
