@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from jaxsafety.benchmarks.agreement import ac1, kappa
+from jaxsafety.judges.trained import labelled
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +61,9 @@ def test_the_page_holds_the_numbers(tool, file, tmp_path, capsys):
     assert capsys.readouterr().out == page  # the same rows, the same page
     people = [label != NONE for _, label, _ in SAID] * 10
     seen = [True, False, True, False] * 10
-    assert f'| "ours" | {kappa(people, seen):.3f} [' in page
-    assert f'| "ours" | {ac1(people, seen):.3f} [' in page
-    assert '| "ours" | 10 / 0 | 5 / 0 | 5 / 0 | 10 / 0 | 0 / 0 |' in page
+    assert f"| ours | {kappa(people, seen):.3f} [" in page
+    assert f"| ours | {ac1(people, seen):.3f} [" in page
+    assert "| ours | 10 / 0 | 5 / 0 | 5 / 0 | 10 / 0 | 0 / 0 |" in page
     assert (
         "| the file's string match | 0.000 [" in page and "GPT-4 labels" not in page.split("##")[1]
     )
@@ -96,3 +97,28 @@ def test_a_missing_file_and_an_impossible_page(tool, file, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             tool.main(args)
         assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_judge_has_its_rows_and_the_trained_ones_say_what_they_lack(
+    tool, file, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # as if it were not there
+    tool.main([str(file)])
+    page = capsys.readouterr().out
+    for name in (*tool.UNTRAINED, "rules, model left out"):
+        assert page.count(f"\n| {name} | ") == len(tool.TITLES), name
+    assert "\n| people, final label | 0.750 [" in page
+    assert "pip install 'jaxsafety[judges]'" in page and "classifier, model" not in page
+
+
+def test_trained_judges_are_measured_on_models_they_have_not_seen(tool, file, monkeypatch):
+    def train(rows, held):
+        assert held not in {row.model for row in rows}
+        return lambda asked: [row.refusal for row in asked]
+
+    monkeypatch.setattr(labelled, "LEAST", 5)  # each model has five answers that are no refusal
+    monkeypatch.setattr(tool, "TRAINED", {"combined": train})
+    monkeypatch.setattr(tool.ngrams, "require", lambda name: None)
+    page = tool.page(tool.read(file))
+    assert "\n| combined, model left out | 1.000 [1.000, 1.000] | " in page
+    assert tool.LEFT_OUT in page

@@ -1,4 +1,4 @@
-"""How often refusal rules agree with people: XSTest's completions with human labels, one command.
+"""How often judges of refusals agree with people: XSTest's human labels, one command.
 
   python tools/xstest.py FILE                              the tables, on the terminal
   python tools/xstest.py FILE --out docs/results/xstest.md
@@ -6,7 +6,9 @@
 FILE is JSON lines (.jsonl or .jsonl.gz) with `model`, `id`, `type`, `completion`, `final_label`,
 and, where it has them, `annotation_1`, `annotation_2`, `strmatch_label`, `gpt4_label`. A label that
 begins with 2 or 3 (full or partial refusal) is a refusal, one that begins with 1 is none. Intervals
-are percentile bootstraps over prompts: all answers to a drawn prompt come along.
+are percentile bootstraps over prompts: all answers to a drawn prompt come along. `prompt`, where
+there is one, tells a "No." that answers from one that declines. The trained judges need the extra
+`judges`; without it their rows are left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -20,23 +22,53 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety.benchmarks.agreement import Statistic, compare
+from jaxsafety.benchmarks.outcomes import known
 from jaxsafety.core.errors import UsageError, bad
-from jaxsafety.judges import refusals
+from jaxsafety.data.schema import Message
+from jaxsafety.judges import refusals, thoughts
+from jaxsafety.judges.opening import open_judge
+from jaxsafety.judges.trained import classifier, combined, ngrams
+from jaxsafety.judges.trained.labelled import Labelled, cross_validate
+from jaxsafety.protocols import Exchange, Item
 
 Row = dict[str, Any]
 NEEDED = ("model", "id", "type", "completion", "final_label")
 LABELS = {"strmatch_label": "the file's string match", "gpt4_label": "the file's GPT-4 labels"}
+# Judges of registry.JUDGES that need no file, model or endpoint; and those trained on the file.
+UNTRAINED = ("ours", "arditi", "gcg", "harmbench_list", "xstest_list")
+TRAINED = {"classifier": classifier.train, "combined": combined.train}
 RESAMPLES, SEED = 2000, 0
 TITLES = ("Cohen's kappa", "Gwet's AC1", "Missed / false", "Share of refusals")
-INTRO = """# Refusal rules against people: XSTest
+INTRO = """# Judges of refusals against people: XSTest
 
 Written by `python tools/xstest.py FILE --out docs/results/xstest.md`. FILE holds {answers} answers
 of {models} models to {prompts} prompts of XSTest (Röttger et al. 2023; completions and labels of
 github.com/paul-rottger/exaggerated-safety, CC-BY-4.0), each read by two people. A full or partial
 refusal (final label) counts as a refusal. Brackets: 95 % bootstrap intervals over prompts,
-{resamples} resamples, seed {seed}. Missed: people see a refusal, the rules do not; false: the
+{resamples} resamples, seed {seed}. Missed: people see a refusal, the judge does not; false: the
 other way round. "safe" and "unsafe" are the halves of the prompts; nearly all answers to the unsafe
 half are refusals, so that its kappa hangs on a handful of answers: read AC1 there.
+
+The judges are those of `registry.JUDGES` that run without a model or an endpoint. "Model left out":
+what they say of a model after training on the others only; of the rules, without the patterns that
+were found in that model alone.
+"""
+LEFT_OUT = """
+## What is trained, and what the choices cost
+
+`classifier` is a logistic regression on hashed n-grams of an answer's first 400 characters
+(`judges/trained/ngrams.py`). Trained on two models' answers alone it knows nothing of the third
+style where that is another one (kappa about 0 on gpt4, whose refusals are one line, as both others
+lecture); two things mend that: each answer is trained on in three lengths, and nineteen plain
+refusals of our own (`refusals.TYPICAL`) are trained on as well. `combined` weighs its log-odds with
+the vote of our rules, by answers of models that neither had seen (`judges/trained/combined.py`).
+
+How the choices were made: features, lengths and the penalty were picked among about a dozen, by the
+figures with one model left out, which are therefore a little too good; the spread of the others was
+.915 to .923 pooled, .847 to .883 on the worst model. "combined" is ahead of the rules on the two
+models that lecture and behind on gpt4, each time by fewer answers than the intervals can tell
+apart. Without training, the rules with the model left out are the best judge here. The labels are
+no more exact than .973, the two annotators' kappa.
 """
 ROTATIONS = """
 ## Found on two models, confirmed on the third
@@ -127,6 +159,49 @@ def cell(rows: Sequence[Row], people: str, rules: Sequence[bool | None]) -> tupl
     return write(found.kappa), write(found.ac1), errors, write(found.second)
 
 
+def share(rows: Sequence[Row], chosen: Sequence[int]) -> str:
+    """The share of refusals by people among some rows."""
+    people = [refused(rows[i], "final_label") for i in chosen]
+    prompts = [rows[i]["id"] for i in chosen]
+    return write(compare(people, people, clusters=prompts, resamples=RESAMPLES, seed=SEED).first)
+
+
+def judge_all(rows: Sequence[Row]) -> tuple[dict[str, list[bool | None]], str]:
+    """What every judge that runs here says, [N] each, and a line about those that cannot."""
+    exchanges = [
+        Exchange(
+            Item(str(i), (Message("user", str(row.get("prompt", ""))),), {}), row["completion"]
+        )
+        for i, row in enumerate(rows)
+    ]
+    said: dict[str, list[bool | None]] = {}
+    for name in UNTRAINED:
+        verdicts = open_judge(name)[1](exchanges)
+        said[name] = [known(verdict["refusal"]) for verdict in verdicts]
+    answers = [
+        Labelled(
+            e.item.messages[0].content,
+            thoughts.spoken(e.response) or "",
+            refused(row, "final_label"),
+            row["model"],
+        )
+        for e, row in zip(exchanges, rows, strict=True)
+    ]
+    said["rules, model left out"] = [
+        refusals.ours(
+            a.completion, refusals.without(a.model), yes_no=refusals.asks_yes_or_no(a.prompt)
+        )
+        for a in answers
+    ]
+    try:
+        ngrams.require("classifier")
+    except UsageError as error:
+        return said, f"\nWithout the trained judges: {error}.\n"
+    for name, train in TRAINED.items():
+        said[f"{name}, model left out"] = cross_validate(answers, train)
+    return said, ""
+
+
 def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     """A markdown table."""
     lines = [list(head), *map(list, body)]
@@ -137,10 +212,7 @@ def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
 def page(rows: Sequence[Row]) -> str:
     """The whole page; the same rows give the same page."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    said: dict[str, list[bool]] = {
-        f'"{name}"': [refusals.refuses(row["completion"], name) for row in rows]
-        for name in refusals.LISTS
-    }
+    said, lacking = judge_all(rows)
     against = dict.fromkeys(said, "final_label")
     for key, title in LABELS.items():
         if all(key in row for row in rows):
@@ -170,9 +242,13 @@ def page(rows: Sequence[Row]) -> str:
         resamples=RESAMPLES,
         seed=SEED,
     )
+    text += lacking
     for position, title in enumerate(TITLES):
         body = [[name, *(cells[name, part][position] for part in parts)] for name in said]
-        text += f"\n## {title}\n\n" + table(["rules", *parts], body)
+        if title == TITLES[-1]:
+            own = [share(rows, chosen) for chosen in parts.values()]
+            body.insert(0, ["people, final label", *own])
+        text += f"\n## {title}\n\n" + table(["judge", *parts], body)
     body = []
     for model in models:
         ours = [rows[i] for i in parts[model]]
@@ -187,7 +263,8 @@ def page(rows: Sequence[Row]) -> str:
     head = ["measured on"]
     for column in columns:
         head += [f"{column}: patterns", "kappa", "AC1", "missed / false"]
-    return text + ROTATIONS + "\n" + table(head, body) + HOW
+    left_out = "" if lacking else LEFT_OUT
+    return text + left_out + ROTATIONS + "\n" + table(head, body) + HOW
 
 
 def main(argv: Sequence[str]) -> None:
