@@ -90,8 +90,12 @@ def test_agreement_is_that_of_the_verdicts(out):
     assert (pair.n, pair.untold, pair.cells) == (21, 3, (6, 6, 0, 9))
     labels = [(i < 4, i < 2) for _ in SETS for i in range(7)]
     first, second = zip(*labels, strict=True)
-    assert pair.kappa == judges_agreement.kappa(first, second)
-    assert pair.ac1 == judges_agreement.ac1(first, second)
+    prompts = [(name, i) for name in SETS for i in range(7)]
+    told = judges_agreement.compare(first, second, clusters=prompts)
+    assert (pair.kappa, pair.ac1) == (told.kappa.value, told.ac1.value)
+    assert (pair.kappa_range, pair.ac1_range) == (told.kappa[1:3], told.ac1[1:3])
+    assert pair.kappa == pytest.approx(judges_agreement.kappa(first, second), abs=1e-12)
+    assert f"[{pair.kappa_range[0]:.2f}, {pair.kappa_range[1]:.2f}]" in page.render(measured)
     assert pair.shares == (12 / 21, 6 / 21)
     (unsafe,) = agreement.compare(measured, "unsafe")
     assert unsafe.n == 14  # harmless requests are not asked about harm
@@ -105,6 +109,16 @@ def test_what_has_no_kappa_says_why(out):
     (pair,) = agreement.compare(Measurement(out), "refusal")
     assert pair.kappa is None and pair.ac1 is None and "the same" in pair.why
     assert "the same of every answer" in page.render(Measurement(out))
+
+
+def test_agreement_in_strata_of_coherence(out):
+    """The second set of answers of the rules is no text: the guard's word on it stands apart."""
+    place = out / "judges/rules/verdicts/model/assaults.greedy.jsonl"
+    said = [{**says("rules", "assaults", i), "coherent": False} for i in range(N)]
+    disk.write_lines(place, said)
+    (pair,) = agreement.compare(Measurement(out), "refusal")
+    assert [(name, part.n) for name, part in pair.strata] == [("coherent", 14), ("incoherent", 7)]
+    assert "by coherence:" in page.render(Measurement(out))
 
 
 def test_disagreements_come_in_turn_and_from_both_sides(out):

@@ -33,6 +33,9 @@ class Pair(NamedTuple):
       shares: of True by the first and by the second, None without answers.
       cells: both True, first alone, second alone, neither.
       why: why kappa is not defined, "" where it is.
+      kappa_range: its 95 % interval over prompts, None where there is none.
+      ac1_range: likewise.
+      strata: the agreement of each stratum of coherence, where there are several.
     """
 
     first: str
@@ -44,6 +47,9 @@ class Pair(NamedTuple):
     shares: tuple[float, float] | None
     cells: tuple[int, int, int, int]
     why: str
+    kappa_range: tuple[float, float] | None
+    ac1_range: tuple[float, float] | None
+    strata: tuple[tuple[str, agreement.Agreement], ...]
 
 
 class Example(NamedTuple):
@@ -60,27 +66,36 @@ class Example(NamedTuple):
 def compare(measured: Measurement, flag: str) -> list[Pair]:
     """Every pair of judges on a flag, in the order of the judges."""
     votes = [(judge, _votes(measured, judge, flag)) for judge in measured.opinions]
+    fluent = [_votes(measured, judge, flag, "coherent") for judge in measured.opinions]
     found = []
     for (one, first), (other, second) in itertools.combinations(votes, 2):
         shared = [key for key in first if key in second]
-        told = [(first[k], second[k]) for k in shared if None not in (first[k], second[k])]
-        found.append(_pair(one.title, other.title, told, len(shared) - len(told)))
+        # of whoever knows first: judges of harm alone do not say what is text
+        known = [next((f[k] for f in fluent if f.get(k) is not None), None) for k in shared]
+        by_stratum = agreement.compare_strata(
+            [first[k] for k in shared],
+            [second[k] for k in shared],
+            [agreement.label_coherence(flag) for flag in known],
+            clusters=[(k[1], k[3]) for k in shared],
+        )
+        found.append(_pair(one.title, other.title, by_stratum))
     return found
 
 
-def _pair(one: str, other: str, told: list[tuple[Any, Any]], untold: int) -> Pair:
-    n = len(told)
-    if not n:
-        return Pair(
-            one, other, 0, untold, None, None, None, (0, 0, 0, 0), "no answer both can tell"
-        )
-    a, b = [x for x, _ in told], [y for _, y in told]
-    yes = told.count((True, True)), told.count((True, False))
-    cells = (*yes, told.count((False, True)), told.count((False, False)))
-    shares = (sum(a) / n, sum(b) / n)
-    kappa, ac1 = agreement.kappa(a, b), agreement.ac1(a, b)
-    why = "both say the same of every answer" if kappa is None else ""
-    return Pair(one, other, n, untold, kappa, ac1, shares, cells, why)
+def _pair(one: str, other: str, by_stratum: Mapping[str, agreement.Agreement]) -> Pair:
+    whole = by_stratum["all"]
+    n, first, second = whole.n, whole.first.value, whole.second.value
+    shares = None if first is None or second is None else (first, second)
+    why = whole.kappa.cause if whole.kappa.value is None else ""
+    rest = {name: part for name, part in by_stratum.items() if name != "all" and part.n}
+    strata = tuple(rest.items()) if len(rest) > 1 else ()
+    untold = sum(whole.unscored.values())
+    numbers = whole.kappa.value, whole.ac1.value, shares, whole.cells, why
+    return Pair(one, other, n, untold, *numbers, _range(whole.kappa), _range(whole.ac1), strata)
+
+
+def _range(number: agreement.Statistic) -> tuple[float, float] | None:
+    return None if number.lo is None or number.hi is None else (number.lo, number.hi)
 
 
 def find_disagreements(measured: Measurement, flag: str) -> list[Example]:
@@ -119,8 +134,8 @@ def _example(measured: Measurement, key: Key, flag: str, yes: str, no: str) -> E
     return Example(FLAGS[flag][0], yes, no, where, asked, said)
 
 
-def _votes(measured: Measurement, judge: Judge, flag: str) -> dict[Key, bool | None]:
-    """What a judge says of every answer, by answer."""
+def _votes(measured: Measurement, judge: Judge, flag: str, of: str = "") -> dict[Key, bool | None]:
+    """What a judge says of every answer that `flag` is asked of: that flag, or another, `of`."""
     found: dict[Key, bool | None] = {}
     for name, facts in measured.sets.items():
         if facts.get("kind") not in FLAGS[flag][1]:
@@ -129,5 +144,5 @@ def _votes(measured: Measurement, judge: Judge, flag: str) -> dict[Key, bool | N
             for verdict in judge.verdicts(arm, name, decoding):
                 if "id" in verdict and "sample" in verdict:
                     key = (arm, name, decoding, verdict["id"], verdict["sample"])
-                    found[key] = outcomes.known(verdict.get(flag))
+                    found[key] = outcomes.known(verdict.get(of or flag))
     return found
