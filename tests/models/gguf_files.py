@@ -73,7 +73,7 @@ def write(
     writer.kv_data[0].clear()  # which has the architecture
     for key, value in found.items():
         if value is not None:
-            _add(writer, key, value)
+            add(writer, key, value)
     for name, value in stored.items():
         if value is not None:
             _put(writer, name, value, KINDS[kind])
@@ -160,7 +160,8 @@ def _put(writer: gguf.GGUFWriter, name: str, value: np.ndarray, kind: Any) -> No
     writer.add_tensor(name, quants.quantize(value, kind), raw_dtype=kind)
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """One key, of the type that its value has."""
     if isinstance(value, list | tuple):
         writer.add_array(key, value)
         return
