@@ -23,7 +23,7 @@ from jaxsafety.models.api import Model, build
 from jaxsafety.testing import tiny_config
 from tests.data import gguf_metadata
 
-ARCHES: dict[Any, str] = {"mistral": "llama", "gemma3_text": "gemma3"}
+ARCHES: dict[str, str] = {"mistral": "llama", "gemma3_text": "gemma3"}
 KINDS = constants.GGMLQuantizationType
 
 
@@ -54,7 +54,7 @@ def write(
       tensors: the same of tensors, by their names in the file.
     """
     config = json.loads((folder / "config.json").read_text())
-    arch = ARCHES.get(config["model_type"], config["model_type"])
+    arch = ARCHES.get(config["model_type"]) or str(config["model_type"])
     found = {k: v for k, v in keys_of(config, arch).items() if v is not None}
     if (folder / "tokenizer.json").is_file():
         given = json.loads((folder / "tokenizer.json").read_text())
