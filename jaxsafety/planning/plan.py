@@ -250,7 +250,7 @@ def _compiled(
         words = " ".join(str(error).split())
         if "RESOURCE_EXHAUSTED" not in words:
             raise
-        needed = topology.needed(words) or sum(memory.values())
+        needed = topology.read_needed(words) or sum(memory.values())
         limit = topology.limit(words) or topology.usable(where)
         return Program({**memory, "held": held}, needed + held, limit, {}, words[:300])
     stats = compiled.memory_analysis()

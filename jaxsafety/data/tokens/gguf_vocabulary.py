@@ -15,7 +15,8 @@ llama.cpp decides:
 - `llama` puts its first space before every piece of text between such tokens, also before one that
   begins with a space, and `add_space_prefix` switches it off; transformers puts it at the start
   alone and never beside another;
-- user-defined tokens with spaces (Gemma's runs) are found in the text as it is;
+- user-defined tokens with spaces (Gemma's runs of up to 31) are found in the text as it is, the
+  longest first, as sentencepiece finds them; transformers merges them and halves a longer run;
 - of `add_bos_token`, absent is a third state: BOS for `llama` and for those of `gpt2` whose
   pre-tokenizer says so, none for the others.
 
