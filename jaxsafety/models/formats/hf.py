@@ -271,9 +271,7 @@ def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> I
             yield family.names[name].format(layer)
 
 
-def _aliases(
-    family: Family, config: ModelConfig, found: Collection[str]
-) -> Mapping[str, str]:
+def _aliases(family: Family, config: ModelConfig, found: Collection[str]) -> Mapping[str, str]:
     """Tensors that are stored under another name: a tied model may keep only its head."""
     table, head = family.names[EMBED], family.names[HEAD]
     swapped = config.tie_embeddings and table not in found and head in found
