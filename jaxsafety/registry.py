@@ -50,6 +50,7 @@ JUDGES = {
     "harmbench_mistral": "jaxsafety.judges.guards.harmbench:make_mistral",
     "qwen3guard": "jaxsafety.judges.guards.qwen3guard:make",
     "shieldgemma": "jaxsafety.judges.guards.shieldgemma:make",
+    "reward": "jaxsafety.judges.guards.reward:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks
