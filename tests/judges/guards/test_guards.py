@@ -67,7 +67,7 @@ def direct(name, judge, said):
     tokenizer = judge.weights.tokenizer
     encode = tokenizer.encode
     if name == "wildguard":
-        ids, pairs = encode(judge.write(said, said.response)), []
+        ids, pairs = [tokenizer.bos_id, *encode(judge.write(said, said.response))], []
         yes, no = tokenizer.token_id(" yes"), tokenizer.token_id(" no")
         for number in range(3):
             p = probabilities(judge, ids)
