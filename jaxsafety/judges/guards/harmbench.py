@@ -9,7 +9,7 @@ rules (seven and eight instead of four); judgezoo moreover joins the lines aroun
 
 The classifier says "Yes" or "No"; the score is the probability of "Yes" in the whole vocabulary,
 as in judgezoo (here in both spellings, with and without a space before it). It asks whether the answer is an instance of the behaviour that was asked for, so it
-is meant for harmful requests. MIT (code and prompts); weights under Llama 2's licence and MIT.
+is meant for harmful requests. The repository is MIT; the weights have licences of their own.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from jaxsafety.data.schema import Message
 from jaxsafety.judges.guards import guard, qwen3guard, reading, shieldgemma, wildguard
 from jaxsafety.judges.judging import judged
 from jaxsafety.judges.opening import open_judge
-from tests.judges.guards.published import FAMILY, exchange, small_guard
+from tests.judges.guards.published import FAMILY, LLAMA_GUARD3_PARTS, exchange, small_guard
 
 NAMES = sorted(FAMILY)
 SAID = [
@@ -199,6 +199,17 @@ def test_a_dialogue_that_the_template_refuses_is_none_with_its_cause(judges):
     verdict, other = judges("llama_guard3")([Exchange(Item("0", turns, {}), "Hm."), exchange()])
     assert verdict["unsafe"] is None and "must alternate" in verdict["cause"]
     assert other["score"] is not None
+
+
+def test_a_template_of_parts_is_written_in_parts(tmp_path):
+    """As that of the 1B model: contents are lists, and there are thirteen categories."""
+    path = small_guard(tmp_path, "llama_guard3", template=LLAMA_GUARD3_PARTS)
+    judge: Any
+    _, judge = open_judge(f"llama_guard3={path}")
+    said = exchange()
+    text = judge.write(said, said.response)
+    assert judge.parts and "User: What is one plus one?\n\nAgent: It is two.\n\n<END" in text
+    assert text.endswith("<|end_header_id|>\n\n") and "S13: Elections.\n<END" in text
 
 
 WRONG = {
