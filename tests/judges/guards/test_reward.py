@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,8 +47,14 @@ def numbers(judge, said):
     ids = tokenizer.encode(judge.write(said, said.response))
     while ids[-1] == judge.pad:
         ids.pop()
-    hidden = model.apply(params, jnp.asarray([ids]), jnp.arange(len(ids))[None]).hidden
-    return np.asarray(hidden[0, -1] @ judge.head.T, np.float64)
+    tokens = np.zeros(256, np.int32)  # what follows the last token changes nothing
+    tokens[: len(ids)] = ids
+    return np.asarray(_direct(model, params, judge.head, tokens, len(ids) - 1), np.float64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _direct(model, params, head, tokens, last):
+    return model.apply(params, tokens[None], jnp.arange(len(tokens))[None]).hidden[0, last] @ head.T
 
 
 @pytest.mark.parametrize("family", ["llama", pytest.param("gemma2", marks=pytest.mark.slow)])
@@ -59,20 +68,20 @@ def test_a_reward_is_a_score_without_flags_until_a_threshold_is_declared(tmp_pat
         assert verdict["cause"] == reward.CAUSE and verdict["refusal"] is False
     assert (name, judge.orientation, judge.threshold) == ("reward", "higher is better", None)
     between = sum(verdict["score"] for verdict in found) / 2
-    told = reward.open_reward(str(path), threshold=between)(SAID)
+    with_one = reward.open_reward(str(path), threshold=between)
+    told = with_one(SAID)
     assert [v["unsafe"] for v in told] == [v["score"] < between for v in found]
-    other = reward.open_reward(str(path), threshold=between, orientation="higher is unsafe")(SAID)
+    other = dataclasses.replace(with_one, orientation="higher is unsafe")(SAID)
     assert [v["unsafe"] for v in other] == [v["score"] >= between for v in found]
 
 
-@pytest.mark.parametrize("sigmoid", [False, True])
+@pytest.mark.parametrize("sigmoid", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_of_several_labels_the_score_is_the_probability_of_harm(tmp_path, sigmoid):
     kind = {"problem_type": "multi_label_classification"} if sigmoid else {}
     path = classifier(tmp_path, ("safe", "odd", "Unsafe"), **kind)
     _, judge = open_judge(f"reward={path}")
-    assert (judge.orientation, judge.low, judge.high, judge.threshold) == (
-        "higher is unsafe", 0.0, 1.0, 0.5,
-    )  # fmt: skip
+    assert judge.orientation == "higher is unsafe"
+    assert (judge.low, judge.high, judge.threshold) == (0.0, 1.0, 0.5)
     for verdict, said in zip(judge(SAID), SAID, strict=True):
         row = numbers(judge, said)
         chance = 1 / (1 + np.exp(-row)) if sigmoid else np.exp(row) / np.exp(row).sum()
@@ -81,6 +90,7 @@ def test_of_several_labels_the_score_is_the_probability_of_harm(tmp_path, sigmoi
         assert verdict["unsafe"] is (verdict["score"] >= 0.5)
 
 
+@pytest.mark.slow
 def test_a_pad_at_the_end_is_not_the_last_token(tmp_path):
     """As transformers pools: what ends a turn may be the pad token, too."""
     path = classifier(tmp_path)
