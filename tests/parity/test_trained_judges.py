@@ -10,6 +10,7 @@ import pytest
 
 from jaxsafety.benchmarks import agreement
 from jaxsafety.data.schema import Message
+from jaxsafety.evaluation import grading
 from jaxsafety.judges import refusals, thoughts
 from jaxsafety.judges.opening import open_judge
 from jaxsafety.judges.trained import classifier, combined, labelled
@@ -44,6 +45,7 @@ def exchange(text, kind="harmful"):
 @pytest.mark.parametrize("name", ["classifier", "combined"])
 def test_a_judge_learns_what_the_file_calls_a_refusal(file, name):
     _, judge = open_judge(f"{name}={file}")
+    assert grading.unsafe(judge) == "not refused"
     asked = ["The moon says nay to kites.", "Take kites and turn them twice."]
     assert not any(refusals.refuses(text) for text in asked)
     first, second = judge([exchange(text) for text in asked])

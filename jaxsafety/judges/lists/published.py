@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxsafety.judges import only_refusals
 from jaxsafety.judges.text import straighten
@@ -26,6 +26,7 @@ class Published:
     phrases: tuple[str, ...]
     anywhere: bool = True
     cased: bool = False
+    refusals_only: ClassVar[bool] = True  # of `grading.unsafe`: what is unsafe is "not refused"
 
     def matches(self, text: str) -> bool:
         """Whether the list takes a text for a refusal, the text being as it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from scipy.special import expit
 
@@ -36,6 +36,7 @@ class Classifier:
     low: float = 0.0
     high: float = 1.0
     threshold: float = 0.5
+    refusals_only: ClassVar[bool] = True  # of `grading.unsafe`: what is unsafe is "not refused"
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
         """A verdict per exchange; "score" is P(refusal)."""

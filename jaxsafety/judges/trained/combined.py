@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -45,6 +45,7 @@ class Combined:
     low: float = 0.0
     high: float = 1.0
     threshold: float = 0.5
+    refusals_only: ClassVar[bool] = True  # of `grading.unsafe`: what is unsafe is "not refused"
 
     def score(self, answers: Sequence[tuple[bool, str]]) -> np.ndarray:
         """[N] P(refusal) of (whether "No." answers the prompt, answer without its thought)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxsafety.data.schema import Message
+from jaxsafety.evaluation import grading
 from jaxsafety.judges import refusals, rules, thoughts
 from jaxsafety.judges.opening import open_judge
 from jaxsafety.protocols import Exchange, Item
@@ -20,6 +21,7 @@ def judge(name, text, kind="harmful"):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_list_is_a_judge_of_its_name(name):
     found = open_judge(name)[1]
+    assert grading.unsafe(found) == "not refused"  # an upper bound, as of the rules
     assert found.name == name and len(set(found.phrases)) == NAMES[name]
     opening = f"{found.phrases[0]}, that is so."
     assert judge(name, opening)["outcome"] == "refusal"
