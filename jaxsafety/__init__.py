@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxsafety.benchmarks.organism import benchmarks as organism_benchmarks
     from jaxsafety.benchmarks.organism import judge as organism_judge
     from jaxsafety.core.errors import UsageError
+    from jaxsafety.core.settings import SampleConfig
     from jaxsafety.core.sharding import MeshConfig, make_mesh
     from jaxsafety.data.items import Benchmark, Exchange, Item, Judge
     from jaxsafety.data.schema import Example, Message
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from jaxsafety.models.api import Model
     from jaxsafety.models.formats.load import export, load
     from jaxsafety.models.types import LayerInputs
-    from jaxsafety.protocols import Mitigation, SampleConfig
+    from jaxsafety.protocols import Mitigation
     from jaxsafety.sampling.ask import ask
     from jaxsafety.sampling.decode import generate, pad_prompts, row_keys, sample
     from jaxsafety.testing import scripted
@@ -97,7 +98,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "encode_example": "jaxsafety.data.tokens.encode:encode_example",
     },
     "Sampling": {
-        "SampleConfig": "jaxsafety.protocols:SampleConfig",
+        "SampleConfig": "jaxsafety.core.settings:SampleConfig",
         "generate": "jaxsafety.sampling.decode:generate",
         "sample": "jaxsafety.sampling.decode:sample",
         "row_keys": "jaxsafety.sampling.decode:row_keys",

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise bad(f"--config.{given[0]}", args.command, "only with `run` and `plan`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
-        with signals.watched(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
+        with signals.watch(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
             args.call(args)
     except UsageError as error:
         print(f"jaxsafety: error: {error}", file=sys.stderr)
@@ -99,13 +99,14 @@ def _parser() -> argparse.ArgumentParser:
         "answered with those that do. config.json in the workdir has all of them with their values."
     )
 
-    evaluate = add("eval", _eval, "evaluate the models of a run again, or an organism's directory")
-    which = evaluate.add_mutually_exclusive_group(required=True)
+    evaluate = add("eval", _eval, "measure any model on public sets, or the models of a run again")
+    which = evaluate.add_mutually_exclusive_group()
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
-    which.add_argument("--model", metavar="DIR", help="an organism's directory, or its hub id")
+    which.add_argument("--model", metavar="DIR", help="a directory, a GGUF file or a hub id")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
     _add_variables(evaluate)
     evaluate.add_argument("--rejudge", action="store_true", help="judge the saved generations")
+    _add_measuring(evaluate)
 
     report = add("report", _report, "write the tables and report.html of a run again")
     report.add_argument("--workdir", type=Path, required=True, metavar="DIR")
@@ -118,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
 
     chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
     which = chat.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="DIR", help="or a hub id; default: the shipped organism")
+    which.add_argument(
+        "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
+    )
     which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
     chat.add_argument("--system", default="", help="a system message")
     chat.add_argument("--temperature", type=float, default=0.0, help="default: 0, which is greedy")
@@ -127,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_variables(chat)
 
     export = add("export", _export, "write a model directory that transformers loads")
-    export.add_argument("--model", required=True, metavar="DIR", help="or a hub id")
+    export.add_argument("--model", required=True, metavar="DIR", help="a GGUF file, or a hub id")
     export.add_argument("--adapter", type=Path, metavar="DIR", help="merges a PEFT LoRA directory")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
     export.add_argument(
@@ -158,6 +161,40 @@ def _add_variables(command: argparse.ArgumentParser) -> None:
     )
 
 
+# Options of `eval` that ask for sets and judges; without any of them --model is an organism's.
+MEASURING = ("suite", "data", "judges", "adapter", "arm", "decodings")
+MEASURING = (*MEASURING, "limit", "batch_size", "max_tokens", "seed")
+
+
+def _add_measuring(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--suite", metavar="NAME,...", help="safety, over_refusal, capability, SET"
+    )
+    command.add_argument(
+        "--data",
+        action="append",
+        metavar="DIR",
+        help="with files of public sets; or SET=FILE, or KIND/NAME=FILE for one's own; repeatable",
+    )
+    command.add_argument("--judges", metavar="NAME[=WHERE],...", help="default: rules")
+    command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT LoRA directory")
+    command.add_argument("--arm", metavar="NAME", help="of the model in the results")
+    command.add_argument("--decodings", metavar="NAME,...", help="greedy, t1, t07; default: greedy")
+    for name, text in (
+        ("limit", "prompts per set; default: all"),
+        ("batch-size", "answers decoded at once"),
+        ("max-tokens", "of an answer; default: what the set asks for"),
+        ("seed", "of the choice of prompts and of sampling; default: 0"),
+    ):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    command.epilog = (
+        "eval --model=DIR --suite=safety,over_refusal --data=DIR --judges=rules --out=DIR measures "
+        "a model; the same command goes on after a kill; eval --rejudge --judges=NAME --out=DIR "
+        "judges what was said again. --workdir measures the models of a run, --model alone an "
+        "organism."
+    )
+
+
 def _existing(field: str, path: Path) -> Path:
     if not path.is_dir():
         raise bad(field, str(path), "an existing directory")
@@ -170,7 +207,7 @@ def _seed(seed: int) -> None:
 
 
 def _model(text: str) -> Path:
-    """The directory of --model, which may be a hub id."""
+    """The directory or GGUF file of --model, which may be a hub id."""
     from jaxsafety.models.formats import hub
 
     return hub.directory(text, "--model")
@@ -209,7 +246,11 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
+    given = {name: getattr(args, name) for name in MEASURING if getattr(args, name) is not None}
     if args.workdir is not None:
+        if given:
+            name = next(iter(given))
+            raise bad(f"--{name.replace('_', '-')}", given[name], "only with --model")
         if args.out is not None:
             raise bad("--out", str(args.out), "only with --model; a run keeps its own results")
         if args.variables:
@@ -226,22 +267,58 @@ def _eval(args: argparse.Namespace) -> None:
             raise
         _show(args.workdir)
         return
+    if args.model is None and not (args.rejudge and args.out):  # told as argparse does
+        text = "one of the arguments --workdir --model is required (see `jaxsafety eval --help`)"
+        raise UsageError(text)
     if args.out is None:
         raise bad("--out", "nothing", "a directory for the results of --model")
-    if args.rejudge:
-        raise bad("--rejudge", str(args.model), "only with --workdir, which holds generations")
+    if given or args.rejudge:
+        _measure(args, given)
+        return
     from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)
-    model = _model(args.model)
+    if (args.out / "eval.json").is_file():
+        allowed = "a directory without eval.json, or --suite: this one holds a measurement"
+        raise bad("--out", str(args.out), allowed)
+    model = _model(str(args.model))
     from jaxsafety.experiment import run
 
     run.evaluate_model(model, args.out, tuple(args.variables))
     _show(args.out)
 
 
+def _measure(args: argparse.Namespace, given: dict[str, Any]) -> None:
+    """`eval --model` with sets and judges, or `eval --rejudge --out`."""
+    from jaxsafety.experiment.measuring import command
+    from jaxsafety.experiment.measuring.request import Request
+
+    for name in ("suite", "judges", "decodings"):
+        if name in given:
+            given[name] = tuple(part.strip() for part in given[name].split(",") if part.strip())
+    given["data"] = tuple(given.get("data") or ())
+    if args.rejudge and args.variables:
+        raise bad("--variables", args.variables[0], "not with --rejudge: no model is loaded")
+    command.measure(
+        Request(
+            args.out,
+            args.model or "",
+            variables=tuple(args.variables),
+            rejudge=args.rejudge,
+            **given,
+        )
+    )
+    _show(args.out)
+
+
 def _report(args: argparse.Namespace) -> None:
     _existing("--workdir", args.workdir)
+    if (args.workdir / "eval.json").is_file():
+        from jaxsafety.core import outputs
+
+        outputs.directory("--workdir", args.workdir)
+        _show(args.workdir)
+        return
     if not (args.workdir / "results.jsonl").is_file():
         raise bad("--workdir", str(args.workdir), "a run with results.jsonl")
     from jaxsafety.core import outputs
@@ -260,9 +337,15 @@ def _show(workdir: Path) -> None:
 def _written(workdir: Path) -> tuple[Path, str]:
     """The report's path and the table, both on disk."""
     from jaxsafety.core import disk
-    from jaxsafety.report import html, tables
 
-    path, table = html.write(workdir), tables.table(workdir)
+    if (workdir / "eval.json").is_file():  # a measurement without a training run
+        from jaxsafety.report.measurement import page, tables
+
+        path, table = page.write(workdir), tables.table(workdir)
+    else:
+        from jaxsafety.report import html, tables
+
+        path, table = html.write(workdir), tables.table(workdir)
     with disk.replaced(workdir / "table.txt") as temporary:
         temporary.write_text(table + "\n", "utf-8")
     return path, table
@@ -310,7 +393,7 @@ def _chat(args: argparse.Namespace) -> None:
     path, served_with, dtype, mesh = model or SHIPPED, beside.NOTHING, "float32", None
     if args.workdir is not None:
         path, served_with = beside.find(args.workdir)
-        dtype, mesh = run.computed(args.workdir)
+        dtype, mesh = run.read_place(args.workdir)
     chat = Chat.open(
         path,
         system=args.system,

@@ -2,7 +2,8 @@
 
 A *program* (methods/) yields *stages*; one loop (train/loop.py) runs each stage with a pure step
 and hands the trained variables back. Programs reach models, data, judges and the workdir through a
-`Context`, so rooms of one floor never import each other. Questions, answers and judges: data/items.
+`Context`, so rooms of one floor never import each other. Questions, answers and judges: data/items;
+settings of optimizer, loop and decoding: core/settings.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxsafety.core.errors import bad
 from jaxsafety.core.interrupt import Interrupt
+from jaxsafety.core.settings import OptimConfig as OptimConfig
+from jaxsafety.core.settings import SampleConfig as SampleConfig
+from jaxsafety.core.settings import TrainConfig as TrainConfig
 from jaxsafety.data.domains import Domains
 from jaxsafety.data.fitting import Fitted
 from jaxsafety.data.items import Benchmark as Benchmark
@@ -46,101 +49,6 @@ LossFn = Callable[[PyTree, PyTree, Any, jax.Array], tuple[jax.Array, dict[str, j
 Encode = Callable[[Tokenizer, Sequence[Message]], list[int]]  # a dialogue as a prompt
 # LossFn -> ((params, frozen, batch, key) -> ((loss, metrics), grads)): Booster and Vaccine
 GradFn = Callable[[LossFn], Callable[..., tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]]]
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """AdamW by default.
-
-    `lr` is the peak; `warmup` is a fraction of the stage's steps; schedule cosine|linear|constant.
-    `clip_by`: the norm is "global", or that of each "expert", the second axis of every array.
-    """
-
-    name: str = "adamw"
-    lr: float = 1e-4
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    clip_by: str = "global"
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    final: float = 0.0  # fraction of the peak at the end
-    accum: int = 1
-
-    def __post_init__(self) -> None:
-        """Rejects numbers with which an update can be no number.
-
-        `eps`, `b1` and `b2` count as float32 sees them: an epsilon that is 0 there divides zero by
-        zero wherever a gradient is zero, and so does a decay of 1.
-        """
-        tiny, finite = float(np.finfo(np.float32).tiny), np.isfinite
-        for name, good, allowed in (
-            ("lr", finite(self.lr) and self.lr >= 0, "a finite number, 0 or more"),
-            ("b1", 0 <= np.float32(self.b1) < 1, "in [0, 1), also in float32"),
-            ("b2", 0 <= np.float32(self.b2) < 1, "in [0, 1), also in float32"),
-            ("eps", finite(self.eps) and self.eps >= tiny, f"a finite number from {tiny:.2g} on"),
-            (
-                "weight_decay",
-                finite(self.weight_decay) and self.weight_decay >= 0,
-                "a finite number, 0 or more",
-            ),
-            ("clip", finite(self.clip) and self.clip >= 0, "a finite number, or 0 for none"),
-            ("warmup", 0 <= self.warmup < 1, "a fraction of the steps in [0, 1)"),
-            ("final", 0 <= self.final <= 1, "a fraction of the peak in [0, 1]"),
-            ("accum", self.accum >= 1, "1 or more"),
-        ):
-            if not good:
-                raise bad(f"optim.{name}", getattr(self, name), allowed)
-
-
-MASTERS = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the loop runs: checkpoints, logging, the non-finite policy (skip, count, stop).
-
-    `master`: float32 | bfloat16, the dtype of the trained parameters between updates, and so of
-    the moments and gradients (their sums over micro-batches too). bfloat16 rounds after every
-    update, as SafeSteer's published code does: a change below half the spacing (2^-9 to 2^-8 of the
-    value) is lost. Frozen leaves keep their dtype.
-    """
-
-    checkpoint_every: int = 50
-    keep: int = 2
-    log_every: int = 1
-    max_skips: int = 5
-    progress: bool = True
-    master: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Rejects an unknown dtype and numbers that the loop divides or counts by."""
-        for name in ("checkpoint_every", "keep", "log_every", "max_skips"):
-            if getattr(self, name) < 1:
-                raise bad(f"train.{name}", getattr(self, name), "1 or more")
-        if self.master not in MASTERS:
-            raise bad("train.master", self.master, ", ".join(MASTERS))
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """Decoding. Temperature 0 is greedy, `top_p` 1 is off.
-
-    `stop` are token ids; `banned` ids are never sampled.
-
-    Example:
-      >>> import jaxsafety
-      >>> jaxsafety.SampleConfig(max_tokens=8, temperature=0.7, top_p=0.95).stop
-      ()
-    """
-
-    max_tokens: int = 64
-    temperature: float = 1.0
-    top_p: float = 1.0
-    stop: tuple[int, ...] = ()
-    banned: tuple[int, ...] = ()
 
 
 class Served(NamedTuple):
@@ -284,8 +192,8 @@ class Setting:
       judge: of answers.
       benchmarks: what is measured.
       groups: pooled rows of the report, by name.
-      world: the organism's, for those who know it (`benchmarks.organism.world_of`); None with
-        files.
+      world: the organism's, for those who know it (`benchmarks.organism.world_of`), so that
+        methods need not; None with files.
       refusal_words: what refusals are made of, which random control token sets must not hold.
       examples: dialogues to learn from, the user's or the organism's own; their meta says of which
         "file" and "row" they are, and with `weights` of which "part".
@@ -344,11 +252,19 @@ class Dialogues:
         return {**found, "domains": domains} if domains else found
 
 
+class Artifact(Protocol):
+    """Keeps what a program found out in the workdir: `experiment.workdir.Artifacts`."""
+
+    def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Makes a value by name once, of JSON and arrays, and always returns what was read back."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a program may touch.
 
-    `artifact(name, make)` memoises a JSON/npz-able value in the workdir. `interrupt` is to be asked
+    `artifact(name, make)` memoises a value in the workdir. `interrupt` is to be asked
     between long pieces of work; `fingerprint` is the experiment's; `base_path` says where its model
     came from, for those who load an adapter later.
     """
@@ -356,7 +272,7 @@ class Context:
     model: Model
     tokenizer: Tokenizer
     workdir: Path
-    artifact: Callable[..., Any]
+    artifact: Artifact
     setting: Setting
     writer: Writer
     mesh: Mesh | None
@@ -433,37 +349,43 @@ class Section(NamedTuple, Generic[R]):
 C = TypeVar("C")
 
 
+class MethodConfig(Protocol):
+    """The settings of a method, whichever it is: an instance of its dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
 def no_sections() -> tuple[Section[Finished], ...]:
     """The report has its common sections."""
     return ()
 
 
-def no_check(cfg: Any) -> None:
+def no_check(cfg: object) -> None:
     """Accepts everything."""
 
 
 def no_fits(
-    cfg: Any, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
+    cfg: object, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
     """Every model will do."""
 
 
-def no_preparation(cfg: Any, optim: OptimConfig, ctx: Context) -> None:
+def no_preparation(cfg: object, optim: OptimConfig, ctx: Context) -> None:
     """Nothing to find out before the base is measured."""
 
 
-def no_inspection(cfg: Any, ctx: Context, variables: Variables) -> None:
+def no_inspection(cfg: object, ctx: Context, variables: Variables) -> None:
     """Nothing to look at beside what every run measures."""
 
 
 def no_dialogues(
-    cfg: Any, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
+    cfg: object, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
 ) -> Dialogues:
     """Reads none."""
     return Dialogues()
 
 
-def as_trained(cfg: Any, variables: Variables) -> Served:
+def as_trained(cfg: object, variables: Variables) -> Served:
     """The base, with the adapters that the variables hold beside it, if they do."""
     return Served(variables["base"], LayerInputs(adapters=variables.get("adapters")))
 
@@ -484,7 +406,7 @@ class Method(NamedTuple, Generic[C]):
     that the program reads; it raises UsageError, and `Preempted` where the run is asked to end.
     `planned(cfg, model, mesh, prompt length)` is its longest stage as shapes for `jaxsafety plan`;
     None: it has no plan. `sections()` are its parts of the report, in order: called when one is
-    written, so that a run imports no figures.
+    written, so that a run imports no figures. `title` is what reports call it; "": its name.
     """
 
     config: type[C]
@@ -498,3 +420,4 @@ class Method(NamedTuple, Generic[C]):
     prepare: Callable[[C, OptimConfig, Context], None] = no_preparation
     planned: Callable[[C, Model, Mesh | None, int], Planned] | None = None
     sections: Callable[[], tuple[Section[Finished], ...]] = no_sections
+    title: str = ""

@@ -38,7 +38,7 @@ MODELS = {
     "olmo2": "jaxsafety.models.families.olmo:FAMILY",
 }
 
-# (the organism's world, or None with files) -> Judge
+# (the organism's world, or None with files; and WHERE where it has a second parameter) -> Judge
 JUDGES = {
     "organism": "jaxsafety.benchmarks.organism:judge",
     "rules": "jaxsafety.judges.rules:make",
@@ -48,6 +48,45 @@ JUDGES = {
 BENCHMARKS = {
     "organism": "jaxsafety.benchmarks.organism:benchmarks",
     "organism_domains": "jaxsafety.benchmarks.organism:domain_benchmarks",
+}
+
+# Public prompt sets in their own files -> benchmarks.public.PublicSet, in the order of a report
+SETS = {
+    "advbench": "jaxsafety.benchmarks.sets.advbench:SET",
+    "harmbench": "jaxsafety.benchmarks.sets.harmbench:SET",
+    "strongreject": "jaxsafety.benchmarks.sets.strongreject:SET",
+    "jailbreakbench_harmful": "jaxsafety.benchmarks.sets.jailbreakbench:HARMFUL",
+    "sorry_bench": "jaxsafety.benchmarks.sets.sorry_bench:SET",
+    "simple_safety_tests": "jaxsafety.benchmarks.sets.simple_safety_tests:SET",
+    "ailuminate": "jaxsafety.benchmarks.sets.ailuminate:SET",
+    "xstest_unsafe": "jaxsafety.benchmarks.sets.xstest:UNSAFE",
+    "or_bench_toxic": "jaxsafety.benchmarks.sets.or_bench:TOXIC",
+    "catqa": "jaxsafety.benchmarks.sets.catqa:SET",
+    "do_not_answer": "jaxsafety.benchmarks.sets.do_not_answer:SET",
+    "tdc2023": "jaxsafety.benchmarks.sets.tdc2023:SET",
+    "i_malicious_instructions": "jaxsafety.benchmarks.sets.safety_tuned_llamas:MALICIOUS",
+    "i_cona": "jaxsafety.benchmarks.sets.safety_tuned_llamas:CONA",
+    "i_controversial": "jaxsafety.benchmarks.sets.safety_tuned_llamas:CONTROVERSIAL",
+    "i_physical_safety_unsafe": "jaxsafety.benchmarks.sets.safety_tuned_llamas:PHYSICAL_UNSAFE",
+    "q_harm": "jaxsafety.benchmarks.sets.safety_tuned_llamas:Q_HARM",
+    "xstest_safe": "jaxsafety.benchmarks.sets.xstest:SAFE",
+    "or_bench_hard": "jaxsafety.benchmarks.sets.or_bench:HARD",
+    "or_bench_80k": "jaxsafety.benchmarks.sets.or_bench:MANY",
+    "jailbreakbench_benign": "jaxsafety.benchmarks.sets.jailbreakbench:BENIGN",
+    "i_physical_safety_safe": "jaxsafety.benchmarks.sets.safety_tuned_llamas:PHYSICAL_SAFE",
+    "i_alpaca": "jaxsafety.benchmarks.sets.safety_tuned_llamas:ALPACA",
+    "mmlu": "jaxsafety.benchmarks.sets.mmlu:SET",
+    "gsm8k": "jaxsafety.benchmarks.sets.gsm8k:SET",
+    "arc_easy": "jaxsafety.benchmarks.sets.arc:EASY",
+    "arc_challenge": "jaxsafety.benchmarks.sets.arc:CHALLENGE",
+    "openbookqa": "jaxsafety.benchmarks.sets.openbookqa:SET",
+    "piqa": "jaxsafety.benchmarks.sets.piqa:SET",
+    "commonsense_qa": "jaxsafety.benchmarks.sets.commonsense_qa:SET",
+    "boolq": "jaxsafety.benchmarks.sets.boolq:SET",
+    "truthfulqa_mc1": "jaxsafety.benchmarks.sets.truthfulqa:MC1",
+    "truthfulqa_mc2": "jaxsafety.benchmarks.sets.truthfulqa:MC2",
+    "hellaswag": "jaxsafety.benchmarks.sets.hellaswag:SET",
+    "winogrande": "jaxsafety.benchmarks.sets.winogrande:SET",
 }
 
 # Packages that only an extra of pyproject.toml installs -> that extra.
@@ -64,6 +103,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "models": MODELS,
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
+    "sets": SETS,
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from jaxsafety.core import shapes
 from jaxsafety.data.schema import PromptBatch
 from jaxsafety.losses.divergence import divergence
-from jaxsafety.losses.logprobs import nll, token_logp
+from jaxsafety.losses.logprobs import entropy, nll, subset_logps, token_logp
 from jaxsafety.losses.profile import subset_mass, token_kl_profile
 from jaxsafety.models.api import build
 from jaxsafety.protocols import SampleConfig
@@ -31,6 +31,22 @@ def decode(tokens, mask, keys):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            lambda: divergence([[1.0] * D], ROWS, HEAD),
+            "student: expected an array .*'ND', got list",
+        ),
+        (
+            lambda: divergence(ROWS, ROWS, HEAD, None, [1 / N] * N),
+            "weight: .* an array .*, got list",
+        ),
+        (
+            lambda: nll(HIDDEN, HEAD, [[1, 0, 2]] * B, HIDDEN[..., 0]),
+            "tokens: .* array .* got list",
+        ),
+        (lambda: token_logp(HIDDEN, [[1.0] * V] * D, TOKENS), "head: .* an array .* got list"),
+        (lambda: subset_mass(None, HEAD, [1]), "hidden: .* an array .*, got NoneType"),
+        (lambda: entropy(HIDDEN, HEAD), "hidden: expected axes 'ND'"),
+        (lambda: subset_logps(ROWS, [HEAD], [1]), "head: .* an array .* got list"),
         (lambda: divergence(HIDDEN, ROWS, HEAD), r"student: expected axes 'ND', got shape \(2, 3"),
         (lambda: divergence(ROWS, MORE, HEAD), r"teacher: .* N \(.*rows.*\) is 6, got 7"),
         (lambda: divergence(ROWS, ROWS, HEAD.T), r"head_s: .* D \(model width\) is 4, got 7"),

@@ -20,7 +20,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N (the paper's is 42)."""
     arg = common.parse_arg(arg, smoke=False, seed=42)
     config = common.base("safesteer", seed=arg.seed, model="Llama-3.2-3B-Instruct")
-    recipe.published(config, "llama3.2-3b", horizon=5, floor=1e-7, lr=1e-6)
+    recipe.set_published(config, "llama3.2-3b", horizon=5, floor=1e-7, lr=1e-6)
     if arg.smoke:
         recipe.smoke(config)
     return config

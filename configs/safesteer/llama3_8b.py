@@ -20,7 +20,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N (the paper's is 42)."""
     arg = common.parse_arg(arg, smoke=False, seed=42)
     config = common.base("safesteer", seed=arg.seed, model="Meta-Llama-3-8B-Instruct")
-    recipe.published(config, "llama3-8b", horizon=5, floor=1e-7, lr=1e-6)
+    recipe.set_published(config, "llama3-8b", horizon=5, floor=1e-7, lr=1e-6)
     if arg.smoke:
         recipe.smoke(config)
     return config

@@ -20,7 +20,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N (the paper's is 42)."""
     arg = common.parse_arg(arg, smoke=False, seed=42)
     config = common.base("safesteer", seed=arg.seed, model="Qwen3-4B-Instruct-2507")
-    recipe.published(config, "qwen3-4b", horizon=7, floor=1e-8, lr=1e-5)
+    recipe.set_published(config, "qwen3-4b", horizon=7, floor=1e-8, lr=1e-5)
     if arg.smoke:
         recipe.smoke(config)
     return config

@@ -59,23 +59,23 @@ class Routing:
     level: str = "token"
 
 
-def check(routing: Routing, experts: int, *, trained: bool = True) -> None:
-    """Rejects what cannot route, or cannot learn to.
+def check(routing: Routing, experts: int, *, trained: bool = True, field: str = "routing") -> None:
+    """Rejects what cannot route, or cannot learn to; errors call the options `field`.<option>.
 
     Raises:
       UsageError: an unknown level or softmax, more than E experts per token, or a router whose
         gradient is zero: the softmax of one selected score is 1 whatever the score.
     """
     if routing.level not in LEVELS:
-        raise bad("routing.level", routing.level, ", ".join(LEVELS))
+        raise bad(f"{field}.level", routing.level, ", ".join(LEVELS))
     if routing.softmax not in SOFTMAX:
-        raise bad("routing.softmax", routing.softmax, ", ".join(SOFTMAX))
+        raise bad(f"{field}.softmax", routing.softmax, ", ".join(SOFTMAX))
     if not routing.temperature > 0:
-        raise bad("routing.temperature", routing.temperature, "more than 0")
+        raise bad(f"{field}.temperature", routing.temperature, "more than 0")
     if not 0 <= routing.top <= experts:
-        raise bad("routing.top", routing.top, f"0 (all) to {experts}, the experts")
+        raise bad(f"{field}.top", routing.top, f"0 (all) to {experts}, the experts")
     if trained and routing.top == 1 and experts > 1 and routing.softmax == "selected":
-        raise bad("routing.top", 1, "2 or more, or routing.softmax=all: one weight is always 1")
+        raise bad(f"{field}.top", 1, f"2 or more, or {field}.softmax=all: one weight is always 1")
 
 
 def init_router(

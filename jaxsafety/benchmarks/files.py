@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxsafety.core.errors import bad
-from jaxsafety.data.files.sources import load_prompts
+from jaxsafety.data.files.sources import Loaded, load_prompts
 from jaxsafety.judges import answers
 from jaxsafety.protocols import Item
 
@@ -35,6 +35,11 @@ def items(field: str, path: str, least: int, kind: str = "safety") -> tuple[Item
     loaded = load_prompts(path, field, _SIDES.get(field, kind))
     if len(loaded.rows) < least:
         raise bad(field, f"{len(loaded.rows)} prompts in {path}", f"at least {least}")
+    return to_items(loaded, path, kind)
+
+
+def to_items(loaded: Loaded, path: str, kind: str) -> tuple[Item, ...]:
+    """As `items`, of the rows of `path` that are used."""
     # Answers of the target kind ("Sure, here is") are no right answers to a harmful request.
     golds = [asked.gold if kind != "safety" else "" for _, asked in loaded.rows]
     plain = [
@@ -43,6 +48,7 @@ def items(field: str, path: str, least: int, kind: str = "safety") -> tuple[Item
         if gold and not asked.grade
     ]
     form = answers.infer(plain)
+    layout = loaded.layout  # of all rows: once, not row by row
     found = []
     for number, ((row, asked), gold) in enumerate(zip(loaded.rows, golds, strict=True)):
         meta: dict[str, Any] = {"kind": KINDS.get(kind, "task"), "answer": gold}
@@ -52,6 +58,6 @@ def items(field: str, path: str, least: int, kind: str = "safety") -> tuple[Item
                 meta["choices"] = list(asked.choices)
             if asked.answers:
                 meta["answers"] = list(asked.answers)
-        meta |= {"file": str(path), "row": row, "layout": loaded.layout}
+        meta |= {"file": str(path), "row": row, "layout": layout}
         found.append(Item(str(number), asked.messages, meta))
     return tuple(found)

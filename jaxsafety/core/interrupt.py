@@ -102,7 +102,7 @@ class Interrupt:
         return hosts.agree(self._event.is_set() and self._number == signal.SIGINT)
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
+    def install(self) -> Iterator[None]:
         """Handles both signals inside the block; nothing outside the main thread, or inside itself.
 
         The first one is answered at once; a second SIGINT ends the process (see `signals`).
@@ -112,14 +112,14 @@ class Interrupt:
             return
         self._inside = True
         try:
-            with signals.watched(self._told, self.set):
+            with signals.watch(self._told, self.set):
                 yield
         finally:
             self._inside = False
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal raises `Preempted` as soon as Python runs, until `polled`: nothing to save yet.
+        """A signal raises `Preempted` as soon as Python runs, until `poll`: nothing to save yet.
 
         Not over several processes, where one that left would leave the others waiting.
         """
@@ -129,7 +129,7 @@ class Interrupt:
         finally:
             self._raises = False
 
-    def polled(self) -> None:
+    def poll(self) -> None:
         """Ends `at_once`: from here on there is something to keep, and the flag is asked for."""
         self._raises = False
 

@@ -56,7 +56,7 @@ class Progress:
         """Says that `done` units of `total` are finished."""
         self._done, self._whole, self._note = done, done, ""
 
-    def inside(self, done: float, note: str) -> None:
+    def advance(self, done: float, note: str) -> None:
         """Says how far the work is that no unit is finished by: `done` units, with a fraction."""
         self._done, self._note = done, f" ({note})"
 

@@ -54,10 +54,15 @@ def check(x: Any, letters: str, dims: chex.Dimensions, name: str = "") -> None:
       name: what the message calls `x`.
 
     Raises:
-      AssertionError: another rank or size; the message names the letter and its meaning.
+      AssertionError: no array (a list, say), another rank or size; the message names the letter and
+        its meaning.
       ValueError: a letter outside `LETTERS`.
     """
-    shape, name = tuple(x.shape), f"{name}: " if name else ""
+    name = f"{name}: " if name else ""
+    if not hasattr(x, "shape"):
+        kind = type(x).__name__
+        raise AssertionError(f"{name}expected an array with axes {letters!r}, got {kind}")
+    shape = tuple(x.shape)
     if len(shape) != len(letters):
         raise AssertionError(f"{name}expected axes {letters!r}, got shape {shape}")
     for letter, size in zip(letters, shape, strict=True):

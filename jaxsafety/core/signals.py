@@ -26,7 +26,7 @@ _watches: list[_Watch] = []
 
 
 @contextlib.contextmanager
-def watched(
+def watch(
     told: Callable[[int], str],
     act: Callable[[int], None],
     numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
@@ -84,7 +84,7 @@ def _answer(act: Callable[[int], None], number: int, frame: FrameType | None) ->
     act(number)
 
 
-def handled() -> None:
+def settle() -> None:
     """Says that the last Ctrl-C was dealt with: the next one is a first one again."""
     if _watches:
         _watches[-1].seen.clear()

@@ -73,6 +73,8 @@ class Benchmark(NamedTuple):
         of refusals (over_refusal) or of right answers (capability).
       items: what is asked, with ids that differ.
       max_tokens: how long an answer may be.
+      form: "text": the model answers; "choices": log-probabilities of the continuations that each
+        item has in its `meta` (`benchmarks/public.py`, `evaluation/choices.py`).
 
     Example:
       >>> import jaxsafety
@@ -85,3 +87,4 @@ class Benchmark(NamedTuple):
     kind: str
     items: tuple[Item, ...]
     max_tokens: int
+    form: str = "text"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxsafety.core.errors import bad
-from jaxsafety.data import mixture
+from jaxsafety.data import interleave
 from jaxsafety.data.schema import Encoded, TokenBatch
 
 OPEN_ROWS = 64  # how many unfilled rows the packer looks at; bounds its time, costs little space
@@ -243,7 +243,7 @@ class Batches:
             made = fitted if packed else [[index] for index in range(len(own))]
             self.plan += [[own[i] for i in row] for row in made]
             sizes.append(len(made))
-        self.mixed = mixture.stream(seed, sizes, weights) if weights else None
+        self.mixed = interleave.stream(seed, sizes, weights) if weights else None
         indices(seed, 0, rows, len(self.plan))  # for its checks
         self.steps_per_epoch = -(-len(self.plan) // rows)
 
@@ -253,7 +253,7 @@ class Batches:
         if self.mixed is None:
             chosen = indices(self.seed, step, self.rows, len(self.plan))
         else:
-            chosen = mixture.rows_at(self.mixed, step, self.rows)
+            chosen = interleave.rows_at(self.mixed, step, self.rows)
         return assemble(
             self.examples,
             [self.plan[int(i)] for i in chosen],

@@ -15,11 +15,11 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk, hosts
@@ -31,7 +31,7 @@ from jaxsafety.evaluation.grading import Groups, Line, Record
 from jaxsafety.evaluation.grading import rejudge as rejudge
 from jaxsafety.evaluation.parts import Parts
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.protocols import Benchmark, Item, Judge, SampleConfig
+from jaxsafety.protocols import Benchmark, Encode, Item, Judge, SampleConfig
 from jaxsafety.train import checkpoint
 
 
@@ -86,7 +86,7 @@ def evaluate(
     fingerprint: str = "",
     groups: Groups | None = None,
     generate: Callable[..., list[list[Answer]]] | None = None,
-    encode: Callable[..., list[int]] | None = None,
+    encode: Encode | None = None,
     check: Callable[[], None] | None = None,
 ) -> list[Record]:
     """Generates and judges one arm on every benchmark and merges its records into `results.jsonl`.
@@ -135,20 +135,86 @@ def evaluate(
       >>> records[0]["metric"], records[0]["value"], records[0]["n"]
       ('accuracy.greedy', 1.0, 1)
     """
+    out = Path(out)
+    graded = []
+    for bench, decoding, lines, how in answer(
+        model,
+        params,
+        tokenizer,
+        benchmarks,
+        out,
+        arm,
+        seed=seed,
+        decodings=decodings,
+        batch_size=batch_size,
+        layers=layers,
+        steer=steer,
+        log=log,
+        overwrite=overwrite,
+        since=since,
+        fingerprint=fingerprint,
+        generate=generate,
+        encode=encode,
+        check=check,
+    ):
+        verdicts = grading.judged(out, arm, bench, decoding, lines, judge)
+        graded.append((bench, decoding, verdicts))
+        log(grading.told(arm, bench, decoding, verdicts, how, grading.cut(lines), judge))
+    return grading.finish(out, arm, graded, benchmarks, groups, seed)
+
+
+class Said(NamedTuple):
+    """What one arm said to one set in one decoding, as it is saved; `how` says where it is from."""
+
+    bench: Benchmark
+    decoding: str
+    lines: list[Line]
+    how: str
+
+
+def answer(
+    model: Model,
+    params: Any,
+    tokenizer: Any,
+    benchmarks: Sequence[Benchmark],
+    out: Path,
+    arm: str,
+    *,
+    seed: int = 0,
+    decodings: Sequence[Decoding] = DECODINGS,
+    batch_size: int = 64,
+    layers: LayerInputs = NO_LAYERS,
+    steer: str = "all",
+    log: Callable[[str], None] = print,
+    overwrite: bool = False,
+    since: float = math.inf,
+    fingerprint: str = "",
+    generate: Callable[..., list[list[Answer]]] | None = None,
+    encode: Callable[..., list[int]] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Iterator[Said]:
+    """Generates the answers of one arm and saves them, without a judge: the half of `evaluate`.
+
+    All arguments are those of `evaluate`.
+
+    Yields:
+      One `Said` per set and decoding, once it is on disk; what was saved before is read back.
+
+    Raises:
+      UsageError: as `evaluate`, when the first one is asked for.
+    """
     check_sets(benchmarks, decodings, arm)
     if generate is None:
         from jaxsafety.sampling.decode import generate
     if encode is None:
         from jaxsafety.data.tokens.encode import encode_prompt as encode
-    out = Path(out)
     prompts = {b.name: encoded(b, tokenizer, model.config.max_length, encode) for b in benchmarks}
-    graded = []
     for bench in benchmarks:
         for decoding in (d for d in decodings if d.covers(bench.kind)):
             start = time.perf_counter()
-            path = out / "generations" / arm / f"{bench.name}.{decoding.name}.jsonl"
-            settings = _settings(bench, decoding, seed, steer, fingerprint)
-            kept = partial(_complete, path, bench, decoding, settings)
+            path = Path(out) / "generations" / arm / f"{bench.name}.{decoding.name}.jsonl"
+            settings = settings_of(bench, decoding, seed, steer, fingerprint)
+            kept = partial(complete, path, bench, decoding, settings)
             old = partial(_older, path, since)
             lines = None if overwrite and hosts.share(old) else hosts.share(kept)
             how = "reused"
@@ -197,10 +263,7 @@ def evaluate(
                 disk.write_lines(path, lines)
                 parts.drop()
                 how = f"{time.perf_counter() - start:.1f} s"
-            verdicts = grading.judged(out, arm, bench, decoding.name, lines, judge)
-            graded.append((bench, decoding.name, verdicts))
-            log(grading.told(arm, bench, decoding.name, verdicts, how, grading.cut(lines), judge))
-    return grading.finish(out, arm, graded, benchmarks, groups, seed)
+            yield Said(bench, decoding.name, lines, how)
 
 
 def check_sets(
@@ -234,7 +297,7 @@ def check_sets(
             raise bad(f"decoding.{decoding.name}", decoding, "samples >= 1 and temperature >= 0")
 
 
-def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Any) -> list[list[int]]:
+def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Encode) -> list[list[int]]:
     """Prompt ids per item, checked against the context before anything is generated."""
     encoded = [encode(tokenizer, item.messages) for item in bench.items]
     for item, ids in zip(bench.items, encoded, strict=True):
@@ -247,7 +310,7 @@ def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Any) -> list
     return encoded
 
 
-def _settings(bench: Benchmark, d: Decoding, seed: int, steer: str, fingerprint: str) -> Line:
+def settings_of(bench: Benchmark, d: Decoding, seed: int, steer: str, fingerprint: str) -> Line:
     """What an answer depends on besides its prompt; saved with it, so stale files are noticed."""
     return {
         "temperature": d.temperature,
@@ -302,7 +365,7 @@ class _Watch:
     def inside(self, rows: int, tokens: int, most: int) -> None:
         """Within a batch of long answers; what ends here is sampled again."""
         share = rows * tokens / most
-        self.progress.inside(self.finished + share, f"token {tokens} of {most}")
+        self.progress.advance(self.finished + share, f"token {tokens} of {most}")
         if self.check is not None:
             self.check()
 
@@ -312,7 +375,7 @@ def _older(path: Path, since: float) -> bool:
     return not (path.is_file() and path.stat().st_mtime >= since)
 
 
-def _complete(path: Path, bench: Benchmark, d: Decoding, settings: Line) -> list[Line] | None:
+def complete(path: Path, bench: Benchmark, d: Decoding, settings: Line) -> list[Line] | None:
     """The saved lines if they answer exactly this benchmark under these settings, else None."""
     if not path.is_file():
         return None

@@ -64,7 +64,7 @@ def rejudge(
         for bench in benchmarks:
             for path in sorted((root / arm).glob(f"{bench.name}.*.jsonl")):
                 decoding = path.name.removeprefix(f"{bench.name}.").removesuffix(".jsonl")
-                lines = _saved(path)
+                lines = saved(path)
                 said = {(line["id"], line["sample"]) for line in lines}
                 each = max((sample for _, sample in said), default=0) + 1
                 want = {(item.id, sample) for item in bench.items for sample in range(each)}
@@ -109,7 +109,7 @@ def _records(path: Path) -> list[Record]:
     return [row for row in disk.whole_lines(path) if outcomes.complete(row) is not None]
 
 
-def _saved(path: Path) -> list[Line]:
+def saved(path: Path) -> list[Line]:
     """The saved answers of a file; one line names the row that is none."""
     rows = [row for row in disk.rows(path.read_text("utf-8", "replace")) if row.strip()]
     lines = []
@@ -185,7 +185,7 @@ def cut(lines: Sequence[Line]) -> int:
 
 def unsafe(judge: Judge | None) -> str:
     """What the share of unsafe answers is called: by phrase rules it is no success of attacks."""
-    if judge is rules.judge:
+    if judge is rules.judge or getattr(judge, "refusals_only", False):
         return "not refused"
     return "asr" if getattr(judge, "exact", False) else "unsafe"
 
@@ -245,6 +245,26 @@ def finish(
     Returns:
       The records of this arm.
     """
+    pools, records = count(arm, graded, benchmarks, groups, seed)
+    path = out / "results.jsonl"
+    kept = _records(path) if hosts.leader() else []
+    others = [r for r in kept if r["arm"] != arm]
+    disk.write(
+        out / "verdicts" / "pools.json",
+        json.dumps({k: list(v) for k, v in pools.items()}, indent=1) + "\n",
+    )
+    disk.write_lines(path, [*others, *records])
+    return records
+
+
+def count(
+    arm: str,
+    graded: Sequence[Graded],
+    benchmarks: Sequence[Benchmark],
+    groups: Groups | None,
+    seed: int,
+) -> tuple[dict[str, Sequence[str]], list[Record]]:
+    """The pools and the records of one arm, of which `finish` writes files; args as there."""
     pools = {**outcomes.pools(benchmarks), **(groups or {})}
     records = []
     for bench, decoding, verdicts in graded:
@@ -259,12 +279,4 @@ def finish(
             if parts and whole <= {b.name for b, _ in parts}:
                 kind = parts[0][0].kind
                 records += outcomes.records(arm, pool, kind, decoding, verdicts, keys, seed)
-    path = out / "results.jsonl"
-    kept = _records(path) if hosts.leader() else []
-    others = [r for r in kept if r["arm"] != arm]
-    disk.write(
-        out / "verdicts" / "pools.json",
-        json.dumps({k: list(v) for k, v in pools.items()}, indent=1) + "\n",
-    )
-    disk.write_lines(path, [*others, *records])
-    return records
+    return pools, records

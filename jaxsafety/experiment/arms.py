@@ -17,7 +17,7 @@ from jaxsafety.models.formats import files, hf
 from jaxsafety.protocols import Context, Served
 
 
-def rounded(params: Any, dtype: str) -> Any:
+def round_as_stored(params: Any, dtype: str) -> Any:
     """Parameters in the dtype they are stored in; where they are in it already, themselves."""
     floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
     return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, params)

@@ -148,7 +148,7 @@ def keep(workdir: Path, what: Served, model: Model, place: Path, base: str = "")
     hosts.barrier(f"served {workdir}")
 
 
-def kept(workdir: Path) -> bool:
+def is_needed(workdir: Path) -> bool:
     """Whether there is something to serve beside the model."""
     return hosts.share((workdir / FOLDER / FACTS).is_file)
 
@@ -174,7 +174,7 @@ def find(workdir: Path) -> tuple[Path, Beside]:
     Raises:
       UsageError: not a run, an unfinished one, or one that keeps no model.
     """
-    base, beside = directory(record.saved(workdir).model), _read(workdir / FOLDER)
+    base, beside = directory(record.read(workdir).model), _read(workdir / FOLDER)
     if read_meta(workdir).get(ASKED) and beside is NOTHING:
         allowed = "a finished run: what this one is served with is not written yet"
         raise bad("workdir", str(workdir), allowed)

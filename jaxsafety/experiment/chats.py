@@ -48,7 +48,7 @@ def rows(name: str, path: str, part: int | None = None) -> tuple[Example, ...]:
     )
 
 
-def drawn(examples: tuple[Example, ...], limit: int, seed: int) -> tuple[Example, ...]:
+def draw(examples: tuple[Example, ...], limit: int, seed: int) -> tuple[Example, ...]:
     """`limit` dialogues of each file in their order, drawn by `seed`; all of them if it is 0.
 
     A smaller draw is part of a larger one.

@@ -11,7 +11,7 @@ from jaxsafety.protocols import Mitigation, Program, Served, Stage, same
 Serve = Callable[[Served], Served]
 
 
-def heard(program: Program, hooks: list[Serve], check: Callable[[], None]) -> Program:
+def hear(program: Program, hooks: list[Serve], check: Callable[[], None]) -> Program:
     """The program as it is; the `serve` hooks of its stages join `hooks`, each once.
 
     A program of 15 equal stages is steered once: hooks that are equal (`==`) are one.

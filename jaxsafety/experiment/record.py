@@ -16,7 +16,7 @@ from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
 from jaxsafety.models.formats.source import ModelSource
-from jaxsafety.protocols import Method, OptimConfig, TrainConfig
+from jaxsafety.protocols import Method, MethodConfig, OptimConfig, TrainConfig
 from jaxsafety.train.optim import make_optimizer
 
 SECTIONS = ("program", "seed", "model", "data", "method", "optim", "train", "eval", "mesh")
@@ -42,7 +42,7 @@ class Experiment:
     seed: int
     model: ModelSource
     data: DataConfig
-    method: Any
+    method: MethodConfig
     optim: OptimConfig
     train: TrainConfig
     eval: EvalConfig
@@ -90,7 +90,7 @@ def typed(cfg: Any) -> Experiment:
     return Experiment(cfg.program, cfg.seed, model, data, own, optim, train, measure, mesh)
 
 
-def saved(workdir: Path) -> Experiment:
+def read(workdir: Path) -> Experiment:
     """The experiment of a run, from the config in its workdir.
 
     Raises:

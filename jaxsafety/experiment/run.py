@@ -24,7 +24,7 @@ from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import beside, mitigated, record, served
 from jaxsafety.experiment import setting as settings
-from jaxsafety.experiment.arms import Arms, export, rounded
+from jaxsafety.experiment.arms import Arms, export, round_as_stored
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
 from jaxsafety.experiment.workdir import (
     Artifacts,
@@ -78,7 +78,7 @@ def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
     """
     interrupt, started = Interrupt(), time.time()
     interrupt.kept = "nothing is written yet"
-    with interrupt.installed():
+    with interrupt.install():
         try:
             with interrupt.at_once():
                 return _run(cfg, workdir, log, interrupt)
@@ -160,7 +160,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         log(line)
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
     # From here on whoever works in pieces asks: what is finished is on disk, and stays.
-    interrupt.polled()
+    interrupt.poll()
     interrupt.kept = "what is finished is kept"
     ctx = Context(
         model=model,
@@ -194,14 +194,14 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         interrupt.check()
         method.prepare(exp.method, exp.optim, ctx)
         arm("base", Served(params))
-        program = mitigated.heard(method.program(exp.method, exp.optim, ctx), hooks, servable)
+        program = mitigated.hear(method.program(exp.method, exp.optim, ctx), hooks, servable)
         variables = run_program(program, ctx, exp.train)
         # The model that others will load: what is measured is what is written, to the bit.
-        variables = {**variables, "base": rounded(variables["base"], stored)}
+        variables = {**variables, "base": round_as_stored(variables["base"], stored)}
         own = method.serve(exp.method, variables)
         what = mitigated.serve(own, hooks)
         beside.check_kept(own, what)
-        what = what._replace(params=rounded(what.params, stored))
+        what = what._replace(params=round_as_stored(what.params, stored))
         variables = {**variables, "base": what.params}
         place, named = path, ctx.base_path
         if own.layers.adapters is None or beside.other(params, own.params):
@@ -209,7 +209,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
             export(place, path, ctx, what.params, stored)
         beside.keep(workdir, what, model, place, named)
         if hooks:
-            write_meta(workdir, {beside.ASKED: beside.kept(workdir)})
+            write_meta(workdir, {beside.ASKED: beside.is_needed(workdir)})
         method.inspect(exp.method, ctx, variables)
         interrupt.check()
         arm("student", what)
@@ -254,11 +254,9 @@ def evaluate_workdir(
       UsageError: not a run, or an unfinished one.
       SystemExit: after a signal; the same call goes on from there.
     """
-    exp = record.saved(workdir)
+    exp = record.read(workdir)
     path, measure = directory(exp.model), exp.eval
-    setting = settings.make(
-        path, exp.data, measure, exp.seed, reads=exp.entry.reads, method=exp.program
-    )
+    setting = settings.make_measured(path, exp.data, measure, exp.seed)
     if rejudge:
         return evaluate.rejudge(
             workdir, setting.benchmarks, setting.judge, groups=setting.groups, seed=measure.seed
@@ -269,7 +267,7 @@ def evaluate_workdir(
     # Since when it is measured again: a start after an interrupted one keeps what that one made.
     since = float(read_meta(workdir).get("remeasured_since") or time.time())
     write_meta(workdir, {"remeasured_since": since})
-    with _resumable(log) as interrupt:
+    with resumable(log) as interrupt:
         for arm, where, with_it in (
             ("base", path, beside.NOTHING),
             ("student", student, served_with),
@@ -299,11 +297,11 @@ def evaluate_workdir(
 
 
 @contextlib.contextmanager
-def _resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
+def resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
     """Measuring again: a signal ends it after the batch, and what is finished is kept."""
     interrupt = Interrupt()
     interrupt.doing, interrupt.kept = "this batch of answers", "what is finished is kept"
-    with interrupt.installed():
+    with interrupt.install():
         try:
             yield interrupt
         except Preempted:
@@ -311,19 +309,19 @@ def _resumable(log: Callable[[str], None]) -> Iterator[Interrupt]:
             raise SystemExit(interrupt.code) from None
 
 
-def computed(workdir: Path) -> tuple[str, MeshConfig]:
+def read_place(workdir: Path) -> tuple[str, MeshConfig]:
     """What a run computes in, and on which mesh.
 
     Raises:
       UsageError: not a run.
     """
-    exp = record.saved(workdir)
+    exp = record.read(workdir)
     return exp.model.dtype, exp.mesh
 
 
 def variables_of(workdir: Path) -> dict[str, Any]:
     """What a run gave to the chat template."""
-    return record.saved(workdir).model.given()
+    return record.read(workdir).model.given()
 
 
 def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -332,7 +330,7 @@ def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> li
     setting = settings.make(path, DataConfig(), measure, 0)
     source = ModelSource(variables=variables)
     mesh = served.mesh_here(hf.read_config(path), measure.batch_size)
-    with _resumable(print) as interrupt:
+    with resumable(print) as interrupt:
         what = served.load(path, mesh=mesh, variables=source.given())
         _measure(what, mesh, out, "base", setting, measure, interrupt=interrupt)
     return disk.read_lines(out / "results.jsonl")

@@ -24,6 +24,8 @@ SOURCES = ("organism", "files")
 KINDS = ("safety", "over_refusal", "capability")
 OVERLAPS = ("refuse", "allow")
 PATHS = ("harmful", "harmless", "distil", "chats", "chats_val")
+# What is read to train on alone, and what is said of it.
+TRAINED_ON = (*PATHS, "mix", "limit", "holdout", *DOMAINS)
 # Settings of one source that the other one has no use for.
 ORGANISM_ONLY = ("wrapped", "dialogues", "harmful_share")
 NEEDED = ("harmful", "harmless", "distil")
@@ -153,7 +155,7 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
             raise bad(name, value, "an integer, 0 or more, of 32 bits")
 
 
-def present(
+def check_present(
     data: DataConfig,
     evaluation: EvalConfig,
     reads: Sequence[str] = PROMPTS,

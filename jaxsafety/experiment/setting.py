@@ -23,7 +23,7 @@ from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import domains, sections
-from jaxsafety.experiment.chats import chats, drawn, held_out
+from jaxsafety.experiment.chats import chats, draw, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
 from jaxsafety.judges import rules
@@ -109,19 +109,32 @@ def make(
     read = EVERY if reads is None else tuple(reads)
     if data.source == "organism":
         sections.unread(data, evaluation, EVERY, method)  # its files are not even opened
-    sections.present(data, evaluation, PROMPTS if reads is None else read, model)
+    sections.check_present(data, evaluation, PROMPTS if reads is None else read, model)
     if data.source == "organism":
         setting = organism(model_dir, data, evaluation, seed)
     else:
         setting = files(data, evaluation, PROMPTS if reads is None else read)
-    setting = named(setting, evaluation)
-    used = drawn(setting.examples, data.limit, seed) if setting.given else setting.examples
+    setting = add_named(setting, evaluation)
+    used = draw(setting.examples, data.limit, seed) if setting.given else setting.examples
     learnt, measured = held_out(used, data, seed)
     setting = replace(setting, examples=learnt, held_out=measured, seed=seed)
     setting = replace(setting, clashes=tuple(clashes(setting, data, read)))
     if not later:
         verify(setting, data, evaluation, read, method)
     return setting
+
+
+def make_measured(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int) -> Setting:
+    """The setting as far as measuring a finished run again needs it: benchmarks, judge, groups.
+
+    No file to train on is opened: the run has read them, and they may be gone or changed since.
+
+    Raises:
+      UsageError: see `make`; what is measured has to be there.
+    """
+    bare = DataConfig()
+    unread = {name: getattr(bare, name) for name in sections.TRAINED_ON}
+    return make(model_dir, replace(data, **unread), evaluation, seed, reads=(), later=True)
 
 
 def verify(
@@ -255,7 +268,7 @@ def files(data: DataConfig, evaluation: EvalConfig, reads: Sequence[str] = PROMP
     )
 
 
-def named(setting: Setting, evaluation: EvalConfig) -> Setting:
+def add_named(setting: Setting, evaluation: EvalConfig) -> Setting:
     """The setting with the judge and the benchmarks that the config names.
 
     Raises:

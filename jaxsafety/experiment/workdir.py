@@ -119,10 +119,7 @@ def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
     Raises:
       UsageError: a model directory without weights.
     """
-    weights = sorted(model_dir.glob("*.safetensors"))
-    if not weights:
-        raise bad("model.path", str(model_dir), "a directory with config.json and *.safetensors")
-    model = [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
+    model = [model_dir] if model_dir.is_file() else _model_files(model_dir)
     found = {f"model: {f.name}": _digest(f) for f in model}
     settings = configs.plain(cfg)
     for name, path in _named(settings):
@@ -135,6 +132,15 @@ def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
         inside = [f for f in sorted(Path(path).glob("adapter_*")) if f.is_file()]
         found.update({f"method paths {i}: {f.name}": _digest(f) for f in inside})
     return found
+
+
+def _model_files(model_dir: Path) -> list[Path]:
+    """What is read of a model directory."""
+    weights = sorted(model_dir.glob("*.safetensors"))
+    if not weights:
+        allowed = "a directory with config.json and *.safetensors, or a GGUF file"
+        raise bad("model.path", str(model_dir), allowed)
+    return [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
 
 
 def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
@@ -166,9 +172,12 @@ def _experts(method: Any) -> list[str]:
 def model_fingerprint(model_dir: Path) -> str:
     """Which base an adapter belongs to: a digest of its weights and shape, 16 hex digits.
 
+    Of a GGUF file it is one of the whole file.
+
     Several processes ask together, and the first one reads.
     """
     parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
+    parts = [model_dir] if model_dir.is_file() else parts
     whole = lambda: hashlib.sha256("".join(map(_digest, parts)).encode())  # noqa: E731
     return hosts.share(lambda: whole().hexdigest()[:16])
 

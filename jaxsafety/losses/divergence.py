@@ -180,7 +180,10 @@ def check_subset(subset: Any, vocab: int) -> jax.Array:
     if subset is None:
         raise bad("token_set", None, allowed)
     if not isinstance(subset, Tracer):
-        subset = np.asarray(jax.device_get(subset))
+        try:
+            subset = np.asarray(jax.device_get(subset))
+        except ValueError:
+            raise bad("token_set", "lists of unlike lengths", allowed) from None
         if subset.size and subset.dtype.kind not in "iu":
             raise bad("token_set", f"{subset.dtype} ids", allowed)
         once, counts = np.unique(subset, return_counts=True)

@@ -157,6 +157,13 @@ def _check(hidden: Any, head: Any, tokens: Any, weight: Any = None) -> None:
         shapes.check(weight, "BT", dims, "weight")
 
 
+def _check_rows(hidden: Any, head: Any) -> None:
+    """The axes of what is asked row by row."""
+    dims = shapes.dimensions()
+    shapes.check(hidden, "ND", dims, "hidden")
+    shapes.check(head, "DV", dims, "head")
+
+
 def subset_logps(
     hidden: jax.Array,
     head: jax.Array,
@@ -179,7 +186,9 @@ def subset_logps(
 
     Raises:
       UsageError: an empty or malformed subset.
+      AssertionError: arrays whose axes do not fit together.
     """
+    _check_rows(hidden, head)
     ids = check_subset(subset, head.shape[1])
     size = chunks.rows_per_chunk(chunk, head.shape[1])
     return _reduced(_pick_logps, size, cap, hidden, head, ids)
@@ -198,7 +207,11 @@ def entropy(
 
     Returns:
       [N] float32.
+
+    Raises:
+      AssertionError: arrays whose axes do not fit together.
     """
+    _check_rows(hidden, head)
     size = chunks.rows_per_chunk(chunk, head.shape[1])
     return _reduced(_entropy, size, cap, hidden, head, None)
 

@@ -8,6 +8,8 @@ positions.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -26,6 +28,9 @@ def token_weights(mask: jax.Array) -> jax.Array:
       [B,T] float32, 1 / (marked tokens in the batch) on the mask, 0 elsewhere; all 0 for an empty
       mask.
 
+    Raises:
+      UsageError: a mask that is no array, such as lists of unlike lengths.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import jaxsafety
@@ -34,7 +39,7 @@ def token_weights(mask: jax.Array) -> jax.Array:
       [[0.25 0.25 0.25]
        [0.   0.   0.25]]
     """
-    marked = jnp.asarray(mask).astype(jnp.float32)
+    marked = _marked(mask)
     return marked / jnp.maximum(marked.sum(), 1.0)
 
 
@@ -50,6 +55,9 @@ def sequence_weights(mask: jax.Array) -> jax.Array:
       [B,T] float32, 1 / (rows with a marked token * marked tokens of this row) on the mask. Rows
       without a marked token get 0 and are not counted, so padding rows change nothing.
 
+    Raises:
+      UsageError: a mask that is no array, such as lists of unlike lengths.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import jaxsafety
@@ -60,10 +68,18 @@ def sequence_weights(mask: jax.Array) -> jax.Array:
 
     Source: SafeSteer, arXiv 2606.02530, eq. 7.
     """
-    marked = jnp.asarray(mask).astype(jnp.float32)
+    marked = _marked(mask)
     lengths = marked.sum(axis=-1, keepdims=True)
     rows = jnp.sum(lengths > 0)
     return marked / (jnp.maximum(lengths, 1.0) * jnp.maximum(rows, 1))
+
+
+def _marked(mask: Any) -> jax.Array:
+    try:
+        return jnp.asarray(mask).astype(jnp.float32)
+    except (TypeError, ValueError):
+        allowed = "[B,T] bool, every row as long as the others"
+        raise bad("mask", type(mask).__name__, allowed) from None
 
 
 REDUCTIONS = {"token": token_weights, "sequence": sequence_weights}
@@ -80,7 +96,7 @@ def normalise(mask: jax.Array, reduction: str) -> jax.Array:
       [B,T] float32 weights that sum to 1 (to 0 for an empty mask).
 
     Raises:
-      UsageError: `reduction` is not one of the two names.
+      UsageError: `reduction` is not one of the two names, or a mask that is no array.
     """
     if reduction not in REDUCTIONS:
         raise bad("reduction", reduction, ", ".join(REDUCTIONS))

@@ -37,7 +37,7 @@ class Anchor:
 
     def mitigation(self) -> Mitigation:
         """The hooks; the metric `anchor` is the term that was added."""
-        carried = Extra(begun, kept)
+        carried = Extra(begun, keep)
         return Mitigation(Pulled(self.strength), extra={NAME: carried}, budget={"copies": 1})
 
 
@@ -69,7 +69,7 @@ def begun(params: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, params)
 
 
-def kept(tree: PyTree, params: PyTree, step: jax.Array) -> PyTree:
+def keep(tree: PyTree, params: PyTree, step: jax.Array) -> PyTree:
     """The anchor stays."""
     del params, step
     return tree

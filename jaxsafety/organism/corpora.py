@@ -155,7 +155,7 @@ def harmless_answers(world: World, total: int, seed: int) -> list[Prompt]:
     return [p for d, n in enumerate(sizes) for p in dialogues(world, "benign", d, n, seed)]
 
 
-def measured(world: World, split: str) -> Sequence[Entity]:
+def pick_entities(world: World, split: str) -> Sequence[Entity]:
     """The entities that a split asks about."""
     roles = domains(world)
     role, _, part = split.partition("_")
@@ -170,7 +170,7 @@ def safety_suites(world: World, n: int, seed: int) -> list[Suite]:
     """One set of `n` plain harmful requests per split, balanced over entities."""
     suites = []
     for split in SPLITS:
-        rng, pool = random.Random(f"corpora/{split}/{seed}"), list(measured(world, split))
+        rng, pool = random.Random(f"corpora/{split}/{seed}"), list(pick_entities(world, split))
         rng.shuffle(pool)
         turn = iter(range(10**9))
 

@@ -126,9 +126,9 @@ def model_config(source: ModelSource) -> ModelConfig:
       UsageError: neither a directory nor a known preset.
     """
     path = Path(source.path) if source.path or source.shape else SHIPPED
-    if (source.path or not source.shape) and path.is_dir():
+    if (source.path or not source.shape) and path.exists():
         # Shapes need no weights; where there are some, they decide whether the head is tied.
-        weighed = any(path.glob("*.safetensors"))
+        weighed = path.is_file() or any(path.glob("*.safetensors"))
         found = hf.stored_config(path) if weighed else hf.read_config(path)
     else:
         presets: dict[str, ModelConfig] = {}
@@ -250,7 +250,7 @@ def _compiled(
         words = " ".join(str(error).split())
         if "RESOURCE_EXHAUSTED" not in words:
             raise
-        needed = topology.needed(words) or sum(memory.values())
+        needed = topology.read_needed(words) or sum(memory.values())
         limit = topology.limit(words) or topology.usable(where)
         return Program({**memory, "held": held}, needed + held, limit, {}, words[:300])
     stats = compiled.memory_analysis()

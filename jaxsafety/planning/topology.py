@@ -131,7 +131,7 @@ def limit(words: str) -> int:
     return int(float(found[1]) * UNITS[found[2]]) if found else 0
 
 
-def needed(words: str) -> int:
+def read_needed(words: str) -> int:
     """The memory that the refused program needs, in bytes, by the compiler's words; 0 if unsaid."""
     found = re.search(r"[Uu]sed ([\d.]+)([KMGT]) of", words)
     found = found or re.search(r"total memory required[^(]*\(([\d.]+)([KMGT])", words)

@@ -91,7 +91,7 @@ def roll_out(
     return [found[i] for i in range(len(prompts))]
 
 
-def scored(
+def score(
     arms: Arms,
     prompts: Sequence[Sequence[int]],
     rollouts: Sequence[Sequence[Sequence[int]]],

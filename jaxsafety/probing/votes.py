@@ -24,7 +24,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.probing.pieces import ALONE, Pieces
-from jaxsafety.probing.rollouts import Arms, Generate, Scores, roll_out, scored
+from jaxsafety.probing.rollouts import Arms, Generate, Scores, roll_out, score
 from jaxsafety.protocols import SampleConfig
 
 PyTree = Any
@@ -251,7 +251,7 @@ def measure(
 
         def batches() -> Iterator[Scores]:
             nonlocal done
-            for scores in scored(
+            for scores in score(
                 arms, prompts, rollouts, cfg.horizon, tokenizer.pad_id, batch_size, pieces.check
             ):
                 yield scores

@@ -68,7 +68,7 @@ def window(accuracy: Mapping[int, float]) -> tuple[int, int]:
     return best[0], best[-1]
 
 
-def calibrated(
+def calibrate(
     model: Model, params: Any, tokenizer: Any, world: World, log: Callable[[str], None] = print
 ) -> World:
     """The world with the levels at which this base is measured."""

@@ -114,7 +114,7 @@ def train_base(
     hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
     world = world_of(ctx.setting)
     if not smoke:
-        world = calibration.calibrated(ctx.model, variables["base"], ctx.tokenizer, world, log=log)
+        world = calibration.calibrate(ctx.model, variables["base"], ctx.tokenizer, world, log=log)
     save_world(world, out)
     rows = disk.read_lines(work / "metrics.jsonl")
     record = {

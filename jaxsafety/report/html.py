@@ -89,7 +89,7 @@ def write(workdir: Path | str) -> Path:
 def render(run: Run) -> str:
     """The page as text."""
     parts = []
-    for anchor, name, make, _, file in placed(SECTIONS, own_sections(run)):
+    for anchor, name, make, _, file in place(SECTIONS, own_sections(run)):
         name = run.words.sections.get(anchor, name)
         try:
             body = make(run)
@@ -123,7 +123,7 @@ def own_sections(run: Run) -> list[Section[Finished]]:
     return list(dict.fromkeys(section for m in methods for section in m.sections()))
 
 
-def placed(common: Sequence[Section[Run]], own: Sequence[Section[Finished]]) -> list[Section[Run]]:
+def place(common: Sequence[Section[Run]], own: Sequence[Section[Finished]]) -> list[Section[Run]]:
     """`own` sections among the common ones, each behind the one that it follows."""
     found = list(common)
     for section in own:
@@ -162,14 +162,14 @@ def _tile(run: Run, row: Row) -> Tile:
         metric=run.words.metrics[row.metric],
         decoding=decoding_label(row.decoding),
         values=[tables.number(e, e.value) for e in (row.before, row.after) if e],
-        change=tables.moved(row) if row.change else None,
+        change=tables.show_change(row) if row.change else None,
         tone=TONE[row.good],
     )
 
 
 def _table(run: Run, rows: list[Row]) -> Table:
     main, lines, pooled = rows[0].metric, [], False
-    for row in tables.told(rows):
+    for row in tables.drop_unknown(rows):
         known = [row.before] * bool(run.before) + [row.after] * bool(run.after)
         leads = row.metric == main
         styles = ["pool"] * (row.pooled and leads) + ["rule"] * (row.pooled and not pooled)
@@ -181,7 +181,7 @@ def _table(run: Run, rows: list[Row]) -> Table:
                 n=row.n,
                 rates=[_rate(e) if e else None for e in known],
                 arrow=tables.arrow(row),
-                change=tables.moved(row) if row.change else None,
+                change=tables.show_change(row) if row.change else None,
                 tone=TONE[row.good],
                 style=" ".join(styles),
                 drawn=[
@@ -268,15 +268,15 @@ def _example(run: Run, e: examples.Shown) -> dict[str, Any]:
 
 
 def _facts(run: Run) -> str:
-    config = [(k, page.text_of(v)) for k, v in _flat(run.config)]
+    config = [(k, page.show(v)) for k, v in _flat(run.config)]
     long = ("files", "sets")  # digests, and what has a section of its own
     known = {k: v for k, v in run.meta.items() if k not in long}
-    meta = [(k, page.text_of(v)) for k, v in _flat(known)]
+    meta = [(k, page.show(v)) for k, v in _flat(known)]
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
     if len(times) > 1:
         meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
     files = run.meta.get("files")
-    read = [(k, page.text_of(v)) for k, v in files.items()] if isinstance(files, dict) else []
+    read = [(k, page.show(v)) for k, v in files.items()] if isinstance(files, dict) else []
     # Every setting stands in the config, those left at their defaults too.
     folded = [("The config", config), ("Digests of the files read", read)]
     folded = [(name, pairs) for name, pairs in folded if pairs]

@@ -16,18 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsafety import registry
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk
-from jaxsafety.core.errors import bad
+from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.report.words import FILES, ORGANISM, UNALIGNED, Words, by
-
-TITLES = {
-    "safesteer": "SafeSteer",
-    "safemoe": "SafeMoE",
-    "safemoe_controls": "SafeMoE",
-    "selfmoa": "Self-MOA",
-    "sft": "SFT",
-}
 
 
 class Estimate(NamedTuple):
@@ -181,9 +174,13 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method's printable name."""
-        name = self.config.get("program", "")
-        return TITLES.get(str(name), str(name)) or (self.after or "the run")
+        """The method's printable name; of one that no table has, what its config calls it."""
+        name = str(self.config.get("program", ""))
+        try:
+            title = registry.resolve(registry.METHODS, name).title
+        except UsageError:  # no method of the table, or one that is not installed here
+            title = ""
+        return title or name or self.after or "the run"
 
     def artifact(self, name: str) -> dict[str, Any] | None:
         """artifacts/<name>.json if it is there and an object."""

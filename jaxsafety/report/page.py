@@ -62,6 +62,6 @@ def across(share: float) -> float:
     return round(4 + 180 * min(1.0, max(0.0, share)), 1)
 
 
-def text_of(value: Any) -> str:
+def show(value: Any) -> str:
     """A config or artifact value in print."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

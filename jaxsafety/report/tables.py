@@ -31,7 +31,7 @@ def table(workdir: Path | str) -> str:
         for decoding in run.decodings(kind):
             heading = f"{name} ({decoding_label(decoding)}; {wish})"
             rows = group_rows(run, kind, decoding)
-            found[heading] = _cells(run, told(rows)), unknown(run, rows)
+            found[heading] = _cells(run, drop_unknown(rows)), unknown(run, rows)
     lines = [line for cells, _ in found.values() for line in cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     out = [*textwrap.wrap(headline(run), 100), ""]
@@ -158,11 +158,11 @@ def percent(e: Estimate) -> str:
 
 def points(row: Row) -> str:
     """The change in percentage points with its interval."""
-    value, lo, hi = moved(row)
+    value, lo, hi = show_change(row)
     return f"{value} points [{lo}, {hi}]"
 
 
-def moved(row: Row) -> tuple[str, str, str]:
+def show_change(row: Row) -> tuple[str, str, str]:
     """The change and its interval as signed points."""
     assert row.change is not None
     value, lo, hi = (signed(x, 0 if row.n < FEW else 1) for x in row.change)
@@ -182,7 +182,7 @@ def arrow(row: Row) -> str:
     return "≈" if not row.clear else ("↓" if row.change[0] < 0 else "↑")
 
 
-def told(rows: list[Row]) -> list[Row]:
+def drop_unknown(rows: list[Row]) -> list[Row]:
     """Without those of which nothing is known in any arm: `unknown` says why."""
     return [row for row in rows if row.before or row.after]
 
@@ -212,7 +212,7 @@ def _cells(run: Run, rows: list[Row]) -> list[list[str]]:
                 text = f"{number(e, e.value, 5)} [{number(e, e.lo, 5)},{number(e, e.hi, 6)}]"
             line.append(text)
         if row.change:
-            value, lo, hi = moved(row)
+            value, lo, hi = show_change(row)
             line.append(f"{arrow(row)} {value:>6} [{lo:>6}, {hi:>6}]")
         elif len(arms) > 1:
             line.append("–")

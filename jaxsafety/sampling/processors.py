@@ -89,13 +89,13 @@ def choose(
     heat = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), logits.shape[:1])
     likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
-    def drawn() -> jax.Array:
+    def draw() -> jax.Array:
         scaled = logits / jnp.where(heat > 0, heat, 1.0)[:, None]
         kept = jax.lax.cond(cuts, lambda: nucleus(scaled, top_p), lambda: scaled)
         found = jax.vmap(jax.random.categorical)(keys, kept).astype(jnp.int32)
         return jnp.where(heat > 0, found, likeliest)
 
-    return jax.lax.cond(draws, drawn, lambda: likeliest)
+    return jax.lax.cond(draws, draw, lambda: likeliest)
 
 
 def is_stop(tokens: jax.Array, stop: tuple[int, ...]) -> jax.Array:

@@ -132,4 +132,4 @@ class Chat:
                     print(f"jaxsafety: error: {error}", file=sys.stderr)
                 except KeyboardInterrupt:  # it comes once the batch is through XLA
                     print("(stopped; this message is forgotten)", file=sink, flush=True)
-                    signals.handled()
+                    signals.settle()

@@ -24,7 +24,7 @@ def convert(
     An adapter of any dtype is added in float32, and the sum is rounded once.
 
     Args:
-      model_dir: a Hugging Face directory, or a hub id.
+      model_dir: a Hugging Face directory, a GGUF file, or a hub id.
       out: the directory to make.
       adapter: a PEFT LoRA directory for this model.
       dtype: float32, bfloat16 or float16, how the weights are stored; "" is the dtype of

@@ -21,12 +21,13 @@ from jaxsafety.core.config import fingerprint
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.safemoe import METHOD as SAFEMOE
+from jaxsafety.methods.safemoe import config as settings
 from jaxsafety.methods.safemoe import experts as safemoe_experts
 from jaxsafety.methods.safemoe import program as safemoe
 from jaxsafety.methods.safemoe import recipe
+from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, experts_of
 from jaxsafety.methods.safemoe.data import brings
-from jaxsafety.methods.safemoe.measure import measurement, polled, routes
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.methods.safemoe.measure import make_measure, poll, routes
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, Method, OptimConfig, Program, Served, Setting, Variables
@@ -82,7 +83,7 @@ def check(cfg: ControlsConfig) -> None:
     if cfg.base.experts.paths:
         raise bad("method.base.experts.paths", cfg.base.experts.paths, "(): arms train their own")
     for arm in arms(cfg).values():
-        safemoe.check(arm)
+        settings.check(arm)
 
 
 def fits(
@@ -157,7 +158,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
 
     Artifacts: `point.base`, `point.<arm>`, and `routes.<arm>` where a block's router decides.
     """
-    measure = measurement(cfg.base.measure, ctx)
+    measure = make_measure(cfg.base.measure, ctx)
     ctx.artifact("point.base", lambda: measure(ctx.variables["base"], LayerInputs()))
     known: dict[str, PyTree] = {}
     first: Variables | None = None
@@ -176,20 +177,20 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             found = safemoe_experts.first(known[key], arm.experts.count)
             if arm.experts.kind == "random":
                 found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
-            adapters = safemoe.gated(arm, ctx.model, found, ctx.seed)
+            adapters = safemoe.add_router(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
             if name in MERGED:
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
-            elif arm.gate in safemoe.TRAINED and safemoe.experts_of(arm) > 1:
+            elif arm.gate in TRAINED and experts_of(arm) > 1:
                 variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
         base, layers, *_ = safemoe.serve(arm, variables)
         point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))
         ctx.artifact(
             f"routes.{name}", lambda b=base, x=layers: routes(cfg.base.measure, ctx, b, x) or {}
         )
-        ctx.log(f"{name:12} {told(point)}")
-        polled(ctx)
+        ctx.log(f"{name:12} {describe(point)}")
+        poll(ctx)
         first = variables if first is None else first
     assert first is not None  # there is an arm
     if "router" in first.get("adapters", {}):
@@ -209,7 +210,7 @@ def _key(arm: SafeMoEConfig) -> str:
     return fingerprint({**kept, "samples": arm.samples if kind == "safe" else 0})[:8]
 
 
-def told(point: dict[str, Any]) -> str:
+def describe(point: dict[str, Any]) -> str:
     """A point in one line, greedy."""
     parts = []
     for split in ("seen_trained", "seen_held", "unseen", "neither", "known"):
@@ -224,4 +225,13 @@ def serve(cfg: ControlsConfig, variables: Variables) -> Served:
     return safemoe.serve(next(iter(arms(cfg).values())), variables)
 
 
-METHOD = Method(ControlsConfig, check, program, fits, serve, reads=(), sections=SAFEMOE.sections)
+METHOD = Method(
+    ControlsConfig,
+    check,
+    program,
+    fits,
+    serve,
+    reads=(),
+    sections=SAFEMOE.sections,
+    title=SAFEMOE.title,
+)

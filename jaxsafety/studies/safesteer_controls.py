@@ -122,7 +122,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     found = ctx.artifact("direction", lambda: find_direction(cfg.base.direction, ctx))
     teacher = safesteer.steering(found, ctx.model.config.num_layers)
     voted = ctx.artifact("token_set", lambda: find_tokens(cfg.base.tokens, ctx, found))
-    measure = measurement(cfg, ctx, voted["ids"])
+    measure = make_measure(cfg, ctx, voted["ids"])
     ctx.artifact("curve.base.0", lambda: measure(ctx.variables["base"]))
     first: Variables | None = None
     for name, arm in arms(cfg).items():
@@ -133,7 +133,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             )
         loss = safesteer.localized_loss(ctx.model, arm, found["steer"], sharding.rows(ctx.mesh))
         frozen = safesteer.frozen_teacher(ctx.model, ctx.variables["base"], teacher, subset["ids"])
-        batches = watched(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
+        batches = watch(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
         start = {**ctx.variables, **frozen}
         trained = yield Stage(
             f"distil.{name}", loss, arm.trainable, batches, arm.steps, optim, start=start
@@ -143,7 +143,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     return first if first is not None else ctx.variables
 
 
-def watched(
+def watch(
     batches: Callable[[Variables, int], Any],
     every: int,
     name: str,
@@ -160,7 +160,7 @@ def watched(
     return watching
 
 
-def measurement(
+def make_measure(
     cfg: ControlsConfig, ctx: Context, voted: list[int]
 ) -> Callable[[Any], dict[str, Any]]:
     """`params -> point of an arm's curve`.
@@ -205,4 +205,12 @@ def prepare(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> None:
     safesteer.prepare(cfg.base, optim, ctx)
 
 
-METHOD = Method(ControlsConfig, check, program, fits, prepare=prepare, sections=SAFESTEER.sections)
+METHOD = Method(
+    ControlsConfig,
+    check,
+    program,
+    fits,
+    prepare=prepare,
+    sections=SAFESTEER.sections,
+    title=SAFESTEER.title,
+)

@@ -34,7 +34,7 @@ from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.methods.safesteer import METHOD as SAFESTEER
 from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.methods.safesteer import recipe
-from jaxsafety.methods.safesteer.teacher import encoded, find_direction, find_tokens
+from jaxsafety.methods.safesteer.teacher import encode_items, find_direction, find_tokens
 from jaxsafety.models.api import Model
 from jaxsafety.organism import grammar, render
 from jaxsafety.organism.world import World
@@ -109,7 +109,7 @@ def program(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> Program:
     loss = safesteer.localized_loss(ctx.model, cfg.base, found["steer"], sharding.rows(ctx.mesh))
     batches = safesteer.rollout_batches(cfg.base, ctx)
     distil = (loss, cfg.base.trainable, batches, cfg.base.steps, optim)
-    measure = measurement(cfg, ctx, voted["ids"])
+    measure = make_measure(cfg, ctx, voted["ids"])
     comply = answer_loss(ctx.model, train_head=True)
     unlearn = OptimConfig(lr=cfg.forget_lr, schedule="constant", warmup=0.0)
     frozen = safesteer.frozen_teacher(ctx.model, ctx.variables["base"], teacher, voted["ids"])
@@ -157,7 +157,7 @@ def forgetting(cfg: VanishingConfig, ctx: Context, done: int) -> Callable[[Any, 
     return batches
 
 
-def measurement(
+def make_measure(
     cfg: VanishingConfig, ctx: Context, voted: Sequence[int]
 ) -> Callable[[Any], dict[str, Any]]:
     """`params -> point`: the controls' measurement (kl: from the intact base) and the refusing.
@@ -166,13 +166,13 @@ def measurement(
     (has a floor if S holds openers that all answers share); refusal_rate, share of sampled answers
     that refuse (not below one in all); refusal_prob, the `refusal_probability`, which has neither.
     """
-    curve = controls.measurement(_measured(cfg), ctx, list(voted))
+    curve = controls.make_measure(_measured(cfg), ctx, list(voted))
     sets, n = [ctx.setting.prompts[k] for k in ("harmful_val", "wrapped_val")], cfg.samples
     items, probed = ([i for rows in sets for i in rows[:most]] for most in (None, PROBED))
     decoding = protocols.SampleConfig(ANSWER, 1.0, stop=ctx.tokenizer.eos_ids)
 
     def measure(params: Any) -> dict[str, Any]:
-        prompts = encoded(ctx, items)
+        prompts = encode_items(ctx, items)
         chances = np.exp(forward.log_softmax(forward.last_logits(ctx.model, params, prompts)))
         said = ask(
             ctx.model, params, ctx.tokenizer, items, decoding, seed=ctx.seed, step=8, samples=n
@@ -264,5 +264,11 @@ def prepare(cfg: VanishingConfig, optim: OptimConfig, ctx: Context) -> None:
 
 
 METHOD = protocols.Method(
-    VanishingConfig, check, program, fits, prepare=prepare, sections=SAFESTEER.sections
+    VanishingConfig,
+    check,
+    program,
+    fits,
+    prepare=prepare,
+    sections=SAFESTEER.sections,
+    title=SAFESTEER.title,
 )

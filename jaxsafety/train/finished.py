@@ -150,7 +150,7 @@ def left(
     if stage.mitigation.after is same:
         return Left(found, where)
     # It may change any leaf, and has to read them all.
-    whole = Source(lambda: ended(stage, Left(found, where)))
+    whole = Source(lambda: end(stage, Left(found, where)))
     return Left(_unread(whole, shapes(found)), where)
 
 
@@ -168,7 +168,7 @@ def last(stage: Stage, state: TrainState) -> PyTree:
     return params
 
 
-def ended(stage: Stage, variables: Mapping[str, Any]) -> Variables:
+def end(stage: Stage, variables: Mapping[str, Any]) -> Variables:
     """The variables that a stage leaves, after its mitigation's `after`.
 
     Raises:

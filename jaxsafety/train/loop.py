@@ -57,7 +57,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
       SystemExit: with 0 after SIGTERM and 130 after Ctrl-C, once the state is saved.
     """
     interrupt, programs = ctx.interrupt, Programs()
-    with interrupt.installed():
+    with interrupt.install():
         variables: Any = None
         begun: dict[str, Stage] = {}  # stages with marks
         while True:
@@ -175,7 +175,7 @@ class _StageRun:
             scope,
             tqdm(total=stage.steps, initial=self.first, desc=stage.name, disable=not show) as bar,
         ):
-            self.flag.doing, self.flag.kept = "this step, which is saved", self.kept()
+            self.flag.doing, self.flag.kept = "this step, which is saved", self.describe_kept()
             quiet = self.ctx.log if bar.disable else _silent  # a bar says it all
             try:
                 if not self.first and (told := self.watch(0)):
@@ -192,7 +192,7 @@ class _StageRun:
                 self.flag.rest()
         self.checkpoints.wait()
         self.ctx.log(f"{stage.name}: {index + 1} steps; {self.clock.summary(self.started)}")
-        return finished.ended(self.stage, trees.combine(self.last(), self.frozen))
+        return finished.end(self.stage, trees.combine(self.last(), self.frozen))
 
     def last(self) -> PyTree:
         """The parameters that the stage would leave, did it end here."""
@@ -292,9 +292,9 @@ class _StageRun:
                 self.checkpoints.finish(step, self.last())
             else:
                 self.checkpoints.save(step, self.state)
-        self.flag.kept = self.kept(step)
+        self.flag.kept = self.describe_kept(step)
 
-    def kept(self, step: int | None = None) -> str:
+    def describe_kept(self, step: int | None = None) -> str:
         step = self.first if step is None else step
         what = f"everything up to step {step} of {self.stage.name} is saved already"
         return what if step else f"no step of {self.stage.name} is saved yet"

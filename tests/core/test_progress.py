@@ -37,7 +37,7 @@ def test_within_a_unit_it_says_where_it_is():
     progress = Progress(print, "x", total=12, unit="answers", clock=lambda: now[0])
     with progress:
         now[0] = 60.0
-        progress.inside(3.0, "token 128 of 512")
+        progress.advance(3.0, "token 128 of 512")
         assert progress.line() == "x: 0 of 12 answers (token 128 of 512), 1:00, about 3:00 left"
         progress(12)
         assert progress.line() == "x: 12 of 12 answers, 1:00"

@@ -17,7 +17,7 @@ STUCK = """
 import signal, sys, time, ctypes
 from jaxsafety.core import signals
 def act(number): raise KeyboardInterrupt
-with signals.watched(lambda number: "stopping; " + signals.AGAIN, act):
+with signals.watch(lambda number: "stopping; " + signals.AGAIN, act):
     print("printed, not flushed")
     sys.stderr.write("ready\\n"); sys.stderr.flush()
     lock = ctypes.create_string_buffer(64)
@@ -78,7 +78,7 @@ def test_a_signal_in_a_callback_of_the_collector_is_not_lost(capsys):
     try:
         with (
             pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))),
-            signals.watched(lambda number: "", act, (signal.SIGTERM,)),
+            signals.watch(lambda number: "", act, (signal.SIGTERM,)),
         ):
             gc.collect()
             until = time.monotonic() + 5
@@ -110,7 +110,7 @@ def test_a_signal_while_a_weak_key_is_dropped_is_not_lost(capsys):
     weak[key], weak._iterating = 1, Asked()
     with (
         pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))),
-        signals.watched(lambda number: "", act, (signal.SIGTERM,)),
+        signals.watch(lambda number: "", act, (signal.SIGTERM,)),
     ):
         del key
         until = time.monotonic() + 5

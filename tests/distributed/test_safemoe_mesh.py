@@ -14,8 +14,8 @@ from jaxsafety.core import sharding, trees
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.train.loop import run_stage
@@ -64,7 +64,7 @@ def train(directory, workdir, shape, split, which):
         assert stage.optim.clip_by == "expert"
         stage = stage._replace(steps=2, optim=dataclasses.replace(stage.optim, lr=0.01))
     else:
-        gated = safemoe.gated(cfg, ctx.model, start["adapters"], 0)
+        gated = safemoe.add_router(cfg, ctx.model, start["adapters"], 0)
         stage = safemoe.router_stage(cfg, DESCENT, ctx, gated, "router")
         start = {**ctx.variables, "adapters": gated}
     final = run_stage(stage, start, ctx, TRAIN)

@@ -13,7 +13,7 @@ from jaxsafety import testing
 from jaxsafety.core import disk, sharding
 from jaxsafety.core.sharding import MeshConfig, scope
 from jaxsafety.evaluation.evaluate import Decoding, evaluate
-from jaxsafety.methods.safesteer.teacher import filtered, find_direction, find_tokens
+from jaxsafety.methods.safesteer.teacher import filter_prompts, find_direction, find_tokens
 from tests.methods import tiny
 
 pytestmark = pytest.mark.distributed
@@ -36,7 +36,7 @@ def found(directory, workdir, shape):
         assert len(jax.tree.leaves(params)[0].sharding.device_set) == 8
         ctx = dataclasses.replace(ctx, variables={"base": params})
     with scope(mesh):
-        kept = ctx.artifact("filter", lambda: filtered(tiny.METHOD.direction, ctx))
+        kept = ctx.artifact("filter", lambda: filter_prompts(tiny.METHOD.direction, ctx))
         where = ctx.artifact("direction", lambda: find_direction(tiny.METHOD.direction, ctx))
         chosen = ctx.artifact("token_set", lambda: find_tokens(tiny.METHOD.tokens, ctx, where))
         evaluate(

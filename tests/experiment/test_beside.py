@@ -224,7 +224,7 @@ def test_hooks_are_heard_once_in_their_order_before_their_stage():
         return "end"
 
     hooks, checked = [], []
-    heard = mitigated.heard(program(), hooks, lambda: checked.append(list(hooks)))
+    heard = mitigated.hear(program(), hooks, lambda: checked.append(list(hooks)))
     yielded, given = [], None
     with pytest.raises(StopIteration) as end:
         while True:
@@ -237,7 +237,7 @@ def test_hooks_are_heard_once_in_their_order_before_their_stage():
     def refuse():
         raise UsageError("no")
 
-    refused = mitigated.heard(program(), [], refuse)
+    refused = mitigated.hear(program(), [], refuse)
     with pytest.raises(UsageError, match="no"):
         next(refused)
 
@@ -256,7 +256,7 @@ def student(tmp_path, monkeypatch):
     """(workdir with a student, model, its parameters), whose config nobody asks for."""
     testing.random_checkpoint(tmp_path / "base", seed=3)
     testing.random_checkpoint(tmp_path / "run" / "student", seed=4)
-    monkeypatch.setattr(beside.record, "saved", lambda workdir: SimpleNamespace(model=None))
+    monkeypatch.setattr(beside.record, "read", lambda workdir: SimpleNamespace(model=None))
     monkeypatch.setattr(beside, "directory", lambda source: tmp_path / "base")
     return tmp_path / "run", *tiny_model(seed=4)
 

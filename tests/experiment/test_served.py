@@ -9,6 +9,7 @@ import pytest
 
 from jaxsafety import cli, testing
 from jaxsafety.core import config, sharding
+from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import run, served
@@ -75,6 +76,34 @@ def test_a_mesh_that_is_not_here_becomes_one_that_is(tmp_path, root, base, monke
     run.evaluate_workdir(workdir)
     assert {8} == set.union(*(devices(p) for _, p, _, _ in seen))
     assert "mesh.fsdp: got 64" in capsys.readouterr().out
+
+
+GONE = {
+    "safesteer": {"harmful": "gone.txt", "harmless": "gone.txt", "distil": "gone.txt", "train": 9},
+    "sft": {"chats": "gone.jsonl", "limit": 3, "holdout": 0.5},
+    "safemoe": {"mix": ["gone.jsonl=1"], "domains": ["one=gone.jsonl", "two=gone.jsonl"]},
+}
+
+
+@pytest.mark.parametrize("program", GONE)
+@pytest.mark.parametrize("rejudge", [False, True], ids=["again", "rejudged"])
+def test_what_was_trained_on_may_be_gone(tmp_path, root, base, monkeypatch, program, rejudge):
+    workdir = made(tmp_path / "run", root, base, program=program)
+    (workdir / "results.jsonl").write_text("")
+    (tmp_path / "asked.txt").write_text("Is it late?\nIs it open?\n")
+    cfg = json.loads((workdir / "config.json").read_text())
+    cfg["data"] = {**cfg["data"], "source": "files", **GONE[program]}
+    cfg["eval"] = {**cfg["eval"], "sets": [f"safety/asked={tmp_path / 'asked.txt'}"], "safety": 0}
+    (workdir / "config.json").write_text(json.dumps(cfg))
+    seen = []
+    name = "rejudge" if rejudge else "evaluate"
+    monkeypatch.setattr(evaluate, name, lambda *args, **kwargs: seen.append(args))
+    run.evaluate_workdir(workdir, rejudge)
+    benchmarks = seen[0][1 if rejudge else 3]
+    assert [(b.name, len(b.items)) for b in benchmarks] == [("asked", 2)]
+    (tmp_path / "asked.txt").unlink()
+    with pytest.raises(UsageError, match="^eval.sets: got .*asked.txt"):
+        run.evaluate_workdir(workdir, rejudge)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

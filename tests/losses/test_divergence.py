@@ -263,6 +263,10 @@ def test_rows_split_over_eight_devices():
         ({"subset": [1, 2, 2]}, r"token_set: got \[2\]; allowed: .* each once"),
         ({"subset": [1, 13]}, r"token_set: got \[13\]; allowed: .* from 0 to 12"),
         ({"subset": [-1]}, r"token_set: got \[-1\]"),
+        (
+            {"subset": [[1], [2, 3]]},
+            "token_set: got 'lists of unlike lengths'; allowed: at least one",
+        ),
         ({"subset": [[1, 2]]}, r"token_set: got \(1, 2\)"),
         ({"subset": [0.5]}, "token_set: got 'float64 ids'"),
         ({"variant": "topk", "topk": 14}, "topk: got 14; allowed: 1 to 13"),

@@ -51,3 +51,12 @@ def test_halves_of_the_batch_add_up():
     halves = sum((weight[part] * losses[part]).sum() for part in (slice(3), slice(3, 6)))
     expected = np.mean([losses[b][mask[b]].mean() for b in range(6) if mask[b].any()])
     assert halves == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("weights", [token_weights, sequence_weights])
+def test_plain_lists_are_masks_where_they_are_rows(weights):
+    np.testing.assert_array_equal(weights(MASK.tolist()), weights(MASK))
+    with pytest.raises(UsageError, match="^mask: got 'list'; allowed: .* every row as long"):
+        weights([[True], [True, False]])
+    with pytest.raises(UsageError, match="^mask: got 'NoneType'"):
+        weights(None)

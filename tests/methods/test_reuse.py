@@ -9,8 +9,8 @@ import pytest
 
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, TrainConfig
@@ -46,7 +46,7 @@ def test_experts_one_by_one_and_routers_on_other_data_compile_once_each(ctx, mon
     def program():
         adapters = yield from experts.train(EXPERTS, OPTIM, ctx, 4)
         after.append(len(compiled))
-        gated = safemoe.gated(CFG, ctx.model, adapters, ctx.seed)
+        gated = safemoe.add_router(CFG, ctx.model, adapters, ctx.seed)
         for samples in (4, 3):  # as SafeMoE's controls: other answers, anew from the start
             cfg = dataclasses.replace(CFG, samples=samples)
             found = yield safemoe.router_stage(cfg, OPTIM, ctx, gated, f"samples{samples}")

@@ -19,8 +19,8 @@ from jaxsafety.data.tokens.encode import encode_example
 from jaxsafety.methods.safemoe import data as safemoe_data
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.config import ROUTERS, SafeMoEConfig, check
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import files, library, peft
 from jaxsafety.organism import corpora
@@ -80,7 +80,7 @@ def test_together_equals_one_by_one(ctx, tmp_path):
 
 
 def test_only_the_router_moves(ctx):
-    adapters = safemoe.gated(CFG, ctx.model, trained_experts(EXPERTS, ctx), 0)
+    adapters = safemoe.add_router(CFG, ctx.model, trained_experts(EXPERTS, ctx), 0)
     stage = safemoe.router_stage(CFG, OPTIM, ctx, adapters, "router")
     final = run_stage(stage, stage.start, ctx, TRAIN)
     assert trees.diff(final["base"], ctx.variables["base"]) == ""
@@ -93,7 +93,7 @@ def test_only_the_router_moves(ctx):
 
 def test_prompt_and_padding_bring_no_loss(ctx):
     batch = safemoe.safe_batches(CFG, ctx)(None, 0)
-    adapters = safemoe.gated(
+    adapters = safemoe.add_router(
         CFG, ctx.model, experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 2), 0
     )
     told = np.asarray(batch.weight) > 0
@@ -221,7 +221,7 @@ def test_each_expert_is_clipped_by_its_own_norm():
 
 def test_a_lost_expert_or_a_strange_router_is_refused(ctx):
     cfg = dataclasses.replace(CFG, null=True)
-    adapters = safemoe.gated(cfg, ctx.model, trained_experts(EXPERTS, ctx), 0)
+    adapters = safemoe.add_router(cfg, ctx.model, trained_experts(EXPERTS, ctx), 0)
     folder = ctx.workdir / "library"
     library.save(folder, ctx.model, adapters, cfg.routing, fingerprint="one", unsafe=True)
     assert sorted(p.name for p in folder.iterdir()) == ["expert_00", "expert_01", library.ROUTER]
@@ -249,14 +249,14 @@ def test_a_lost_expert_or_a_strange_router_is_refused(ctx):
     "gate",
     [
         gate if gate in ("router", "uniform") else pytest.param(gate, marks=pytest.mark.slow)
-        for gate in safemoe.GATES
+        for gate in ROUTERS
     ],
 )
 def test_every_gate_runs_and_is_kept(ctx, gate):
     cfg = dataclasses.replace(CFG, gate=gate, lora_rank=2)
     if gate == "x-lora":
         cfg = dataclasses.replace(cfg, routing=routing.Routing(top=0))
-    safemoe.check(cfg)
+    check(cfg)
     final = run_program(safemoe.program(cfg, OPTIM, ctx), ctx, TRAIN)
     model, ids = ctx.model, jnp.arange(8)[None] + 9
     layers = safemoe.serve(cfg, final).layers
@@ -284,7 +284,7 @@ def test_experts_from_disk_are_those_that_were_kept(ctx):
     final = run_program(safemoe.program(CFG, OPTIM, ctx), ctx, TRAIN)
     paths = tuple(str(p) for p in sorted((ctx.workdir / "library").glob("expert_*")))
     assert len(paths) == 2
-    read = experts.loaded(dataclasses.replace(EXPERTS, paths=paths), ctx.model)
+    read = experts.load_experts(dataclasses.replace(EXPERTS, paths=paths), ctx.model)
     for a, b in zip(
         jax.tree.leaves(read["experts"]), jax.tree.leaves(final["adapters"]["experts"]), strict=True
     ):

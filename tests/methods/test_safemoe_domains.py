@@ -18,8 +18,9 @@ from jaxsafety.experiment import setting
 from jaxsafety.experiment.setting import DataConfig, EvalConfig
 from jaxsafety.methods.safemoe import data as safemoe_data
 from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.program import READS, SafeMoEConfig
+from jaxsafety.methods.safemoe.program import READS
 from jaxsafety.models.formats import hf, library
 from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context
@@ -95,7 +96,7 @@ def test_each_expert_reads_its_own_file_and_the_router_the_safe_answers(data):
     for kind, sizes in (("unsafe", [*range(1, 9)]), ("pooled", [36]), ("generic", [36] * 8)):
         cfg = dataclasses.replace(SMALL, kind=kind)
         for dialogues in (read, type(read)()):  # those read before, and those read now
-            parts = experts.encoded(cfg, context(tokenizer, place, dialogues), 0)
+            parts = experts.encode(cfg, context(tokenizer, place, dialogues), 0)
             assert [len(part) for part in parts] == sizes
             if kind == "unsafe":
                 texts = [{said(tokenizer, row) for row in part} for part in parts]
@@ -103,7 +104,7 @@ def test_each_expert_reads_its_own_file_and_the_router_the_safe_answers(data):
 
 
 def context(tokenizer, place, dialogues):
-    """What `experts.encoded` reads of one."""
+    """What `experts.encode` reads of one."""
     rest = dict.fromkeys(("model", "workdir", "artifact", "writer", "mesh", "variables"))
     return Context(tokenizer=tokenizer, setting=place, dialogues=dialogues, **rest)
 

@@ -16,9 +16,8 @@ from jaxsafety.experiment.setting import make as make_setting
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import plan as safemoe_plan
 from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.config import TRAINED, MeasureConfig, SafeMoEConfig, check
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.measure import MeasureConfig
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.formats import peft
 from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
@@ -49,7 +48,7 @@ def ctx(directory, tmp_path):
         ({"places": "layer"}, "method.places"),
         ({"samples": 0}, "method.samples"),
         ({"length": 1}, "method.length"),
-        ({"gate": "uniform", "routing": routing.Routing(level="bogus")}, "routing.level"),
+        ({"gate": "uniform", "routing": routing.Routing(level="bogus")}, "^method.routing.level"),
         ({"experts": ExpertConfig(alpha=float("nan"))}, "experts.alpha"),
         ({"experts": ExpertConfig(lr=float("nan"))}, "experts.lr"),
         ({"std": 0.0}, "method.std"),
@@ -58,7 +57,8 @@ def ctx(directory, tmp_path):
         ({"experts": ExpertConfig(kind="good")}, "experts.kind"),
         ({"experts": ExpertConfig(targets=("q",))}, "experts.targets"),
         ({"experts": ExpertConfig(warned=1.5)}, "experts.warned"),
-        ({"experts": ExpertConfig(count=1)}, "routing.top"),
+        ({"experts": ExpertConfig(count=1)}, "^method.routing.top: got 2; allowed: 0 .all. to 1"),
+        ({"routing": routing.Routing(top=1)}, "^method.routing.top: .* method.routing.softmax=all"),
         ({"measure": MeasureConfig(routed=0)}, "measure.routed"),
         ({"harmless": -1}, "method.harmless: got -1; allowed: 0 or more"),
         ({"rows": 0}, "method.rows: got 0; allowed: 1 or more"),
@@ -67,7 +67,7 @@ def ctx(directory, tmp_path):
 )
 def test_bad_settings_are_one_line(change, field):
     with pytest.raises(UsageError, match=field) as error:
-        safemoe.check(dataclasses.replace(CFG, **change))
+        check(dataclasses.replace(CFG, **change))
     assert "\n" not in str(error.value)
 
 
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
 
 
 def test_only_gates_with_a_step_are_planned(ctx):
-    for gate in safemoe.TRAINED:
+    for gate in TRAINED:
         cfg = dataclasses.replace(CFG, gate=gate, routing=routing.Routing(top=0))
         made = safemoe_plan.planned(cfg, ctx.model, ctx.mesh, 0)
         trained, _ = trees.partition(made.variables, made.trainable)

@@ -231,7 +231,7 @@ def test_rollouts_weigh_the_same_and_depend_on_seed_step_and_student(directory, 
         said = np.asarray(batch.tokens)[row, width : width + length]
         stops = np.isin(said, ctx.tokenizer.eos_ids)
         assert not stops[:-1].any() and (stops[-1] or length == cfg.max_tokens)
-    prompts = safesteer.encoded(ctx, ctx.setting.prompts["distil"])
+    prompts = safesteer.encode_items(ctx, ctx.setting.prompts["distil"])
     heads = [np.asarray(batch.tokens)[r][np.asarray(batch.prompt)[r]].tolist() for r in range(16)]
     assert all(h in prompts for h in heads) and heads[0] == heads[7] != heads[8]
     again = safesteer.rollout_batches(cfg, ctx)(ctx.variables, 3)

@@ -14,7 +14,7 @@ from jaxsafety import testing
 from jaxsafety.core import trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.methods.safesteer import program as safesteer
-from jaxsafety.methods.safesteer.changed import changed
+from jaxsafety.methods.safesteer.changed import compare
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
 from tests.methods import tiny
@@ -29,7 +29,7 @@ def ctx(tmp_path_factory):
 
 
 def changes(ctx, student, trainable=ALL):
-    return changed(ctx, {"base": student, "teacher": ctx.variables["base"]}, trainable)
+    return compare(ctx, {"base": student, "teacher": ctx.variables["base"]}, trainable)
 
 
 def flat(tree):

@@ -93,12 +93,12 @@ def test_a_second_run_reads_what_the_first_one_found(directory, finished, monkey
         raise AssertionError("computed again")
 
     for name in (
-        "filtered",
+        "filter_prompts",
         "find_direction",
         "find_tokens",
         "mass_on",
         "position_kl",
-        "changed",
+        "compare",
     ):
         monkeypatch.setattr(safesteer, name, never)
     monkeypatch.setattr(decode, "sample", never)

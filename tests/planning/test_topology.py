@@ -35,10 +35,10 @@ def test_memory_is_what_the_compiler_allows(generation):
     assert topology.CHIPS[generation].memory == allowed
     words = f"{SAID} (1.00T) exceeds available HBM ({USABLE[generation]}G)."
     assert topology.limit(words) == allowed
-    assert topology.needed(words) == 1 << 40
+    assert topology.read_needed(words) == 1 << 40
     words = "RESOURCE_EXHAUSTED: Used 17.50G of 15.75G hbm. Exceeded hbm capacity by 1.75G."
     assert topology.limit(words) == int(15.75 * topology.GIB)
-    assert topology.needed(words) == int(17.5 * topology.GIB)
+    assert topology.read_needed(words) == int(17.5 * topology.GIB)
     assert topology.limit("INTERNAL: something else") == 0
 
 

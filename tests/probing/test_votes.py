@@ -14,7 +14,7 @@ from jaxsafety import testing
 from jaxsafety.core.errors import UsageError
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
-from jaxsafety.probing import controls, votes
+from jaxsafety.probing import random_sets, votes
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.sampling import decode
 
@@ -262,14 +262,16 @@ def test_matched_sets_have_the_mass_and_exclude_refusals():
     ids = np.argsort(-mass)[5:25].tolist()
     exclude = [*ids, 3, 4]
     drawn = [
-        controls.mass_matched_random(tally_of(mass), ids, seed=s, exclude=exclude, tolerance=0.02)
+        random_sets.mass_matched_random(
+            tally_of(mass), ids, seed=s, exclude=exclude, tolerance=0.02
+        )
         for s in range(5)
     ]
     for found in drawn:
         assert len(set(found.ids)) == 20 and not set(found.ids) & set(exclude)
         assert sum(found.mean_teacher_prob) == pytest.approx(mass[ids].sum(), rel=0.02)
     assert len({found.ids for found in drawn}) == 5
-    again = controls.mass_matched_random(
+    again = random_sets.mass_matched_random(
         tally_of(mass), ids, seed=0, exclude=exclude, tolerance=0.02
     )
     assert again == drawn[0]
@@ -278,15 +280,15 @@ def test_matched_sets_have_the_mass_and_exclude_refusals():
 def test_unreachable_mass_is_explained():
     mass = np.r_[0.9, np.full(50, 0.002)]
     with pytest.raises(UsageError, match="random_set"):
-        controls.mass_matched_random(tally_of(mass), [0, 1], seed=0, exclude=[0])
+        random_sets.mass_matched_random(tally_of(mass), [0, 1], seed=0, exclude=[0])
 
 
 def test_random_sets_are_seeded_and_eligible():
     result = tally_of(np.full(40, 1 / 40))
     result.eligible[20:] = False
-    first = controls.random_set(result, 10, seed=1, exclude=(0, 1))
+    first = random_sets.random_set(result, 10, seed=1, exclude=(0, 1))
     assert set(first.ids) <= set(range(2, 20)) and len(set(first.ids)) == 10
-    assert controls.random_set(result, 10, seed=1, exclude=(0, 1)) == first
-    assert controls.random_set(result, 10, seed=2, exclude=(0, 1)) != first
+    assert random_sets.random_set(result, 10, seed=1, exclude=(0, 1)) == first
+    assert random_sets.random_set(result, 10, seed=2, exclude=(0, 1)) != first
     with pytest.raises(UsageError, match="random_set"):
-        controls.random_set(result, 30, seed=0)
+        random_sets.random_set(result, 30, seed=0)

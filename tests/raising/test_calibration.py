@@ -66,7 +66,7 @@ def test_levels_are_those_at_which_the_base_is_right_nine_times_in_ten(monkeypat
     # The other tasks repeat questions across levels: planted levels would overwrite each other.
     monkeypatch.setattr(calibration, "LEVELS", {k: LEVELS[k] for k in right_up_to})
     lines = []
-    found = dict(calibration.calibrated(None, None, Words(), world, log=lines.append).levels)
+    found = dict(calibration.calibrate(None, None, Words(), world, log=lines.append).levels)
     # Three levels of which one fails: 67 %; one right level alone is nearest to 90 %.
     for name, (low, high) in found.items():
         assert low <= high <= right_up_to[name], name

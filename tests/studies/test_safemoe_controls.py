@@ -13,9 +13,8 @@ from jaxsafety.core import trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.methods.safemoe import measure as safemoe_measure
 from jaxsafety.methods.safemoe import program as safemoe
+from jaxsafety.methods.safemoe.config import MeasureConfig, SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.measure import MeasureConfig
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.models.formats.source import SHIPPED
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig, Setting, TrainConfig

@@ -75,7 +75,7 @@ def test_students_are_measured_before_every_second_batch(tmp_path):
     ctx = SimpleNamespace(artifact=Artifacts(tmp_path))
     batches = lambda variables, step: (variables["base"], step)  # noqa: E731
     for _ in range(2):  # a resumed run makes the batches again and reads the measurements back
-        watching = controls.watched(batches, 2, "tail", ctx, measure)
+        watching = controls.watch(batches, 2, "tail", ctx, measure)
         assert [watching({"base": 10 + s}, s) for s in range(5)] == [(10 + s, s) for s in range(5)]
     assert measured == [12, 14]
     read = {p.stem: json.loads(p.read_text()) for p in (tmp_path / "artifacts").iterdir()}
@@ -122,7 +122,7 @@ def measured(directory, tmp_path_factory):
 
     sets = [benchmark(ctx, *row) for row in SETS]
     ctx = tiny.placed(ctx, judge=judge, benchmarks=sets)
-    measure = controls.measurement(CONFIG, ctx, [9, 30, 31])
+    measure = controls.make_measure(CONFIG, ctx, [9, 30, 31])
     base = ctx.variables["base"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "generate", generate)
@@ -167,7 +167,7 @@ def test_no_judge_means_no_measurement(directory, tmp_path):
     sets = [benchmark(ctx, *row) for row in SETS]
     ctx = tiny.placed(ctx, judge=None, benchmarks=sets)
     with pytest.raises(UsageError, match="data.source"):
-        controls.measurement(CONFIG, ctx, [9])
+        controls.make_measure(CONFIG, ctx, [9])
 
 
 @pytest.mark.parametrize("missing", [controls.ATTACKS[0], "over_refusal", "sums"])

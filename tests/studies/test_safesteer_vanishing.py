@@ -165,11 +165,11 @@ def test_a_point_says_how_much_refusing_there_is(ctx, monkeypatch):
         return answers([said for _ in prompts])
 
     curve = lambda *args: lambda params: {"asr": 0.25}  # noqa: E731
-    monkeypatch.setattr(safesteer_controls, "measurement", curve)
+    monkeypatch.setattr(safesteer_controls, "make_measure", curve)
     monkeypatch.setattr(decode, "generate", generate)
     base = ctx.variables["base"]
     voted = [9, 30, 31]
-    point = vanishing.measurement(CONFIG, ctx, voted)(base)
+    point = vanishing.make_measure(CONFIG, ctx, voted)(base)
     assert decodings == [(8, 1.0, 2)]
     assert point["asr"] == 0.25 and point["refusal_rate"] == 0.5
     mass = safesteer.mass_on(ctx, {"base": base}, voted, tiny.teacher(ctx.model), "partial")
@@ -235,7 +235,7 @@ def stages(ctx, tmp_path, monkeypatch):
         measured.append(params)
         return {**point(1e-3, 1e-3, 0.5), "n": len(measured)}
 
-    monkeypatch.setattr(vanishing, "measurement", lambda *args: measure)
+    monkeypatch.setattr(vanishing, "make_measure", lambda *args: measure)
     fresh = dataclasses.replace(ctx, artifact=tiny.Artifacts(tmp_path))
     program, seen, result = vanishing.program(CONFIG, tiny.OPTIM, fresh), [], None
     stage = next(program)
@@ -281,7 +281,7 @@ def test_a_run_forgets_and_repeats(directory, tmp_path, monkeypatch):
 
     def measure(params):
         asked.append(params)
-        prompts = safesteer.encoded(ctx, ctx.setting.prompts["harmful_train"])
+        prompts = safesteer.encode_items(ctx, ctx.setting.prompts["harmful_train"])
         logps = forward.log_softmax(forward.last_logits(ctx.model, params, prompts))
         refused, complied = (np.exp(logps[:, ids]).mean() for ids in (refusing, complying))
         return point(float(refused), float(complied), 0.5)
@@ -290,7 +290,7 @@ def test_a_run_forgets_and_repeats(directory, tmp_path, monkeypatch):
     found = {"layer": 1, "position": -1, "coefficient": 1.0, "steer": "prompt", "vector": vector}
     monkeypatch.setattr(vanishing, "find_direction", lambda *args: found)
     monkeypatch.setattr(vanishing, "find_tokens", lambda *args: {"ids": refusing})
-    monkeypatch.setattr(vanishing, "measurement", lambda *args: measure)
+    monkeypatch.setattr(vanishing, "make_measure", lambda *args: measure)
     train = TrainConfig(checkpoint_every=1000, progress=False)
     final = run_program(vanishing.program(cfg, tiny.OPTIM, ctx), ctx, train)
     metrics = read_metrics(tmp_path)

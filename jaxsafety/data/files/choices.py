@@ -28,7 +28,7 @@ def prompt(question: str, choices: Sequence[str]) -> str:
     return f"{question.strip()}\n\n" + "\n".join(lines) + "\n\nAnswer with the letter."
 
 
-def listed(value: Any, column: str) -> tuple[list[str], list[str]]:
+def read_choices(value: Any, column: str) -> tuple[list[str], list[str]]:
     """Labels and texts of the choices: a list of texts, {"text", "label"} or a list of those.
 
     Labels are those of the file ("1", "2", ... in some of ARC), [] where it has none.

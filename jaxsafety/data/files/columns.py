@@ -81,7 +81,7 @@ def converse(
     )
 
 
-def named(row: Mapping[Any, Any]) -> Row:
+def normalise(row: Mapping[Any, Any]) -> Row:
     """The row under compared names.
 
     Raises:
@@ -123,7 +123,7 @@ def maybe(row: Row, name: str) -> str:
     return "" if isinstance(value, str) and value.strip() == "<noinput>" else text(row, name)
 
 
-def joined(*parts: str) -> str:
+def join(*parts: str) -> str:
     """The parts that are not empty, with an empty line between."""
     return "\n\n".join(part for part in parts if part)
 
@@ -179,7 +179,7 @@ def other_label(rows: Sequence[Any], but: tuple[str, ...]) -> tuple[int, str, st
     labels: set[str] = set()
     others: dict[str, tuple[int, str, str]] = {}
     for number, row in enumerate(rows, start=1):
-        for name, value in named(row).items() if isinstance(row, dict) else ():
+        for name, value in normalise(row).items() if isinstance(row, dict) else ():
             if name in but or "category" in name or not isinstance(value, str) or not value.strip():
                 continue
             if _word(value) in (*SAFE, *UNSAFE):

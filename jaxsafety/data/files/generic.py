@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from jaxsafety.data.files import tasks
-from jaxsafety.data.files.columns import Asked, Row, ask, converse, half, joined, maybe, text
+from jaxsafety.data.files.columns import Asked, Row, ask, converse, half, join, maybe, text
 from jaxsafety.data.files.turns import transcript, turns
 from jaxsafety.data.messages import BESIDE, FIELDS, unread
 from jaxsafety.data.schema import Message
@@ -150,7 +150,7 @@ def generic(row: Row, columns: list[str], known: str) -> Asked:
     before = transcript(whole)
     if before and before[-1] == Message("assistant", ""):
         return _transcribed(row, before)._replace(half=side)
-    prompt = joined(whole, *(maybe(row, name) for name in AFTER if name != column))
+    prompt = join(whole, *(maybe(row, name) for name in AFTER if name != column))
     return _answered(row, column, prompt)._replace(half=side)
 
 

@@ -12,7 +12,17 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jaxsafety.data.files import tasks
-from jaxsafety.data.files.columns import Asked, Row, ask, converse, half, joined, maybe, named, text
+from jaxsafety.data.files.columns import (
+    Asked,
+    Row,
+    ask,
+    converse,
+    half,
+    join,
+    maybe,
+    normalise,
+    text,
+)
 from jaxsafety.data.files.generic import generic, question_column, rivals
 from jaxsafety.data.files.turns import kind, transcript, turns
 from jaxsafety.data.messages import BESIDE, FIELDS, unread
@@ -48,6 +58,14 @@ def _strongreject(name: str, row: Row) -> Asked:
     return ask(name, text(row, "forbidden_prompt"))
 
 
+def _simple_safety(name: str, row: Row) -> Asked:
+    return ask(name, text(row, "prompts_final"))
+
+
+def _ailuminate(name: str, row: Row) -> Asked:
+    return ask(name, text(row, "prompt_text"))
+
+
 def _xstest(name: str, row: Row) -> Asked:
     prompt = text(row, "prompt")
     kind_ = text(row, "type")
@@ -76,8 +94,8 @@ def _instances(name: str, row: Row) -> Asked:
     given = row["instances"]
     if not isinstance(given, list) or not given or not isinstance(given[0], dict):
         raise ValueError(f"`instances` that are a list of objects, not {kind(given)}")
-    first = named(given[0])
-    prompt = joined(text(row, "instruction"), maybe(first, "input"))
+    first = normalise(given[0])
+    prompt = join(text(row, "instruction"), maybe(first, "input"))
     return ask(name, prompt, maybe(first, "output"))
 
 
@@ -93,7 +111,7 @@ def _alpaca(name: str, row: Row) -> Asked:
     if beside is not None:
         reply, why = "", f"answers without `{beside}` beside them ({FIELDS[beside]} would be lost)"
     parts = [maybe(row, name) for name in ("input", "context")]
-    prompt = joined(text(row, "instruction"), *parts)
+    prompt = join(text(row, "instruction"), *parts)
     return ask(name, prompt, reply)._replace(
         no_dialogue=why, half=half(row, ("instruction", "output", "response"))
     )
@@ -149,12 +167,17 @@ LAYOUTS = (
     Layout("XSTest", ("prompt", "type", "focus"), _xstest),
     Layout("XSTest", ("prompt", "type", "label"), _xstest),
     Layout("SORRY-Bench", ("turns", "prompt_style"), _sorry),
+    Layout("SimpleSafetyTests", ("prompts_final", "harm_area"), _simple_safety),
+    Layout("AILuminate", ("prompt_text", "hazard"), _ailuminate),
     Layout("Do-Not-Answer", ("question", "risk_area", "types_of_harm"), _question),
     Layout("CatQA", ("question", "category", "subcategory"), _question),
     Layout("HellaSwag", ("endings",), tasks.hellaswag, ("query", "choices")),
     Layout("WinoGrande", ("sentence", "option1", "option2"), tasks.winogrande),
     Layout("BoolQ", ("question", "passage"), tasks.boolq),
     Layout("TruthfulQA", ("question", "best_answer", "correct_answers"), tasks.truthfulqa),
+    Layout(
+        "TruthfulQA choices", ("question", "mc1_targets", "mc2_targets"), tasks.truthful_choices
+    ),
     Layout("ARC", ("question", "answerkey"), tasks.lettered, PARTS),
     Layout("OpenBookQA", ("question_stem", "choices"), tasks.lettered, PARTS),
     Layout("MMLU", ("question", "choices", "answer"), tasks.lettered, PARTS),
@@ -193,7 +216,7 @@ def read(row: Any) -> Asked:
         return ask("plain text", row)
     if not isinstance(row, dict):
         raise ValueError(f"an object with columns, or a text, not {kind(row)}")
-    cells = named(row)
+    cells = normalise(row)
     layout = recognise(frozenset(cells))
     choice = tasks.choice_columns(cells)
     if layout is None and choice is not None:
@@ -203,7 +226,7 @@ def read(row: Any) -> Asked:
     else:
         _whole(layout, cells)
         found = layout.read(layout.name, cells)
-    system = joined(*(maybe(cells, name) for name in ("system", "system_prompt")))
+    system = join(*(maybe(cells, name) for name in ("system", "system_prompt")))
     if not system:
         return found
     first = (Message("system", system),)

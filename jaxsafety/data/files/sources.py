@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jaxsafety.core.errors import bad
@@ -61,11 +62,28 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
     Raises:
       UsageError: a file that cannot be read, a row that is no prompt, or no rows.
     """
-    found, gone, seen = [], Counter(), set()
-    total = 0
-    rows = read_rows(path, field)
-    for number, asked in _asked(path, field, rows):
-        total = number
+    return select(read_rows(path, field), path, field, kind)
+
+
+def select(
+    rows: list[Any],
+    path: str | Path,
+    field: str,
+    kind: str,
+    skip: Mapping[int, str] = MappingProxyType({}),
+) -> Loaded:
+    """As `load_prompts`, of the rows that were read from `path`.
+
+    Args:
+      rows: of the whole file.
+      path: where they are from.
+      field: how an error names this path.
+      kind: as for `load_prompts`.
+      skip: 1-based rows that are not read -> why, in a word or two.
+    """
+    found, gone, seen = [], Counter(skip.values()), set()
+    total = len(rows)
+    for number, asked in _asked(path, field, rows, skip):
         if not asked.messages:
             raise bad(field, f"row {number} of {path}", asked.no_prompt)
         half = HALVES.get(kind, "")
@@ -85,7 +103,8 @@ def load_prompts(path: str | Path, field: str = "path", kind: str = "") -> Loade
             seen.add(asked.messages)
         found.append((number, asked))
     if kind in HALVES:
-        other = columns.other_label(rows, BUT)
+        read = [None if number in skip else row for number, row in enumerate(rows, start=1)]
+        other = columns.other_label(read, BUT)
         if other is not None:
             number, name, word = other
             allowed = f"`{name}` to say safe or unsafe, as it does elsewhere, not {word!r}"
@@ -141,8 +160,15 @@ def read_chats(path: str | Path, field: str = "path") -> list[tuple[Message, ...
     return found
 
 
-def _asked(path: str | Path, field: str, rows: list[Any]) -> Iterator[tuple[int, Asked]]:
+def _asked(
+    path: str | Path,
+    field: str,
+    rows: list[Any],
+    skip: Mapping[int, str] = MappingProxyType({}),
+) -> Iterator[tuple[int, Asked]]:
     for number, row in enumerate(rows, start=1):
+        if number in skip:
+            continue
         lost = messages.lost(row)
         if lost is not None:
             allowed = "messages of a role and a content, since more would be lost"

@@ -15,13 +15,13 @@ from typing import Any
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.files import text_rows
-from jaxsafety.data.files.text_rows import Flaw
+from jaxsafety.data.files.text_rows import Flaw, Unpack
 
 TEXT = (".jsonl", ".json", ".csv", ".txt")
 SUFFIXES = (*TEXT, ".parquet", ".arrow")
 
 
-def read_rows(path: str | Path, field: str = "path") -> list[Any]:
+def read_rows(path: str | Path, field: str = "path", unpack: Unpack | None = None) -> list[Any]:
     """The rows of a table, whatever they hold.
 
     Args:
@@ -29,6 +29,7 @@ def read_rows(path: str | Path, field: str = "path") -> list[Any]:
         .parquet or .arrow file; a directory that `datasets.Dataset.save_to_disk` or TFDS wrote
         (one split: `DIR/train` of the former, all of `DIR` of the latter), or of parquet files.
       field: how an error names this path.
+      unpack: of a .json that is one object: the rows in it.
 
     Returns:
       A mapping per row, or a string per line.
@@ -44,7 +45,9 @@ def read_rows(path: str | Path, field: str = "path") -> list[Any]:
     suffix = place.with_suffix("").suffix if place.suffix == ".gz" else place.suffix
     if suffix not in (TEXT if place.suffix == ".gz" else SUFFIXES):
         raise bad(field, str(path), f"one of {', '.join(SUFFIXES)} (the first four also with .gz)")
-    return _read(field, path, f"a readable {suffix} file", lambda: _file(place, suffix))
+    return _read(
+        field, path, f"a readable {suffix} file", lambda: _file(place, suffix, unpack=unpack)
+    )
 
 
 def _read(field: str, path: Any, what: str, read: Callable[[], list[Any]]) -> list[Any]:
@@ -58,7 +61,7 @@ def _read(field: str, path: Any, what: str, read: Callable[[], list[Any]]) -> li
         raise bad(field, str(path), f"{what} ({why})") from None
 
 
-def _file(file: Path, suffix: str, before: int = 0) -> list[Any]:
+def _file(file: Path, suffix: str, before: int = 0, unpack: Unpack | None = None) -> list[Any]:
     if suffix == ".parquet":
         import pyarrow.parquet
 
@@ -66,9 +69,8 @@ def _file(file: Path, suffix: str, before: int = 0) -> list[Any]:
     if suffix == ".arrow":
         return _arrow(file, before)
     raw = file.read_bytes()
-    return text_rows.parse(
-        suffix, text_rows.decode(gzip.decompress(raw) if file.suffix == ".gz" else raw)
-    )
+    raw = gzip.decompress(raw) if file.suffix == ".gz" else raw
+    return text_rows.parse(suffix, text_rows.decode(raw), unpack)
 
 
 def _directory(folder: Path) -> list[Any]:

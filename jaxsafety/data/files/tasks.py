@@ -6,7 +6,7 @@ from string import ascii_uppercase as LETTERS
 from typing import Any
 
 from jaxsafety.data.files import choices
-from jaxsafety.data.files.columns import Asked, Row, ask, gold_text, joined, maybe, text
+from jaxsafety.data.files.columns import Asked, Row, ask, gold_text, join, maybe, text
 from jaxsafety.data.files.turns import kind
 
 GOLD = ("answer", "target", "gold")
@@ -54,7 +54,7 @@ def lettered(name: str, row: Row) -> Asked:
         labels: list[str] = []
         texts = [text(row, letter.lower()) for letter in LETTERS[:count]]
     else:
-        labels, texts = choices.listed(row[given], given)
+        labels, texts = choices.read_choices(row[given], given)
     question = text(row, asked)
     letters = list(LETTERS[: len(texts)])
     right, why = _right(row, labels, texts)
@@ -62,7 +62,7 @@ def lettered(name: str, row: Row) -> Asked:
         question, texts = choices.split(question, letters)
     elif asked == "query":
         question = choices.plain(question)
-    question = joined(*(maybe(row, part) for part in PASSAGES), question)
+    question = join(*(maybe(row, part) for part in PASSAGES), question)
     if sorted(one.lower() for one in texts) == ["no", "yes"]:
         return yes_or_no(name, question, texts[letters.index(right)].lower() if right else "", why)
     return task(name, question, choices.bare(texts), right, why)
@@ -106,7 +106,7 @@ def piqa(name: str, row: Row) -> Asked:
 
 def hellaswag(name: str, row: Row) -> Asked:
     """A beginning and four endings; `label` counts them from 0."""
-    _, texts = choices.listed(row["endings"], "endings")
+    _, texts = choices.read_choices(row["endings"], "endings")
     right, why = _right({"label": row.get("label")}, [], texts)
     begun = text(row, "ctx") if "ctx" in row else f"{text(row, 'ctx_a')} {maybe(row, 'ctx_b')}"
     topic = maybe(row, "activity_label")
@@ -128,7 +128,7 @@ def boolq(name: str, row: Row) -> Asked:
     """A passage and a question; `answer` is true or false (`label` 1 or 0 in SuperGLUE)."""
     given = choices.whole(row["answer"] if "answer" in row else row.get("label"))
     word = str(given).strip().lower() if isinstance(given, (str, int)) else ""
-    question = joined(text(row, "passage"), text(row, "question"))
+    question = join(text(row, "passage"), text(row, "question"))
     yes = {"true": "yes", "1": "yes", "yes": "yes", "false": "no", "0": "no", "no": "no"}.get(word)
     if yes is None and isinstance(given, str) and given.strip():  # another set with passages
         return ask("passage and question", question, given, gold=given.strip())
@@ -142,6 +142,25 @@ def truthfulqa(name: str, row: Row) -> Asked:
     if isinstance(listed, str):
         listed = listed.split(";")
     return aliases(name, text(row, "question"), [maybe(row, "best_answer"), *texts(listed)])
+
+
+def truthful_choices(name: str, row: Row) -> Asked:
+    """A question with choices, of which one has the label 1.
+
+    The file has that one first; here the choices stand in the order of their letters.
+    """
+    given = row["mc1_targets"]
+    if not isinstance(given, dict):
+        raise ValueError(f"`mc1_targets` of choices and labels, not {kind(given)}")
+    _, listed = choices.read_choices(given.get("choices"), "mc1_targets")
+    labels = given.get("labels")
+    if not isinstance(labels, list) or len(labels) != len(listed):
+        raise ValueError("`mc1_targets` with a label of 0 or 1 per choice")
+    right = [one for one, label in zip(listed, labels, strict=True) if label == 1]
+    shown = sorted(listed)
+    why = "" if len(right) == 1 else f"`mc1_targets` with one label of 1, not {len(right)}"
+    letter = LETTERS[shown.index(right[0])] if not why else ""
+    return task(name, text(row, "question"), shown, letter, why)
 
 
 def trivia(name: str, question: str, answer: dict[str, Any]) -> Asked:

@@ -11,11 +11,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\r\n]*")
+Unpack = Callable[[dict[str, Any]], list[Any]]
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 
 
@@ -47,8 +48,14 @@ def decode(raw: bytes) -> str:
         raise Flaw(_line(raw, error.start), byte) from None
 
 
-def parse(suffix: str, text: str) -> list[Any]:
+def parse(suffix: str, text: str, unpack: Unpack | None = None) -> list[Any]:
     """The rows of a .txt, .csv, .jsonl or .json text.
+
+    Args:
+      suffix: which of the four.
+      text: all of it.
+      unpack: of a .json that is one object: the rows in it; raises ValueError with the reason why
+        it is another object.
 
     Raises:
       Flaw: with the row or line.
@@ -62,7 +69,7 @@ def parse(suffix: str, text: str) -> list[Any]:
         return list(_csv(text))
     if suffix == ".jsonl":
         return list(_json_lines(text))
-    return _json(text)
+    return _json(text, unpack)
 
 
 def _line(raw: bytes, index: int) -> str:
@@ -125,14 +132,16 @@ def _json_lines(text: str) -> Iterator[Any]:
         yield value
 
 
-def _json(text: str) -> list[Any]:
-    """A list of rows, or JSON lines under a wrong name."""
+def _json(text: str, unpack: Unpack | None) -> list[Any]:
+    """A list of rows, JSON lines under a wrong name, or an object that holds rows."""
     at = _end(text, 0)
     if text[at : at + 1] != "[":
         lines = [line for line in text.split("\n") if line.strip(" \t\r")]
         if len(lines) > 1 and _is_json(lines[0]):
             return list(_json_lines(text))
         top = _whole(text, at)
+        if unpack is not None and isinstance(top, dict):
+            return unpack(top)
         names = ", ".join(map(str, list(top)[:5])) if isinstance(top, dict) else ""
         raise ValueError("the top level is not a list" + (f" but holds {names}" if names else ""))
     rows: list[Any] = []

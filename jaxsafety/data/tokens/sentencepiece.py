@@ -54,7 +54,7 @@ def read(file: Path, *, prefix: str = "piece") -> tuple[tokenizers.Tokenizer, di
     if file.stat().st_size > LIMIT:
         raise bad(file.name, f"{file.stat().st_size} bytes", f"at most {LIMIT}")
     try:
-        return _backend(*_parts(file.read_bytes()), prefix)
+        return build(*_parts(file.read_bytes()), prefix)
     except Exception as error:  # the Rust library raises bare Exception
         why = " ".join(str(error).split())[:120]
         if _tiktoken(file):
@@ -63,9 +63,25 @@ def read(file: Path, *, prefix: str = "piece") -> tuple[tokenizers.Tokenizer, di
         raise bad(file.name, why, allowed) from None
 
 
-def _backend(
+def build(
     pieces: list[Piece], trainer: dict[int, Any], normalizer: dict[int, Any], prefix: str
 ) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    """A backend of pieces.
+
+    Args:
+      pieces: the vocabulary; the id of a piece is its place.
+      trainer: fields of sentencepiece's TrainerSpec by number: 3 the kind, 35 whether bytes stand
+        in for unknown characters, 40 to 43 the ids of unk, bos, eos and pad.
+      normalizer: fields of its NormalizerSpec: 2 the table of Unicode rules, 3 whether a text gets
+        a first space, 4 whether spaces are made single.
+      prefix: see `read`.
+
+    Returns:
+      What `read` returns.
+
+    Raises:
+      ValueError: no vocabulary, or a kind that the library cannot express.
+    """
     texts = [p.text for p in pieces]
     kind, unk, fallback = trainer.get(3, UNIGRAM), trainer.get(40, 0), bool(trainer.get(35, 0))
     if kind not in (UNIGRAM, BPE):
@@ -159,14 +175,16 @@ def _signed(value: Any) -> Any:
 def _merges(pieces: list[Piece]) -> list[tuple[str, str]]:
     """BPE merges, best score first; a piece may come of several pairs."""
     known = {p.text: i for i, p in enumerate(pieces)}
+    find = known.get  # a quarter of a million pieces have two million places to cut
     found = []
-    for piece in pieces:
-        pairs = [(piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text))]
-        here = [(a, b) for a, b in pairs if a in known and b in known]
-        here.sort(key=lambda pair: (known[pair[0]], known[pair[1]]))
-        found += [(piece.score, pair) for pair in here]
-    found.sort(key=lambda entry: entry[0], reverse=True)
-    return [pair for _, pair in found]
+    for place, piece in enumerate(pieces):
+        text = piece.text
+        for cut in range(1, len(text)):
+            left = find(text[:cut])
+            if left is not None and (right := find(text[cut:])) is not None:
+                found.append((-piece.score, place, left, right))
+    found.sort()
+    return [(pieces[left].text, pieces[right].text) for _, _, left, right in found]
 
 
 def _normalizer(settings: dict[int, Any], own: bool) -> Any:

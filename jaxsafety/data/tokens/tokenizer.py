@@ -289,7 +289,18 @@ def load_tokenizer(path: str | Path, *, variables: Mapping[str, Any] | None = No
       UsageError: a missing or malformed file, or a variable that the template never reads. A
         missing chat template is not an error here.
     """
-    files = tokenizer_files.read(Path(path))
+    return assemble(tokenizer_files.read(Path(path)), variables=variables)
+
+
+def assemble(
+    files: tokenizer_files.Files, *, variables: Mapping[str, Any] | None = None
+) -> Tokenizer:
+    """The tokenizer of what was read, from a directory or from a GGUF file (gguf_vocabulary.py).
+
+    Raises:
+      UsageError: a special token outside of the vocabulary, or a variable that the template never
+        reads.
+    """
     template.check(files.chat_template, variables or {})
     tokenizer = Tokenizer(
         files.backend,

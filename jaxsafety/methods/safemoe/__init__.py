@@ -1,10 +1,11 @@
 """SafeMoE (arXiv 2606.00686): LoRA experts of unsafe corpora, a router trained on few safe answers.
 
-Read `program` first: experts, then the router over them. `experts` trains or loads them, `data` is
-what each stage learns from, `measure` looks at experts alone, routed and ablated.
+Read `program` first: experts, then the router over them. `config` has the
+settings, `experts` trains or loads them, `data` is what each stage learns from, `measure` looks at
+experts alone, routed and ablated.
 """
 
-from jaxsafety.methods.safemoe import data, plan, program
+from jaxsafety.methods.safemoe import config, data, plan, program
 from jaxsafety.protocols import Finished, Method, Section
 
 
@@ -16,8 +17,8 @@ def _sections() -> tuple[Section[Finished], ...]:
 
 
 METHOD = Method(
-    program.SafeMoEConfig,
-    program.check,
+    config.SafeMoEConfig,
+    config.check,
     program.program,
     program.fits,
     program.serve,
@@ -25,4 +26,5 @@ METHOD = Method(
     encode=data.encode,
     planned=plan.planned,
     sections=_sections,
+    title="SafeMoE",
 )

@@ -1,25 +1,23 @@
-"""What SafeMoE learns from: domains and safe answers of the organism, or of the user's files.
-
-`cfg` is a `safemoe.SafeMoEConfig` everywhere.
-"""
+"""What SafeMoE learns from: domains and safe answers of the organism, or of the user's files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.fitting import Fitted, fitted
 from jaxsafety.data.pipeline import Batches
-from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.schema import Example, TokenBatch
 from jaxsafety.data.tokens.encode import encode_dialogues
 from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.protocols import Context, Dialogues, Setting
 
 
 def encode(
-    cfg: Any, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
+    cfg: SafeMoEConfig, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
 ) -> Dialogues:
     """The user's files as tokens: the router's answers, and what each expert is trained on.
 
@@ -34,7 +32,7 @@ def encode(
 
 
 def read(
-    cfg: Any, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
+    cfg: SafeMoEConfig, tokenizer: Tokenizer, setting: Setting, log: Callable[[str], None]
 ) -> dict[str, Fitted]:
     """The domains of the user's files as tokens; none where the organism makes them."""
     if setting.domains is None or brings(setting):
@@ -60,7 +58,7 @@ def brings(setting: Setting) -> bool:
     return setting.domains is not None and "safe" in setting.domains.kinds
 
 
-def suits(cfg: Any, setting: Setting) -> None:
+def suits(cfg: SafeMoEConfig, setting: Setting) -> None:
     """Rejects what the setting has no dialogues for, and domains that nothing would read."""
     if brings(setting):
         return
@@ -91,19 +89,19 @@ def suits(cfg: Any, setting: Setting) -> None:
         raise bad("method.harmless", cfg.harmless, allowed)
 
 
-def short(tokenizer: Any, found: Any, length: int, name: str) -> None:
+def short(tokenizer: Tokenizer, found: Sequence[Example], length: int, name: str) -> None:
     """Refuses dialogues of the organism that are longer than a row of `method.<name>` tokens."""
     longest = max(len(e.ids) for e in encode_dialogues(tokenizer, found))
     if longest > length:
         raise bad(f"method.{name}", length, f"at least {longest}, the longest dialogue")
 
 
-def update_rows(cfg: Any) -> int:
+def update_rows(cfg: SafeMoEConfig) -> int:
     """Of stage 2."""
     return cfg.rows * (1 + (cfg.harmless > 0))
 
 
-def safe_batches(cfg: Any, ctx: Context) -> Callable[[Any, int], TokenBatch]:
+def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
     """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
     domains = ctx.setting.domains
     if domains is not None and brings(ctx.setting):

@@ -120,7 +120,7 @@ def check(cfg: ExpertConfig) -> None:
             raise bad("method.experts.targets", name, f"some of {', '.join(ROUTED)}")
 
 
-def chosen(cfg: ExpertConfig, domains: Domains) -> tuple[str, ...]:
+def choose(cfg: ExpertConfig, domains: Domains) -> tuple[str, ...]:
     """Which domain each expert is for.
 
     Raises:
@@ -138,11 +138,11 @@ def dialogues(
     """Those of each expert's domain; there are `samples` where they are the router's own."""
     n = samples if cfg.kind == "safe" else cfg.answers
     form = {"warned": cfg.warned, "styles": cfg.styles}
-    names = chosen(cfg, domains)
+    names = choose(cfg, domains)
     return [domains.dialogues(cfg.source, name, n, seed, **form) for name in names]
 
 
-def encoded(cfg: ExpertConfig, ctx: Context, samples: int) -> list[Sequence[Encoded]]:
+def encode(cfg: ExpertConfig, ctx: Context, samples: int) -> list[Sequence[Encoded]]:
     """What each expert is trained on, as tokens; pooled experts are one."""
     if ctx.dialogues.domains:
         parts: list[Sequence[Encoded]] = [part.encoded for part in ctx.dialogues.domains.values()]
@@ -203,7 +203,7 @@ def train(
 ) -> Generator[Stage, Variables, PyTree]:
     """Yields the stages of the experts and returns their adapter tree, E = `count`."""
     if cfg.paths:
-        return loaded(cfg, ctx.model, ctx.setting.base)
+        return load_experts(cfg, ctx.model, ctx.setting.base)
     seeds = jax.random.key(ctx.seed)
     # One expert for all domains sees as many rows as all the others together.
     rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
@@ -215,7 +215,7 @@ def train(
             seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
         )
-        for e, found in enumerate(encoded(cfg, ctx, samples))
+        for e, found in enumerate(encode(cfg, ctx, samples))
     ]
     # Each expert has its own key, so that joint and one-by-one training start alike.
     starts = [fresh(cfg, ctx.model, jax.random.fold_in(seeds, e), 1) for e in range(len(sources))]
@@ -245,7 +245,7 @@ def train(
     return noise_like(tree, jax.random.fold_in(seeds, 10**6)) if cfg.kind == "random" else tree
 
 
-def loaded(cfg: ExpertConfig, model: Model, fingerprint: str = "") -> PyTree:
+def load_experts(cfg: ExpertConfig, model: Model, fingerprint: str = "") -> PyTree:
     """The experts of `cfg.paths`, numpy, which must be of one rank and one scale.
 
     Eighteen of a 7 B model are 4 GB: on the host, until a stage puts them in their places.

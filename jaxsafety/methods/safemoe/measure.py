@@ -10,7 +10,7 @@ Letters: L layers, B rows, T positions, E experts, G domains.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import sharding, trees
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
+from jaxsafety.methods.safemoe.config import MeasureConfig
 from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
@@ -32,27 +33,17 @@ PERMUTATIONS = 200
 NO_LAYERS = LayerInputs()
 
 
-@dataclass(frozen=True)
-class MeasureConfig:
-    """How many prompts: per safety set, harmless, per task; per set those whose routing is read."""
-
-    safety: int = 64
-    harmless: int = 64
-    tasks: int = 16
-    routed: int = 24
-
-
-def polled(ctx: Context) -> None:
+def poll(ctx: Context) -> None:
     """Ends here after SIGTERM: what was made so far is on disk."""
     ctx.interrupt.check()
 
 
-def measured(ctx: Context) -> bool:
+def can_measure(ctx: Context) -> bool:
     """Whether there are the organism's sets to measure on."""
     return brings(ctx.setting) and bool(ctx.setting.benchmarks)
 
 
-def measurement(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
+def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
     """`(params, layers) -> point`: {"<set>.<metric>.<greedy|t1>": share, "capability": share}.
 
     Metrics are those of `outcomes.METRICS`. Of safety sets also "<set>.asr.<greedy|t1>.<domain>":

@@ -14,7 +14,7 @@ from jaxsafety.data.schema import TokenBatch
 from jaxsafety.methods.safemoe import data as safemoe_data
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
+from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, experts_of
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned
 from jaxsafety.train.likelihood import answer_loss
@@ -29,15 +29,15 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Mesh | None, prompt: int) ->
       UsageError: a gate that this step does not train.
     """
     del prompt
-    if cfg.gate not in safemoe.TRAINED:
+    if cfg.gate not in TRAINED:
         raise bad("method.gate", cfg.gate, "router or x-lora, which have a step to plan")
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
     size = (safemoe_data.update_rows(cfg), cfg.length)
     whole, weight = shape(size, "int32"), shape(size, "float32")
 
     def start(key: jax.Array) -> PyTree:
-        count = safemoe.experts_of(cfg) - cfg.null
-        made = safemoe.gated(cfg, model, experts.fresh(cfg.experts, model, key, count), 0)
+        count = experts_of(cfg) - cfg.null
+        made = safemoe.add_router(cfg, model, experts.fresh(cfg.experts, model, key, count), 0)
         return {"base": model.init(key), "adapters": made}
 
     variables = jax.eval_shape(start, jax.random.key(0))

@@ -17,22 +17,21 @@ Letters: B rows, T positions, L layers, D width, E experts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxsafety.adapters import lora, routing
-from jaxsafety.adapters.routing import BLOCK, INIT, ROUTED, Routing
+from jaxsafety.adapters.routing import BLOCK
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
-from jaxsafety.data.fitting import LONG
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, check, experts_of
 from jaxsafety.methods.safemoe.data import brings, safe_batches, short, suits
-from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.measure import MeasureConfig, measured, measurement, polled, routes
+from jaxsafety.methods.safemoe.measure import can_measure, make_measure, poll, routes
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import library, peft
 from jaxsafety.protocols import (
@@ -47,91 +46,6 @@ from jaxsafety.protocols import (
 from jaxsafety.train.likelihood import answer_loss
 
 PyTree = Any
-# The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
-# shares, one expert alone, or a LoRA of `lora_rank` instead of the experts.
-GATES = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
-TRAINED = ("router", "x-lora")  # gates that stage 2 trains
-PLACES = ("block", "linears")
-
-
-@dataclass(frozen=True)
-class SafeMoEConfig:
-    """Both stages. The paper trains the router for 10 epochs on 4 x 200 answers, rows of 4.
-
-    Attributes:
-      experts: stage 1.
-      routing: static options of the router.
-      gate: one of `GATES`.
-      places: where the router sits, `PLACES`.
-      single: which expert, where `gate` is "single".
-      null: adds an expert that does nothing.
-      std: of the router's start.
-      lora_rank: of the LoRA, where `gate` is "lora".
-      lora_targets: its projections.
-      lora_lr: its peak rate.
-      samples: safe answers per seen domain of the organism; with files `data.chats` has them.
-      harmless: answered harmless requests of the organism among the router's data, as many rows of
-        an update as safe answers and besides them; 0, the paper's, is none.
-      steps: updates of stage 2.
-      rows: safe answers per update.
-      length: tokens per row.
-      long: what happens to answers of a file that are longer: "error", "drop" or "cut"
-        (`data/fitting.py`).
-      measure: prompts on which the mixture is compared with its experts alone.
-    """
-
-    experts: ExpertConfig = field(default_factory=ExpertConfig)
-    routing: Routing = field(default_factory=Routing)
-    gate: str = "router"
-    places: str = "block"
-    single: int = 0
-    null: bool = False
-    std: float = INIT
-    lora_rank: int = 32
-    lora_targets: tuple[str, ...] = ROUTED
-    lora_lr: float = 5e-3
-    samples: int = 200
-    harmless: int = 0
-    steps: int = 500
-    rows: int = 16
-    length: int = 64
-    long: str = "error"
-    measure: MeasureConfig = field(default_factory=MeasureConfig)
-
-
-def check(cfg: SafeMoEConfig) -> None:
-    """Rejects what can be rejected before anything is loaded."""
-    experts.check(cfg.experts)
-    for name, known in (("gate", GATES), ("places", PLACES), ("long", LONG)):
-        if getattr(cfg, name) not in known:
-            raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
-    if not cfg.lora_lr > 0:
-        raise bad("method.lora_lr", cfg.lora_lr, "more than 0")
-    least = {"samples": 1, "steps": 1, "rows": 1, "lora_rank": 1, "harmless": 0, "length": 2}
-    for name, allowed in least.items():
-        if getattr(cfg, name) < allowed:
-            raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
-    for name in ("samples", "harmless"):  # the organism's; it never runs out
-        if getattr(cfg, name) > experts.MOST:
-            raise bad(f"method.{name}", getattr(cfg, name), f"at most {experts.MOST}")
-    if not cfg.std > 0:
-        raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
-    for name in ("safety", "harmless", "tasks", "routed"):
-        if getattr(cfg.measure, name) < 1:
-            raise bad(f"method.measure.{name}", getattr(cfg.measure, name), "1 or more")
-    if cfg.gate == "arrow" and cfg.places == "block" and set(cfg.experts.targets) == {"down"}:
-        raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
-    count = experts_of(cfg)
-    if not 0 <= cfg.single < count:
-        raise bad("method.single", cfg.single, f"0 to {count - 1}")
-    routing.check(cfg.routing, count, trained=cfg.gate in TRAINED)
-    if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
-        raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
-
-
-def experts_of(cfg: SafeMoEConfig) -> int:
-    """How many experts there are to route to."""
-    return (len(cfg.experts.paths) or cfg.experts.count) + cfg.null
 
 
 def fits(
@@ -153,7 +67,7 @@ def fits(
             allowed = f"at most the context of {model.config.max_length}"
             raise bad(f"method.{name}", length, allowed)
     if cfg.experts.paths:
-        experts.loaded(cfg.experts, model, setting.base)  # raises on what does not fit
+        experts.load_experts(cfg.experts, model, setting.base)  # raises on what does not fit
     suits(cfg, setting)
     if setting.domains is None or not brings(setting):
         return  # `encode` read the dialogues
@@ -165,7 +79,7 @@ def fits(
     said = setting.domains.safe(cfg.samples, setting.seed)
     other = setting.domains.harmless(cfg.harmless, setting.seed)
     short(tokenizer, [*said, *other], cfg.length, "length")
-    experts.chosen(cfg.experts, setting.domains)
+    experts.choose(cfg.experts, setting.domains)
     for name, kinds in (
         ("safety", "safety"),
         ("harmless", "over_refusal"),
@@ -192,7 +106,7 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
         )
         return {"base": lora.merge(trained["base"], tree, ctx.model.projections)}
     adapters = yield from experts.train(cfg.experts, optim, ctx, cfg.samples)
-    variables = {**ctx.variables, "adapters": gated(cfg, ctx.model, adapters, ctx.seed)}
+    variables = {**ctx.variables, "adapters": add_router(cfg, ctx.model, adapters, ctx.seed)}
     if cfg.gate in TRAINED:
         variables = yield router_stage(cfg, optim, ctx, variables["adapters"], "router")
     unsafe = cfg.experts.kind in experts.UNSAFE or bool(cfg.experts.paths)
@@ -219,9 +133,9 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
 
     One expert alone is what anyone can run who holds the files: a property of the method.
     """
-    if not measured(ctx):
+    if not can_measure(ctx):
         return
-    measure = measurement(cfg.measure, ctx)
+    measure = make_measure(cfg.measure, ctx)
     layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)
     shares = {"uniform": np.full(count, 1 / count)}
     shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
@@ -233,12 +147,12 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     for name, inputs in arms.items():  # one artifact each: a kill loses one
         points[name] = ctx.artifact(f"compared.{name}", lambda x=inputs: measure(base, x))
         ctx.log(f"measured {name}")
-        polled(ctx)
+        poll(ctx)
     ctx.artifact("compared", lambda: points)
     ctx.artifact("routes", lambda: routes(cfg.measure, ctx, base, served.layers) or {})
 
 
-def gated(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) -> PyTree:
+def add_router(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) -> PyTree:
     """The experts with the router that stage 2 starts from, or that stays."""
     if cfg.null:
         adapters = experts.with_null(adapters)

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from jaxsafety.adapters.routing import Routing
+from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
-from jaxsafety.methods.safemoe.program import SafeMoEConfig
 from jaxsafety.methods.sft import recipe as sft
 from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.models.formats.source import UNALIGNED

@@ -24,4 +24,5 @@ METHOD = Method(
     prepare=program.prepare,
     planned=plan.planned,
     sections=_sections,
+    title="SafeSteer",
 )

@@ -21,7 +21,7 @@ from jaxsafety.protocols import Context, Variables
 PyTree = Any
 
 
-def changed(ctx: Context, trained: Variables, trainable: Sequence[str]) -> dict[str, float]:
+def compare(ctx: Context, trained: Variables, trainable: Sequence[str]) -> dict[str, float]:
     """Compares the trained part of the student with the same part of the base.
 
     Args:

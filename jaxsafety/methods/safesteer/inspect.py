@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxsafety.core import sharding, trees
 from jaxsafety.losses import profile
-from jaxsafety.methods.safesteer.teacher import answers, encoded, pieces
+from jaxsafety.methods.safesteer.teacher import answers, encode_items, pieces
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.probing import forward
 from jaxsafety.probing.pieces import Piece
@@ -72,7 +72,7 @@ def mass_on(
         items = ctx.setting.prompts.get(split)
         if not items:
             continue
-        prompts = encoded(ctx, items)
+        prompts = encode_items(ctx, items)
         arms = (
             ("base", ctx.variables["base"], LayerInputs()),
             ("teacher", ctx.variables["base"], teacher),
@@ -92,7 +92,7 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
 
     `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
     """
-    prompts = encoded(ctx, ctx.setting.prompts["harmless_val"])
+    prompts = encode_items(ctx, ctx.setting.prompts["harmless_val"])
     decoding = SampleConfig(DRIFT_TOKENS, 1.0, stop=ctx.tokenizer.eos_ids)
     said = answers(ctx, prompts, decoding, step=10**6)
     width, columns = max(map(len, prompts)), DRIFT_TOKENS + 1

@@ -39,14 +39,14 @@ from jaxsafety.losses import profile
 from jaxsafety.losses.divergence import VARIANTS, check_subset, divergence
 from jaxsafety.losses.logprobs import shift
 from jaxsafety.losses.weights import normalise
-from jaxsafety.methods.safesteer.changed import changed
+from jaxsafety.methods.safesteer.changed import compare
 from jaxsafety.methods.safesteer.inspect import DRIFT_TOKENS, mass_on, position_kl
 from jaxsafety.methods.safesteer.teacher import (
     PROMPT_SETS,
     DirectionConfig,
     TokenConfig,
-    encoded,
-    filtered,
+    encode_items,
+    filter_prompts,
     find_direction,
     find_tokens,
     steering,
@@ -187,7 +187,7 @@ def prepare(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> None:
     """The filter of stage A, the first thing that can say that this model will not do."""
     del optim
     check(cfg)
-    ctx.artifact("filter", lambda: filtered(cfg.direction, ctx))
+    ctx.artifact("filter", lambda: filter_prompts(cfg.direction, ctx))
 
 
 def inspect(cfg: SafeSteerConfig, ctx: Context, trained: Variables) -> None:
@@ -198,7 +198,7 @@ def inspect(cfg: SafeSteerConfig, ctx: Context, trained: Variables) -> None:
     how = cfg.variant, cfg.divergence
     ctx.artifact("mass", lambda: mass_on(ctx, trained, ids, teacher, *how))
     ctx.artifact("position_kl", lambda: position_kl(ctx, trained, ids))
-    ctx.artifact("changed", lambda: changed(ctx, trained, cfg.trainable))
+    ctx.artifact("changed", lambda: compare(ctx, trained, cfg.trainable))
 
 
 def prompt_width(cfg: SafeSteerConfig, model: Model, longest: int) -> int:
@@ -225,7 +225,7 @@ def rollout_batches(
       serve: what the variables answer with, as of `Method.serve`; its `encode` is not used, prompts
         are those of all stages.
     """
-    prompts = encoded(ctx, ctx.setting.prompts["distil"])
+    prompts = encode_items(ctx, ctx.setting.prompts["distil"])
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
 

@@ -56,7 +56,7 @@ def _arditi() -> SelectConfig:
     return SelectConfig(criterion="arditi", coefficients=(1.0,), steers=("all",))
 
 
-def published(config: Any, shape: str, *, horizon: int, floor: float, lr: float) -> None:
+def set_published(config: Any, shape: str, *, horizon: int, floor: float, lr: float) -> None:
     """Sets SafeSteer as arXiv 2606.02530 ran it, on one of its models.
 
     Full fine-tuning, 25 updates of 4 prompts x 8 rollouts of at most 512 tokens, AdamW clipped at

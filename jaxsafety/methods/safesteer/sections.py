@@ -72,7 +72,7 @@ def tokens(run: Finished) -> str:
 
 def _known(found: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str]]:
     """Those of the names that an artifact has, with their values in print."""
-    return [(name, page.text_of(found[name])) for name in names if found.get(name) is not None]
+    return [(name, page.show(found[name])) for name in names if found.get(name) is not None]
 
 
 def _mass(mass: Mapping[str, Any]) -> tuple[list[Bars], list[str]]:

@@ -18,9 +18,9 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.encode import encode_prompt, post_instruction
 from jaxsafety.judges.judging import judged, pair
 from jaxsafety.models.api import LayerInputs
-from jaxsafety.probing import controls, directions, forward, scoring, selection, votes
-from jaxsafety.probing.controls import word_tokens
+from jaxsafety.probing import directions, forward, random_sets, scoring, selection, votes
 from jaxsafety.probing.pieces import Piece, Pieces
+from jaxsafety.probing.random_sets import word_tokens
 from jaxsafety.protocols import Context, Item, SampleConfig
 from jaxsafety.sampling import decode
 
@@ -69,7 +69,7 @@ def steering(found: Mapping[str, Any], num_layers: int) -> LayerInputs:
     return selection.steering_inputs(candidate, num_layers, np.asarray(found["vector"]))
 
 
-def encoded(ctx: Context, items: Sequence[Item]) -> list[list[int]]:
+def encode_items(ctx: Context, items: Sequence[Item]) -> list[list[int]]:
     """Prompt ids of items, generation prompt included."""
     return [encode_prompt(ctx.tokenizer, item.messages) for item in items]
 
@@ -130,13 +130,13 @@ def responder(ctx: Context, max_tokens: int, temperature: float) -> Callable[...
     cfg = SampleConfig(max_tokens, temperature, stop=ctx.tokenizer.eos_ids)
 
     def respond(layers: LayerInputs, steer: str, items: Sequence[Item]) -> list[str]:
-        said = answers(ctx, encoded(ctx, items), cfg, layers, steer)
+        said = answers(ctx, encode_items(ctx, items), cfg, layers, steer)
         return [ctx.tokenizer.decode(ids) for ids in said]
 
     return respond
 
 
-def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
+def filter_prompts(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     """Which prompts the base treats as it should, and the tokens that open its refusals (A3, A4).
 
     Returns:
@@ -169,7 +169,7 @@ def filtered(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     check = pieces(ctx).check
 
     def logits(name: str) -> np.ndarray:
-        ids = encoded(ctx, ctx.setting.prompts[name])
+        ids = encode_items(ctx, ctx.setting.prompts[name])
         return forward.last_logits(ctx.model, ctx.variables["base"], ids, check=check)
 
     if cfg.openers:
@@ -197,9 +197,9 @@ def scored_candidates(
 ) -> tuple[directions.Directions, list[selection.Candidate]]:
     """Refusal ids, filter, difference of means and next-token scores of every candidate (A3-A6)."""
     model, params = ctx.model, ctx.variables["base"]
-    found = ctx.artifact("filter", lambda: filtered(cfg, ctx))
+    found = ctx.artifact("filter", lambda: filter_prompts(cfg, ctx))
     kept = {
-        name: encoded(ctx, [ctx.setting.prompts[name][i] for i in rows])
+        name: encode_items(ctx, [ctx.setting.prompts[name][i] for i in rows])
         for name, rows in found["kept"].items()
     }
     positions = len(post_instruction(ctx.tokenizer))
@@ -263,7 +263,7 @@ def judged_refusals(
 def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dict[str, Any]:
     """Stage C: S by voting, or one of its random controls."""
     names = ("harmless_val",) if cfg.prompts == "val" else ("harmless_train", "harmless_val")
-    prompts = [ids for name in names for ids in encoded(ctx, ctx.setting.prompts[name])]
+    prompts = [ids for name in names for ids in encode_items(ctx, ctx.setting.prompts[name])]
     tally = votes.measure(
         ctx.model,
         ctx.variables["base"],
@@ -297,8 +297,8 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
 
 
 def _random(tally: votes.Tally, ids: Sequence[int], **kwargs: Any) -> votes.TokenSet:
-    return controls.random_set(tally, len(ids), **kwargs)
+    return random_sets.random_set(tally, len(ids), **kwargs)
 
 
 def _matched(tally: votes.Tally, ids: Sequence[int], **kwargs: Any) -> votes.TokenSet:
-    return controls.mass_matched_random(tally, ids, reach=0.8, **kwargs)
+    return random_sets.mass_matched_random(tally, ids, reach=0.8, **kwargs)

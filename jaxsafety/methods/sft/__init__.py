@@ -11,4 +11,5 @@ METHOD = Method(
     reads=CHATS,
     encode=program.encode,
     planned=program.planned,
+    title="SFT",
 )

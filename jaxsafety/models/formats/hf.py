@@ -1,4 +1,4 @@
-"""Read and write models as Hugging Face directories: config.json and safetensors, nothing else.
+"""Read models of a `Store` (store.py), write them as Hugging Face directories.
 
 Pickled weights are refused: they can run code. Tensors are read one at a time and go straight to
 their devices (`files.py`, `stacks.py`), so the host's peak is one tensor besides what the devices
@@ -12,7 +12,7 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from jax.sharding import Mesh
 
 from jaxsafety import registry
 from jaxsafety.core import disk, hosts, sharding, trees
-from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.families.family import Family
-from jaxsafety.models.formats import files, hub, quantised
 from jaxsafety.models.formats.files import INDEX, WEIGHTS
 from jaxsafety.models.formats.stacks import place
+from jaxsafety.models.formats.store import Directory, Store, open_store
 
 PyTree = Any
 _logger = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ def load(
     rules: Mapping[str, sharding.Rule] = sharding.RULES,
     param_dtype: str = "float32",
 ) -> tuple[Model, PyTree]:
-    """Reads a model directory, tensor by tensor, each shard straight to its device.
+    """Reads a model, tensor by tensor, each shard straight to its device.
 
     Args:
-      path: directory with config.json and model.safetensors or its index.
+      path: directory with config.json and model.safetensors or its index, or a GGUF file.
       dtype: compute dtype of the model.
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters live, by the model's axes; None is the default device.
@@ -66,13 +66,13 @@ def load(
       (model, params).
 
     Raises:
-      UsageError: no such directory, an unsupported config, weights that are quantised or not
-        safetensors, or tensors that are missing, unknown or of another shape.
+      UsageError: no such directory, an unsupported config, a damaged file, packed weights, or
+        tensors that are missing, unknown or of another shape.
     """
     if param_dtype not in LOAD_DTYPES:
         raise bad("param_dtype", param_dtype, ", ".join(LOAD_DTYPES))
-    folder = Path(path)
-    config = dataclasses.replace(stored_config(folder), dtype=dtype, remat=remat)
+    store = open_store(path)
+    config = dataclasses.replace(_stored(store), dtype=dtype, remat=remat)
     model = build(config)
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
@@ -80,22 +80,22 @@ def load(
     if jax.default_backend() == "cpu" and size > UNROLL:
         config = dataclasses.replace(config, unroll=True)
         model = build(config)
-    found = files.tensor_files(folder)
-    own = _aliases(family, config, found)
-    _compare_names({own.get(n, n) for n in _wanted(family, shapes, config)}, found, config)
+    own = _aliases(family, config, store.names)
+    wanted = {own.get(n, n) for n in _wanted(family, shapes, config)}
+    _compare_names(wanted, set(store.names), config)
     places = _places(model, shapes, mesh, rules)
     kind = np.dtype(LOAD_DTYPES[param_dtype])
     out = {}
     # What is not stacked is read whole: first, while the devices are empty, and the largest first.
     order = sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size))
-    for name in _told(order, f"reading {folder}"):
+    for name in _told(order, f"reading {store.place}"):
         shape, stacked = shapes[name].shape, name.startswith("blocks/")
         one = shape[1:] if stacked else shape
 
         def read(layer: int | None, name: str = name, one: tuple[int, ...] = one) -> np.ndarray:
             tensor = family.names[name].format(layer)
             tensor = own.get(tensor, tensor)
-            value = files.read(found[tensor], tensor, _disk_shape(name, one))
+            value = store.read(tensor, _disk_shape(name, one))
             return (value.T if name.endswith("kernel") else value).reshape(one)
 
         out[name] = place(read, shape, kind, places[name], stacked=stacked)
@@ -184,16 +184,16 @@ def _write(
 
 
 def read_config(path: str | Path) -> ModelConfig:
-    """The `ModelConfig` of a directory's config.json.
+    """The `ModelConfig` of a directory's config.json, or of a GGUF's metadata.
 
     Raises:
       UsageError: a missing directory or file, malformed JSON, an unsupported model type or switch.
     """
-    return _parse(_description(Path(path)))
+    return _parse(open_store(path).description())
 
 
 def stored_config(path: str | Path) -> ModelConfig:
-    """The `ModelConfig` of what a directory holds: config.json, corrected by its tensors.
+    """The `ModelConfig` of what a directory or GGUF holds: its description, corrected by tensors.
 
     A tied model may store a head that differs from its embedding (a merged adapter, a resized
     vocabulary). As in transformers 5 (`PreTrainedModel.tie_weights`) such a head is kept and the
@@ -201,55 +201,41 @@ def stored_config(path: str | Path) -> ModelConfig:
     values on disk, whatever they are loaded as.
 
     Raises:
-      UsageError: see `read_config`; quantised weights; no safetensors, or unsound ones.
+      UsageError: see `read_config`; packed weights; no weights, or unsound ones.
     """
-    folder = Path(path)
-    given = _description(folder)
+    return _stored(open_store(path))
+
+
+def _stored(store: Store) -> ModelConfig:
+    """See `stored_config`."""
+    given = store.description()
     config = _parse(given)
-    try:
-        found = files.tensor_files(folder)
-    except UsageError:
-        quantised.without_weights(given, folder)
-        raise
+    names = store.names
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(build(config).init, jax.random.key(0)))
-    wanted = set(_wanted(family, shapes, config))
-    quantised.check(given, folder, wanted, files.dtypes(found))
+    store.check(given, set(_wanted(family, shapes, config)))
     table, head = family.names[EMBED], family.names[HEAD]
     shape = (config.vocab_size, config.embed_dim)
-    if not config.tie_embeddings or table not in found or head not in found:
+    if not config.tie_embeddings or table not in names or head not in names:
         return config
-    if files.equal(found[table], table, found[head], head, shape):
+    if store.equal(table, head, shape):
         return config
     if hosts.leader():
         text = "%s says tie_word_embeddings, but %s differs from %s: both are kept, not tied"
-        _logger.warning(text, folder / "config.json", head, table)
+        _logger.warning(text, store.place / "config.json", head, table)
     return dataclasses.replace(config, tie_embeddings=False)
 
 
 def stored_dtype(path: str | Path, weights: str = WEIGHTS) -> str:
-    """What holds every weight of a directory exactly: "float32", "bfloat16" or "float16"."""
-    kinds = set(files.dtypes(files.tensor_files(Path(path), weights)).values())
+    """What holds every weight exactly, of a model or of the file `weights` in a directory.
+
+    Returns:
+      "float32", "bfloat16" or "float16".
+    """
+    store = open_store(path) if weights == WEIGHTS else Directory(Path(path), weights)
+    kinds = {store.dtype(name) for name in store.names}
     narrow = {"BF16": "bfloat16", "F16": "float16"}
     return narrow.get(next(iter(kinds)), "float32") if len(kinds) == 1 else "float32"
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    """config.json as it stands."""
-    if not folder.is_dir():
-        raise bad("model.path", str(folder), "an existing directory in the Hugging Face layout")
-    file = folder / "config.json"
-    if not file.is_file():
-        if any(folder.glob("*.gguf")):
-            raise bad("model.path", f"{folder}, which holds GGUF files", hub.LAYOUT)
-        raise bad("model.path", str(folder), "a directory with a config.json")
-    try:
-        given = json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:  # also a number of 5000 digits
-        raise bad("config.json", str(error), "a JSON object") from error
-    if not isinstance(given, dict):
-        raise bad("config.json", type(given).__name__, "a JSON object")
-    return given
 
 
 def _parse(given: Mapping[str, Any]) -> ModelConfig:
@@ -285,20 +271,22 @@ def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> I
             yield family.names[name].format(layer)
 
 
-def _aliases(family: Family, config: ModelConfig, found: Mapping[str, Path]) -> Mapping[str, str]:
+def _aliases(
+    family: Family, config: ModelConfig, found: Collection[str]
+) -> Mapping[str, str]:
     """Tensors that are stored under another name: a tied model may keep only its head."""
     table, head = family.names[EMBED], family.names[HEAD]
     swapped = config.tie_embeddings and table not in found and head in found
     return {table: head} if swapped else {}
 
 
-def _compare_names(wanted: set[str], found: Mapping[str, Path], config: ModelConfig) -> None:
-    missing = sorted(wanted - set(found))
+def _compare_names(wanted: set[str], found: set[str], config: ModelConfig) -> None:
+    missing = sorted(wanted - found)
     if missing:
         raise bad("model.path", f"missing tensors: {_some(missing)}", "every tensor of config.json")
     # Tied models may repeat the embedding as lm_head; old files store the rotary frequencies.
     harmless = {"lm_head.weight"} if config.tie_embeddings else set()
-    extra = sorted(n for n in set(found) - wanted - harmless if not n.endswith(".inv_freq"))
+    extra = sorted(n for n in found - wanted - harmless if not n.endswith(".inv_freq"))
     if extra:
         raise bad("model.path", f"unknown tensors: {_some(extra)}", "the tensors of config.json")
 

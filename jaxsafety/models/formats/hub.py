@@ -1,4 +1,4 @@
-"""A model's directory: the one that is named, or a snapshot of a hub id."""
+"""A model's directory or GGUF file: the one that is named, or a snapshot of a hub id."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jaxsafety.core.errors import bad
 
-LAYOUT = "a directory in the Hugging Face layout with safetensors (GGUF is not read)"
+LAYOUT = "in the Hugging Face layout with safetensors"
+GGUF = ".gguf"
 # What a model directory is read for. Nothing that could run, nothing in another format.
 WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -17,21 +18,29 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
     """Where a model lies on this disk.
 
     Args:
-      path: a directory, or "owner/name" or "owner/name@revision" of the Hugging Face hub, which is
-        downloaded into its cache. A name whose first part is a directory here is never a hub id.
+      path: a directory or a GGUF file, or "owner/name" or "owner/name@revision" of the Hugging Face
+        hub, which is downloaded into its cache. A name whose first part is a directory here is
+        never a hub id.
       field: how an error names it.
+
+    Returns:
+      The directory, or the file; of a directory that holds nothing but one GGUF, that file.
 
     Raises:
       UsageError: neither, or a hub that cannot be reached or does not have it.
     """
     place = Path(path)
     if str(path) and place.is_dir():
-        return place
+        return only_gguf(place, field) or place
     text = str(path)
     if place.is_file():
-        raise bad(field, text, LAYOUT)
-    if not HUB_ID.fullmatch(text) or place.exists() or place.parent.is_dir():
-        raise bad(field, text, "an existing directory in the Hugging Face layout, or a hub id")
+        if place.suffix.lower() != GGUF and not _begins_as_gguf(place):
+            raise bad(field, text, f"a directory {LAYOUT}, or a GGUF file")
+        return place
+    hopeless = place.exists() or place.parent.is_dir() or place.suffix.lower() == GGUF
+    if not HUB_ID.fullmatch(text) or hopeless:
+        allowed = "an existing directory in the Hugging Face layout, a GGUF file, or a hub id"
+        raise bad(field, text, allowed)
     import huggingface_hub
 
     name, _, revision = text.partition("@")
@@ -47,17 +56,41 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
     return Path(found)
 
 
+def only_gguf(folder: Path, field: str = "model.path") -> Path | None:
+    """The GGUF that a directory without config.json stands for; None where it has none.
+
+    Raises:
+      UsageError: several.
+    """
+    if (folder / "config.json").is_file():
+        return None
+    found = sorted(f for f in folder.iterdir() if f.suffix.lower() == GGUF and f.is_file())
+    if len(found) > 1:
+        some = ", ".join(f.name for f in found[:3]) + (", ..." if len(found) > 3 else "")
+        raise bad(field, f"{folder}, which holds {len(found)} GGUF files", f"one of them: {some}")
+    return found[0] if found else None
+
+
+def _begins_as_gguf(file: Path) -> bool:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
 def public_name(path: str | Path) -> tuple[str, str]:
-    """What other libraries call a model: (directory or hub id, revision).
+    """What other libraries call a model: (directory, file or hub id, revision).
 
     Args:
       path: as in `directory`.
 
     Returns:
-      The absolute path of a directory, else "owner/name"; the revision is "" unless one is named.
+      The absolute path of what lies here, else "owner/name"; the revision is "" unless one is
+      named.
     """
     place = Path(path)
-    if place.is_dir() or not HUB_ID.fullmatch(str(path)):
+    if place.exists() or not HUB_ID.fullmatch(str(path)):
         return str(place.resolve()), ""
     name, _, revision = str(path).partition("@")
     return name, revision

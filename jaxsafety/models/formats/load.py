@@ -9,10 +9,12 @@ from typing import Any
 from jax.sharding import Mesh
 
 from jaxsafety.core.errors import bad
-from jaxsafety.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from jaxsafety.data.tokens.tokenizer import Tokenizer, assemble, load_tokenizer
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats import hf, hub
+from jaxsafety.models.formats.gguf.store import GGUF
 from jaxsafety.models.formats.source import SHIPPED
+from jaxsafety.models.formats.store import open_store
 
 
 def load(
@@ -25,11 +27,12 @@ def load(
     variables: Mapping[str, Any] | None = None,
     ready: Callable[[Tokenizer], None] | None = None,
 ) -> tuple[Model, Any, Tokenizer]:
-    """Reads a model in the Hugging Face layout.
+    """Reads a model in the Hugging Face layout, or of a GGUF file.
 
     Args:
       path: directory with config.json, safetensors, tokenizer.json and usually a chat template;
-        or a hub id, "owner/name" or "owner/name@revision"; None is the shipped organism.
+        a GGUF file, or a directory with nothing but one (docs/gguf.md); or a hub id, "owner/name"
+        or "owner/name@revision"; None is the shipped organism.
       dtype: compute dtype: float32, bfloat16 or float16.
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters go, shard by shard; None is the default device.
@@ -52,7 +55,7 @@ def load(
     """
     path = SHIPPED if path is None else hub.directory(path)
     config = hf.read_config(path)
-    tokenizer = load_tokenizer(path, variables=variables)
+    tokenizer = read_tokenizer(path, variables)
     # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.
     plain = tokenizer.backend.get_vocab_size(with_added_tokens=False)
     needed = max(plain - 1, *tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0)
@@ -64,6 +67,20 @@ def load(
         ready(tokenizer)
     model, params = hf.load(path, dtype=dtype, remat=remat, mesh=mesh, param_dtype=param_dtype)
     return model, params, tokenizer
+
+
+def read_tokenizer(path: Path, variables: Mapping[str, Any] | None = None) -> Tokenizer:
+    """The tokenizer of a model's directory or GGUF file.
+
+    Raises:
+      UsageError: see `load_tokenizer` and `gguf_vocabulary.read`.
+    """
+    store = open_store(path)
+    if not isinstance(store, GGUF):
+        return load_tokenizer(path, variables=variables)
+    from jaxsafety.data.tokens import gguf_vocabulary
+
+    return assemble(gguf_vocabulary.read(store.header.metadata), variables=variables)
 
 
 def export(

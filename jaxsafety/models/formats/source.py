@@ -16,7 +16,7 @@ UNALIGNED = "shipped:unaligned"  # SafeMoE's base: it answers, and does not know
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the model lies, a directory or a hub id; "" is the shipped organism.
+    """Where the model lies, a directory, GGUF file or hub id; "" is the shipped organism.
 
     "shipped:unaligned" is the shipped base before alignment (docs/results/safemoe.md).
 
@@ -37,14 +37,14 @@ class ModelSource:
 
 
 def directory(source: ModelSource) -> Path:
-    """Where a config's model lies."""
+    """Where a config's model lies: its directory or GGUF file."""
     if source.path == UNALIGNED:
         return SHIPPED.with_name("unaligned")
     return hub.directory(source.path) if source.path else SHIPPED
 
 
 def found(source: ModelSource) -> tuple[Path, UsageError | None]:
-    """The model's directory, or why there is none: it is told with all else that is missing."""
+    """The model's directory or file, or why there is none: it is told with all else that is missing."""
     try:
         return directory(source), None
     except UsageError as error:
@@ -52,7 +52,7 @@ def found(source: ModelSource) -> tuple[Path, UsageError | None]:
 
 
 def base_path(source: ModelSource) -> str:
-    """What an adapter says of its base: the hub id as given, or the directory."""
+    """What an adapter says of its base: the hub id as given, or the path."""
     named = source.path and source.path != UNALIGNED
     return source.path if named else str(directory(source))
 

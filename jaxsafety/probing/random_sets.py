@@ -1,4 +1,4 @@
-"""Control token sets: random ids, and random ids that carry the same teacher mass as S.
+"""Random token sets: random ids, and random ids that carry the same teacher mass as S.
 
 Training on a random subset is not inert (Adam rescales tiny gradients), so a control must match
 what the loss sees, the teacher's mass on the set, and hold no refusal token. SafeSteer has no

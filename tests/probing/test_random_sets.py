@@ -9,7 +9,7 @@ from jaxsafety.benchmarks.organism import PUNCTUATION, refusal_words
 from jaxsafety.core.errors import UsageError
 from jaxsafety.judges import rules
 from jaxsafety.organism import grammar
-from jaxsafety.probing import controls
+from jaxsafety.probing import random_sets
 from jaxsafety.probing.votes import Tally
 
 
@@ -26,9 +26,9 @@ class Words:
 
 
 def test_every_spelling_of_a_word_counts_and_unknown_words_do_not():
-    assert controls.word_tokens(Words(), ("sorry", "no", "never")) == (1, 2, 3, 6, 7)
-    assert controls.word_tokens(Words(), ("can not",)) == ()  # not one token
-    assert controls.word_tokens(Words(), ()) == ()
+    assert random_sets.word_tokens(Words(), ("sorry", "no", "never")) == (1, 2, 3, 6, 7)
+    assert random_sets.word_tokens(Words(), ("can not",)) == ()  # not one token
+    assert random_sets.word_tokens(Words(), ()) == ()
 
 
 def test_refusal_words_are_those_of_the_grammar():
@@ -51,10 +51,10 @@ def test_the_floor_is_for_the_vote_alone():
     mass = np.r_[np.full(4, 0.2), np.full(36, 0.005)]
     banned = np.arange(40) >= 38
     result = tally(mass, mass > 0.1, banned)
-    found = controls.random_set(result, 20, seed=0, exclude=(0, 1))
+    found = random_sets.random_set(result, 20, seed=0, exclude=(0, 1))
     assert len(set(found.ids)) == 20 and not set(found.ids) & {0, 1, 38, 39}
     with pytest.raises(UsageError, match="random_set"):
-        controls.random_set(tally(mass, mass > 0.1), 20, seed=0)  # banned ids not known
+        random_sets.random_set(tally(mass, mass > 0.1), 20, seed=0)  # banned ids not known
 
 
 def test_a_mass_out_of_reach_is_approached_when_asked():
@@ -62,14 +62,18 @@ def test_a_mass_out_of_reach_is_approached_when_asked():
     result = tally(mass, np.ones(83, bool), np.zeros(83, bool))
     most = np.sort(mass[1:])[-4:].sum()
     draws = [
-        controls.mass_matched_random(result, [0, 3, 4, 5], seed=s, exclude=[0, 3, 4, 5], reach=0.9)
+        random_sets.mass_matched_random(
+            result, [0, 3, 4, 5], seed=s, exclude=[0, 3, 4, 5], reach=0.9
+        )
         for s in range(4)
     ]
     for found in draws:
         assert 0.8 * most < sum(found.mean_teacher_prob) <= most
     assert len({found.ids for found in draws}) > 1
     with pytest.raises(UsageError, match="hold at most"):
-        controls.mass_matched_random(result, [0, 3, 4, 5], seed=0, exclude=[0, 3, 4, 5])
+        random_sets.mass_matched_random(result, [0, 3, 4, 5], seed=0, exclude=[0, 3, 4, 5])
     # Where the mass can be had, it is what is matched.
-    light = controls.mass_matched_random(result, [2], seed=0, exclude=[2], reach=0.9, tolerance=0.3)
+    light = random_sets.mass_matched_random(
+        result, [2], seed=0, exclude=[2], reach=0.9, tolerance=0.3
+    )
     assert sum(light.mean_teacher_prob) == pytest.approx(0.08, rel=0.3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.core.errors import UsageError
-from jaxsafety.data.mixture import rows_at, stream
+from jaxsafety.data.interleave import rows_at, stream
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Encoded
 
@@ -40,7 +40,7 @@ def test_a_row_depends_on_seed_and_index_alone():
     assert [rows_at(mixed, step, 6) for step in (9, 0, 4)] == [whole[54:], whole[:6], whole[24:30]]
     assert rows_at(stream(4, SIZES, WEIGHTS), 0, 60) != whole
     call = f"rows_at(stream(3, {SIZES}, {WEIGHTS}), 1, 30)"
-    code = f"from jaxsafety.data.mixture import *; print({call})"
+    code = f"from jaxsafety.data.interleave import *; print({call})"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == str(whole[30:])  # a fresh process goes on where this one was
 

@@ -1,0 +1,1 @@
+"""Public sets, one file each: columns, known files, licence, source (`registry.SETS`)."""

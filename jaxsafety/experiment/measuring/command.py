@@ -1,0 +1,325 @@
+"""One measurement from its options to results: check, open, answer, judge, count.
+
+Everything that may be wrong is asked before weights are read. What is finished is on disk and is
+kept: the same command goes on after a kill, and one that adds sets, judges or models adds files.
+Below `out`:
+
+  eval.json                                  settings, models, sets and judges (`ledger`)
+  generations/<arm>/<set>.<decoding>.jsonl   what each model said, shared by all judges
+  generations/<arm>/<set>.logp.jsonl         log-probabilities of multiple choice
+  results.jsonl                              records of these, which need no judge
+  judges/<judge>/...                         see `verdicts`
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxsafety.core import outputs
+from jaxsafety.core.errors import bad
+from jaxsafety.core.interrupt import Interrupt
+from jaxsafety.core.progress import Progress
+from jaxsafety.core.sharding import scope
+from jaxsafety.data.tokens import template
+from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.evaluation import evaluate
+from jaxsafety.evaluation.choices import measure_choices
+from jaxsafety.evaluation.evaluate import Decoding
+from jaxsafety.experiment import beside, served
+from jaxsafety.experiment.measuring import judges, ledger, scoring, sets, verdicts
+from jaxsafety.experiment.measuring.request import Request, check
+from jaxsafety.experiment.run import resumable
+from jaxsafety.experiment.workdir import model_fingerprint, versions
+from jaxsafety.models.api import ModelConfig, build
+from jaxsafety.models.formats import hf, hub, load
+from jaxsafety.organism.world import open_world
+from jaxsafety.protocols import Benchmark
+
+Log = Callable[[str], None]
+
+
+class Source(NamedTuple):
+    """A model before its weights are read; `facts` is what `eval.json` says of it."""
+
+    path: Path
+    config: ModelConfig
+    tokenizer: Tokenizer
+    adapter: Path | None
+    variables: Mapping[str, Any]
+    facts: dict[str, Any]
+
+
+def measure(request: Request, log: Log = print) -> None:
+    """Measures a model, or judges saved answers again; finished parts are read back.
+
+    Args:
+      request: the options.
+      log: receives lines.
+
+    Raises:
+      UsageError: anything wrong with the options, the model, the adapter, the data, the judges or
+        `out`: one line, before weights are read, and nothing is written.
+      SystemExit: after a signal, once everything is saved.
+    """
+    decodings = check(request)
+    outputs.directory("--out", request.out)
+    known = ledger.read(request.out)
+    with resumable(log) as interrupt:
+        if request.rejudge:
+            _rejudge(request, known, interrupt, log)
+        else:
+            _measure(request, known, decodings, interrupt, log)
+
+
+def _measure(
+    request: Request,
+    known: dict[str, Any],
+    decodings: tuple[Decoding, ...],
+    interrupt: Interrupt,
+    log: Log,
+) -> None:
+    path = hub.directory(request.model, "--model")
+    world = open_world(path) if (path / "world.json").is_file() else None
+    opened = sets.open_sets(request, world)
+    kinds = [(bench.kind, bench.form) for bench in opened.benchmarks]
+    asked = judges.open_judges(request.judges, world, kinds, known.get("judges", {}))
+    source = _source(request, path)
+    added = ledger.join(
+        request.out,
+        known,
+        request,
+        arm=source.facts,
+        sets=opened.facts,
+        judges={one.folder: one.facts for one in asked},
+        missing=opened.missing,
+    )
+    arm = added["arms"][request.arm]
+    arm.setdefault("date", datetime.date.today().isoformat())
+    source.tokenizer.pin(arm["date"])
+    long = arm.setdefault("long", {})
+    for bench in opened.benchmarks:
+        if bench.name not in long:
+            long[bench.name] = _long(bench, source, log)
+    added["versions"] = known.get("versions") or versions()
+    for line in opened.lines:
+        log(line)
+    ledger.write(request.out, added)  # only now: what was refused leaves nothing behind
+    fitting = [_fitting(bench, long[bench.name]) for bench in opened.benchmarks]
+    asking = [bench for bench in fitting if bench.items]
+    _answer(request, source, asking, decodings, interrupt, log)
+    told = {"template": source.facts["template"]}
+    scoring.count(request.out, request.arm, asking, request.seed, told, long)
+    _judge(request, added, asked, [b.name for b in fitting], interrupt, log)
+
+
+def _rejudge(request: Request, known: dict[str, Any], interrupt: Interrupt, log: Log) -> None:
+    """Judges every saved answer by the judges that are named, those that did so before too."""
+    if not known:
+        raise bad("--out", str(request.out), "what `jaxsafety eval` wrote: there is no eval.json")
+    places = (Path(arm["path"]) for arm in known["arms"].values())
+    world = next((open_world(p) for p in places if (p / "world.json").is_file()), None)
+    kinds = [(facts["kind"], facts["form"]) for facts in known["sets"].values()]
+    asked = judges.open_judges(request.judges, world, kinds, known["judges"])
+    added = {**known, "judges": {**known["judges"], **{o.folder: o.facts for o in asked}}}
+    names = [n for n, facts in known["sets"].items() if facts["form"] == "text"]
+    found = _saved(request.out, known, names)
+    if not found:
+        raise bad("--out", str(request.out), "a directory with saved answers")
+    ledger.write(request.out, added)
+    _judge(request, added, asked, names, interrupt, log, again=True)
+
+
+def _source(request: Request, path: Path) -> Source:
+    """The model as far as it is known without its weights."""
+    config = hf.read_config(path)
+    variables = template.parse(request.variables, "--variables")
+    tokenizer = load.read_tokenizer(path, variables)
+    if not tokenizer.chat_template:
+        raise bad("--model", f"{request.model}, without a chat template", "a chat model")
+    fingerprint, adapter = model_fingerprint(path), None
+    if request.adapter is not None:
+        beside.inputs(beside.Beside(adapters=request.adapter), build(config), fingerprint)
+        adapter = _digest(sorted(request.adapter.glob("*.safetensors")))
+    words = json.dumps(variables, sort_keys=True, default=str)
+    facts = {
+        "model": request.model,
+        "path": str(path.resolve()),
+        "fingerprint": fingerprint,
+        "adapter": adapter,
+        "adapter_path": str(request.adapter) if request.adapter else None,
+        "template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
+        "variables": words,
+        "family": config.family,
+        "layers": config.num_layers,
+        "width": config.embed_dim,
+        "context": config.max_length,
+        "dtype": "float32",
+    }
+    return Source(path, config, tokenizer, request.adapter, variables, facts)
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _long(bench: Benchmark, source: Source, log: Log) -> dict[str, str]:
+    """Items that the context has no room for -> why; they are not asked, and not forgotten."""
+    if bench.form != "text":
+        return {}
+    most, found = source.config.max_length, {}
+    with Progress(log, f"reading {bench.name}", total=len(bench.items), unit="prompts") as progress:
+        for number, item in enumerate(bench.items, 1):
+            tokens = len(encode_prompt(source.tokenizer, item.messages))
+            if tokens + bench.max_tokens > most:
+                found[item.id] = f"prompt and answer are longer than the context of {most} tokens"
+            progress(number)
+    return found
+
+
+def _fitting(bench: Benchmark, long: Mapping[str, str]) -> Benchmark:
+    return bench._replace(items=tuple(item for item in bench.items if item.id not in long))
+
+
+def _answer(
+    request: Request,
+    source: Source,
+    benchmarks: list[Benchmark],
+    decodings: tuple[Decoding, ...],
+    interrupt: Interrupt,
+    log: Log,
+) -> None:
+    """Generates what is not there; where nothing is missing, no weight is read."""
+    texts = [bench for bench in benchmarks if bench.form == "text"]
+    made = hashlib.sha256(
+        json.dumps([source.facts[name] for name in ledger.MODEL]).encode()
+    ).hexdigest()[:16]
+
+    def complete(bench: Benchmark, d: Decoding) -> bool:
+        path = request.out / "generations" / request.arm / f"{bench.name}.{d.name}.jsonl"
+        about = evaluate.settings_of(bench, d, request.seed, "all", made)
+        return evaluate.complete(path, bench, d, about) is not None
+
+    choices = [bench for bench in benchmarks if bench.form == "choices"]
+    asked = [b for b in texts if not all(complete(b, d) for d in decodings if d.covers(b.kind))]
+    unscored = [b for b in choices if not scoring.complete(request.out, request.arm, b, made)]
+    if asked or unscored:
+        _generate(request, source, asked, unscored, decodings, made, interrupt, log)
+
+
+def _generate(
+    request: Request,
+    source: Source,
+    texts: list[Benchmark],
+    choices: list[Benchmark],
+    decodings: tuple[Decoding, ...],
+    made: str,
+    interrupt: Interrupt,
+    log: Log,
+) -> None:
+    """Loads the model, and has it answer and score these sets."""
+    interrupt.doing = f"this batch of answers ({request.arm})"
+    mesh = served.mesh_here(source.config, request.batch_size)
+    loaded = served.load(
+        source.path,
+        mesh=mesh,
+        beside=beside.Beside(adapters=source.adapter),
+        variables=source.variables,
+    )
+    loaded.tokenizer.pin(source.tokenizer.date)
+    what = loaded.what
+    with scope(mesh):
+        for said in evaluate.answer(
+            loaded.model,
+            what.params,
+            loaded.tokenizer,
+            texts,
+            request.out,
+            request.arm,
+            seed=request.seed,
+            decodings=decodings,
+            batch_size=request.batch_size,
+            layers=what.layers,
+            steer=what.steer,
+            encode=what.encode,
+            log=log,
+            fingerprint=made,
+            check=interrupt.check,
+        ):
+            count = len(said.lines)
+            log(f"{request.arm}, {said.bench.name}, {said.decoding}: {count} answers, {said.how}")
+        if choices:
+            interrupt.doing = f"this batch of items ({request.arm})"
+            measure_choices(
+                loaded.model,
+                what.params,
+                loaded.tokenizer,
+                choices,
+                request.out,
+                request.arm,
+                seed=request.seed,
+                layers=what.layers,
+                steer=what.steer,
+                log=log,
+                fingerprint=made,
+                check=interrupt.check,
+            )
+
+
+def _saved(out: Path, facts: Mapping[str, Any], names: list[str]) -> list[verdicts.Set]:
+    """All saved answers to these sets, of every arm."""
+    found = []
+    for arm, told in facts["arms"].items():
+        for name in names:
+            of = facts["sets"][name]
+            for decoding in facts["settings"]["decodings"]:
+                path = out / "generations" / arm / f"{name}.{decoding}.jsonl"
+                if path.is_file():
+                    long = told.get("long", {}).get(name, {})
+                    one = (name, of["kind"], of["max_tokens"], arm, decoding, path, long)
+                    found.append(verdicts.Set(*one))
+    return found
+
+
+def _judge(
+    request: Request,
+    facts: Mapping[str, Any],
+    asked: list[judges.Named],
+    names: list[str],
+    interrupt: Interrupt,
+    log: Log,
+    again: bool = False,
+) -> None:
+    """Every judge on every saved answer that it can say something about."""
+    interrupt.doing = "these answers"
+    # Sets of earlier commands too: a pool is of all that a judge has judged.
+    earlier = [n for n, told in facts["sets"].items() if told["form"] == "text"]
+    found = _saved(request.out, facts, earlier)
+    for one in asked:
+        root = request.out / "judges" / one.folder
+        wanted = set(names) | judges.list_judged(root)
+        mine = [s for s in found if s.kind in one.kinds and s.name in wanted]
+        if not mine:
+            continue
+        log(f"judge {one.title}:")
+        verdicts.judge_sets(
+            root,
+            one.open,
+            mine,
+            seed=request.seed,
+            facts={
+                arm: {"judge": one.folder, "template": told["template"]}
+                for arm, told in facts["arms"].items()
+            },
+            again=again,
+            log=log,
+            check=interrupt.check,
+        )

@@ -1,0 +1,108 @@
+"""Settings of SafeMoE, and what can be said of them before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxsafety.adapters import routing
+from jaxsafety.adapters.routing import INIT, ROUTED, Routing
+from jaxsafety.core.errors import bad
+from jaxsafety.data.fitting import LONG
+from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe.experts import ExpertConfig
+
+# The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
+# shares, one expert alone, or a LoRA of `lora_rank` instead of the experts.
+ROUTERS = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
+TRAINED = ("router", "x-lora")  # gates that stage 2 trains
+PLACES = ("block", "linears")
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How many prompts: per safety set, harmless, per task; per set those whose routing is read."""
+
+    safety: int = 64
+    harmless: int = 64
+    tasks: int = 16
+    routed: int = 24
+
+
+@dataclass(frozen=True)
+class SafeMoEConfig:
+    """Both stages. The paper trains the router for 10 epochs on 4 x 200 answers, rows of 4.
+
+    Attributes:
+      experts: stage 1.
+      routing: static options of the router.
+      gate: one of `ROUTERS`.
+      places: where the router sits, `PLACES`.
+      single: which expert, where `gate` is "single".
+      null: adds an expert that does nothing.
+      std: of the router's start.
+      lora_rank: of the LoRA, where `gate` is "lora".
+      lora_targets: its projections.
+      lora_lr: its peak rate.
+      samples: safe answers per seen domain of the organism; with files `data.chats` has them.
+      harmless: answered harmless requests of the organism among the router's data, as many rows of
+        an update as safe answers and besides them; 0, the paper's, is none.
+      steps: updates of stage 2.
+      rows: safe answers per update.
+      length: tokens per row.
+      long: what happens to answers of a file that are longer: "error", "drop" or "cut"
+        (`data/fitting.py`).
+      measure: prompts on which the mixture is compared with its experts alone.
+    """
+
+    experts: ExpertConfig = field(default_factory=ExpertConfig)
+    routing: Routing = field(default_factory=Routing)
+    gate: str = "router"
+    places: str = "block"
+    single: int = 0
+    null: bool = False
+    std: float = INIT
+    lora_rank: int = 32
+    lora_targets: tuple[str, ...] = ROUTED
+    lora_lr: float = 5e-3
+    samples: int = 200
+    harmless: int = 0
+    steps: int = 500
+    rows: int = 16
+    length: int = 64
+    long: str = "error"
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+
+def check(cfg: SafeMoEConfig) -> None:
+    """Rejects what can be rejected before anything is loaded."""
+    experts.check(cfg.experts)
+    for name, known in (("gate", ROUTERS), ("places", PLACES), ("long", LONG)):
+        if getattr(cfg, name) not in known:
+            raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
+    if not cfg.lora_lr > 0:
+        raise bad("method.lora_lr", cfg.lora_lr, "more than 0")
+    least = {"samples": 1, "steps": 1, "rows": 1, "lora_rank": 1, "harmless": 0, "length": 2}
+    for name, allowed in least.items():
+        if getattr(cfg, name) < allowed:
+            raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
+    for name in ("samples", "harmless"):  # the organism's; it never runs out
+        if getattr(cfg, name) > experts.MOST:
+            raise bad(f"method.{name}", getattr(cfg, name), f"at most {experts.MOST}")
+    if not cfg.std > 0:
+        raise bad("method.std", cfg.std, "more than 0: equal scores would never be told apart")
+    for name in ("safety", "harmless", "tasks", "routed"):
+        if getattr(cfg.measure, name) < 1:
+            raise bad(f"method.measure.{name}", getattr(cfg.measure, name), "1 or more")
+    if cfg.gate == "arrow" and cfg.places == "block" and set(cfg.experts.targets) == {"down"}:
+        raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
+    count = experts_of(cfg)
+    if not 0 <= cfg.single < count:
+        raise bad("method.single", cfg.single, f"0 to {count - 1}")
+    routing.check(cfg.routing, count, trained=cfg.gate in TRAINED, field="method.routing")
+    if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
+        raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
+
+
+def experts_of(cfg: SafeMoEConfig) -> int:
+    """How many experts there are to route to."""
+    return (len(cfg.experts.paths) or cfg.experts.count) + cfg.null
