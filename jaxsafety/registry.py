@@ -42,6 +42,15 @@ MODELS = {
 JUDGES = {
     "organism": "jaxsafety.benchmarks.organism:judge",
     "rules": "jaxsafety.judges.rules:make",
+    "llama_guard1": "jaxsafety.judges.guards.llama_guard:make_one",
+    "llama_guard2": "jaxsafety.judges.guards.llama_guard:make_two",
+    "llama_guard3": "jaxsafety.judges.guards.llama_guard:make_three",
+    "wildguard": "jaxsafety.judges.guards.wildguard:make",
+    "harmbench_llama2": "jaxsafety.judges.guards.harmbench:make_llama2",
+    "harmbench_mistral": "jaxsafety.judges.guards.harmbench:make_mistral",
+    "qwen3guard": "jaxsafety.judges.guards.qwen3guard:make",
+    "shieldgemma": "jaxsafety.judges.guards.shieldgemma:make",
+    "reward": "jaxsafety.judges.guards.reward:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks

@@ -299,13 +299,12 @@ def _lines(
     """One line per item; `key` stands for all that its numbers depend on."""
     lines = []
     for index, (item, asked, own) in enumerate(zip(bench.items, questions, stems, strict=True)):
-        cause = pairs.unscorable(list(own), longest)
-        logps: list[float | None] = [None] * len(asked.contexts)
-        if not cause:
-            logps = [sums[index, choice] for choice in range(len(logps))]
-            if not all(map(math.isfinite, logps)):
-                cause = "a log-probability that is no number"
-                logps = [value if math.isfinite(value) else None for value in logps]
+        cause = pairs.unscorable(own, longest)
+        count = len(asked.contexts)
+        values = [] if cause else [sums[index, choice] for choice in range(count)]
+        if not all(map(math.isfinite, values)):
+            cause = "a log-probability that is no number"
+        logps = [value if math.isfinite(value) else None for value in values] or [None] * count
         tokens = {
             c: len(ids) for s in own for c, ids in zip(s.choices, s.continuations, strict=True)
         }
@@ -316,8 +315,8 @@ def _lines(
             "continuations": list(asked.continuations),
             "target": asked.target,
             "logps": logps,
-            "tokens": [tokens[choice] for choice in range(len(logps))],
-            "scores": {} if cause else verdict(logps, asked),
+            "tokens": [tokens[choice] for choice in range(count)],
+            "scores": {} if cause else verdict(values, asked),
             "cause": cause,
             "meta": {k: v for k, v in item.meta.items() if k not in _TOLD},
             "settings": dict(settings),

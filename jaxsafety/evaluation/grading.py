@@ -155,7 +155,8 @@ def verdicts_of(
 
     Returns:
       A verdict per line: id, sample, outcome and `outcomes.FLAGS`, None where the judge cannot
-      tell, then "cause"; and "extracted" of a judge that says which answer it read.
+      tell, then "cause"; "extracted" of a judge that says which answer it read, and of one that
+        scores, `judging.EXTRA`.
 
     Raises:
       UsageError: an answer to an item that the benchmark has not, and what `judging.judged`
@@ -174,6 +175,7 @@ def verdicts_of(
         if "extracted" in verdict:
             read = verdict["extracted"]
             more["extracted"] = read.item() if hasattr(read, "item") else read
+        more |= {key: verdict[key] for key in judging.EXTRA if key in verdict}
         verdicts.append({**head, **flags, **more})
     return verdicts
 

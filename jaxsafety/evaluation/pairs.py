@@ -16,13 +16,13 @@ What differs: an item that does not fit is not cut from the left but unscored, w
 
 meta of an item: "context", a text, or a list of texts, one per choice (WinoGrande: several
 contexts, one continuation); "continuations", texts; "target", the index of the right one, or a list
-of 0 and 1 (TruthfulQA's mc2); "description", a text in front of the context, the system's turn in a chat;
-"delimiter", where it is not " ".
+of 0 and 1 (TruthfulQA's mc2); "description", a text in front of the context, the system's turn in a
+chat; "delimiter", where it is not " ".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import UsageError, bad
@@ -74,8 +74,9 @@ def question(item: Item, where: str) -> Question:
       UsageError: an entry that is missing or of another form.
     """
     meta = item.meta
-    texts, given = meta.get("continuations"), meta.get("context")
-    if not _texts(texts) or len(texts) < 1:
+    texts: Any = meta.get("continuations")
+    given: Any = meta.get("context")
+    if not _texts(texts) or not texts:
         raise bad(where, f"item {item.id}", "meta['continuations']: a list of texts")
     if not isinstance(given, str) and not _texts(given):
         raise bad(where, f"item {item.id}", "meta['context']: a text, or a list of texts")
@@ -183,7 +184,7 @@ def _text(tokenizer: Tokenizer, token: int) -> str:
     return tokenizer.decode([token], skip_special=False)
 
 
-def unscorable(found: list[Stem], longest: int) -> str:
+def unscorable(found: Sequence[Stem], longest: int) -> str:
     """Why the probabilities of these stems cannot be told; "" where they can.
 
     Args:

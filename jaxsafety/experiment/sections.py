@@ -95,8 +95,9 @@ class EvalConfig:
       seed: of samples and of sampling.
       sets: with files, "kind/name=path" each.
       benchmarks: of `registry.BENCHMARKS`, measured beside the sets of the source.
-      judge: of `registry.JUDGES`; "" is the source's own, the exact rules or phrase rules. A
-        method may choose by it (SafeSteer's filter and direction): another judge, another student.
+      judge: of `registry.JUDGES`, or NAME=WHERE (docs/judges.md); "" is the source's own, the
+        exact rules or phrase rules. A method may choose by it (SafeSteer's filter and direction):
+        another judge, another student.
     """
 
     safety: int = 96
@@ -143,7 +144,7 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
     if evaluation.samples < 0:
         raise bad("eval.samples", evaluation.samples, "1 or more, or 0 for greedy answers alone")
     known = registry.JUDGES
-    if evaluation.judge and evaluation.judge not in known:
+    if evaluation.judge and evaluation.judge.partition("=")[0] not in known:
         raise bad(
             "eval.judge", evaluation.judge, f"{', '.join(known)}, or nothing: the source's own"
         )

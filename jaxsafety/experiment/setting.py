@@ -27,6 +27,7 @@ from jaxsafety.experiment.chats import chats, draw, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
 from jaxsafety.judges import rules
+from jaxsafety.judges.opening import open_judge
 from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World, open_world
 from jaxsafety.protocols import PROMPTS, Benchmark, Item, Setting
@@ -275,13 +276,10 @@ def add_named(setting: Setting, evaluation: EvalConfig) -> Setting:
       UsageError: one that needs a world where there is none, and two benchmarks of one name.
     """
     if evaluation.judge:
-        judge = registry.resolve(registry.JUDGES, evaluation.judge)(setting.world)
-        if not callable(judge):
-            allowed = "an entry of registry.JUDGES that makes a judge: exchanges -> verdicts"
-            raise bad("eval.judge", f"{evaluation.judge}, which makes {judge!r}", allowed)
+        name, judge = open_judge(evaluation.judge, setting.world)
         if not (setting.benchmarks or evaluation.benchmarks):
             raise bad("eval.judge", evaluation.judge, "nothing, where nothing is measured")
-        words = f"the judge {evaluation.judge!r}"
+        words = f"the judge {name!r}"
         sets = {name: {**told, "judge": words} for name, told in setting.sets.items()}
         setting = replace(setting, judge=judge, judged_by=words, sets=sets)
     benchmarks, sets = list(setting.benchmarks), dict(setting.sets)

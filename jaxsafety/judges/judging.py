@@ -11,6 +11,10 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.items import FLAGS
 from jaxsafety.protocols import Exchange, Item, Judge
 
+# Of a verdict beside its flags: what is kept of a judge that scores. "score" is what its flag
+# follows from; the others are a guard's probabilities, in both conventions, and what it names.
+EXTRA = ("score", "pair", "whole", "mass", "level", "category", "request_unsafe", "label")
+
 
 def pair(items: Sequence[Item], texts: Sequence[str]) -> list[Exchange]:
     """Items with the texts that were answered, one each."""
@@ -31,6 +35,10 @@ def require(judge: Judge | None) -> Judge:
 def judged(judge: Judge | None, exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
     """A verdict per exchange, with every flag: what the judge leaves out it cannot tell.
 
+    A judge that scores (`low`, `high`: its range) is taken at its word only within its range: a
+    score outside, or one that is no finite number, is None with a cause, and so are the flags that
+    follow from it, `unsafe` and `attempt`.
+
     Raises:
       UsageError: there is no judge, it did not judge every answer, or what it gave is no verdict.
     """
@@ -39,7 +47,22 @@ def judged(judge: Judge | None, exchanges: Sequence[Exchange]) -> list[dict[str,
         count = len(verdicts) if isinstance(verdicts, Sequence) else type(verdicts).__name__
         given = f"{count} verdicts for {len(exchanges)} answers"
         raise bad("judge", given, "a list of one verdict per answer, in order")
-    return [{**dict.fromkeys(FLAGS), **_checked(verdict)} for verdict in verdicts]
+    low, high = getattr(judge, "low", -np.inf), getattr(judge, "high", np.inf)
+    return [
+        {**dict.fromkeys(FLAGS), **_within(_checked(verdict), low, high)} for verdict in verdicts
+    ]
+
+
+def _within(verdict: Mapping[str, Any], low: float, high: float) -> Mapping[str, Any]:
+    """The verdict; without its score and what follows from it, where that is out of range."""
+    score = verdict.get("score")
+    if score is None:
+        return verdict
+    number = isinstance(score, int | float | np.number) and not isinstance(score, bool)
+    if number and np.isfinite(score) and low <= score <= high:
+        return {**verdict, "score": float(score)}
+    cause = f"a score of {str(score)[:40]}, not in {low:g} to {high:g}"
+    return {**verdict, "score": None, "unsafe": None, "attempt": None, "cause": cause}
 
 
 def _checked(verdict: Any) -> Mapping[str, Any]:

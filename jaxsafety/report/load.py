@@ -160,7 +160,7 @@ class Run:
         own = "organism" if self.source == "organism" else "rules"
         if judge and judge != own:
             words = ORGANISM if self.source == "organism" else FILES
-            return FILES if judge == "rules" else by(words, str(judge))
+            return FILES if judge == "rules" else by(words, str(judge).partition("=")[0])
         if self.source == "files":
             return FILES
         unaligned = any(r["benchmark"] == "unknown" and r["kind"] == "safety" for r in self.records)

@@ -44,7 +44,7 @@ def bench(items=ITEMS, form="choices", name="few"):
 @pytest.fixture(scope="module")
 def tiny():
     model = build(CONFIG)
-    params = model.init(jax.random.key(3))
+    params = jax.jit(model.init)(jax.random.key(3))
     params = jax.tree.map(lambda x: x * 3.0, params)  # so that probabilities differ
     full = jax.jit(lambda ids: model.apply(params, ids, jnp.arange(128)[None]).hidden)
     return model, params, ByteTokenizer(), full

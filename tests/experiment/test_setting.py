@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
+from jaxsafety import registry
 from jaxsafety.core.errors import UsageError
-from jaxsafety.experiment import run, setting
+from jaxsafety.experiment import run, sections, setting
 from jaxsafety.experiment.setting import DataConfig, EvalConfig
 from jaxsafety.organism.world import WorldConfig, make_world
 from jaxsafety.protocols import Exchange
@@ -164,6 +165,21 @@ def test_who_judges_is_known(tmp_path, data, directory):
     assert told["sets"]["direct"]["path"].endswith("measured.txt")
     told = setting.facts(setting.make(directory, DataConfig(), SMALL, 0), DataConfig())
     assert (told["source"], told["judge"]) == ("organism", "the world's exact rules")
+
+
+def test_a_judge_that_is_somewhere_is_named_with_its_place(tmp_path, data, monkeypatch):
+    source = (
+        "def make(world=None, where=''):\n    return lambda said: [{'cause': where}] * len(said)\n"
+    )
+    (tmp_path / "a_placed_judge.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(registry.JUDGES, "placed", "a_placed_judge:make")
+    measure = EvalConfig(sets=sets(tmp_path, "safety/direct"), judge="placed=here")
+    sections.check(data, measure, 0)
+    place = setting.named(setting.make(tmp_path, data, measure, 0), measure)
+    assert place.judge([1])[0]["cause"] == "here" and place.judged_by == "the judge 'placed'"
+    with pytest.raises(UsageError, match="eval.judge: got 'nobody=here'"):
+        sections.check(data, dataclasses.replace(measure, judge="nobody=here"), 0)
 
 
 @pytest.mark.parametrize(

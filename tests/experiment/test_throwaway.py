@@ -179,10 +179,13 @@ def test_the_mitigation_of_a_stage_is_what_trains(mine, tmp_path):
     assert norms[2] == pytest.approx(2 * norms[1], rel=1e-6)
 
 
+KNOWN = ", ".join(registry.JUDGES)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"judge": "nobody"}, "eval.judge: got 'nobody'; allowed: organism, rules, mine"),
+        ({"judge": "nobody"}, f"eval.judge: got 'nobody'; allowed: {KNOWN}, mine, or nothing"),
         ({"benchmarks": ("nothing",)}, "eval.benchmarks: got 'nothing'"),
         ({"benchmarks": ("mine", "mine")}, "eval.benchmarks: got 'mine'"),
         ({"benchmarks": ("organism",)}, "eval.benchmarks: got \"organism, with a set 'plain'\""),

@@ -61,11 +61,23 @@ def test_the_whole_cause_is_told(monkeypatch):
         hub.directory("no-such-owner/no-such-model")
 
 
-def test_a_file_is_no_model(tmp_path):
-    file = tmp_path / "model.gguf"
-    file.write_bytes(b"GGUF")
-    with pytest.raises(UsageError, match="GGUF is not read"):
-        hub.directory(file)
+def test_a_file_is_a_model_where_it_is_a_gguf(tmp_path):
+    for name, data in (("model.gguf", b""), ("model", b"GGUF...")):
+        (tmp_path / name).write_bytes(data)
+        assert hub.directory(tmp_path / name) == tmp_path / name
+        assert hub.public_name(tmp_path / name) == (str(tmp_path / name), "")
+    (tmp_path / "model.safetensors").write_bytes(b"...")
+    with pytest.raises(UsageError, match=r"model.safetensors.*a directory .*or a GGUF file"):
+        hub.directory(tmp_path / "model.safetensors")
+
+
+def test_a_file_that_is_missing_is_never_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="a GGUF file, or a hub id"):
+        hub.directory("models/mine.gguf")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.gguf").touch()
+    assert hub.public_name("models/mine.gguf") == (str(tmp_path / "models" / "mine.gguf"), "")
 
 
 @pytest.mark.parametrize("command", ["chat", "export", "eval"])

@@ -132,17 +132,17 @@ def test_what_was_written_back_as_floats_loads_with_a_word(tmp_path, caplog, met
 
 
 def test_files_of_other_names_are_named_too(tmp_path):
-    """AutoGPTQ's files are not called model.safetensors; GGUF is no safetensors at all."""
+    """AutoGPTQ's files are not called model.safetensors; a GGUF is named itself."""
     make(tmp_path, packed(), {"quant_method": "gptq", "bits": 4})
     (tmp_path / hf.WEIGHTS).rename(tmp_path / "gptq_model-4bit-128g.safetensors")
     with pytest.raises(UsageError, match="quantised with GPTQ, 4 bits"):
         hf.load(tmp_path)
     random_checkpoint(tmp_path / "two")
     (tmp_path / "two" / hf.WEIGHTS).rename(tmp_path / "two" / "model-q4.gguf")
-    with pytest.raises(UsageError, match="quantised with GGUF"):
+    with pytest.raises(UsageError, match="a config.json beside GGUF files"):
         hf.load(tmp_path / "two")
     (tmp_path / "two" / "config.json").unlink()
-    with pytest.raises(UsageError, match="GGUF is not read"):
+    with pytest.raises(UsageError, match=r"model-q4.gguf, which begins with .*a GGUF file"):
         hf.load(tmp_path / "two")
 
 

@@ -40,10 +40,8 @@ HEAD = "".join(f"Q: {question}\nA: {answer}\n\n" for question, answer in EXAMPLE
 
 def _targets(row: Row, column: str) -> tuple[list[str], list[int]]:
     """Choices and labels of a column."""
-    cell = row[column]
-    texts, labels = (
-        cell.get(k) if isinstance(cell, Mapping) else None for k in ("choices", "labels")
-    )
+    cell: Any = row[column] if isinstance(row[column], Mapping) else {}
+    texts, labels = cell.get("choices"), cell.get("labels")
     whole = isinstance(texts, list) and isinstance(labels, list) and len(texts) == len(labels) >= 2
     if not whole or not all(isinstance(one, str) for one in texts) or not {*labels} <= {0, 1}:
         raise ValueError(f"`{column}` of choices, two texts or more, and labels of 0 and 1")

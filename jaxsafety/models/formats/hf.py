@@ -51,6 +51,7 @@ def load(
     mesh: Mesh | None = None,
     rules: Mapping[str, sharding.Rule] = sharding.RULES,
     param_dtype: str = "float32",
+    head: str = "",
 ) -> tuple[Model, PyTree]:
     """Reads a model, tensor by tensor, each shard straight to its device.
 
@@ -61,6 +62,8 @@ def load(
       mesh: where the parameters live, by the model's axes; None is the default device.
       rules: logical axes to mesh axes.
       param_dtype: of the parameters; bfloat16 halves what frozen weights take.
+      head: the tensor of a head that the caller reads himself; the model is then one without an
+        unembedding of its own, that of its embedding stands in.
 
     Returns:
       (model, params).
@@ -73,6 +76,7 @@ def load(
         raise bad("param_dtype", param_dtype, ", ".join(LOAD_DTYPES))
     store = open_store(path)
     config = dataclasses.replace(_stored(store), dtype=dtype, remat=remat)
+    config = dataclasses.replace(config, tie_embeddings=True) if head else config
     model = build(config)
     family: Family = registry.resolve(registry.MODELS, config.family)
     shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
@@ -82,7 +86,7 @@ def load(
         model = build(config)
     own = _aliases(family, config, store.names)
     wanted = {own.get(n, n) for n in _wanted(family, shapes, config)}
-    _compare_names(wanted, set(store.names), config)
+    _compare_names(wanted, set(store.names) - {head}, config)
     places = _places(model, shapes, mesh, rules)
     kind = np.dtype(LOAD_DTYPES[param_dtype])
     out = {}
@@ -271,9 +275,7 @@ def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> I
             yield family.names[name].format(layer)
 
 
-def _aliases(
-    family: Family, config: ModelConfig, found: Collection[str]
-) -> Mapping[str, str]:
+def _aliases(family: Family, config: ModelConfig, found: Collection[str]) -> Mapping[str, str]:
     """Tensors that are stored under another name: a tied model may keep only its head."""
     table, head = family.names[EMBED], family.names[HEAD]
     swapped = config.tie_embeddings and table not in found and head in found

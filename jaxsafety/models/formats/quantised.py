@@ -136,8 +136,8 @@ def without_weights(given: Mapping[str, Any], folder: Path) -> None:
     """
     claim = named(given, folder)
     if not claim and any(folder.glob("*.gguf")):
-        given = f"{folder}, a config.json beside GGUF files"
-        raise bad("model.path", given, "the GGUF file itself, or safetensors")
+        found = f"{folder}, a config.json beside GGUF files"
+        raise bad("model.path", found, "the GGUF file itself, or safetensors")
     if claim:
         raise _quantised(claim)
 

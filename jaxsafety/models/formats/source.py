@@ -44,7 +44,7 @@ def directory(source: ModelSource) -> Path:
 
 
 def found(source: ModelSource) -> tuple[Path, UsageError | None]:
-    """The model's directory or file, or why there is none: it is told with all else that is missing."""
+    """Where the model lies, or why there is none: it is told with all else that is missing."""
     try:
         return directory(source), None
     except UsageError as error:

@@ -140,10 +140,10 @@ def _pattern(keys: _Keys, given: Mapping[str, Any], every: int, width: int) -> d
     if not keys.get("attention.sliding_window", width):
         return {"layer_types": [GLOBAL] * layers}
     table = keys.raw(key)
-    if isinstance(table, np.ndarray):
-        if len(table) != layers or not set(table.tolist()) <= {0, 1}:
+    if isinstance(table, list | np.ndarray):
+        local = [one == 1 for one in list(table)]
+        if len(local) != layers or any(one not in (0, 1) for one in list(table)):
             raise keys.fail(key, f"a number, or {layers} booleans")
-        local = [bool(one) for one in table]
     else:
         every = keys.integer(key, every)
         local = [layer % every < every - 1 for layer in range(layers)]

@@ -97,8 +97,11 @@ def _ends(factors: np.ndarray, factor: float, waves: np.ndarray) -> Iterator[tup
         slope, offset = np.polyfit(1 / waves[inside], smooth[inside], 1)
         if slope > 0 > offset and offset + slope > 0:
             yield float(-slope / offset), float(slope / (1 - offset))
-    elif inside.sum() == 1 and len(none):
-        longest, wave, at = float(none.min()), float(waves[inside][0]), float(smooth[inside][0])
-        yield longest, 1 / (1 / longest + (1 / wave - 1 / longest) / at)
+    elif inside.sum() == 1:  # as flat as one of its neighbours allows
+        wave, at = float(waves[inside][0]), float(smooth[inside][0])
+        for longest in none[:1]:
+            yield float(longest), 1 / (1 / longest + (1 / wave - 1 / longest) / at)
+        for shortest in whole[-1:]:
+            yield (1 - at) / (1 / wave - at / shortest), float(shortest)
     elif len(none) and len(whole):
         yield float(none.min()), float(whole.max())
