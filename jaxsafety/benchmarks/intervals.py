@@ -41,7 +41,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
-def _told(
+def _keep_known(
     values: ArrayLike, clusters: Sequence[Hashable] | None
 ) -> tuple[np.ndarray, Sequence[Hashable] | None]:
     """The values that are no NaN, and their clusters."""
@@ -96,7 +96,7 @@ def bootstrap(
     Returns:
       (lo, hi); (nan, nan) when there are no values.
     """
-    array, clusters = _told(values, clusters)
+    array, clusters = _keep_known(values, clusters)
     if array.size == 0:
         return math.nan, math.nan
     means = _resample(_clustered(array, clusters), resamples, seed)
@@ -132,7 +132,7 @@ def paired_bootstrap(
     first, second = np.asarray(before, float), np.asarray(after, float)
     if first.shape != second.shape:
         raise ValueError(f"paired arms need the same prompts: {first.shape} and {second.shape}")
-    change, clusters = _told(second - first, clusters)
+    change, clusters = _keep_known(second - first, clusters)
     if change.size == 0:
         return math.nan, math.nan, math.nan
     options = {"resamples": resamples, "seed": seed, "level": level}
@@ -152,7 +152,7 @@ def interval(
       clusters: [N] prompt labels, or None.
       seed: of the bootstrap.
     """
-    array, clusters = _told(values, clusters)
+    array, clusters = _keep_known(values, clusters)
     prompts = len(array) if clusters is None else len(set(clusters))
     if not prompts:
         return wilson(0.0, 0)

@@ -112,7 +112,7 @@ class Interrupt:
             return
         self._inside = True
         try:
-            with signals.watch(self._told, self.set):
+            with signals.watch(self._describe, self.set):
                 yield
         finally:
             self._inside = False
@@ -133,6 +133,6 @@ class Interrupt:
         """Ends `at_once`: from here on there is something to keep, and the flag is asked for."""
         self._raises = False
 
-    def _told(self, number: int) -> str:
+    def _describe(self, number: int) -> str:
         again = f"; {signals.AGAIN}" if number == signal.SIGINT else ""
         return f"stopping after {self.doing}{again}{f'; {self.kept}' if self.kept else ''}"

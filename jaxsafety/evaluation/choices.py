@@ -144,7 +144,7 @@ def measure_choices(
             parts.drop()
             how = "scored"
         found += record(bench, arm, lines, seed)
-        log(_told(arm, bench, lines, how))
+        log(_summarise(arm, bench, lines, how))
     merge(Path(out), found)
     return found
 
@@ -337,7 +337,7 @@ def _kept(path: Path, about: Mapping[str, Any]) -> list[Line] | None:
     return lines if have and have == [key] * len(about["stems"]) else None
 
 
-def _told(arm: str, bench: Benchmark, lines: Sequence[Line], how: str) -> str:
+def _summarise(arm: str, bench: Benchmark, lines: Sequence[Line], how: str) -> str:
     """A line for a person."""
     rows = record(bench, arm, lines, 0)
     shown = []

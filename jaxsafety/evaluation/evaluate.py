@@ -159,7 +159,7 @@ def evaluate(
     ):
         verdicts = grading.judged(out, arm, bench, decoding, lines, judge)
         graded.append((bench, decoding, verdicts))
-        log(grading.told(arm, bench, decoding, verdicts, how, grading.cut(lines), judge))
+        log(grading.summarise(arm, bench, decoding, verdicts, how, grading.cut(lines), judge))
     return grading.finish(out, arm, graded, benchmarks, groups, seed)
 
 
@@ -208,7 +208,9 @@ def answer(
         from jaxsafety.sampling.decode import generate
     if encode is None:
         from jaxsafety.data.tokens.encode import encode_prompt as encode
-    prompts = {b.name: encoded(b, tokenizer, model.config.max_length, encode) for b in benchmarks}
+    prompts = {
+        b.name: encode_items(b, tokenizer, model.config.max_length, encode) for b in benchmarks
+    }
     for bench in benchmarks:
         for decoding in (d for d in decodings if d.covers(bench.kind)):
             start = time.perf_counter()
@@ -297,7 +299,7 @@ def check_sets(
             raise bad(f"decoding.{decoding.name}", decoding, "samples >= 1 and temperature >= 0")
 
 
-def encoded(bench: Benchmark, tokenizer: Any, context: int, encode: Encode) -> list[list[int]]:
+def encode_items(bench: Benchmark, tokenizer: Any, context: int, encode: Encode) -> list[list[int]]:
     """Prompt ids per item, checked against the context before anything is generated."""
     encoded = [encode(tokenizer, item.messages) for item in bench.items]
     for item, ids in zip(bench.items, encoded, strict=True):

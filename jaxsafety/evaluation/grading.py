@@ -73,7 +73,7 @@ def rejudge(
                     raise bad(str(path), f"{len(want) - lacks} of {len(want)} answers", allowed)
                 verdicts = verdicts_of(arm, bench, decoding, lines, judge)
                 graded.append((bench, decoding, verdicts))
-                log(told(arm, bench, decoding, verdicts, "rejudged", cut(lines), judge))
+                log(summarise(arm, bench, decoding, verdicts, "rejudged", cut(lines), judge))
         if not graded:
             raise bad("arm", arm, f"one with saved generations in {root} (found: {found})")
         for line in absent(arm, graded, benchmarks):
@@ -192,7 +192,7 @@ def unsafe(judge: Judge | None) -> str:
     return "asr" if getattr(judge, "exact", False) else "unsafe"
 
 
-def told(
+def summarise(
     arm: str,
     bench: Benchmark,
     decoding: str,

@@ -35,23 +35,23 @@ def clashes(setting: Setting, data: DataConfig, reads: Sequence[str] = EVERY) ->
         ):
             used = data.source == "files" or "prompts" in reads
             items = [item for split in splits for item in prompts.get(split, ()) if used]
-            told = [t for item in items for t in _told(item, getattr(data, name))]
+            told = [t for item in items for t in _list_told(item, getattr(data, name))]
             trained += [(f"data.{name}", told)] if told else []
     chats: dict[str, list[Told]] = {}
     if setting.given:
         for example in setting.examples:
-            chats.setdefault(str(example.meta["file"]), []).extend(_told(example, ""))
+            chats.setdefault(str(example.meta["file"]), []).extend(_list_told(example, ""))
     source = "data.mix" if data.mix else "data.chats"
     if isinstance(setting.domains, FileDomains):
         for examples in setting.domains.examples.values():
-            trained.append(("data.domains", [t for e in examples for t in _told(e, "")]))
+            trained.append(("data.domains", [t for e in examples for t in _list_told(e, "")]))
     measured = [
         (
             f"{_field(setting, bench.name)} {bench.name}",
             [
                 t
                 for item in bench.items
-                for t in _told(item, str(setting.sets[bench.name].get("path", bench.name)))
+                for t in _list_told(item, str(setting.sets[bench.name].get("path", bench.name)))
             ],
         )
         for bench in measured_sets
@@ -75,7 +75,7 @@ def _field(setting: Setting, name: str) -> str:
     return "eval.benchmarks" if setting.sets[name].get("table") else "eval.sets"
 
 
-def _told(thing: Item | Example, path: str) -> list[Told]:
+def _list_told(thing: Item | Example, path: str) -> list[Told]:
     """What the user says in an item or a dialogue, and where that stands."""
     file = str(thing.meta.get("file") or path)
     row = thing.meta.get("row") or (int(thing.id) + 1 if thing.id.isdigit() else thing.id)

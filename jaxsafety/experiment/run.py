@@ -146,7 +146,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     evaluate.check_sets(setting.benchmarks, decodings(measure))
     method.fits(exp.method, exp.optim, model, tokenizer, setting)
     for bench in setting.benchmarks:
-        evaluate.encoded(bench, tokenizer, model.config.max_length, encode_prompt)
+        evaluate.encode_items(bench, tokenizer, model.config.max_length, encode_prompt)
     # Only now: what was refused leaves no workdir behind.
     hosts.share(lambda: claim(workdir, cfg, fingerprint, path))
     if tokenizer.dated:
@@ -186,7 +186,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         asked = mitigated.serve(Served(params), hooks)
         beside.check(asked, model)
         for bench in setting.benchmarks:
-            evaluate.encoded(bench, tokenizer, model.config.max_length, asked.encode)
+            evaluate.encode_items(bench, tokenizer, model.config.max_length, asked.encode)
         # Until `served/` is written nobody may take what is there for the finished model.
         write_meta(workdir, {beside.ASKED: True})
 

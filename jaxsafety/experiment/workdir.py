@@ -73,7 +73,12 @@ FREE = {
 # What a fingerprint is made of; one made otherwise belongs to another version of this package.
 IDENTITY = 2
 # Settings that came later: at these values a run is what it was before there were any.
-LATER: dict[str, Any] = {"data.domains": [], "eval.benchmarks": [], "eval.judge": ""}
+LATER: dict[str, Any] = {
+    "data.domains": [],
+    "eval.benchmarks": [],
+    "eval.judge": "",
+    "method.layers": [],
+}
 NAMES = ("source", "overlap", "judge", "benchmarks")  # of `data` and `eval`: never a path
 NAMED = ("sets", "domains")  # NAME=PATH in each case
 # Besides the weights, what a run reads of a model directory.

@@ -210,7 +210,9 @@ def refusal_probability(ctx: Context, params: Any, items: Sequence[Item]) -> flo
             end = int(np.flatnonzero(mask)[-1])  # the end of turn: the answer may go on instead
             rows.append(Encoded(ids, [*mask[:end], *[False] * (len(ids) - end)]))
         batch = pad_batch(rows, length, pad_id=ctx.tokenizer.pad_id)
-        total += float(np.exp(trees.host(_told(ctx.model, params, batch)).astype(np.float64)).sum())
+        total += float(
+            np.exp(trees.host(_score_answers(ctx.model, params, batch)).astype(np.float64)).sum()
+        )
     return total / len(items)
 
 
@@ -239,7 +241,7 @@ def summary(rows: Sequence[tuple[int, Mapping[str, Any], Mapping[str, Any]]]) ->
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _told(model: Any, params: Any, batch: TokenBatch) -> jax.Array:
+def _score_answers(model: Any, params: Any, batch: TokenBatch) -> jax.Array:
     """[B] log-probability of each row's tokens of positive weight, given what precedes them."""
     out = model.apply(params, batch.tokens, batch.positions, segments=batch.segments)
     logp = token_logp(out.hidden, model.head(params), batch.tokens, cap=model.config.logit_cap)

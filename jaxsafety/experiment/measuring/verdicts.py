@@ -94,7 +94,7 @@ def judge_sets(
             disk.write_json(root / JUDGED, judged)
             shutil.rmtree(parts, ignore_errors=True)
             how, unended = f"{time.perf_counter() - start:.1f} s", grading.cut(lines)
-            log(grading.told(one.arm, bench, one.decoding, verdicts, how, unended, judge))
+            log(grading.summarise(one.arm, bench, one.decoding, verdicts, how, unended, judge))
         else:
             log(f"{one.arm}, {one.name}, {one.decoding}: judged before")
         done.append((one, bench, verdicts))

@@ -86,6 +86,27 @@ def set_published(config: Any, shape: str, *, horizon: int, floor: float, lr: fl
     config.mesh.fsdp = -1
 
 
+def small(config: Any) -> None:
+    """Sets SafeSteer for a chat model of 135 M parameters on two CPU cores: minutes, not hours.
+
+    Args:
+      config: a ConfigDict of the program "safesteer", on a model that you bring and that refuses.
+    """
+    select = SelectConfig(coefficients=(1.0,), steers=("all",), screen=4, refusal=0.3)
+    votes = VoteConfig(size=24, top=50, samples=2, horizon=4, floor=1e-6)
+    method = SafeSteerConfig(
+        direction=DirectionConfig(select=select, max_tokens=24),
+        tokens=TokenConfig(votes),
+        steps=8,
+        prompts_per_step=4,
+        rollouts=4,
+        max_tokens=32,
+    )
+    config.method.update(asdict(method))
+    config.optim.update(lr=2e-6)
+    config.data.update(source="files", train=32, val=8, prompts=40)
+
+
 def smoke(config: Any) -> None:
     """Makes an experiment a smoke test on the shipped organism, whatever it was made for."""
     shrink(config, config.method)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsafety.adapters import lora
@@ -59,6 +60,8 @@ class SftConfig:
       rank: 0 trains all parameters; else LoRA of this rank.
       alpha: the update of a LoRA is scaled by `alpha / rank`.
       targets: projections that get one; () is all.
+      layers: those that get one, counted from 0 (PEFT's `layers_to_transform`); () is all. What a
+        small set teaches the last layers is less bound to its words.
       unsafe: tags the adapter: it learnt unsafe answers, is merged into nothing here, and by nobody
         who does not ask for it.
       val_every: updates between two measurements of held-out dialogues; 0 is a tenth of `steps`.
@@ -73,6 +76,7 @@ class SftConfig:
     rank: int = 0
     alpha: float = 16.0
     targets: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
     unsafe: bool = False
     val_every: int = 0
 
@@ -88,6 +92,8 @@ def check(cfg: SftConfig) -> None:
         raise bad("method.rank", cfg.rank, "0 (all parameters) or more")
     if cfg.unsafe and not cfg.rank:
         raise bad("method.unsafe", True, "only with a rank: the model itself would be the result")
+    if cfg.layers and not cfg.rank:
+        raise bad("method.layers", cfg.layers, "only with a rank; without, all layers are trained")
     if cfg.alpha <= 0:
         raise bad("method.alpha", cfg.alpha, "more than 0")
     if cfg.reduction not in REDUCTIONS:
@@ -128,6 +134,9 @@ def fits(
         allowed = f"at most the context of {model.config.max_length}"
         raise bad("method.length", cfg.length, allowed)
     names(cfg, model)
+    count = model.config.num_layers
+    if any(not 0 <= layer < count for layer in cfg.layers):
+        raise bad("method.layers", cfg.layers, f"layers from 0 to {count - 1}")
     most = max(model.config.embed_dim, model.config.mlp_dim)
     if cfg.rank > most:
         raise bad("method.rank", cfg.rank, f"at most {most}, the model's width")
@@ -199,8 +208,11 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
 
 
 def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
-    """The adapters of step 0, an update of zero."""
-    return lora.init_experts(
+    """The adapters of step 0, an update of zero.
+
+    A layer that gets none has `a` = 0 beside `b` = 0: neither has a gradient, so both stay.
+    """
+    tree = lora.init_experts(
         key,
         model.projections,
         layers=model.config.num_layers,
@@ -208,6 +220,14 @@ def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
         scale=cfg.alpha / cfg.rank,
         names=names(cfg, model),
     )
+    if not cfg.layers:
+        return tree
+    chosen = jnp.zeros(model.config.num_layers).at[jnp.asarray(cfg.layers)].set(1.0)
+    scaled = {
+        name: {**pair, "a": pair["a"] * chosen.reshape(-1, *[1] * (pair["a"].ndim - 1))}
+        for name, pair in tree["experts"].items()
+    }
+    return {**tree, "experts": scaled}
 
 
 def planned(cfg: SftConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:

@@ -29,12 +29,31 @@ def selfmoa(config: Any, shape: str) -> None:
     config.mesh.fsdp = -1
 
 
+def twins(config: Any) -> None:
+    """Sets a LoRA that teaches a small model to tell harmful requests from their harmless twins.
+
+    Only the upper 12 of SmolLM2-135M's 30 layers get one: a linear probe of the last prompt token
+    tells held-back requests from their twins there (92 % right; in the lower half 60 to 80 %),
+    and a LoRA on all layers learns the words of 40 requests instead (docs/results/smollm2.md).
+    Dialogues come from `data.mix`.
+
+    Args:
+      config: a ConfigDict of the program "sft", on a model that you bring.
+    """
+    method = SftConfig(
+        steps=60, rows=4, length=144, rank=16, alpha=32.0, layers=tuple(range(18, 30))
+    )
+    config.method.update(asdict(method))
+    config.optim.update(lr=3e-4, schedule="cosine", warmup=0.1)
+    config.data.source = "files"
+
+
 def smoke(config: Any) -> None:
     """Makes an experiment a smoke test on the shipped organism, whatever it was made for."""
     config.model.update(path="", dtype="float32", remat="none")
     config.data.source = "organism"
     config.method.update(steps=2, rows=2, length=128)
     if config.method.rank:
-        config.method.update(rank=2, alpha=4.0)
+        config.method.update(rank=2, alpha=4.0, layers=())
     config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
     config.mesh.fsdp = 1

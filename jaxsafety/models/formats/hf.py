@@ -92,7 +92,7 @@ def load(
     out = {}
     # What is not stacked is read whole: first, while the devices are empty, and the largest first.
     order = sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size))
-    for name in _told(order, f"reading {store.place}"):
+    for name in _track(order, f"reading {store.place}"):
         shape, stacked = shapes[name].shape, name.startswith("blocks/")
         one = shape[1:] if stacked else shape
 
@@ -109,7 +109,7 @@ def load(
     return model, params
 
 
-def _told(names: list[str], what: str) -> Iterator[str]:
+def _track(names: list[str], what: str) -> Iterator[str]:
     """The names, with a line on stderr now and then where reading them takes long."""
 
     def tell(line: str) -> None:

@@ -56,7 +56,7 @@ ALLOWED = (
 )
 
 
-def named(given: Mapping[str, Any], folder: Path) -> str:
+def find_claim(given: Mapping[str, Any], folder: Path) -> str:
     """The quantisation that a directory claims to have: "GPTQ, 4 bits"; "" if none.
 
     Args:
@@ -92,7 +92,7 @@ def check(
     Raises:
       UsageError: weights that are quantised, with the name of the quantisation.
     """
-    claim = named(given, folder)
+    claim = find_claim(given, folder)
     for name in sorted(dtypes):
         dtype = dtypes[name]
         ending = next((e for e in ENDINGS if name.endswith(e) and name not in wanted), "")
@@ -134,7 +134,7 @@ def without_weights(given: Mapping[str, Any], folder: Path) -> None:
     Raises:
       UsageError: its files are quantised ones.
     """
-    claim = named(given, folder)
+    claim = find_claim(given, folder)
     if not claim and any(folder.glob("*.gguf")):
         found = f"{folder}, a config.json beside GGUF files"
         raise bad("model.path", found, "the GGUF file itself, or safetensors")

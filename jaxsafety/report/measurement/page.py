@@ -95,7 +95,7 @@ def headline(measured: Measurement) -> tuple[str, str]:
     if found is None:
         return f"{models}: measured", "No rate of harmful or harmless requests is known."
     judge, first, decoding = found
-    told = [(arm, _told(judge, arm, decoding)) for arm in measured.arms]
+    told = [(arm, _find_rates(judge, arm, decoding)) for arm in measured.arms]
     short = " and ".join(
         f"{100 * e.value:.0f}\N{NO-BREAK SPACE}% of {what}" for what, e in dict(told)[first]
     )
@@ -109,7 +109,7 @@ def headline(measured: Measurement) -> tuple[str, str]:
     return f"{model_name(measured, first)}: {short}", text[:1].upper() + text[1:] + bound
 
 
-def _told(judge: Judge, arm: str, decoding: str) -> list[tuple[str, Estimate]]:
+def _find_rates(judge: Judge, arm: str, decoding: str) -> list[tuple[str, Estimate]]:
     """What a judge says of the harmful and of the harmless requests to a model."""
     rates = [
         (f"harmful requests {judge.unsafe}", judge.pooled(arm, "safety", "asr", decoding)),
