@@ -176,7 +176,7 @@ def test_a_judge_that_is_somewhere_is_named_with_its_place(tmp_path, data, monke
     monkeypatch.setitem(registry.JUDGES, "placed", "a_placed_judge:make")
     measure = EvalConfig(sets=sets(tmp_path, "safety/direct"), judge="placed=here")
     sections.check(data, measure, 0)
-    place = setting.named(setting.make(tmp_path, data, measure, 0), measure)
+    place = setting.add_named(setting.make(tmp_path, data, measure, 0), measure)
     assert place.judge([1])[0]["cause"] == "here" and place.judged_by == "the judge 'placed'"
     with pytest.raises(UsageError, match="eval.judge: got 'nobody=here'"):
         sections.check(data, dataclasses.replace(measure, judge="nobody=here"), 0)
