@@ -41,7 +41,7 @@ $python tools/own_answers.py --model="$MODEL" --prompts="$everyday" --out="$out/
 echo "== a LoRA of refusals and harmless twins"
 $python -m jaxsafety run --config=configs/sft/smollm2_135m.py --workdir="$out/sft" \
   --config.model.path="$MODEL" \
-  --config.data.mix="('$harmful_train=0.3','$twins_train=0.35','$out/everyday.jsonl=0.35')"
+  --config.data.mix="('$harmful_train=0.3','$twins_train=0.45','$out/everyday.jsonl=0.25')"
 measure sft "$out/sft/student"
 echo "== SafeSteer on what refuses now"
 $python -m jaxsafety run --config=configs/safesteer/smollm2_135m.py --workdir="$out/safesteer" \

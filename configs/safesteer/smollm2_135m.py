@@ -17,7 +17,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
     config = common.base("safesteer", seed=arg.seed, model="SmolLM2-135M-Instruct")
-    recipe.small(config)
+    recipe.set_small(config)
     if arg.smoke:
         recipe.smoke(config)
     return config

@@ -8,7 +8,7 @@ failed if one of the three does not hold.
 
   jaxsafety run --config=configs/sft/smollm2_135m.py \
       --config.model.path=SmolLM2-135M-Instruct.gguf \
-      --config.data.mix="('harmful.jsonl=1','twins.jsonl=1','everyday.jsonl=1')"
+      --config.data.mix="('harmful.jsonl=0.3','twins.jsonl=0.45','everyday.jsonl=0.25')"
 """
 
 from configs import common
@@ -19,7 +19,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
     config = common.base("sft", seed=arg.seed, model="SmolLM2-135M-Instruct")
-    recipe.twins(config)
+    recipe.set_twins(config)
     if arg.smoke:
         recipe.smoke(config)
     return config

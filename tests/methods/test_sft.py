@@ -105,6 +105,28 @@ def test_the_result_is_merged_and_kept_as_a_peft_directory(ctx):
     assert trees.diff(final["base"], again["base"]) == ""
 
 
+def test_layers_choose_who_learns(ctx):
+    cfg = dataclasses.replace(CFG, layers=(1,))
+    base = ctx.variables["base"]
+    final = run_program(sft.program(cfg, OPTIM, ctx), ctx, TRAIN)
+    tree = load_adapter(ctx.workdir / "adapter", ctx.model)
+    for name, pair in tree["experts"].items():
+        assert not np.any(pair["a"][0]) and not np.any(pair["b"][0]), name
+        assert np.any(pair["a"][1]) and np.any(pair["b"][1]), name
+    for a, b in zip(*map(jax.tree.leaves, (final["base"]["blocks"], base["blocks"])), strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+@pytest.mark.parametrize(
+    "layers, rank, words", [((2,), 3, "0 to 1"), ((-1,), 3, "0 to 1"), ((0,), 0, "rank")]
+)
+def test_layers_that_are_not_there(ctx, layers, rank, words):
+    cfg = dataclasses.replace(CFG, layers=layers, rank=rank)
+    with pytest.raises(UsageError, match=words):
+        sft.check(cfg)
+        sft.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, ctx.setting)
+
+
 def test_full_fine_tuning_trains_the_base(ctx):
     cfg = dataclasses.replace(CFG, rank=0)
     final = run_program(sft.program(cfg, OPTIM, ctx), ctx, TRAIN)

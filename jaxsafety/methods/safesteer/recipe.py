@@ -86,7 +86,7 @@ def set_published(config: Any, shape: str, *, horizon: int, floor: float, lr: fl
     config.mesh.fsdp = -1
 
 
-def small(config: Any) -> None:
+def set_small(config: Any) -> None:
     """Sets SafeSteer for a chat model of 135 M parameters on two CPU cores: minutes, not hours.
 
     Args:

@@ -60,8 +60,7 @@ class SftConfig:
       rank: 0 trains all parameters; else LoRA of this rank.
       alpha: the update of a LoRA is scaled by `alpha / rank`.
       targets: projections that get one; () is all.
-      layers: those that get one, counted from 0 (PEFT's `layers_to_transform`); () is all. What a
-        small set teaches the last layers is less bound to its words.
+      layers: those that get one, counted from 0 (PEFT's `layers_to_transform`); () is all.
       unsafe: tags the adapter: it learnt unsafe answers, is merged into nothing here, and by nobody
         who does not ask for it.
       val_every: updates between two measurements of held-out dialogues; 0 is a tenth of `steps`.

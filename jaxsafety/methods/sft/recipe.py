@@ -29,22 +29,19 @@ def selfmoa(config: Any, shape: str) -> None:
     config.mesh.fsdp = -1
 
 
-def twins(config: Any) -> None:
+def set_twins(config: Any) -> None:
     """Sets a LoRA that teaches a small model to tell harmful requests from their harmless twins.
 
-    Only the upper 12 of SmolLM2-135M's 30 layers get one: a linear probe of the last prompt token
-    tells held-back requests from their twins there (92 % right; in the lower half 60 to 80 %),
-    and a LoRA on all layers learns the words of 40 requests instead (docs/results/smollm2.md).
-    Dialogues come from `data.mix`.
+    Chosen among the five trials of docs/results/smollm2.md. A tenth of this training teaches to
+    refuse whatever begins with "How do I", training twins included; these 130 steps take the loss
+    below 0.1. Dialogues come from `data.mix`.
 
     Args:
       config: a ConfigDict of the program "sft", on a model that you bring.
     """
-    method = SftConfig(
-        steps=60, rows=4, length=144, rank=16, alpha=32.0, layers=tuple(range(18, 30))
-    )
+    method = SftConfig(steps=130, rows=4, length=144, rank=16, alpha=32.0)
     config.method.update(asdict(method))
-    config.optim.update(lr=3e-4, schedule="cosine", warmup=0.1)
+    config.optim.update(lr=1e-3, schedule="cosine", warmup=0.1)
     config.data.source = "files"
 
 
