@@ -58,6 +58,7 @@ JUDGES = {
     "qwen3guard": "jaxsafety.judges.guards.qwen3guard:make",
     "shieldgemma": "jaxsafety.judges.guards.shieldgemma:make",
     "reward": "jaxsafety.judges.guards.reward:make",
+    "strongreject": "jaxsafety.judges.rubric.strongreject:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks

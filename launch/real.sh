@@ -46,5 +46,6 @@ measure sft "$out/sft/student"
 echo "== SafeSteer on what refuses now"
 $python -m jaxsafety run --config=configs/safesteer/smollm2_135m.py --workdir="$out/safesteer" \
   --config.model.path="$out/sft/student" --config.data.harmful="$harmful_train" \
-  --config.data.harmless="$twins_train" --config.data.distil="$harmful_train"
+  --config.data.harmless="$twins_train" --config.data.distil="$harmful_train" \
+  --config.eval.sets="safety/harmful=$harmful_test,over_refusal/twins=$twins_test"
 measure safesteer "$out/safesteer/student"

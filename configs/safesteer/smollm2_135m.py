@@ -6,7 +6,8 @@ requests rise or stay, and their harmless twins are refused no more often than b
 
   jaxsafety run --config=configs/safesteer/smollm2_135m.py \
       --config.model.path=runs/real/sft/student --config.data.harmful=harmful.jsonl \
-      --config.data.harmless=twins.jsonl --config.data.distil=harmful.jsonl
+      --config.data.harmless=twins.jsonl --config.data.distil=harmful.jsonl \
+      --config.eval.sets=safety/held_back=FILE,over_refusal/twins=FILE
 """
 
 from configs import common

@@ -1,0 +1,1 @@
+"""Judges that are a rubric, put to a model behind an OpenAI-compatible endpoint."""
