@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from jaxsafety.protocols import Mitigation
     from jaxsafety.sampling.ask import ask
     from jaxsafety.sampling.decode import generate, pad_prompts, row_keys, sample
-    from jaxsafety.testing import scripted
+    from jaxsafety.testing import ruled, scripted
     from jaxsafety.train.likelihood import answer_loss
 
 __version__ = "0.1.0"
@@ -70,6 +70,7 @@ __all__ = [
     "pad_prompts",
     "refuses",
     "row_keys",
+    "ruled",
     "rules_judge",
     "run",
     "sample",
@@ -137,6 +138,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Errors and tests": {
         "UsageError": "jaxsafety.core.errors:UsageError",
         "scripted": "jaxsafety.testing:scripted",
+        "ruled": "jaxsafety.testing:ruled",
     },
 }
 PUBLIC = {name: where for group in GROUPS.values() for name, where in group.items()}

@@ -1,8 +1,9 @@
 """Small real things for tests and smoke runs: a random model, a byte tokenizer, a checkpoint.
 
 The model is the ordinary one with few and small layers, the checkpoint an ordinary Hugging Face
-directory. The one mock is `scripted`, a sampler that says what it is told to, for judges and
-benchmarks that are to be tested without a model.
+directory. The two mocks are `scripted`, a sampler that says what it is told to, for judges and
+benchmarks that are to be tested without a model, and `ruled`, a judge that finds what it is told
+to, for whatever uses verdicts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.formats import hf
 from jaxsafety.organism import lexicon
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
-from jaxsafety.protocols import SampleConfig
+from jaxsafety.protocols import Exchange, Judge, SampleConfig
 
 TINY = ModelConfig(
     family="llama",
@@ -191,3 +192,30 @@ def random_organism(
     hf.save(path, model, params, dtype="float32", tokenizer=load_tokenizer(path))
     save_world(world, path)
     return path
+
+
+def ruled(find: Mapping[str, Mapping[str, Any]] | Callable[[Exchange], Mapping[str, Any]]) -> Judge:
+    """A judge that gives known verdicts, for tests of what is done with them.
+
+    Args:
+      find: response -> verdict; or a function of the exchange. A response that is not listed is
+        one of which nothing can be told, with that cause.
+
+    Returns:
+      A `Judge`.
+
+    Example:
+      >>> import jaxsafety
+      >>> judge = jaxsafety.ruled({"no": {"refusal": True}})
+      >>> item = jaxsafety.Item("0", (jaxsafety.Message("user", "help"),), {"kind": "harmful"})
+      >>> judge([jaxsafety.Exchange(item, "no"), jaxsafety.Exchange(item, "yes")])
+      [{'refusal': True}, {'unsafe': None, 'cause': 'no verdict was given for this response'}]
+    """
+
+    def judge(exchanges: Sequence[Exchange], /) -> list[dict[str, Any]]:
+        if callable(find):
+            return [dict(find(exchange)) for exchange in exchanges]
+        missing = {"unsafe": None, "cause": "no verdict was given for this response"}
+        return [dict(find.get(exchange.response, missing)) for exchange in exchanges]
+
+    return judge
