@@ -47,5 +47,7 @@ echo "== SafeSteer on what refuses now"
 $python -m jaxsafety run --config=configs/safesteer/smollm2_135m.py --workdir="$out/safesteer" \
   --config.model.path="$out/sft/student" --config.data.harmful="$harmful_train" \
   --config.data.harmless="$twins_train" --config.data.distil="$harmful_train" \
-  --config.eval.sets="safety/harmful=$harmful_test,over_refusal/twins=$twins_test"
+  --config.eval.sets="safety/harmful=$harmful_test,over_refusal/twins=$twins_test" \
+  --config.eval.safety=0 --config.eval.over_refusal=0 --config.eval.samples=0 \
+  --config.eval.max_tokens=48 --config.eval.batch_size=16
 measure safesteer "$out/safesteer/student"

@@ -172,16 +172,29 @@ def _digest(files: list[Path]) -> str:
 
 
 def _long(bench: Benchmark, source: Source, log: Log) -> dict[str, str]:
-    """Items that the context has no room for -> why; they are not asked, and not forgotten."""
+    """Items that the context has no room for -> why; they are not asked, and not forgotten.
+
+    Raises:
+      UsageError: there is room for none, and there would be for shorter answers.
+    """
     if bench.form != "text":
         return {}
-    most, found = source.config.max_length, {}
+    most, found, shortest = source.config.max_length, {}, source.config.max_length
     with Progress(log, f"reading {bench.name}", total=len(bench.items), unit="prompts") as progress:
         for number, item in enumerate(bench.items, 1):
             tokens = len(encode_prompt(source.tokenizer, item.messages))
+            shortest = min(shortest, tokens)
             if tokens + bench.max_tokens > most:
                 found[item.id] = f"prompt and answer are longer than the context of {most} tokens"
             progress(number)
+    if found and len(found) == len(bench.items) and shortest < most:
+        allowed = f"fewer: the model's context is {most} and the shortest prompt has {shortest}"
+        raise bad(
+            "--max-tokens", f"{bench.max_tokens} tokens of an answer in {bench.name}", allowed
+        )
+    if found:
+        why = f"with {bench.max_tokens} tokens of an answer they are longer than {most}"
+        log(f"{bench.name}: {len(found)} of {len(bench.items)} prompts are not asked: {why}")
     return found
 
 

@@ -105,7 +105,6 @@ def set_small(config: Any) -> None:
     config.method.update(asdict(method))
     config.optim.update(lr=2e-6)
     config.data.update(source="files", train=32, val=8, prompts=40)
-    config.eval.update(safety=0, over_refusal=0, samples=0, max_tokens=48, batch_size=16)
 
 
 def smoke(config: Any) -> None:
