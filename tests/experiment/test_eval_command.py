@@ -273,6 +273,7 @@ def test_another_model_or_set_is_one_line(place, model, capsys, tmp_path_factory
         (["--out={run}"], ("--out",), "other results"),
         (["--limit=-1"], (), "0 or more"),
         (["--batch-size=0"], ("--batch",), "1 or more"),
+        (["--max-tokens=100000"], ("--max",), "fewer: the model's context"),
         (["--decodings=warm"], (), "greedy, or t1"),
         (["--arm=a/b"], (), "letters, digits"),
         (["--rejudge"], (), "--rejudge: got '--model too'"),
