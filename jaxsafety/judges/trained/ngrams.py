@@ -75,7 +75,8 @@ def fit(answers: Sequence[str], refusals: Sequence[bool]) -> Weights:
     labels = np.concatenate([np.array(refusals, bool), np.ones(len(TYPICAL), bool)])
     model = LogisticRegression(C=STRENGTH, solver="liblinear", tol=1e-3, max_iter=500)
     model.fit(count(texts), labels)
-    return Weights(model.coef_[0], float(model.intercept_[0]))
+    bias = np.atleast_1d(model.intercept_)  # sklearn's annotation has a float beside the array
+    return Weights(np.asarray(model.coef_)[0], float(bias[0]))
 
 
 def score(weights: Weights, answers: Sequence[str]) -> np.ndarray:
