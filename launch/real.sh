@@ -29,6 +29,9 @@ if [ -z "${MODEL:-}" ]; then
   MODEL=$($python tools/smollm2.py)
 fi
 
+made() { # made MODEL: a run that was asked to stop ends well and has made nothing
+  [ -f "$1/config.json" ] || { echo "real: stopped before $1; the same command goes on" >&2; exit 1; }
+}
 measure() { # measure ARM MODEL
   $python -m jaxsafety eval --model="$2" --arm="$1" --out="$out/measured" --judges=rules \
     --data="safety/harmful=$harmful_test" --data="over_refusal/twins=$twins_test" \
@@ -42,6 +45,7 @@ echo "== a LoRA of refusals and harmless twins"
 $python -m jaxsafety run --config=configs/sft/smollm2_135m.py --workdir="$out/sft" \
   --config.model.path="$MODEL" \
   --config.data.mix="('$harmful_train=0.3','$twins_train=0.45','$out/everyday.jsonl=0.25')"
+made "$out/sft/student"
 measure sft "$out/sft/student"
 echo "== SafeSteer on what refuses now"
 $python -m jaxsafety run --config=configs/safesteer/smollm2_135m.py --workdir="$out/safesteer" \
@@ -50,4 +54,5 @@ $python -m jaxsafety run --config=configs/safesteer/smollm2_135m.py --workdir="$
   --config.eval.sets="safety/harmful=$harmful_test,over_refusal/twins=$twins_test" \
   --config.eval.safety=0 --config.eval.over_refusal=0 --config.eval.samples=0 \
   --config.eval.max_tokens=48 --config.eval.batch_size=16
+made "$out/safesteer/student"
 measure safesteer "$out/safesteer/student"

@@ -238,3 +238,32 @@ def two_words(
     both = {"pair": unsafe / mass, "whole": unsafe}
     score = both[convention]
     return {"unsafe": score >= threshold, "score": score, **both, "mass": mass}
+
+
+def read_two_words(
+    weights: Weights,
+    prompts: Sequence[Sequence[int]],
+    words: tuple[Sequence[int], Sequence[int]],
+    *,
+    convention: str,
+    threshold: float = THRESHOLD,
+    least: float = LEAST,
+) -> list[dict[str, Any]]:
+    """A finding per prompt, of the two words right after it; see `two_words`.
+
+    Args:
+      weights: of the guard.
+      prompts: token ids, as they are read.
+      words: ids of the word for harm, and of the other.
+      convention: see `two_words`.
+      threshold: see `two_words`.
+      least: see `two_words`.
+    """
+    found: list[dict[str, Any]] = [{} for _ in prompts]
+    for batch in reading.batches(weights.model, weights.params, prompts):
+        both = (reading.mass(batch.state, ids) for ids in words)
+        for place, unsafe, safe in zip(batch.rows, *both, strict=False):
+            found[place] = two_words(
+                float(unsafe), float(safe), convention=convention, threshold=threshold, least=least
+            )
+    return found

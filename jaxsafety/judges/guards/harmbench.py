@@ -21,7 +21,7 @@ from typing import Any
 
 from jaxsafety.data.items import Exchange
 from jaxsafety.data.tokens.tokenizer import Tokenizer
-from jaxsafety.judges.guards import guard, reading
+from jaxsafety.judges.guards import guard
 
 # ruff: noqa: E501 (published prompts, to the letter)
 STANDARD = (
@@ -117,20 +117,14 @@ class HarmBench:
 
     def read(self, prompts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         """A finding per prompt."""
-        model, params, tokenizer = self.weights
-        yes, no = answer_ids(self.name, tokenizer)
-        found: list[dict[str, Any]] = [{} for _ in prompts]
-        for batch in reading.batches(model, params, prompts):
-            both = zip(reading.mass(batch.state, yes), reading.mass(batch.state, no), strict=True)
-            for place, (unsafe, safe) in zip(batch.rows, both, strict=False):
-                found[place] = guard.two_words(
-                    float(unsafe),
-                    float(safe),
-                    convention=self.convention,
-                    threshold=self.threshold,
-                    least=self.least,
-                )
-        return found
+        return guard.read_two_words(
+            self.weights,
+            prompts,
+            answer_ids(self.name, self.weights.tokenizer),
+            convention=self.convention,
+            threshold=self.threshold,
+            least=self.least,
+        )
 
     def __call__(self, exchanges: Sequence[Exchange], /) -> list[dict[str, Any]]:
         """One verdict per exchange, in order; see `guard.verdicts`."""

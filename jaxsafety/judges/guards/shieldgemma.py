@@ -19,7 +19,7 @@ from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.items import Exchange
 from jaxsafety.data.tokens import template
 from jaxsafety.data.tokens.tokenizer import Tokenizer
-from jaxsafety.judges.guards import guard, reading
+from jaxsafety.judges.guards import guard
 
 NAME = "shieldgemma"
 # ruff: noqa: E501 (a published prompt, to the letter)
@@ -114,20 +114,14 @@ class ShieldGemma:
 
     def read(self, prompts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         """A finding per prompt, of one guideline."""
-        model, params, tokenizer = self.weights
-        yes, no = answer_ids(tokenizer)
-        found: list[dict[str, Any]] = [{} for _ in prompts]
-        for batch in reading.batches(model, params, prompts):
-            both = zip(reading.mass(batch.state, yes), reading.mass(batch.state, no), strict=True)
-            for place, (unsafe, safe) in zip(batch.rows, both, strict=False):
-                found[place] = guard.two_words(
-                    float(unsafe),
-                    float(safe),
-                    convention=self.convention,
-                    threshold=self.threshold,
-                    least=self.least,
-                )
-        return found
+        return guard.read_two_words(
+            self.weights,
+            prompts,
+            answer_ids(self.weights.tokenizer),
+            convention=self.convention,
+            threshold=self.threshold,
+            least=self.least,
+        )
 
     def __call__(self, exchanges: Sequence[Exchange], /) -> list[dict[str, Any]]:
         """One verdict per exchange, in order; see `guard.verdicts`."""
