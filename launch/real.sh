@@ -40,11 +40,15 @@ measure() { # measure ARM MODEL
 
 echo "== the model as it is published"
 measure base "$MODEL"
-$python tools/own_answers.py --model="$MODEL" --prompts="$everyday" --out="$out/everyday.jsonl"
+own() { # own NAME PROMPTS: what the model itself says, so that it goes on saying it
+  $python tools/own_answers.py --model="$MODEL" --prompts="$2" --out="$out/$1.jsonl"
+}
+own twins "$twins_train"
+own everyday "$everyday"
 echo "== a LoRA of refusals and harmless twins"
 $python -m jaxsafety run --config=configs/sft/smollm2_135m.py --workdir="$out/sft" \
   --config.model.path="$MODEL" \
-  --config.data.mix="('$harmful_train=0.3','$twins_train=0.45','$out/everyday.jsonl=0.25')"
+  --config.data.mix="('$harmful_train=0.3','$out/twins.jsonl=0.4','$out/everyday.jsonl=0.3')"
 made "$out/sft/student"
 measure sft "$out/sft/student"
 echo "== SafeSteer on what refuses now"

@@ -36,6 +36,9 @@ own, smollm2 = load("own_answers"), load("smollm2")
         ("Pi is 3.14 and", False, ""),
         ("One! Two? Thr", False, "One! Two?"),
         ("no full stop", True, "no full stop"),
+        ("Do this:\n\n1. Wash it.\n2. Dr", False, "Do this:\n\n1. Wash it."),
+        ("First. 1. Wa", False, "First. 1."),
+        ("It is 1.\n 2.\nx", False, "It is 1."),
     ],
 )
 def test_a_cut_answer_ends_at_its_last_whole_sentence(text, finished, kept):

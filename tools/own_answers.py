@@ -3,7 +3,8 @@
   python tools/own_answers.py --model=DIR|FILE.gguf|ID --prompts=FILE --out=FILE.jsonl
 
 Greedy. An answer that the token limit cut ends at its last whole sentence, so that nobody learns to
-stop in the middle of one; what has no whole sentence, and refusals (by our rules), are left out.
+stop in the middle of one; what has no whole sentence, and what refuses or begins like a refusal
+(our rules, and the list of Arditi et al. 2024), are left out: nobody learns "I'm sorry" here.
 One line tells how many.
 """
 
@@ -19,6 +20,8 @@ from jaxsafety.core import disk, outputs
 from jaxsafety.core.errors import UsageError, bad
 
 SENTENCE = re.compile(r"[.!?](?=\s)")
+# "1." at the end of a cut answer begins a list; it ends no sentence.
+MARKER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--max-tokens", type=int, default=80)
+    parser.add_argument("--max-tokens", type=int, default=40)
     args = parser.parse_args(argv)
     try:
         if args.max_tokens < 1:
@@ -68,7 +71,7 @@ def answer(model_path: str, prompts: str, out: Path, max_tokens: int) -> str:
     for messages, exchange in zip(about, said, strict=True):
         finished = exchange.answer is not None and exchange.answer.finished
         text = whole(exchange.response, finished)
-        if not text or refusals.refuses(text):
+        if not text or any(refusals.refuses(text, name) for name in ("ours", "arditi")):
             left += 1
             continue
         rows.append({"messages": [*messages, {"role": "assistant", "content": text}]})
@@ -84,7 +87,7 @@ def whole(text: str, finished: bool) -> str:
     if finished:
         return text.strip()
     ends = [found.end() for found in SENTENCE.finditer(text)]
-    return text[: ends[-1]].strip() if ends else ""
+    return MARKER.sub("", text[: ends[-1]]).strip() if ends else ""
 
 
 if __name__ == "__main__":

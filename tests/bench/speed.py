@@ -4,7 +4,8 @@
 
 Needs the extra `parity`. Every pair has two processes with the same weights (safetensors, float32,
 two threads); runs alternate, the least of each side counts. A loaded machine is refused. What the
-GPU script found (`tests/bench/gpu.py`, docs/performance_gpu.jsonl) goes into the same page.
+GPU script found (`tests/bench/gpu.py`, docs/performance_gpu.jsonl) goes into the same page, and
+what `tests/bench/real.py` found on a published model (docs/performance_real.jsonl).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ sys.path.insert(0, str(ROOT))
 from tests.bench import jobs  # noqa: E402
 
 PAGE, GPU = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance_gpu.jsonl"
-RESULTS = ROOT / "docs" / "performance.jsonl"
+RESULTS, REAL = ROOT / "docs" / "performance.jsonl", ROOT / "docs" / "performance_real.jsonl"
+ABOUT = ROOT / "docs" / "performance_about.json"  # the machine of RESULTS
 BUSY = 0.5
 # name: (our job, the peer's job, the peer, what one run is, goals: (time ratio, memory ratio))
 PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
@@ -90,10 +93,12 @@ PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
 }
 
 
-def start(script: str, job: str, folder: Path) -> subprocess.Popen:
+def start(
+    script: str, job: str, folder: Path, more: Sequence[str] = (), python: str = sys.executable
+) -> subprocess.Popen:
     """A side of a pair."""
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name(script)), job, str(folder)],
+        [python, str(Path(__file__).with_name(script)), job, str(folder), *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -184,8 +189,35 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
             f" {theirs / ours:.2f}x | {goal:g}x | {'yes' if met else '**no**'} | {text} |"
             f" {row['agreement']} | {len(row['seconds'][0])} ({row['load']:.1f}) |"
         )
-    lines += ["", *gpu_lines()]
+    lines += ["", *real_lines(), "", *gpu_lines()]
     return "\n".join(lines) + "\n"
+
+
+def real_lines() -> list[str]:
+    """The section of a published model; each row names the processor it was measured on."""
+    head = ["## SmolLM2-135M-Instruct, two CPU cores, float32", ""]
+    if not REAL.is_file():
+        return [*head, "Not measured yet: `python tests/bench/real.py`."]
+    head += [
+        "`python tests/bench/real.py`: whole jobs, prompts in and texts or log-probabilities out,"
+        " one process a side, runs alternate. First: the first run of each, with our compilation;"
+        " then the least of the others.",
+        "",
+        "| what | peer | first, s: ours, peer | then, s: ours, peer | faster: first, then | goal |"
+        " met | results | processor | runs (load) |",
+        "|---" * 10 + "|",
+    ]
+    for row in map(json.loads, REAL.read_text().splitlines()):
+        first = [times[0] for times in row["seconds"]]
+        then = [min(times[1:]) for times in row["seconds"]]
+        ratios = [first[1] / first[0], then[1] / then[0]]
+        head.append(
+            f"| {row['what']} | {row['peer']} | {first[0]:.1f}, {first[1]:.1f} |"
+            f" {then[0]:.1f}, {then[1]:.1f} | {ratios[0]:.2f}x, {ratios[1]:.2f}x |"
+            f" {row['goal']:g}x | {'yes' if min(ratios) >= row['goal'] else '**no**'} |"
+            f" {row['agreement']} | {row['cpu']} | {len(row['seconds'][0])} ({row['load']:.1f}) |"
+        )
+    return head
 
 
 def gpu_lines() -> list[str]:
@@ -251,9 +283,17 @@ def main() -> int:
             print(f"{name}: {theirs / ours:.2f}x, {kept[name]['agreement']}", flush=True)
     rows = [kept[name] for name in PAIRS if name in kept]
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    PAGE.write_text(page(rows, machine()))
-    print(f"written: {PAGE.relative_to(ROOT)}; model {jobs.MODEL['embed_dim']} wide")
+    ABOUT.write_text(json.dumps(machine()) + "\n")
+    write_page()
+    print(f"model {jobs.MODEL['embed_dim']} wide")
     return 0
+
+
+def write_page() -> None:
+    """docs/performance.md from the rows that are kept."""
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    PAGE.write_text(page(rows, json.loads(ABOUT.read_text())))
+    print(f"written: {PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def test_sizes_and_categories():
         name: len(rows(name))
         for name in ("harmful_train", "harmful_test", "twins_train", "twins_test")
     }
-    assert sizes == {"harmful_train": 40, "harmful_test": 24, "twins_train": 40, "twins_test": 24}
+    assert sizes == {"harmful_train": 64, "harmful_test": 24, "twins_train": 64, "twins_test": 24}
     for kind in ("harmful", "twins"):
         counted = Counter(
             r["category"] for part in ("train", "test") for r in rows(f"{kind}_{part}")
         )
-        assert len(counted) == 8 and set(counted.values()) == {8}
+        assert len(counted) == 8 and set(counted.values()) == {11}
     assert Counter(r["task"] for r in rows("capability")) == dict.fromkeys(
         ("arithmetic", "facts", "letters", "yes or no"), 16
     )

@@ -1,0 +1,242 @@
+"""A published model beside its peers: 128 answers, and multiple choice by log-probability.
+
+  python tests/bench/real.py --model=DIR --data=DIR [--jobs=answers,choices] [--runs=2]
+                             [--items=1000] [--peer-python=PYTHON] [--anyway]
+
+DIR of the model is one that both sides load (`jaxsafety export --model=FILE.gguf --out=DIR`), DIR
+of the data has AdvBench and PIQA. `answers` needs the extra `parity`; `choices` needs lm-eval,
+which may lie in an environment of its own. Both sides are given the same prompts, float32, two
+threads; one process each, whose runs alternate, so the least of each side and the first one, which
+compiles, are measured under one load. The rows go to docs/performance_real.jsonl, of which
+speed.py makes its page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+PROMPTS, TOKENS, BATCH = 128, 64, 16
+WHAT = {
+    "answers": f"{PROMPTS} AdvBench prompts, {TOKENS} tokens each, batches of {BATCH}",
+    "choices": "multiple-choice items of PIQA by log-probability",
+}
+PEER = {"answers": "transformers generate", "choices": "lm-eval hf"}
+GOAL = {"answers": 2.0, "choices": 1.5}
+
+
+def serve(run: Any) -> None:
+    """For every line "go" one run: its seconds and what it found."""
+    print(json.dumps("ready"), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        found = run()
+        print(json.dumps([time.perf_counter() - start, found]), flush=True)
+
+
+def our_answers(model: str, asked: list[Any]) -> None:
+    """Prompts to texts, as `jaxsafety.ask` does it."""
+    import jaxsafety
+
+    loaded, params, tokenizer = jaxsafety.load(model)
+    config = jaxsafety.SampleConfig(TOKENS, 0.0, stop=tuple(tokenizer.eos_ids))
+    items = [
+        jaxsafety.Item(str(i), (jaxsafety.Message("user", text),), {})
+        for i, text in enumerate(asked)
+    ]
+
+    def run() -> list[str]:
+        said = jaxsafety.ask(loaded, params, tokenizer, items, config, seed=0, batch_size=BATCH)
+        return [exchange.response for exchange in said]
+
+    serve(run)
+
+
+def their_answers(model: str, asked: list[Any]) -> None:
+    """The same by transformers: the template, left padding, greedy."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(2)
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+
+    def run() -> list[str]:
+        texts: list[str] = []
+        for start in range(0, len(asked), BATCH):
+            chats = [[{"role": "user", "content": t}] for t in asked[start : start + BATCH]]
+            batch = tokenizer.apply_chat_template(
+                chats, add_generation_prompt=True, padding=True, return_tensors="pt",
+                return_dict=True,
+            )  # fmt: skip
+            with torch.no_grad():
+                said = net.generate(**batch, do_sample=False, max_new_tokens=TOKENS)
+            new = said[:, batch["input_ids"].shape[1] :]
+            texts += tokenizer.batch_decode(new, skip_special_tokens=True)
+        return texts
+
+    serve(run)
+
+
+def our_choices(model: str, asked: list[Any]) -> None:
+    """Items to log-probabilities, as `jaxsafety eval` scores them, from a file to lines on disk."""
+    import jaxsafety
+    from jaxsafety import registry
+    from jaxsafety.evaluation import choices
+
+    loaded, params, tokenizer = jaxsafety.load(model)
+    path, items = asked
+    bench = registry.resolve(registry.SETS, "piqa").open(Path(path), limit=items).benchmark
+
+    def run() -> list[list[float]]:
+        with tempfile.TemporaryDirectory() as out:
+            choices.measure_choices(
+                loaded, params, tokenizer, [bench], Path(out), "base", log=lambda _: None
+            )
+            lines = Path(out, "generations/base/piqa.logp.jsonl").read_text().splitlines()
+        return [json.loads(line)["logps"] for line in lines]
+
+    serve(run)
+
+
+def their_choices(model: str, asked: list[Any]) -> None:
+    """The same pairs by lm-eval's own model class."""
+    import torch
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    torch.set_num_threads(2)
+    net = HFLM(pretrained=model, device="cpu", dtype="float32", batch_size=BATCH)
+    requests = [
+        Instance("loglikelihood", {}, (context, continuation), 0)
+        for pairs in asked
+        for context, continuation in pairs
+    ]
+
+    def run() -> list[list[float]]:
+        found = iter(net.loglikelihood(requests, disable_tqdm=True))
+        return [[next(found)[0] for _ in pairs] for pairs in asked]
+
+    serve(run)
+
+
+SIDES = {
+    "answers": (our_answers, their_answers),
+    "choices": (our_choices, their_choices),
+}
+
+
+def given(job: str, data: Path, items: int) -> tuple[Any, Any]:
+    """What our side and theirs are asked."""
+    from jaxsafety.benchmarks import suites
+    from jaxsafety.evaluation import pairs
+
+    name = {"answers": "advbench", "choices": "piqa"}[job]
+    found = suites.find_sets(name, data).found[0]
+    bench = found.set.open(found.path, limit=PROMPTS if job == "answers" else items).benchmark
+    if job == "answers":
+        asked = [item.messages[-1].content for item in bench.items]
+        return asked, asked
+    questions = [pairs.question(item, name) for item in bench.items]
+    theirs = [
+        [(q.description + c, f" {x}") for c, x in zip(q.contexts, q.continuations, strict=True)]
+        for q in questions
+    ]
+    return [str(found.path), items], theirs
+
+
+def agree(job: str, ours: list[Any], theirs: list[Any]) -> str:
+    """How far the two results are apart."""
+    pairs = list(zip(ours, theirs, strict=True))
+    if job == "answers":
+        return f"{sum(a.strip() == b.strip() for a, b in pairs)} of {len(pairs)} answers equal"
+    same = sum(max(range(len(a)), key=a.__getitem__) == max(range(len(b)), key=b.__getitem__)
+               for a, b in pairs)  # fmt: skip
+    gap = max(abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True))
+    return f"{same} of {len(pairs)} choices equal, log-probabilities within {gap:.0e}"
+
+
+def compare(job: str, args: argparse.Namespace, pythons: list[str]) -> dict[str, Any]:
+    """One pair, alternating."""
+    from tests.bench import speed
+
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        sides = []
+        for side, asked in enumerate(given(job, args.data, args.items)):
+            file = Path(temporary) / f"{side}.json"
+            file.write_text(json.dumps(asked))
+            options = [job, str(side), args.model, str(file)]
+            sides.append(speed.start("real.py", "--side", Path(), options, pythons[side]))
+        for side in sides:
+            speed.told(side)
+        seconds: list[list[float]] = [[], []]
+        found: list[Any] = [None, None]
+        for _ in range(args.runs + 1):  # the first one compiles
+            for number, side in enumerate(sides):
+                assert side.stdin is not None
+                side.stdin.write("go\n")
+                side.stdin.flush()
+                took, found[number] = speed.told(side)
+                seconds[number].append(took)
+                print(f"{job}: {('ours', PEER[job])[number]} {took:.1f} s", flush=True)
+        for side in sides:
+            side.communicate()
+    count = f"{len(found[0])} " if job == "choices" else ""
+    return {
+        "name": job,
+        "what": count + WHAT[job],
+        "peer": PEER[job],
+        "seconds": seconds,
+        "goal": GOAL[job],
+        "agreement": agree(job, *found),
+        "load": load,
+        "cpu": speed.machine()["cpu"],
+    }
+
+
+def main() -> int:
+    """Runs the pairs and keeps their rows."""
+    if sys.argv[1:2] == ["--side"]:
+        job, side, model, file = sys.argv[-4:]
+        SIDES[job][int(side)](model, json.loads(Path(file).read_text()))
+        return 0
+    from tests.bench import speed
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--jobs", default=",".join(SIDES))
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--anyway", action="store_true", help="even on a busy machine")
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    if load > speed.BUSY and not args.anyway:
+        print(
+            f"real: load {load:.2f}; allowed: at most {speed.BUSY} (or --anyway)", file=sys.stderr
+        )
+        return 2
+    lines = speed.REAL.read_text().splitlines() if speed.REAL.is_file() else []
+    kept = {row["name"]: row for row in map(json.loads, lines)}
+    for job in args.jobs.split(","):
+        kept[job] = compare(job, args, [sys.executable, args.peer_python])
+        ours, theirs = (min(times) for times in kept[job]["seconds"])
+        print(f"{job}: {theirs / ours:.2f}x, {kept[job]['agreement']}", flush=True)
+    speed.REAL.write_text("".join(json.dumps(kept[name]) + "\n" for name in SIDES if name in kept))
+    speed.write_page()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
