@@ -161,7 +161,10 @@ def pruned(layer: int, num_layers: int, cfg: SelectConfig) -> bool:
 
 
 def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> list[int]:
-    """Indices of the candidates worth generating from: best steering scores, every layer seen."""
+    """Indices of the candidates worth generating from: best steering scores, every layer seen.
+
+    Fewer than there are layers: those layers whose best candidate scores highest.
+    """
     usable = [
         i
         for i, c in enumerate(candidates)
@@ -173,6 +176,8 @@ def _screen(candidates: list[Candidate], num_layers: int, cfg: SelectConfig) -> 
     usable.sort(key=lambda i: (-(candidates[i].steering or 0.0), candidates[i].layer, i))
     # One place in turn per layer: next-token scores favour late layers, text often does not.
     queues = [[i for i in usable if candidates[i].layer == layer] for layer in range(num_layers)]
+    if cfg.screen < sum(map(bool, queues)):
+        return sorted((queue[0] for queue in queues if queue), key=usable.index)[: cfg.screen]
     longest = max(map(len, queues), default=0)
     turns = [queue[k] for k in range(longest) for queue in queues if k < len(queue)]
     return turns[: cfg.screen]

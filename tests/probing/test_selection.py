@@ -156,6 +156,17 @@ def test_generation_is_screened_and_sees_every_layer():
     assert all("screened out" in c.reason and not c.passed for c in screened)
 
 
+def test_a_screen_of_fewer_than_the_layers_takes_the_best_ones():
+    """Not the lowest layers: two of five, and these two are the last but one and the second."""
+    cfg = SelectConfig(screen=2, coefficients=(1.0,), steers=("all",))
+    found = unit()
+    strong = {(3, -1): 9.0, (3, -2): 8.0, (1, -2): 5.0}
+    _, calls = generation(
+        lambda *_: "no", cfg, grid(found, cfg.coefficients, steering=strong), found
+    )
+    assert [layer for layer, _ in calls] == [3, 1]
+
+
 def test_generation_failure_is_explained():
     with pytest.raises(UsageError, match=r"direction: .*refusal 0.00 < 0.5.*coherent >= 0.9"):
         generation(lambda *_: "yes")
