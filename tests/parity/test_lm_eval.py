@@ -260,6 +260,7 @@ def visible(root, name, count):
     return made
 
 
+@pytest.mark.timeout(3600)  # 200 items of a real model take lm-eval minutes on two cores
 @pytest.mark.parametrize("chat", [False, True], ids=["plain", "chat"])
 @pytest.mark.parametrize("name", ["arc_easy", "arc_challenge", "boolq", "piqa", "mmlu"])
 def test_public_rows_on_a_real_model(real, root, tmp_path, name, chat):
@@ -269,6 +270,7 @@ def test_public_rows_on_a_real_model(real, root, tmp_path, name, chat):
     print(f"{name} {'chat' if chat else 'plain'}: {len(rows)} items, largest gap {worst:.1e}")
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("chat", [False, True], ids=["plain", "chat"])
 def test_gsm8k_on_a_real_model(real, root, tmp_path, chat):
     """Strict and flexible of the very answers, and how many answers are equal letter by letter."""
