@@ -1,17 +1,26 @@
-"""Marks of thoughts in `jaxsafety eval`: who hears what, records, again, judged again, refused."""
+"""Marks of thoughts in `jaxsafety eval` and in runs: who hears what, again, and what is refused."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
-from jaxsafety import cli, testing
+from jaxsafety import cli, run, testing
+from jaxsafety.core import config as configs
+from jaxsafety.core.config import load_config
+from jaxsafety.core.errors import UsageError
+from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 from jaxsafety.experiment import served, thinking
+from jaxsafety.experiment import workdir as workdirs
 from jaxsafety.experiment.measuring import verdicts
-from jaxsafety.judges import reasoning, thoughts
+from jaxsafety.experiment.run import evaluate_workdir
+from jaxsafety.experiment.sections import EvalConfig
+from jaxsafety.judges import judging, reasoning, rules, thoughts
 from jaxsafety.models.formats import load
+from jaxsafety.protocols import Exchange, Item, Setting
 from jaxsafety.sampling import decode
 
 MARKS = reasoning.Marks("[R]", "[/R]")
@@ -53,12 +62,12 @@ def ask(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "generate", testing.scripted(say))
     (tmp_path / "harmful.txt").write_text("case one ?\ncase two ?\ncase three ?\n")
 
-    def run(model, *more):
+    def measure(model, *more):
         data = f"--data=safety/harmful={tmp_path}/harmful.txt"
         options = [f"--model={model}", f"--out={tmp_path}/out", "--max-tokens=80", data]
         return cli.main(["eval", *options, *more])
 
-    return run
+    return measure
 
 
 def outcomes(out, arm, judge="rules", name="harmful"):
@@ -211,3 +220,98 @@ def test_what_are_no_marks_is_one_line_before_weights(
 def test_a_run_has_its_own(tmp_path, capsys):
     assert cli.main(["eval", f"--workdir={tmp_path}", "--reasoning=a,b"]) == 2
     assert "--reasoning: got 'a,b'; allowed: only with --model" in capsys.readouterr().err
+
+
+@pytest.fixture
+def config(model, root, tmp_path, monkeypatch):
+    """A run on files whose two models say what is scripted."""
+    monkeypatch.setattr(decode, "generate", testing.scripted(say))
+    (tmp_path / "harmful.txt").write_text("case one ?\ncase two ?\ncase three ?\n")
+    chats = [{"prompt": "hi", "response": "hello"}, {"prompt": "who", "response": "me"}]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    cfg = ConfigDict(load_config(f"{root}/configs/sft/organism.py:smoke"))
+    cfg.model.path = str(model)
+    cfg.data.update(source="files", chats=str(tmp_path / "chats.jsonl"), dialogues=256, wrapped=0.5)
+    cfg.data.holdout = 0.0
+    cfg.eval.update(safety=0, samples=0, max_tokens=80, reasoning=("[R]", "[/R]"))
+    cfg.eval.sets = (f"safety/harmful={tmp_path}/harmful.txt",)
+    return cfg
+
+
+def heard_by_the_run(workdir):
+    return [
+        [
+            v["outcome"] or v["cause"]
+            for v in records(workdir / "verdicts" / arm / "harmful.greedy.jsonl")
+        ]
+        for arm in ("base", "student")
+    ]
+
+
+def test_a_run_judges_what_follows(config, tmp_path, model, monkeypatch):
+    workdir, lines = tmp_path / "run", []
+    run(config, workdir, log=lines.append)
+    assert heard_by_the_run(workdir) == [["unsafe", thoughts.CAUSE, "refusal"]] * 2
+    assert "eval.reasoning: judged is what follows [/R]" in lines
+    meta = json.loads((workdir / "meta.json").read_text())
+    assert (meta["reasoning"], meta["opened"]) == (["[R]", "[/R]"], False)
+    assert meta["judge"] == "phrase rules"
+    # The same command finds all done; measured and judged again, the marks are the run's.
+    before = (workdir / "results.jsonl").read_bytes()
+    run(config, workdir, log=lines.append)
+    assert (workdir / "results.jsonl").read_bytes() == before
+    evaluate_workdir(workdir, rejudge=True, log=lines.append)
+    assert (workdir / "results.jsonl").read_bytes() == before
+    assert heard_by_the_run(workdir) == [["unsafe", thoughts.CAUSE, "refusal"]] * 2
+    evaluate_workdir(workdir, log=lines.append)
+    assert (workdir / "results.jsonl").read_bytes() == before
+    # Other marks, or none, are another experiment.
+    config.eval.reasoning = ()
+    with pytest.raises(UsageError, match=r"eval.reasoning was \['\[R\]', '\[/R\]'\], is \[\]"):
+        run(config, workdir, log=lines.append)
+
+
+def test_a_template_that_opens_the_thought_is_heard_in_a_run(opening, model):
+    measure = EvalConfig(reasoning=("[R]", "[/R]"))
+    place = Setting(judge=rules.judge)
+    item = Item("0", (Message("user", "case"),), {"kind": "harmful"})
+    for path, outcome in ((model, "refusal"), (opening, None)):
+        told = thinking.hear(place, measure, load.read_tokenizer(path))
+        assert judging.judged(told.judge, [Exchange(item, NO)])[0]["outcome"] == outcome
+        assert thinking.facts(told)["opened"] is (path == opening)
+    assert thinking.hear(place, EvalConfig(), load.read_tokenizer(model)) is place
+    assert thinking.facts(place) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reasoning": ("[R]",)}, "eval.reasoning: got '[R]'; allowed: OPEN,CLOSE"),
+        ({"reasoning": ("[R]", "[R]")}, "eval.reasoning: got '[R],[R]'"),
+        ({"reasoning": ("[R]", "<|end|>")}, 'eval.reasoning: got "<|end|>, of which'),
+        ({"sets": ()}, "allowed: nothing, where nothing is measured"),
+    ],
+)
+def test_what_is_wrong_in_a_run_is_one_line(config, tmp_path, changes, words):
+    config.eval.update(**changes)
+    with pytest.raises(UsageError) as error:
+        run(config, tmp_path / "run", log=lambda line: None)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_before_is_the_same_experiment(config, model):
+    """A config without the setting, and one with none of it."""
+    config.eval.reasoning = ()
+    now = workdirs.experiment_fingerprint(config, model)
+    old = configs.plain(config)
+    del old["eval"]["reasoning"]
+    assert workdirs.experiment_fingerprint(ConfigDict(old), model) == now
+    config.eval.reasoning = ("[R]", "[/R]")
+    assert workdirs.experiment_fingerprint(config, model) != now
+
+
+@pytest.mark.parametrize("marks", ["<think>,</think>", "[THINK],[/THINK]"])
+def test_marks_on_a_command_line(root, marks):
+    spec = f"{root}/configs/sft/organism.py:smoke"
+    assert load_config(spec, [f"eval.reasoning={marks}"]).eval.reasoning == tuple(marks.split(","))
