@@ -163,7 +163,7 @@ def _add_variables(command: argparse.ArgumentParser) -> None:
 
 # Options of `eval` that ask for sets and judges; without any of them --model is an organism's.
 MEASURING = ("suite", "data", "judges", "adapter", "arm", "decodings")
-MEASURING = (*MEASURING, "limit", "batch_size", "max_tokens", "seed")
+MEASURING = (*MEASURING, "limit", "batch_size", "max_tokens", "seed", "reasoning")
 
 
 def _add_measuring(command: argparse.ArgumentParser) -> None:
@@ -180,6 +180,11 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT LoRA directory")
     command.add_argument("--arm", metavar="NAME", help="of the model in the results")
     command.add_argument("--decodings", metavar="NAME,...", help="greedy, t1, t07; default: greedy")
+    command.add_argument(
+        "--reasoning",
+        metavar="OPEN,CLOSE",
+        help="marks of a thought, such as <think>,</think>: judges hear what follows it",
+    )
     for name, text in (
         ("limit", "prompts per set; default: all"),
         ("batch-size", "answers decoded at once"),
@@ -296,6 +301,8 @@ def _measure(args: argparse.Namespace, given: dict[str, Any]) -> None:
     for name in ("suite", "judges", "decodings"):
         if name in given:
             given[name] = tuple(part.strip() for part in given[name].split(",") if part.strip())
+    if "reasoning" in given:  # also an empty mark, which is refused
+        given["reasoning"] = tuple(given["reasoning"].split(","))
     given["data"] = tuple(given.get("data") or ())
     if args.rejudge and args.variables:
         raise bad("--variables", args.variables[0], "not with --rejudge: no model is loaded")

@@ -18,7 +18,7 @@ from typing import Any
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk, hosts
 from jaxsafety.core.errors import bad
-from jaxsafety.judges import judging, rules
+from jaxsafety.judges import judging
 from jaxsafety.protocols import Benchmark, Exchange, Judge
 
 Record = dict[str, Any]
@@ -187,7 +187,7 @@ def cut(lines: Sequence[Line]) -> int:
 
 def unsafe(judge: Judge | None) -> str:
     """What the share of unsafe answers is called: by phrase rules it is no success of attacks."""
-    if judge is rules.judge or getattr(judge, "refusals_only", False):
+    if getattr(judge, "refusals_only", False):
         return "not refused"
     return "asr" if getattr(judge, "exact", False) else "unsafe"
 

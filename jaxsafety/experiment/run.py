@@ -22,7 +22,7 @@ from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import beside, mitigated, record, served
+from jaxsafety.experiment import beside, mitigated, record, served, thinking
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.arms import Arms, export, round_as_stored
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
@@ -127,7 +127,8 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
 
     def ready(tokenizer: Any) -> None:
         """Before weights are read: a broken row first, then whole files."""
-        nonlocal dialogues
+        nonlocal dialogues, setting
+        setting = thinking.hear(setting, measure, tokenizer)
         tokenizer.pin(hosts.share(lambda: begun_on(workdir)))
         dialogues = method.encode(exp.method, tokenizer, setting, log)
         settings.verify(setting, exp.data, measure, method.reads, exp.program)
@@ -257,6 +258,9 @@ def evaluate_workdir(
     exp = record.read(workdir)
     path, measure = directory(exp.model), exp.eval
     setting = settings.make_measured(path, exp.data, measure, exp.seed)
+    if measure.reasoning:  # the student has the same template
+        tokenizer = load.read_tokenizer(path, exp.model.given())
+        setting = thinking.hear(setting, measure, tokenizer)
     if rejudge:
         return evaluate.rejudge(
             workdir, setting.benchmarks, setting.judge, groups=setting.groups, seed=measure.seed

@@ -18,6 +18,7 @@ from typing import Any
 
 from jaxsafety import registry
 from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.judges import reasoning
 from jaxsafety.protocols import CHATS, DOMAINS, OWN_DIALOGUES, PROMPTS
 
 SOURCES = ("organism", "files")
@@ -98,6 +99,8 @@ class EvalConfig:
       judge: of `registry.JUDGES`, or NAME=WHERE (docs/judges.md); "" is the source's own, the
         exact rules or phrase rules. A method may choose by it (SafeSteer's filter and direction):
         another judge, another student.
+      reasoning: the marks that begin and end a thought, such as ("<think>", "</think>"): the judge
+        hears what follows it, also where a method asks. () is none.
     """
 
     safety: int = 96
@@ -110,6 +113,7 @@ class EvalConfig:
     sets: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()
     judge: str = ""
+    reasoning: tuple[str, ...] = ()
 
 
 def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
@@ -148,6 +152,7 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
         raise bad(
             "eval.judge", evaluation.judge, f"{', '.join(known)}, or nothing: the source's own"
         )
+    reasoning.parse("eval.reasoning", evaluation.reasoning)
     for name in evaluation.benchmarks:
         if name not in registry.BENCHMARKS or evaluation.benchmarks.count(name) > 1:
             raise bad("eval.benchmarks", name, f"{', '.join(registry.BENCHMARKS)}, each once")

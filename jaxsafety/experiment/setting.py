@@ -22,7 +22,7 @@ from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import domains, sections
+from jaxsafety.experiment import domains, sections, thinking
 from jaxsafety.experiment.chats import chats, draw, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
@@ -40,6 +40,7 @@ def facts(setting: Setting, data: DataConfig) -> dict[str, Any]:
     return {
         "source": data.source,
         "judge": setting.judged_by,
+        **thinking.facts(setting),
         "sets": {name: dict(told) for name, told in setting.sets.items()},
         "overlap": [
             {"trained": c.one, "measured": c.other, "count": c.count, "of": c.total}
@@ -72,6 +73,9 @@ def lines(setting: Setting, data: DataConfig) -> list[str]:
         sizes = [f"{name} {len(own)}" for name, own in setting.domains.examples.items()]
         found.append(f"data.domains, dialogues of each: {', '.join(sizes)}")
     found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in setting.clashes]
+    if told := thinking.facts(setting):
+        begun = ", which the prompt opens" if told["opened"] else ""
+        found.append(f"eval.reasoning: judged is what follows {told['reasoning'][1]}{begun}")
     if not setting.benchmarks:
         found.append("eval.sets is empty: nothing is measured")
     return found
@@ -282,6 +286,8 @@ def add_named(setting: Setting, evaluation: EvalConfig) -> Setting:
         words = f"the judge {name!r}"
         sets = {name: {**told, "judge": words} for name, told in setting.sets.items()}
         setting = replace(setting, judge=judge, judged_by=words, sets=sets)
+    if evaluation.reasoning and not (setting.benchmarks or evaluation.benchmarks):
+        raise bad("eval.reasoning", evaluation.reasoning, "nothing, where nothing is measured")
     benchmarks, sets = list(setting.benchmarks), dict(setting.sets)
     for table in evaluation.benchmarks:
         made: Any = registry.resolve(registry.BENCHMARKS, table)(

@@ -77,9 +77,16 @@ LATER: dict[str, Any] = {
     "data.domains": [],
     "eval.benchmarks": [],
     "eval.judge": "",
+    "eval.reasoning": [],
     "method.layers": [],
 }
-NAMES = ("source", "overlap", "judge", "benchmarks")  # of `data` and `eval`: never a path
+NAMES = (
+    "source",
+    "overlap",
+    "judge",
+    "benchmarks",
+    "reasoning",
+)  # of `data` and `eval`: never a path
 NAMED = ("sets", "domains")  # NAME=PATH in each case
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (

@@ -42,15 +42,24 @@ def judged(judge: Judge | None, exchanges: Sequence[Exchange]) -> list[dict[str,
     Raises:
       UsageError: there is no judge, it did not judge every answer, or what it gave is no verdict.
     """
-    verdicts = require(judge)(exchanges)
-    if not isinstance(verdicts, Sequence) or len(verdicts) != len(exchanges):
-        count = len(verdicts) if isinstance(verdicts, Sequence) else type(verdicts).__name__
-        given = f"{count} verdicts for {len(exchanges)} answers"
-        raise bad("judge", given, "a list of one verdict per answer, in order")
+    verdicts = counted(require(judge)(exchanges), len(exchanges))
     low, high = getattr(judge, "low", -np.inf), getattr(judge, "high", np.inf)
     return [
         {**dict.fromkeys(FLAGS), **_within(_checked(verdict), low, high)} for verdict in verdicts
     ]
+
+
+def counted(verdicts: Any, count: int) -> Sequence[Any]:
+    """What a judge gave.
+
+    Raises:
+      UsageError: not one verdict per answer.
+    """
+    if not isinstance(verdicts, Sequence) or len(verdicts) != count:
+        given = len(verdicts) if isinstance(verdicts, Sequence) else type(verdicts).__name__
+        given = f"{given} verdicts for {count} answers"
+        raise bad("judge", given, "a list of one verdict per answer, in order")
+    return verdicts
 
 
 def _within(verdict: Mapping[str, Any], low: float, high: float) -> Mapping[str, Any]:

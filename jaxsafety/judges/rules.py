@@ -82,3 +82,6 @@ def judge(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
       ['refusal', 'unsafe']
     """
     return only_refusals.judge(exchanges, refuses_in_context)
+
+
+judge.refusals_only = True  # of `grading.unsafe`: what is unsafe is "not refused"

@@ -31,11 +31,12 @@ from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.evaluation import evaluate
 from jaxsafety.evaluation.choices import measure_choices
 from jaxsafety.evaluation.evaluate import Decoding
-from jaxsafety.experiment import beside, served
+from jaxsafety.experiment import beside, served, thinking
 from jaxsafety.experiment.measuring import judges, ledger, scoring, sets, verdicts
 from jaxsafety.experiment.measuring.request import Request, check
 from jaxsafety.experiment.run import resumable
 from jaxsafety.experiment.workdir import model_fingerprint, versions
+from jaxsafety.judges import reasoning
 from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.models.formats import hf, hub, load
 from jaxsafety.organism.world import open_world
@@ -122,6 +123,7 @@ def _rejudge(request: Request, known: dict[str, Any], interrupt: Interrupt, log:
     """Judges every saved answer by the judges that are named, those that did so before too."""
     if not known:
         raise bad("--out", str(request.out), "what `jaxsafety eval` wrote: there is no eval.json")
+    ledger.check_marks(known, request)
     places = (Path(arm["path"]) for arm in known["arms"].values())
     world = next((open_world(p) for p in places if (p / "world.json").is_file()), None)
     kinds = [(facts["kind"], facts["form"]) for facts in known["sets"].values()]
@@ -147,6 +149,9 @@ def _source(request: Request, path: Path) -> Source:
         beside.inputs(beside.Beside(adapters=request.adapter), build(config), fingerprint)
         adapter = _digest(sorted(request.adapter.glob("*.safetensors")))
     words = json.dumps(variables, sort_keys=True, default=str)
+    marks = reasoning.parse("--reasoning", request.reasoning)
+    if marks is not None:
+        thinking.check("--reasoning", marks, tokenizer)
     facts = {
         "model": request.model,
         "path": str(path.resolve()),
@@ -160,6 +165,8 @@ def _source(request: Request, path: Path) -> Source:
         "width": config.embed_dim,
         "context": config.max_length,
         "dtype": "float32",
+        # Whether it opens a thought: without a model, when judged again, it could not be told.
+        **({"prompt_end": thinking.prompt_end(tokenizer)} if marks else {}),
     }
     return Source(path, config, tokenizer, request.adapter, variables, facts)
 
@@ -289,8 +296,9 @@ def _generate(
 
 def _saved(out: Path, facts: Mapping[str, Any], names: list[str]) -> list[verdicts.Set]:
     """All saved answers to these sets, of every arm."""
-    found = []
+    marks, found = ledger.marks_of(facts), []
     for arm, told in facts["arms"].items():
+        opened = ledger.opens(facts, arm)
         for name in names:
             of = facts["sets"][name]
             for decoding in facts["settings"]["decodings"]:
@@ -298,8 +306,15 @@ def _saved(out: Path, facts: Mapping[str, Any], names: list[str]) -> list[verdic
                 if path.is_file():
                     long = told.get("long", {}).get(name, {})
                     one = (name, of["kind"], of["max_tokens"], arm, decoding, path, long)
-                    found.append(verdicts.Set(*one))
+                    found.append(verdicts.Set(*one, marks, opened))
     return found
+
+
+def _heard(facts: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """What a record says of the answers that were judged: template, marks of thoughts if any."""
+    marks = ledger.marks_of(facts)
+    more = {"reasoning": list(marks), "opened": ledger.opens(facts, arm)} if marks else {}
+    return {"template": facts["arms"][arm]["template"], **more}
 
 
 def _judge(
@@ -328,10 +343,7 @@ def _judge(
             one.open,
             mine,
             seed=request.seed,
-            facts={
-                arm: {"judge": one.folder, "template": told["template"]}
-                for arm, told in facts["arms"].items()
-            },
+            facts={arm: {"judge": one.folder, **_heard(facts, arm)} for arm in facts["arms"]},
             again=again,
             log=log,
             check=interrupt.check,

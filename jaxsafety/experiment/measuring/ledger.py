@@ -1,7 +1,7 @@
 """`eval.json`: what a directory of measurements was made with, and whether a command fits it.
 
-One directory has one way of measuring (limit, seed, tokens, decodings) and any number of models
-("arms"), sets and judges, each of which has to stay what it was.
+One directory has one way of measuring (limit, seed, tokens, decodings, marks of thoughts) and any
+number of models ("arms"), sets and judges, each of which has to stay what it was.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
 from jaxsafety.experiment.measuring.request import Request
+from jaxsafety.judges import reasoning
 
 NAME = "eval.json"
 FORMAT = 1
@@ -47,12 +48,45 @@ def read(out: Path) -> dict[str, Any]:
 
 def describe(request: Request) -> dict[str, Any]:
     """What all models, sets and judges of a directory share."""
+    marks = reasoning.parse("--reasoning", request.reasoning)
     return {
         "limit": request.limit,
         "seed": request.seed,
         "max_tokens": request.max_tokens,
         "decodings": list(request.decodings),
+        # Absent where there are none, as in what was written before there could be any.
+        **({"reasoning": list(marks)} if marks else {}),
     }
+
+
+def marks_of(known: Mapping[str, Any]) -> reasoning.Marks | None:
+    """The marks of thoughts that a directory is judged with; None where it has none.
+
+    Raises:
+      UsageError: `eval.json` holds what are no marks.
+    """
+    return reasoning.parse(f"{NAME}, reasoning", known["settings"].get("reasoning", ()))
+
+
+def opens(known: Mapping[str, Any], arm: str) -> bool:
+    """Whether an arm's template opens a thought in the prompt, by how its prompts end."""
+    marks = marks_of(known)
+    return marks is not None and reasoning.opens(known["arms"][arm].get("prompt_end", ""), marks)
+
+
+def check_marks(known: Mapping[str, Any], request: Request) -> None:
+    """Rejects other marks than the directory's, which `--rejudge` goes by.
+
+    Raises:
+      UsageError: see above; none given is none asked for.
+    """
+    own = marks_of(known)
+    if request.reasoning and reasoning.parse("--reasoning", request.reasoning) != own:
+        given = ",".join(request.reasoning)
+        allowed = (
+            f"{','.join(own)}, this directory's" if own else "none, as this directory has none"
+        )
+        raise bad("--reasoning", given, f"{allowed}; others need a new directory")
 
 
 def join(
@@ -81,7 +115,8 @@ def join(
         line says what differs.
     """
     now = describe(request)
-    told = _changes("--", known.get("settings") or now, now, tuple(now))
+    before = known.get("settings") or now
+    told = _changes("--", before, now, tuple({**now, **before}))
     allowed = "the same settings, or a new directory"
     arms = known.get("arms", {})
     if not told and request.arm in arms:
@@ -132,4 +167,5 @@ def _changes(
 
 def _short(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = "nothing" if value is None else text
     return text if len(text) <= 40 else f"{text[:16]}..."

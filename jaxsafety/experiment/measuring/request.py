@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxsafety.core.errors import bad
 from jaxsafety.evaluation.evaluate import Decoding
+from jaxsafety.judges import reasoning
 
 ARM = "model"
 SAMPLES = 2  # answers per prompt of a sampled decoding, as in a run
@@ -33,6 +34,7 @@ class Request:
       arm: what the model is called in the records.
       variables: NAME=JSON each, of the chat template.
       rejudge: judge the saved answers again, without a model.
+      reasoning: the marks that begin and end a thought, of which judges hear nothing; () is none.
     """
 
     out: Path
@@ -49,13 +51,15 @@ class Request:
     arm: str = ARM
     variables: tuple[str, ...] = ()
     rejudge: bool = False
+    reasoning: tuple[str, ...] = ()
 
 
 def check(request: Request) -> tuple[Decoding, ...]:
     """The decodings that are asked for, once every option is one.
 
     Raises:
-      UsageError: a number out of range, an unknown decoding, an arm that is no file name.
+      UsageError: a number out of range, an unknown decoding, an arm that is no file name, marks
+        that are none.
     """
     for name, least in (("limit", 0), ("batch_size", 1), ("max_tokens", 0)):
         value = getattr(request, name)
@@ -67,6 +71,7 @@ def check(request: Request) -> tuple[Decoding, ...]:
         raise bad("--arm", request.arm, "a name of letters, digits, _ and -")
     if not request.judges:
         raise bad("--judges", "nothing", "one or more, NAME or NAME=WHERE")
+    reasoning.parse("--reasoning", request.reasoning)
     if request.rejudge:
         given = [n for n in ("model", "adapter", "suite", "data") if getattr(request, n)]
         if given:

@@ -1,7 +1,7 @@
 """Saved answers to verdicts and records, one directory per judge, in pieces that survive a kill.
 
   judges/<judge>/verdicts/<arm>/<set>.<decoding>.jsonl, verdicts/pools.json
-  judges/<judge>/judged.json   of which answers (sha256) each file of verdicts is
+  judges/<judge>/judged.json   of which answers (sha256), heard how, each file of verdicts is
   judges/<judge>/results.jsonl
 
 Items come from the saved answers, so nothing but them is needed. What is there and of these very
@@ -22,6 +22,7 @@ from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import disk
 from jaxsafety.data.schema import Message
 from jaxsafety.evaluation import grading
+from jaxsafety.judges import reasoning
 from jaxsafety.protocols import Benchmark, Item, Judge
 
 CHUNK = 64  # answers judged between two writes
@@ -40,6 +41,8 @@ class Set(NamedTuple):
       decoding: name of the decoding.
       path: of the saved answers.
       long: item id -> why it was not asked.
+      marks: of thoughts, of which the judge hears nothing, or None.
+      opened: whether the prompt of this arm's model opens a thought.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Set(NamedTuple):
     decoding: str
     path: Path
     long: Mapping[str, str]
+    marks: reasoning.Marks | None = None
+    opened: bool = False
 
 
 def judge_sets(
@@ -88,13 +93,14 @@ def judge_sets(
             judge = opened() if judge is None else judge
             start = time.perf_counter()
             parts = place.with_name(f"{one.name}.{one.decoding}.parts")
-            verdicts = _judge(parts, key, one, bench, lines, judge, check)
+            hearing = reasoning.hear(judge, one.marks, one.opened)
+            verdicts = _judge(parts, key, one, bench, lines, hearing, check)
             _write_lines(place, verdicts)
             judged[_label(one)] = key
             disk.write_json(root / JUDGED, judged)
             shutil.rmtree(parts, ignore_errors=True)
             how, unended = f"{time.perf_counter() - start:.1f} s", grading.cut(lines)
-            log(grading.summarise(one.arm, bench, one.decoding, verdicts, how, unended, judge))
+            log(grading.summarise(one.arm, bench, one.decoding, verdicts, how, unended, hearing))
         else:
             log(f"{one.arm}, {one.name}, {one.decoding}: judged before")
         done.append((one, bench, verdicts))
@@ -150,9 +156,11 @@ def _label(one: Set) -> str:
 
 
 def _key(one: Set) -> str:
-    """sha256 of the answers and of what was not asked."""
+    """sha256 of the answers, of what was not asked, and of how thoughts are told from answers."""
     digest = hashlib.sha256(one.path.read_bytes())
     digest.update(json.dumps(dict(one.long), sort_keys=True).encode())
+    if one.marks is not None:
+        digest.update(json.dumps([*one.marks, one.opened]).encode())
     return digest.hexdigest()
 
 
