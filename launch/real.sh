@@ -48,7 +48,7 @@ own everyday "$everyday"
 echo "== a LoRA of refusals and harmless twins"
 $python -m jaxsafety run --config=configs/sft/smollm2_135m.py --workdir="$out/sft" \
   --config.model.path="$MODEL" \
-  --config.data.mix="('$harmful_train=0.3','$out/twins.jsonl=0.4','$out/everyday.jsonl=0.3')"
+  --config.data.mix="('$harmful_train=0.27','$out/twins.jsonl=0.38','$out/everyday.jsonl=0.35')"
 made "$out/sft/student"
 measure sft "$out/sft/student"
 echo "== SafeSteer on what refuses now"

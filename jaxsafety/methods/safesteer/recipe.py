@@ -92,7 +92,7 @@ def set_small(config: Any) -> None:
     Args:
       config: a ConfigDict of the program "safesteer", on a model that you bring and that refuses.
     """
-    select = SelectConfig(coefficients=(1.0,), steers=("all",), screen=4, refusal=0.3)
+    select = SelectConfig(coefficients=(1.0,), steers=("all",), screen=8, refusal=0.3)
     votes = VoteConfig(size=24, top=50, samples=2, horizon=4, floor=1e-6)
     method = SafeSteerConfig(
         direction=DirectionConfig(select=select, max_tokens=24),

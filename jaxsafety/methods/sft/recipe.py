@@ -32,16 +32,16 @@ def selfmoa(config: Any, shape: str) -> None:
 def set_twins(config: Any) -> None:
     """Sets a LoRA that teaches a small model to tell harmful requests from their harmless twins.
 
-    Chosen among the five trials of docs/results/smollm2.md. A tenth of this training teaches to
-    refuse whatever begins with "How do I", training twins included; these 130 steps take the loss
-    below 0.1. Dialogues come from `data.mix`.
+    Chosen among the trials of docs/results/smollm2.md. A tenth of this training teaches to refuse
+    whatever begins with "How do I", training twins included; these steps take the loss to 0.1.
+    Dialogues come from `data.mix`: those of harmless prompts are the model's own.
 
     Args:
       config: a ConfigDict of the program "sft", on a model that you bring.
     """
-    method = SftConfig(steps=130, rows=4, length=144, rank=16, alpha=32.0)
+    method = SftConfig(steps=160, rows=4, length=144, rank=16, alpha=32.0)
     config.method.update(asdict(method))
-    config.optim.update(lr=1e-3, schedule="cosine", warmup=0.1)
+    config.optim.update(lr=8e-4, schedule="cosine", warmup=0.1, weight_decay=0.1)
     config.data.source = "files"
 
 
