@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jaxsafety import registry
 from jaxsafety.protocols import Finished, Section
-from jaxsafety.report import examples, measured, page, plots, tables, training
+from jaxsafety.report import examples, measured, page, plots, tables, trained, training
 from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
@@ -255,7 +255,7 @@ def _example(run: Run, e: examples.Shown) -> dict[str, Any]:
 
 def _facts(run: Run) -> str:
     config = [(k, page.show(v)) for k, v in page.flat(run.config)]
-    long = ("files", "sets")  # digests, and what has a section of its own
+    long = ("files", "sets", "shared")  # digests, and what has a section of its own
     known = {k: v for k, v in run.meta.items() if k not in long}
     meta = [(k, page.show(v)) for k, v in page.flat(known)]
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
@@ -275,6 +275,7 @@ def _facts(run: Run) -> str:
 SECTIONS = (
     Section("changed", "What changed", _changed, file="results.jsonl"),
     Section("measured", "What was measured", measured.sets),
+    Section("trained", "Measured prompts that were trained on", trained.section),
     Section("outcomes", "Outcomes per attack set", _outcomes),
     Section("over-refusal", "Over-refusal", _over_refusal),
     Section("capability", "Capability", _capability),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxsafety.report import page
+from jaxsafety.report import page, trained
 from jaxsafety.report.load import Estimate, decoding_label
 from jaxsafety.report.measurement import agreement, examples, rows, shared
 from jaxsafety.report.measurement.load import Judge, Measurement, Rate
@@ -267,14 +267,21 @@ def _cut(measured: Measurement, name: str) -> str:
 
 def _shared(measured: Measurement) -> str:
     names, cells = shared.count(measured)
-    return page.fill(TEMPLATES, "shared.html", names=names, cells=cells) if cells else ""
+    learnt = trained.fill(shared.list_trained(measured))
+    if not (learnt or cells or len(measured.sets) > 1):
+        return ""
+    several = len(measured.sets) > 1
+    return page.fill(
+        TEMPLATES, "shared.html", names=names, cells=cells, several=several, learnt=learnt
+    )
 
 
 def _facts(measured: Measurement) -> str:
     hidden = ("sets", "missing", "format", "arms")
     plain = {k: v for k, v in measured.facts.items() if k not in hidden}
     plain["models"] = {
-        arm: {k: v for k, v in measured.arm(arm).items() if k != "long"} for arm in measured.arms
+        arm: {k: v for k, v in measured.arm(arm).items() if k not in ("long", "shared")}
+        for arm in measured.arms
     }
     pairs = [(k, page.show(v)) for k, v in page.flat(plain)]
     return page.fill(page.TEMPLATES, "facts.html", meta=pairs, folded=[])
