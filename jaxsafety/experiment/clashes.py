@@ -26,37 +26,23 @@ def clashes(setting: Setting, data: DataConfig, reads: Sequence[str] = EVERY) ->
         measured_sets = tuple(b for b in setting.benchmarks if b not in setting.own)
         if not measured_sets:
             return []
-    trained, prompts = [], setting.prompts
+    trained = []
     if data.source == "files" or len(setting.own) < len(setting.benchmarks):
-        for name, splits in (
-            ("distil", ("distil",)),
-            ("harmful", ("harmful_train", "harmful_val")),
-            ("harmless", ("harmless_train", "harmless_val")),
-        ):
-            used = data.source == "files" or "prompts" in reads
-            items = [item for split in splits for item in prompts.get(split, ()) if used]
-            told = [t for item in items for t in _list_told(item, getattr(data, name))]
-            trained += [(f"data.{name}", told)] if told else []
-    chats: dict[str, list[Told]] = {}
-    if setting.given:
-        for example in setting.examples:
-            chats.setdefault(str(example.meta["file"]), []).extend(_list_told(example, ""))
+        trained += list_prompts(setting, data, reads)
+    trained += list_dialogues(setting, data)
     source = "data.mix" if data.mix else "data.chats"
-    if isinstance(setting.domains, FileDomains):
-        for examples in setting.domains.examples.values():
-            trained.append(("data.domains", [t for e in examples for t in _list_told(e, "")]))
     measured = [
         (
             f"{_field(setting, bench.name)} {bench.name}",
             [
                 t
                 for item in bench.items
-                for t in _list_told(item, str(setting.sets[bench.name].get("path", bench.name)))
+                for t in list_told(item, str(setting.sets[bench.name].get("path", bench.name)))
             ],
         )
         for bench in measured_sets
     ]
-    found = overlap.clashes([*trained, *((source, told) for told in chats.values())], measured)
+    found = overlap.clashes(trained, measured)
     sides = dict(trained)
     if "data.harmful" in sides and "data.harmless" in sides:
         pair = [(name, sides[name]) for name in ("data.harmful", "data.harmless")]
@@ -70,12 +56,43 @@ def clashes(setting: Setting, data: DataConfig, reads: Sequence[str] = EVERY) ->
     return found
 
 
+def list_prompts(
+    setting: Setting, data: DataConfig, reads: Sequence[str] = EVERY
+) -> list[tuple[str, list[Told]]]:
+    """The prompts that a method reads: (setting, prompts)."""
+    found = []
+    for name, splits in (
+        ("distil", ("distil",)),
+        ("harmful", ("harmful_train", "harmful_val")),
+        ("harmless", ("harmless_train", "harmless_val")),
+    ):
+        used = data.source == "files" or "prompts" in reads
+        items = [item for split in splits for item in setting.prompts.get(split, ()) if used]
+        told = [t for item in items for t in list_told(item, getattr(data, name))]
+        found += [(f"data.{name}", told)] if told else []
+    return found
+
+
+def list_dialogues(setting: Setting, data: DataConfig) -> list[tuple[str, list[Told]]]:
+    """What users say in the dialogues of files: (setting, prompts) of each domain and each file."""
+    found = []
+    if isinstance(setting.domains, FileDomains):
+        for examples in setting.domains.examples.values():
+            found.append(("data.domains", [t for e in examples for t in list_told(e, "")]))
+    chats: dict[str, list[Told]] = {}
+    if setting.given:
+        for example in setting.examples:
+            chats.setdefault(str(example.meta["file"]), []).extend(list_told(example, ""))
+    source = "data.mix" if data.mix else "data.chats"
+    return found + [(source, told) for told in chats.values()]
+
+
 def _field(setting: Setting, name: str) -> str:
     """The setting that brought a set."""
     return "eval.benchmarks" if setting.sets[name].get("table") else "eval.sets"
 
 
-def _list_told(thing: Item | Example, path: str) -> list[Told]:
+def list_told(thing: Item | Example, path: str) -> list[Told]:
     """What the user says in an item or a dialogue, and where that stands."""
     file = str(thing.meta.get("file") or path)
     row = thing.meta.get("row") or (int(thing.id) + 1 if thing.id.isdigit() else thing.id)

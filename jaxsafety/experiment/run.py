@@ -22,7 +22,7 @@ from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import beside, mitigated, record, served, thinking
+from jaxsafety.experiment import beside, mitigated, record, served, thinking, trained
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.arms import Arms, export, round_as_stored
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
@@ -155,6 +155,8 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
         log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
     write_meta(workdir, {**settings.facts(setting, exp.data), **dialogues.facts})
+    learnt = trained.list_learnt(setting, exp.data, method.reads)
+    write_meta(workdir, {"shared": trained.count(setting.benchmarks, learnt)})
     name = exp.model.path or "the shipped organism"
     log(f"model: {name}, {_count(params) / 1e6:.2f} M parameters")
     for line in settings.lines(setting, exp.data):

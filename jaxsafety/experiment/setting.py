@@ -120,9 +120,7 @@ def make(
     else:
         setting = files(data, evaluation, PROMPTS if reads is None else read)
     setting = add_named(setting, evaluation)
-    used = draw(setting.examples, data.limit, seed) if setting.given else setting.examples
-    learnt, measured = held_out(used, data, seed)
-    setting = replace(setting, examples=learnt, held_out=measured, seed=seed)
+    setting = _drawn(setting, data, seed)
     setting = replace(setting, clashes=tuple(clashes(setting, data, read)))
     if not later:
         verify(setting, data, evaluation, read, method)
@@ -140,6 +138,34 @@ def make_measured(model_dir: Path, data: DataConfig, evaluation: EvalConfig, see
     bare = DataConfig()
     unread = {name: getattr(bare, name) for name in sections.TRAINED_ON}
     return make(model_dir, replace(data, **unread), evaluation, seed, reads=(), later=True)
+
+
+def make_learnt(
+    model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: int, reads: Sequence[str]
+) -> Setting:
+    """The setting as far as it says what a run trained on: no file to measure with is opened.
+
+    Args:
+      model_dir: see `make`.
+      data: see `make`.
+      evaluation: for how many the organism makes.
+      seed: of the experiment.
+      reads: what the method reads.
+
+    Raises:
+      UsageError: a file or a world that is not there or not as it has to be.
+    """
+    bare = replace(evaluation, sets=(), benchmarks=(), judge="")
+    drawn = data.source == "organism"
+    setting = organism(model_dir, data, bare, seed) if drawn else files(data, bare, reads)
+    return _drawn(setting, data, seed)
+
+
+def _drawn(setting: Setting, data: DataConfig, seed: int) -> Setting:
+    """With the dialogues that are learnt, and those that are held out."""
+    used = draw(setting.examples, data.limit, seed) if setting.given else setting.examples
+    learnt, measured = held_out(used, data, seed)
+    return replace(setting, examples=learnt, held_out=measured, seed=seed)
 
 
 def verify(

@@ -131,18 +131,31 @@ def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
     Raises:
       UsageError: a model directory without weights.
     """
-    model = [model_dir] if model_dir.is_file() else _model_files(model_dir)
-    found = {f"model: {f.name}": _digest(f) for f in model}
     settings = configs.plain(cfg)
-    for name, path in _named(settings):
-        if path.is_dir():
-            inside = [f for f in sorted(path.iterdir()) if f.is_file()]
-            found.update({f"{name}: {f.name}": _digest(f) for f in inside})
-        elif path.is_file():
-            found[f"{name}: {path.name}"] = _digest(path)
-    for i, path in enumerate(_experts(settings.get("method", {}))):
+    found = model_digests(model_dir)
+    found |= {name: digest(path) for name, path in named_files(settings)}
+    for i, path in enumerate(experts_of(settings)):
         inside = [f for f in sorted(Path(path).glob("adapter_*")) if f.is_file()]
-        found.update({f"method paths {i}: {f.name}": _digest(f) for f in inside})
+        found.update({f"method paths {i}: {f.name}": digest(f) for f in inside})
+    return found
+
+
+def model_digests(model_dir: Path) -> dict[str, str]:
+    """The content of what is read of a model: "model: name" -> sha256.
+
+    Raises:
+      UsageError: a directory without weights.
+    """
+    files = [model_dir] if model_dir.is_file() else _model_files(model_dir)
+    return {f"model: {f.name}": digest(f) for f in files}
+
+
+def named_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """Every file that `data` and `eval` name and that is there: ("data.chats: name", path)."""
+    found = []
+    for name, path in _named(settings):
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        found += [(f"{name}: {f.name}", f) for f in inside if f.is_file()]
     return found
 
 
@@ -173,6 +186,11 @@ def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
     return found
 
 
+def experts_of(settings: Mapping[str, Any]) -> list[str]:
+    """Adapter directories that a config's method begins with."""
+    return _experts(settings.get("method", {}))
+
+
 def _experts(method: Any) -> list[str]:
     """Adapter directories that a method's section names, at any depth."""
     if not isinstance(method, dict):
@@ -190,11 +208,11 @@ def model_fingerprint(model_dir: Path) -> str:
     """
     parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
     parts = [model_dir] if model_dir.is_file() else parts
-    whole = lambda: hashlib.sha256("".join(map(_digest, parts)).encode())  # noqa: E731
+    whole = lambda: hashlib.sha256("".join(map(digest, parts)).encode())  # noqa: E731
     return hosts.share(lambda: whole().hexdigest()[:16])
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
     """sha256 of a file, read once as long as it is the same one."""
     now = file.stat()
     return _read_digest(str(file.resolve()), now.st_size, now.st_mtime_ns, now.st_ino)

@@ -7,29 +7,19 @@ in `templates/`, which escape everything that a model or a file said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxsafety import registry
-from jaxsafety.core import disk
 from jaxsafety.protocols import Finished, Section
-from jaxsafety.report import examples, measured, page, plots, tables, training
+from jaxsafety.report import examples, measured, page, plots, tables, trained, training
 from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
 BEFORE, AFTER = "#9aa3ad", "#2b5f9e"  # colours of the arms, as in style.css
 
 Rate = tuple[str, str, str]  # value, lo, hi in print
-
-
-class Part(NamedTuple):
-    """A section as the page shows it; without a body it says that the file `unread` is torn."""
-
-    anchor: str
-    title: str
-    body: str
-    unread: str = ""
 
 
 class Tile(NamedTuple):
@@ -79,11 +69,7 @@ def write(workdir: Path | str) -> Path:
       UsageError: no such directory.
     """
     run = Run(workdir)
-    path = run.workdir / "report.html"
-    text = render(run)
-    with disk.replaced(path) as temporary:
-        temporary.write_text(f"{text}\n", "utf-8")
-    return path
+    return page.save(run.workdir, render(run))
 
 
 def render(run: Run) -> str:
@@ -95,13 +81,13 @@ def render(run: Run) -> str:
             body = make(run)
         except Exception as error:  # one damaged file must not cost the whole page
             body, file = "", f"{file or 'what it is made of'} ({type(error).__name__})"
-            parts.append(Part(anchor, name, body, file))
+            parts.append(page.Part(anchor, name, body, file))
             continue
         if body or (file and (run.workdir / file).is_file()):
-            parts.append(Part(anchor, name, body, file))
+            parts.append(page.Part(anchor, name, body, file))
     if not run.records:
         others = [part for part in parts if part.anchor != "changed"]
-        parts = [Part("changed", "What changed", ""), *others]
+        parts = [page.Part("changed", "What changed", ""), *others]
     tiles = [_tile(run, r) for r in _tile_rows(run) if r.before or r.after]
     return page.fill(
         page.TEMPLATES,
@@ -268,10 +254,10 @@ def _example(run: Run, e: examples.Shown) -> dict[str, Any]:
 
 
 def _facts(run: Run) -> str:
-    config = [(k, page.show(v)) for k, v in _flat(run.config)]
-    long = ("files", "sets")  # digests, and what has a section of its own
+    config = [(k, page.show(v)) for k, v in page.flat(run.config)]
+    long = ("files", "sets", "shared")  # digests, and what has a section of its own
     known = {k: v for k, v in run.meta.items() if k not in long}
-    meta = [(k, page.show(v)) for k, v in _flat(known)]
+    meta = [(k, page.show(v)) for k, v in page.flat(known)]
     times = [t for t in (finite(row.get("time")) for row in run.metrics) if t is not None]
     if len(times) > 1:
         meta.append(("training, first to last step", f"{max(times) - min(times):.1f} s"))
@@ -285,21 +271,11 @@ def _facts(run: Run) -> str:
     return page.fill(page.TEMPLATES, "facts.html", meta=meta, folded=folded)
 
 
-def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested dicts as dotted names."""
-    if not isinstance(tree, Mapping):
-        return [(prefix, tree)]
-    return [
-        pair
-        for key, value in tree.items()
-        for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    ]
-
-
 # Every report has these, where there is something to show; a method's own stand among them.
 SECTIONS = (
     Section("changed", "What changed", _changed, file="results.jsonl"),
     Section("measured", "What was measured", measured.sets),
+    Section("trained", "Measured prompts that were trained on", trained.section),
     Section("outcomes", "Outcomes per attack set", _outcomes),
     Section("over-refusal", "Over-refusal", _over_refusal),
     Section("capability", "Capability", _capability),

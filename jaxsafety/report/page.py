@@ -8,14 +8,34 @@ beside a method's sections has the templates of that method; `report/macros.html
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
+from jaxsafety.core import disk
+
 TEMPLATES = Path(__file__).with_name("templates")
+
+
+class Part(NamedTuple):
+    """A section as the page shows it; without a body it says that `unread` cannot be read."""
+
+    anchor: str
+    title: str
+    body: str
+    unread: str = ""
+
+
+def save(folder: Path, text: str) -> Path:
+    """Writes a page to `report.html` of a folder, whole or not at all, and says where it is."""
+    path = folder / "report.html"
+    with disk.replaced(path) as temporary:
+        temporary.write_text(f"{text}\n", "utf-8")
+    return path
 
 
 def fill(folder: Path, template: str, /, **values: Any) -> Markup:
@@ -65,3 +85,14 @@ def across(share: float) -> float:
 def show(value: Any) -> str:
     """A config or artifact value in print."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested mappings as pairs of a dotted name and what stands there."""
+    if not isinstance(tree, Mapping):
+        return [(prefix, tree)]
+    return [
+        pair
+        for key, value in tree.items()
+        for pair in flat(value, f"{prefix}.{key}" if prefix else str(key))
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from jaxsafety.report import trained
 from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
 
 FEW = 30  # answers: below, an interval spans a dozen points or more and a decimal says nothing
@@ -38,6 +39,8 @@ def table(workdir: Path | str) -> str:
     for heading, (cells, notes) in found.items():
         out += [heading, *_lines(cells, widths), *(f"  {note}" for note in notes), ""]
     out += [*textwrap.wrap(held_out(run), 100), ""] if held_out(run) else []
+    told = trained.lines(trained.of_run(run))
+    out += [*told, ""] if told else []
     out.append(
         "rates in % [95 % interval], n answers per arm; change in points, paired over prompts; "
         "↓ ↑ clear change, ≈ interval holds 0"

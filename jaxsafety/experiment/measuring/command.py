@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.evaluation import evaluate
 from jaxsafety.evaluation.choices import measure_choices
 from jaxsafety.evaluation.evaluate import Decoding
-from jaxsafety.experiment import beside, served, thinking
+from jaxsafety.experiment import beside, served, thinking, trained
 from jaxsafety.experiment.measuring import judges, ledger, scoring, sets, verdicts
 from jaxsafety.experiment.measuring.request import Request, check
 from jaxsafety.experiment.run import resumable
@@ -107,6 +107,7 @@ def _measure(
     for bench in opened.benchmarks:
         if bench.name not in long:
             long[bench.name] = _long(bench, source, log)
+    _add_shared(arm, opened.benchmarks, source)
     added["versions"] = known.get("versions") or versions()
     for line in opened.lines:
         log(line)
@@ -203,6 +204,17 @@ def _long(bench: Benchmark, source: Source, log: Log) -> dict[str, str]:
         why = f"with {bench.max_tokens} tokens of an answer they are longer than {most}"
         log(f"{bench.name}: {len(found)} of {len(bench.items)} prompts are not asked: {why}")
     return found
+
+
+def _add_shared(arm: dict[str, Any], benchmarks: Sequence[Benchmark], source: Source) -> None:
+    """Adds to a model's facts how many prompts of each set it was trained on.
+
+    What was counted stays; where it could not be known it is asked again.
+    """
+    shared = arm.setdefault("shared", {})
+    new = [b for b in benchmarks if shared.get(b.name, {}).get("any") is None]
+    if new:
+        shared |= trained.count(new, trained.find(source.path, source.adapter))
 
 
 def _fitting(bench: Benchmark, long: Mapping[str, str]) -> Benchmark:

@@ -21,6 +21,8 @@ FORMAT = 1
 MODEL = ("fingerprint", "adapter", "template", "variables")
 SET = ("sha256", "kind", "form", "used", "max_tokens")
 JUDGE = ("where", "content")
+# Of a model: what a command adds to it, and later ones keep.
+ADDED = ("date", "long", "shared")
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def join(
         "settings": now,
         "arms": {
             **arms,
-            request.arm: {**arm, **{k: kept[k] for k in ("date", "long") if k in kept}},
+            request.arm: {**arm, **{k: kept[k] for k in ADDED if k in kept}},
         },
         "sets": {**known.get("sets", {}), **sets},
         "judges": {**known.get("judges", {}), **judges},

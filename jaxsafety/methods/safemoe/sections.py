@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxsafety.protocols import Finished, Section
-from jaxsafety.report import page
+from jaxsafety.report import page, plots
 from jaxsafety.report.load import finite
-from jaxsafety.report.plots import LINES, STYLE, svg
+from jaxsafety.report.plots import LINES, STYLE
 
 TEMPLATES = Path(__file__).with_name("templates")
 SPLITS = {
@@ -89,7 +89,7 @@ def _heatmaps(found: Mapping[str, Any]) -> str:
         axes[0].set_yticks(range(groups), [str(d) for d in found.get("domains", range(groups))])
         axes[0].set_ylabel("domain of the request")
         fig.supxlabel("expert", size=9)
-        return svg(fig)
+        return plots.svg(fig)
 
 
 def _curves(found: Mapping[str, Any]) -> str:
@@ -114,7 +114,7 @@ def _curves(found: Mapping[str, Any]) -> str:
             ax.set_xlabel("layer")
             ax.set_ylim(0, None)
             ax.grid(axis="y")
-        return svg(fig)
+        return plots.svg(fig)
 
 
 SECTIONS = (

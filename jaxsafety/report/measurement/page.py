@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxsafety.core import disk
-from jaxsafety.report import page
+from jaxsafety.report import page, trained
 from jaxsafety.report.load import Estimate, decoding_label
 from jaxsafety.report.measurement import agreement, examples, rows, shared
 from jaxsafety.report.measurement.load import Judge, Measurement, Rate
@@ -23,15 +22,6 @@ COLOR = "#2b5f9e"  # of the headline's rate, as in style.css
 SAFETY = (("asr", "unsafe"), ("refusal", "refused"), ("incoherent", "incoherent"))
 HARMLESS = (("refusal", "refused"), ("coherent", "coherent"))
 BOTH = ("harmful: unsafe", "harmful: refused", "harmless: refused", "coherent")
-
-
-class Part(NamedTuple):
-    """A section; one whose body could not be made says so."""
-
-    anchor: str
-    title: str
-    body: str
-    unread: str = ""
 
 
 class Tile(NamedTuple):
@@ -58,11 +48,7 @@ def write(out: Path | str) -> Path:
       UsageError: no such directory.
     """
     measured = Measurement(out)
-    path = measured.out / "report.html"
-    text = render(measured)
-    with disk.replaced(path) as temporary:
-        temporary.write_text(f"{text}\n", "utf-8")
-    return path
+    return page.save(measured.out, render(measured))
 
 
 def render(measured: Measurement) -> str:
@@ -74,7 +60,7 @@ def render(measured: Measurement) -> str:
         except Exception as error:  # one damaged file must not cost the whole page
             body, unread = "", f"What it is made of ({type(error).__name__})"
         if body or unread:
-            parts.append(Part(anchor, title, body, unread))
+            parts.append(page.Part(anchor, title, body, unread))
     claim, lead = headline(measured)
     return page.fill(
         page.TEMPLATES,
@@ -281,28 +267,24 @@ def _cut(measured: Measurement, name: str) -> str:
 
 def _shared(measured: Measurement) -> str:
     names, cells = shared.count(measured)
-    return page.fill(TEMPLATES, "shared.html", names=names, cells=cells) if cells else ""
+    learnt = trained.fill(shared.list_trained(measured))
+    if not (learnt or cells or len(measured.sets) > 1):
+        return ""
+    several = len(measured.sets) > 1
+    return page.fill(
+        TEMPLATES, "shared.html", names=names, cells=cells, several=several, learnt=learnt
+    )
 
 
 def _facts(measured: Measurement) -> str:
     hidden = ("sets", "missing", "format", "arms")
     plain = {k: v for k, v in measured.facts.items() if k not in hidden}
     plain["models"] = {
-        arm: {k: v for k, v in measured.arm(arm).items() if k != "long"} for arm in measured.arms
+        arm: {k: v for k, v in measured.arm(arm).items() if k not in ("long", "shared")}
+        for arm in measured.arms
     }
-    pairs = [(k, page.show(v)) for k, v in _flat(plain)]
+    pairs = [(k, page.show(v)) for k, v in page.flat(plain)]
     return page.fill(page.TEMPLATES, "facts.html", meta=pairs, folded=[])
-
-
-def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested dicts as dotted names."""
-    if not isinstance(tree, dict):
-        return [(prefix, tree)]
-    return [
-        pair
-        for key, value in tree.items()
-        for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    ]
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Measurement], str]], ...] = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxsafety.data import overlap, sharing
+from jaxsafety.report import trained
 from jaxsafety.report.measurement.load import Measurement
 
 
@@ -28,6 +29,21 @@ def count(measured: Measurement) -> tuple[list[str], dict[tuple[str, str], tuple
     }
     names = [name for name, _ in told if any(name in pair for pair in cells)]
     return names, cells
+
+
+def list_trained(measured: Measurement) -> list[trained.Row]:
+    """How many prompts of each set a model was trained on, as far as its `eval` could tell."""
+    return [
+        row for arm in measured.arms for row in trained.rows(measured.arm(arm).get("shared"), arm)
+    ]
+
+
+def lines(measured: Measurement) -> list[str]:
+    """Both as text; nothing about sets where there is one alone."""
+    _, cells = count(measured)
+    told = [f"{one} {n} of {of} in {other}" for (one, other), (n, of) in cells.items()]
+    found = [f"prompts that sets share: {', '.join(told) or 'none'}"]
+    return found * (len(measured.sets) > 1) + trained.lines(list_trained(measured))
 
 
 def _prompts(measured: Measurement, name: str) -> list[overlap.Told]:

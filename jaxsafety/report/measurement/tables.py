@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jaxsafety.report.measurement import agreement, rows
+from jaxsafety.report.measurement import agreement, rows, shared
 from jaxsafety.report.measurement.load import Measurement, Rate
 from jaxsafety.report.tables import number
 
@@ -34,6 +34,7 @@ def table(out: Path | str) -> str:
         parts.append("unsafe by phrase rules is “not refused”: an upper bound, they see no harm")
     if not parts:
         return f"{measured.out}: nothing was measured\n"
+    parts += shared.lines(measured)
     parts.append("rates in % [95 % interval]; n answers that could be judged")
     return "\n".join(parts) + "\n"
 
