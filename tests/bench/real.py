@@ -69,15 +69,13 @@ def their_answers(model: str, asked: list[Any]) -> None:
     torch.set_num_threads(2)
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    options = dict(add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
 
     def run() -> list[str]:
         texts: list[str] = []
         for start in range(0, len(asked), BATCH):
             chats = [[{"role": "user", "content": t}] for t in asked[start : start + BATCH]]
-            batch = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt",
-                return_dict=True,
-            )  # fmt: skip
+            batch = tokenizer.apply_chat_template(chats, **options)
             with torch.no_grad():
                 said = net.generate(**batch, do_sample=False, max_new_tokens=TOKENS)
             new = said[:, batch["input_ids"].shape[1] :]
@@ -159,8 +157,7 @@ def agree(job: str, ours: list[Any], theirs: list[Any]) -> str:
     pairs = list(zip(ours, theirs, strict=True))
     if job == "answers":
         return f"{sum(a.strip() == b.strip() for a, b in pairs)} of {len(pairs)} answers equal"
-    same = sum(max(range(len(a)), key=a.__getitem__) == max(range(len(b)), key=b.__getitem__)
-               for a, b in pairs)  # fmt: skip
+    same = sum(a.index(max(a)) == b.index(max(b)) for a, b in pairs)
     gap = max(abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True))
     return f"{same} of {len(pairs)} choices equal, log-probabilities within {gap:.0e}"
 

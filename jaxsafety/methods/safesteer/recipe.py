@@ -103,7 +103,7 @@ def set_small(config: Any) -> None:
         max_tokens=32,
     )
     config.method.update(asdict(method))
-    config.optim.update(lr=2e-6)
+    config.optim.update(lr=1e-5)
     config.data.update(source="files", train=32, val=8, prompts=40)
 
 
