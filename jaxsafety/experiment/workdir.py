@@ -151,12 +151,21 @@ def model_digests(model_dir: Path) -> dict[str, str]:
 
 
 def named_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
-    """Every file that `data` and `eval` name and that is there: ("data.chats: name", path)."""
-    found = []
-    for name, path in _named(settings):
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        found += [(f"{name}: {f.name}", f) for f in inside if f.is_file()]
-    return found
+    """Every file that `data` and `eval` name and that is there: ("data.chats: name", path).
+
+    A second file of the same name in one setting is "data.chats: name (2)": each has its digest.
+    """
+    found: dict[str, Path] = {}
+    for setting, path in _named(settings):
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if not file.is_file():
+                continue
+            name, count = f"{setting}: {file.name}", 1
+            while name in found and found[name].resolve() != file.resolve():
+                count += 1
+                name = f"{setting}: {file.name} ({count})"
+            found[name] = file
+    return list(found.items())
 
 
 def _model_files(model_dir: Path) -> list[Path]:

@@ -292,11 +292,12 @@ def test_what_results_depend_on_is(tmp_path, model, key):
 
 def test_the_file_that_changed_is_named(tmp_path, model):
     chats, prompts = tmp_path / "chats.jsonl", tmp_path / "prompts.txt"
-    folder = tmp_path / "folder"
+    folder, other = tmp_path / "folder", tmp_path / "other"
     folder.mkdir()
-    for file in (chats, prompts, folder / "part-0.jsonl"):
+    other.mkdir()
+    for file in (chats, prompts, folder / "part-0.jsonl", other / "part-0.jsonl"):
         file.write_text("a\n")
-    data = {"chats": str(chats), "mix": (f"{folder}=0.5",), "harmful": ""}
+    data = {"chats": str(chats), "mix": (f"{folder}=0.5", f"{other}=0.5"), "harmful": ""}
     cfg = config(data=data, eval={"sets": (f"safety/mine={prompts}",)})
     run = tmp_path / "run"
     claim(run, cfg, model)
@@ -304,6 +305,7 @@ def test_the_file_that_changed_is_named(tmp_path, model):
         (chats, "data.chats: chats.jsonl"),
         (prompts, "eval.sets: prompts.txt"),
         (folder / "part-0.jsonl", "data.mix: part-0.jsonl"),
+        (other / "part-0.jsonl", "data.mix: part-0.jsonl (2)"),  # of one name, not one file
         (model / "model.safetensors", "model: model.safetensors"),
     ):
         before = file.read_bytes()
