@@ -14,7 +14,7 @@ commits c0423b9 and 8e1604d.
 from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
-from jaxsafety.data.files.columns import Row, maybe, text
+from jaxsafety.data.files.columns import Asked, Row, maybe, text
 
 KINDS = ("standard", "contextual", "copyright")
 
@@ -31,6 +31,13 @@ def keep(row: Row) -> str:
     if kind == "contextual" and not maybe(row, "contextstring"):
         raise ValueError("a `ContextString` for a contextual behaviour")
     return "copyright" if kind == "copyright" else ""
+
+
+def apart(row: Row, _: Asked) -> dict[str, str]:
+    """A contextual behaviour and its context apart, as HarmBench's classifiers are told them."""
+    if not maybe(row, "contextstring"):
+        return {}
+    return {"behavior": text(row, "behavior"), "context": text(row, "contextstring")}
 
 
 SET = PublicSet(
@@ -52,6 +59,7 @@ SET = PublicSet(
     columns=("behavior", "functionalcategory", "semanticcategory", "contextstring", "behaviorid"),
     categories=("semanticcategory", "functionalcategory"),
     keep=keep,
+    more=apart,
     max_tokens=256,
     header="the validation file itself",
     note="copyright behaviours are left out; the context stands before its behaviour",
