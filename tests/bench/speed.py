@@ -209,7 +209,7 @@ def real_lines() -> list[str]:
     ]
     for row in map(json.loads, REAL.read_text().splitlines()):
         first = [times[0] for times in row["seconds"]]
-        then = [min(times[1:]) for times in row["seconds"]]
+        then = [min(times[1:] or times) for times in row["seconds"]]
         ratios = [first[1] / first[0], then[1] / then[0]]
         head.append(
             f"| {row['what']} | {row['peer']} | {first[0]:.1f}, {first[1]:.1f} |"
