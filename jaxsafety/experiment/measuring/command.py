@@ -16,9 +16,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
 
 from jaxsafety.core import outputs
 from jaxsafety.core.errors import bad
@@ -165,11 +168,18 @@ def _source(request: Request, path: Path) -> Source:
         "layers": config.num_layers,
         "width": config.embed_dim,
         "context": config.max_length,
+        "parameters": _parameters(config),
         "dtype": "float32",
         # Whether it opens a thought: without a model, when judged again, it could not be told.
         **({"prompt_end": thinking.prompt_end(tokenizer)} if marks else {}),
     }
     return Source(path, config, tokenizer, request.adapter, variables, facts)
+
+
+def _parameters(config: ModelConfig) -> int:
+    """How many numbers the model has, without reading one."""
+    shapes = jax.eval_shape(build(config).init, jax.random.key(0))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def _digest(files: list[Path]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxsafety.report import page, trained
 from jaxsafety.report.load import Estimate, decoding_label
-from jaxsafety.report.measurement import agreement, examples, rows, shared
+from jaxsafety.report.measurement import agreement, examples, limits, rows, shared
 from jaxsafety.report.measurement.load import Judge, Measurement, Rate
 from jaxsafety.report.tables import number, percent
 
@@ -82,9 +82,13 @@ def headline(measured: Measurement) -> tuple[str, str]:
         return f"{models}: measured", "No rate of harmful or harmless requests is known."
     judge, first, decoding = found
     told = [(arm, _find_rates(judge, arm, decoding)) for arm in measured.arms]
+    last = [arm for arm, rates in told if rates][-1]
+    after = dict(dict(told)[last])
     short = " and ".join(
-        f"{100 * e.value:.0f}\N{NO-BREAK SPACE}% of {what}" for what, e in dict(told)[first]
+        f"{_turned(e, after.get(what) if last != first else None)} of {what}"
+        for what, e in dict(told)[first]
     )
+    name = model_name(measured, first) if last == first else f"{first} to {last}"
     lead = [
         f"{arm}: " + ", ".join(f"{what} {percent(e)}, n = {e.n}" for what, e in rates)
         for arm, rates in told
@@ -92,7 +96,13 @@ def headline(measured: Measurement) -> tuple[str, str]:
     ]
     text = f"{decoding_label(decoding)}, by {judge.title}. {'; '.join(lead)}."
     bound = " “Not refused” is an upper bound: phrase rules see no harm." if judge.bound else ""
-    return f"{model_name(measured, first)}: {short}", text[:1].upper() + text[1:] + bound
+    return f"{name}: {short}", text[:1].upper() + text[1:] + bound
+
+
+def _turned(e: Estimate, after: Estimate | None) -> str:
+    """As in "96 %", or "96 to 12 %" with what another model's rate is."""
+    to = "" if after is None else f" to {100 * after.value:.0f}"
+    return f"{100 * e.value:.0f}{to}\N{NO-BREAK SPACE}%"
 
 
 def _find_rates(judge: Judge, arm: str, decoding: str) -> list[tuple[str, Estimate]]:
@@ -122,11 +132,15 @@ def _tiles(measured: Measurement) -> list[Tile]:
             ("safety", "asr", f"harmful requests: {judge.unsafe}"),
             ("over_refusal", "refusal", "harmless requests: refused"),
         ):
-            rates = [judge.pooled(arm, kind, metric, decoding) for arm in measured.arms]
-            values = [number(r.estimate, r.estimate.value) for r in rates if r and r.estimate]
-            if values:
+            rates = [(arm, judge.pooled(arm, kind, metric, decoding)) for arm in measured.arms]
+            known = [(arm, r.estimate) for arm, r in rates if r and r.estimate]
+            if known:  # the first model and the last: what lies between is in the tables
+                ends = known[:1] + known[1:][-1:]
+                values = [number(e, e.value) for _, e in ends]
                 label = decoding_label(decoding)
-                tiles.append(Tile(judge.title, what, label, values[-2:], None, "even"))
+                if len(ends) > 1:
+                    label += ", " + " → ".join(arm for arm, _ in ends)
+                tiles.append(Tile(judge.title, what, label, values, None, "even"))
     return tiles[:8]
 
 
@@ -276,6 +290,11 @@ def _shared(measured: Measurement) -> str:
     )
 
 
+def _limits(measured: Measurement) -> str:
+    lines = limits.tell(measured)
+    return page.fill(TEMPLATES, "limits.html", lines=lines) if lines else ""
+
+
 def _facts(measured: Measurement) -> str:
     hidden = ("sets", "missing", "format", "arms")
     plain = {k: v for k, v in measured.facts.items() if k not in hidden}
@@ -293,6 +312,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Measurement], str]], ...] = (
     ("over-refusal", "Harmless requests", _harmless),
     ("capability", "Tasks", _capability),
     ("agreement", "Judges side by side", _agreement),
+    ("limits", "What these numbers can and cannot show", _limits),
     ("answers", "Answers", _examples),
     ("sets", "What was measured", _sets),
     ("shared", "Prompts that sets share", _shared),
