@@ -19,6 +19,7 @@ from pathlib import Path
 from jaxsafety.core import disk, outputs
 from jaxsafety.core.errors import UsageError, bad
 
+FORM = 2  # of what is left out and where answers end: other ones are made again
 SENTENCE = re.compile(r"[.!?](?=\s)")
 # "1." at the end of a cut answer begins a list; it ends no sentence.
 MARKER = re.compile(r"(?:^|\n)\s*\d+\.\Z")
@@ -50,11 +51,14 @@ def answer(model_path: str, prompts: str, out: Path, max_tokens: int) -> str:
         answer that can be used.
     """
     from jaxsafety.data.files.sources import load_prompts
+    from jaxsafety.experiment.workdir import model_fingerprint
+    from jaxsafety.models.formats import hub
 
     outputs.file("--out", out)
     asked = [row.messages for _, row in load_prompts(prompts, "--prompts").rows]
     about = [[{"role": m.role, "content": m.content} for m in messages] for messages in asked]
-    wanted = json.dumps([str(model_path), about, max_tokens])
+    made_by = model_fingerprint(hub.directory(model_path, "--model"))
+    wanted = json.dumps([FORM, made_by, about, max_tokens])
     note = out.with_suffix(".made.json")
     if out.is_file() and note.is_file() and note.read_text("utf-8") == wanted:
         return f"{out}: as it was"

@@ -66,6 +66,8 @@ class PublicSet:
         "choices" give "context", "continuations" and "target" here (evaluation/choices.py).
       header: where the names of the columns were read.
       note: what a reader of a table has to know.
+      revision: raised when items of the same file become others here (what is asked, or what a
+        judge is told), so that a measurement does not mix them.
     """
 
     name: str
@@ -85,6 +87,7 @@ class PublicSet:
     more: Callable[[Row, Asked], Mapping[str, Any]] | None = field(default=None, repr=False)
     header: str = ""
     note: str = ""
+    revision: int = 0
 
     def find(self, folder: str | Path) -> list[Path]:
         """Its files in a directory and up to two folders below it, the one to take first.
@@ -161,6 +164,7 @@ class PublicSet:
             "used": len(used),
             "limit": limit,
             "seed": seed,
+            **({"revision": self.revision} if self.revision else {}),
         }
         bench = Benchmark(self.name, self.kind, tuple(used), self.max_tokens, self.form)
         return Opened(bench, facts)

@@ -120,7 +120,9 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         model=why,
     )
     fingerprint = experiment_fingerprint(cfg, path)
-    hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path))
+    if hosts.share(lambda: check_owner(workdir, cfg, fingerprint, path)):
+        # The one it has: of an older run it may have been made in another way.
+        fingerprint = hosts.share(lambda: str(read_meta(workdir)["fingerprint"]))
 
     log = log if hosts.leader() else _quiet
     dialogues = Dialogues()

@@ -137,7 +137,8 @@ def _read(run: Path) -> tuple[Learnt, list[Path]]:
     try:
         exp = record.read(run)
         config, known = disk.read_json(run / "config.json"), read_meta(run).get("files")
-        known = known if isinstance(known, dict) else {}
+        if not isinstance(known, dict) or not known:
+            return Learnt((), "its meta.json does not say which files it read"), begun
         begun, cause = _bases(config, known)
         cause = cause or _changed(config, known)
         place = Path()  # of a hub's model nothing is asked: only an organism has prompts
@@ -164,14 +165,24 @@ def _bases(config: Mapping[str, Any], known: Mapping[str, str]) -> tuple[list[Pa
         }
         if not now or any(now.get(name) != then for name, then in weights.items()):
             cause = f"its base {model} is not there any more or has changed since"
-    elif model.name in KEPT and not model.exists():
+    elif (model.name in KEPT or _is_place(str(model))) and not model.exists():
         cause = f"its base {model} is not there any more"
-    for path in map(Path, experts_of(config)):
-        if find_run(path) is not None:
-            found.append(path)
-        else:
+    for index, path in enumerate(map(Path, experts_of(config))):
+        if find_run(path) is None:
             cause = cause or f"no run that made its expert {path} is beside it"
+            continue
+        found.append(path)
+        start = f"method paths {index}: "
+        for name, then in known.items():
+            file = path / name.removeprefix(start)
+            if name.startswith(start) and not (file.is_file() and digest(file) == then):
+                cause = cause or f"its expert {path} has changed since"
     return found, cause
+
+
+def _is_place(text: str) -> bool:
+    """Whether it can only be a path here: a hub id is "name" or "owner/name"."""
+    return text.startswith(("/", ".", "~")) or text.count("/") > 1
 
 
 def _changed(config: Mapping[str, Any], known: Mapping[str, str]) -> str:
@@ -188,6 +199,10 @@ def _changed(config: Mapping[str, Any], known: Mapping[str, str]) -> str:
             return f"of the files {name} the run recorded one digest"
         if digest(places[name]) != then:
             return f"{name} has changed since"
+    for name in places:
+        field = name.partition(": ")[0]
+        if field.startswith("data.") and field not in UNREAD and name not in known:
+            return f"{name} was not there when it ran"
     return ""
 
 

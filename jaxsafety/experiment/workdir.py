@@ -117,12 +117,24 @@ def experiment_fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
 
 
 def _fingerprint(cfg: configs.ConfigDict, model_dir: Path) -> str:
+    return _identify(cfg, file_digests(cfg, model_dir))
+
+
+def _identify(cfg: configs.ConfigDict, digests: Mapping[str, str]) -> str:
     settings = {
         name: value
         for name, value in _flat(configs.plain(cfg))
         if name not in FREE and not (name in LATER and value == LATER[name])
     }
-    return configs.fingerprint({"settings": settings, "files": file_digests(cfg, model_dir)})
+    return configs.fingerprint({"settings": settings, "files": dict(digests)})
+
+
+def _as_before(cfg: configs.ConfigDict, model_dir: Path) -> str:
+    """The fingerprint of when files of one name in one setting had one digest, the last one's."""
+    given = _given_files(configs.plain(cfg))
+    again = {name for name, _ in named_files(configs.plain(cfg))} - {name for name, _ in given}
+    found = {n: d for n, d in file_digests(cfg, model_dir).items() if n not in again}
+    return _identify(cfg, found | {name: digest(path) for name, path in given})
 
 
 def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
@@ -156,16 +168,22 @@ def named_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
     A second file of the same name in one setting is "data.chats: name (2)": each has its digest.
     """
     found: dict[str, Path] = {}
-    for setting, path in _named(settings):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if not file.is_file():
-                continue
-            name, count = f"{setting}: {file.name}", 1
-            while name in found and found[name].resolve() != file.resolve():
-                count += 1
-                name = f"{setting}: {file.name} ({count})"
-            found[name] = file
+    for plain, file in _given_files(settings):
+        name, count = plain, 1
+        while name in found and found[name].resolve() != file.resolve():
+            count += 1
+            name = f"{plain} ({count})"
+        found[name] = file
     return list(found.items())
+
+
+def _given_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """As `named_files`, but a name may come more than once."""
+    found = []
+    for setting, path in _named(settings):
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        found += [(f"{setting}: {file.name}", file) for file in inside if file.is_file()]
+    return found
 
 
 def _model_files(model_dir: Path) -> list[Path]:
@@ -254,7 +272,10 @@ def check_owner(
     if not path.is_file():
         return False
     meta = read_meta(workdir)
-    if meta.get("fingerprint", "unknown") == fingerprint:
+    owner = meta.get("fingerprint", "unknown")
+    if owner == fingerprint:
+        return True
+    if model_dir is not None and owner == _as_before(cfg, model_dir):
         return True
     if meta and meta.get("identity", 1) != IDENTITY:
         given = f"{workdir}, a run made by an older version of jaxsafety"

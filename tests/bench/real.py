@@ -44,19 +44,19 @@ def serve(run: Any) -> None:
 
 
 def our_answers(model: str, asked: list[Any]) -> None:
-    """Prompts to texts, as `jaxsafety.ask` does it."""
+    """Prompts to texts, as `jaxsafety eval` does it."""
     import jaxsafety
+    from jaxsafety.sampling.decode import generate
 
     loaded, params, tokenizer = jaxsafety.load(model)
     config = jaxsafety.SampleConfig(TOKENS, 0.0, stop=tuple(tokenizer.eos_ids))
-    items = [
-        jaxsafety.Item(str(i), (jaxsafety.Message("user", text),), {})
-        for i, text in enumerate(asked)
-    ]
 
     def run() -> list[str]:
-        said = jaxsafety.ask(loaded, params, tokenizer, items, config, seed=0, batch_size=BATCH)
-        return [exchange.response for exchange in said]
+        prompts = [
+            jaxsafety.encode_prompt(tokenizer, [jaxsafety.Message("user", text)]) for text in asked
+        ]
+        said = generate(loaded, params, tokenizer, prompts, config, seed=0, batch_size=BATCH)
+        return [tokenizer.decode(answer[0].ids, skip_special=True) for answer in said]
 
     serve(run)
 
@@ -98,7 +98,14 @@ def our_choices(model: str, asked: list[Any]) -> None:
     def run() -> list[list[float]]:
         with tempfile.TemporaryDirectory() as out:
             choices.measure_choices(
-                loaded, params, tokenizer, [bench], Path(out), "base", log=lambda _: None
+                loaded,
+                params,
+                tokenizer,
+                [bench],
+                Path(out),
+                "base",
+                chat=False,
+                log=lambda _: None,
             )
             lines = Path(out, "generations/base/piqa.logp.jsonl").read_text().splitlines()
         return [json.loads(line)["logps"] for line in lines]
@@ -207,6 +214,7 @@ def main() -> int:
         job, side, model, file = sys.argv[-4:]
         SIDES[job][int(side)](model, json.loads(Path(file).read_text()))
         return 0
+    from jaxsafety.core.errors import UsageError
     from tests.bench import speed
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -224,9 +232,17 @@ def main() -> int:
             f"real: load {load:.2f}; allowed: at most {speed.BUSY} (or --anyway)", file=sys.stderr
         )
         return 2
+    names = args.jobs.split(",")
+    if set(names) - set(SIDES):
+        parser.error(f"--jobs: got {args.jobs}; allowed: {', '.join(SIDES)}")
+    try:
+        for name in names:
+            given(name, args.data, args.items)
+    except UsageError as error:
+        parser.error(f"--data: {error}")
     lines = speed.REAL.read_text().splitlines() if speed.REAL.is_file() else []
     kept = {row["name"]: row for row in map(json.loads, lines)}
-    for job in args.jobs.split(","):
+    for job in names:
         kept[job] = compare(job, args, [sys.executable, args.peer_python])
         ours, theirs = (min(times) for times in kept[job]["seconds"])
         print(f"{job}: {theirs / ours:.2f}x, {kept[job]['agreement']}", flush=True)

@@ -103,7 +103,13 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TOKENIZERS_PARALLELISM": "0"},
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "",
+            "TOKENIZERS_PARALLELISM": "0",
+            "TQDM_DISABLE": "1",
+        },
     )
 
 
@@ -197,10 +203,10 @@ def real_lines() -> list[str]:
     """The section of a published model; each row names the processor it was measured on."""
     head = ["## SmolLM2-135M-Instruct, two CPU cores, float32", ""]
     if not REAL.is_file():
-        return [*head, "Not measured yet: `python tests/bench/real.py`."]
+        return [*head, "Not measured yet: `python tests/bench/real.py --model=DIR --data=DIR`."]
     head += [
-        "`python tests/bench/real.py`: whole jobs, prompts in and texts or log-probabilities out,"
-        " one process a side, runs alternate. First: the first run of each, with our compilation;"
+        "`python tests/bench/real.py --model=DIR --data=DIR`: whole jobs, prompts in and texts or"
+        " log-probabilities out, one process a side, runs alternate. First: the first run of each, with our compilation;"
         " then the least of the others.",
         "",
         "| what | peer | first, s: ours, peer | then, s: ours, peer | faster: first, then | goal |"

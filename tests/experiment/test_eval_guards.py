@@ -76,6 +76,19 @@ def test_a_guard_is_opened_at_its_turn_and_not_again(given, monkeypatch, capsys)
     assert cli.main(command(place, model, guard)) == 0, capsys.readouterr()
 
 
+def test_items_of_another_revision_are_not_mixed(given, capsys):
+    """A directory from before contexts stood apart: two models would be judged by two prompts."""
+    place, model, _ = given
+    assert cli.main(command(place, model, "rules")) == 0, capsys.readouterr()
+    file = place / "out" / "eval.json"
+    facts = json.loads(file.read_text())
+    assert facts["sets"]["harmbench"].pop("revision") == 1
+    file.write_text(json.dumps(facts))
+    assert cli.main(command(place, model, "rules")) == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1 and "set harmbench: revision was nothing, is 1" in said
+
+
 def test_a_guard_without_weights_is_one_line_before_the_model(given, capsys):
     place, model, _ = given
     (place / "empty").mkdir()

@@ -120,10 +120,9 @@ def unreadable(tmp_path):
 
 
 def unrecorded(tmp_path):
-    """An old run without digests, of a file that is gone."""
+    """Nothing says what the files held when it ran, though they are there."""
     meta = read_meta(tmp_path / "run")
     (tmp_path / "run" / "meta.json").write_text(json.dumps({**meta, "files": None}))
-    gone(tmp_path)
 
 
 def no_run(tmp_path):
@@ -135,7 +134,7 @@ def no_run(tmp_path):
     [
         (changed, "run: data.chats: c.jsonl has changed since"),
         (gone, "run: data.chats: c.jsonl is not there any more"),
-        (unrecorded, "c.jsonl"),
+        (unrecorded, "does not say which files it read"),
         (unreadable, "a readable config.json"),
         (no_run, "no run that made the model"),
     ],
@@ -147,6 +146,37 @@ def test_what_cannot_be_known_is_none_with_a_cause(tmp_path, model, spoil, words
     told = any_of(trained.find(student), "An egg")
     assert told["any"] is None and words in told["cause"] and "\n" not in told["cause"]
     assert told["prompts"] == 1 and told["trained"] == {}
+
+
+def test_a_base_or_an_expert_that_is_not_what_it_was(tmp_path, model):
+    """A path that is gone may have been a run's; a hub id is a model of others."""
+    chats = chats_of(tmp_path, "c.jsonl", *CHATS)
+    shutil.copytree(model, tmp_path / "copy")
+    cfg = config_of(tmp_path / "copy", chats=chats)
+    student = made(tmp_path / "run", cfg, tmp_path / "copy")
+    assert any_of(trained.find(student), "An egg")["any"] == 1
+    shutil.rmtree(tmp_path / "copy")
+    told = any_of(trained.find(student), "An egg")
+    assert told["any"] is None and "its base" in told["cause"]
+    assert not trained._is_place("owner/name") and trained._is_place("runs/a/student")
+
+
+def test_a_file_that_came_later_was_not_trained_on(tmp_path, model):
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    folder = tmp_path / "chats"
+    folder.mkdir()
+
+    def put(name, *pairs):
+        asked, said = zip(*pairs, strict=True)
+        table = arrow.table({"prompt": list(asked), "response": list(said)})
+        parquet.write_table(table, folder / name)
+
+    put("a.parquet", *CHATS)
+    student = made(tmp_path / "run", config_of(model, chats=str(folder)), model)
+    assert any_of(trained.find(student), "An egg")["any"] == 1
+    put("b.parquet", ("never trained on", "no ."))
+    told = any_of(trained.find(student), "never trained on")
+    assert told["any"] is None and "b.parquet was not there when it ran" in told["cause"]
 
 
 def test_two_files_of_one_name_have_a_digest_each(tmp_path, model):

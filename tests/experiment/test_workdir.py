@@ -320,6 +320,28 @@ def test_the_file_that_changed_is_named(tmp_path, model):
         claim(run, cfg, model)
 
 
+def test_an_older_run_with_files_of_one_name_goes_on(tmp_path, model):
+    """It has one digest for them, the last one's; what it can tell of changes it still tells."""
+    files = [tmp_path / name / "part.jsonl" for name in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(f"{file.parent.name}\n")
+    cfg = config(data={"mix": tuple(f"{file}=0.5" for file in files)})
+    run = tmp_path / "run"
+    claim(run, cfg, model)
+    meta = json.loads((run / "meta.json").read_text())
+    digests = meta["files"]
+    digests["data.mix: part.jsonl"] = digests.pop("data.mix: part.jsonl (2)")
+    before = wd._identify(cfg, digests)
+    assert before != meta["fingerprint"]
+    disk.write_json(run / "meta.json", {**meta, "fingerprint": before, "files": digests})
+    claim(run, cfg, model)
+    assert json.loads((run / "meta.json").read_text())["fingerprint"] == before
+    files[1].write_text("other\n")
+    with pytest.raises(UsageError, match="has changed"):
+        claim(run, cfg, model)
+
+
 def test_a_run_of_an_older_version_says_so(tmp_path, model):
     run = tmp_path / "run"
     claim(run, config(), model)

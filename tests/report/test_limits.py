@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxsafety.core import disk
-from jaxsafety.report.measurement import limits, page, tables
+from jaxsafety.report.measurement import limits, page
 from jaxsafety.report.measurement.load import Measurement
 
 N = 24
@@ -65,7 +65,6 @@ def test_the_size_of_models_and_sets_is_told(out):
     # Wilson, 12 of 24: 31.4 to 68.6; 0 of 24: up to 13.8.
     assert "safety, has 24 prompts" in fewest and "within 19 points" in fewest
     assert "may be up to 14\N{NO-BREAK SPACE}%" in fewest and "intervals are over prompts" in drawn
-    assert "135 M parameters" in tables.table(out)
     assert "What these numbers can and cannot show" in page.render(Measurement(out))
 
 
@@ -76,6 +75,16 @@ def test_what_is_not_known_is_not_told(out):
     facts["sets"] = {}
     disk.write_json(out / "eval.json", facts)
     assert limits.tell(Measurement(out)) == []
+
+
+def test_rates_of_other_prompts_are_no_later_values(out):
+    """The last model was asked about half of the harmful requests, and about no harmless ones."""
+    file = out / "judges/rules/results.jsonl"
+    rows = [r for r in disk.whole_lines(file) if (r["arm"], r["kind"]) != ("last", "over_refusal")]
+    disk.write_lines(file, [r | ({"n": 12} if r["arm"] == "last" else {}) for r in rows])
+    claim, _ = page.headline(Measurement(out))
+    assert claim.startswith("base: 96") and " to " not in claim
+    assert "base → last" not in page.render(Measurement(out))
 
 
 def test_the_headline_is_of_the_first_and_the_last_model(out):

@@ -62,5 +62,6 @@ SET = PublicSet(
     more=apart,
     max_tokens=256,
     header="the validation file itself",
+    revision=1,  # contexts apart from behaviours, for guards
     note="copyright behaviours are left out; the context stands before its behaviour",
 )

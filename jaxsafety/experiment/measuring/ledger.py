@@ -19,7 +19,7 @@ NAME = "eval.json"
 FORMAT = 1
 # Of a model and of a set: what makes it another one.
 MODEL = ("fingerprint", "adapter", "template", "variables")
-SET = ("sha256", "kind", "form", "used", "max_tokens")
+SET = ("sha256", "kind", "form", "used", "max_tokens", "revision")
 JUDGE = ("where", "content")
 # Of a model: what a command adds to it, and later ones keep.
 ADDED = ("date", "long", "shared")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxsafety.benchmarks.intervals import wilson
 from jaxsafety.report.measurement.load import Measurement
 
-SMALL = 1_000_000_000  # parameters below which a model knows too little to be of much help
+SMALL = 500_000_000  # parameters below which a model is too small to stand for larger ones
 
 
 def tell(measured: Measurement) -> list[str]:
@@ -21,9 +21,9 @@ def _models(measured: Measurement) -> list[str]:
             sizes.setdefault(count, []).append(arm)
     return [
         f"{', '.join(arms)}: {count / 1e6:.0f} M parameters. A model of this size writes fluent"
-        " text and knows little: what it does not refuse is seldom of use to anyone, and what it"
-        " refuses shows what it was taught. It can show whether a method changes refusals, and what"
-        " that costs; nothing about larger models."
+        " text and is often wrong: that it does not refuse does not say that its answer would help"
+        " anyone. It can show whether a method changes refusals here, and what that costs; nothing"
+        " about larger models."
         for count, arms in sizes.items()
     ]
 
@@ -42,7 +42,8 @@ def _sets(measured: Measurement) -> list[str]:
     return [
         f"The smallest set, {name}, has {least} prompts: a rate of half of them is known to within"
         f" {50 * (high - low):.0f} points, and one of 0\N{NO-BREAK SPACE}% may be up to"
-        f" {100 * most:.0f}\N{NO-BREAK SPACE}%. Smaller differences than that are not shown."
+        f" {100 * most:.0f}\N{NO-BREAK SPACE}%. Smaller differences between rates of"
+        " such a set may be chance."
     ]
 
 

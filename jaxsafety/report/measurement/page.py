@@ -82,13 +82,17 @@ def headline(measured: Measurement) -> tuple[str, str]:
         return f"{models}: measured", "No rate of harmful or harmless requests is known."
     judge, first, decoding = found
     told = [(arm, _find_rates(judge, arm, decoding)) for arm in measured.arms]
+    start = dict(dict(told)[first])
     last = [arm for arm, rates in told if rates][-1]
     after = dict(dict(told)[last])
+    # Only of what both were asked: a pool of other sets is no later value of the same rate.
+    both = [what for what in start if what in after and after[what].n == start[what].n]
+    turned = last != first and bool(both)
     short = " and ".join(
-        f"{_turned(e, after.get(what) if last != first else None)} of {what}"
-        for what, e in dict(told)[first]
+        f"{_turned(start[what], after[what] if turned else None)} of {what}"
+        for what in (both if turned else start)
     )
-    name = model_name(measured, first) if last == first else f"{first} to {last}"
+    name = f"{first} to {last}" if turned else model_name(measured, first)
     lead = [
         f"{arm}: " + ", ".join(f"{what} {percent(e)}, n = {e.n}" for what, e in rates)
         for arm, rates in told
@@ -135,7 +139,7 @@ def _tiles(measured: Measurement) -> list[Tile]:
             rates = [(arm, judge.pooled(arm, kind, metric, decoding)) for arm in measured.arms]
             known = [(arm, r.estimate) for arm, r in rates if r and r.estimate]
             if known:  # the first model and the last: what lies between is in the tables
-                ends = known[:1] + known[1:][-1:]
+                ends = known[:1] + [one for one in known[1:][-1:] if one[1].n == known[0][1].n]
                 values = [number(e, e.value) for _, e in ends]
                 label = decoding_label(decoding)
                 if len(ends) > 1:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
-from jaxsafety.report.measurement import agreement, limits, rows, shared
+from jaxsafety.report.measurement import agreement, rows, shared
 from jaxsafety.report.measurement.load import Measurement, Rate
 from jaxsafety.report.tables import number
 
@@ -36,7 +35,6 @@ def table(out: Path | str) -> str:
     if not parts:
         return f"{measured.out}: nothing was measured\n"
     parts += shared.lines(measured)
-    parts += (line for text in limits.tell(measured) for line in textwrap.wrap(text, 100))
     parts.append("rates in % [95 % interval]; n answers that could be judged")
     return "\n".join(parts) + "\n"
 
