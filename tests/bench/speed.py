@@ -206,8 +206,8 @@ def real_lines() -> list[str]:
         return [*head, "Not measured yet: `python tests/bench/real.py --model=DIR --data=DIR`."]
     head += [
         "`python tests/bench/real.py --model=DIR --data=DIR`: whole jobs, prompts in and texts or"
-        " log-probabilities out, one process a side, runs alternate. First: the first run of each, with our compilation;"
-        " then the least of the others.",
+        " log-probabilities out, one process a side, runs alternate. First: the first run of each,"
+        " with our compilation; then the least of the others.",
         "",
         "| what | peer | first, s: ours, peer | then, s: ours, peer | faster: first, then | goal |"
         " met | results | processor | runs (load) |",
