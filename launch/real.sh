@@ -4,7 +4,7 @@
 #   DATA=DIR bash launch/real.sh                   your prompts instead (docs/starter.md: the names)
 #   MODEL=DIR|FILE.gguf|ID bash launch/real.sh     another model
 #   OUT=DIR                                        default: runs/real
-# About half an hour on two cores. A second start goes on where the first one stopped.
+# Twenty minutes on two quiet cores. A second start goes on where the first one stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/venv.sh
