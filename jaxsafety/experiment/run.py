@@ -160,7 +160,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     learnt = trained.list_learnt(setting, exp.data, method.reads)
     write_meta(workdir, {"shared": trained.count(setting.benchmarks, learnt)})
     name = exp.model.path or "the shipped organism"
-    log(f"model: {name}, {_count(params) / 1e6:.2f} M parameters")
+    log(f"model: {name}, {count_parameters(params) / 1e6:.2f} M parameters")
     for line in settings.lines(setting, exp.data):
         log(line)
     writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
@@ -241,7 +241,8 @@ def decodings(cfg: EvalConfig) -> tuple[evaluate.Decoding, ...]:
     return (evaluate.Decoding("greedy"), sampled)
 
 
-def _count(params: Any) -> int:
+def count_parameters(params: Any) -> int:
+    """How many numbers a tree of arrays, or of their shapes, has."""
     return sum(x.size for x in jax.tree.leaves(params))
 
 

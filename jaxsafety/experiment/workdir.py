@@ -80,13 +80,8 @@ LATER: dict[str, Any] = {
     "eval.reasoning": [],
     "method.layers": [],
 }
-NAMES = (
-    "source",
-    "overlap",
-    "judge",
-    "benchmarks",
-    "reasoning",
-)  # of `data` and `eval`: never a path
+# Of `data` and `eval`: never a path.
+NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")
 NAMED = ("sets", "domains")  # NAME=PATH in each case
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (

@@ -16,7 +16,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +36,7 @@ from jaxsafety.evaluation.evaluate import Decoding
 from jaxsafety.experiment import beside, served, thinking, trained
 from jaxsafety.experiment.measuring import judges, ledger, scoring, sets, verdicts
 from jaxsafety.experiment.measuring.request import Request, check
-from jaxsafety.experiment.run import resumable
+from jaxsafety.experiment.run import count_parameters, resumable
 from jaxsafety.experiment.workdir import model_fingerprint, versions
 from jaxsafety.judges import reasoning
 from jaxsafety.models.api import ModelConfig, build
@@ -178,8 +177,7 @@ def _source(request: Request, path: Path) -> Source:
 
 def _parameters(config: ModelConfig) -> int:
     """How many numbers the model has, without reading one."""
-    shapes = jax.eval_shape(build(config).init, jax.random.key(0))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return count_parameters(jax.eval_shape(build(config).init, jax.random.key(0)))
 
 
 def _digest(files: list[Path]) -> str:
