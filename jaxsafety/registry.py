@@ -26,6 +26,7 @@ METHODS = {
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "ema": "jaxsafety.mitigations.ema:Ema",
+    "mixing": "jaxsafety.mitigations.mixing:Mixing",
 }
 
 MODELS = {
