@@ -26,6 +26,7 @@ METHODS = {
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "ema": "jaxsafety.mitigations.ema:Ema",
+    "lisa": "jaxsafety.mitigations.lisa:Lisa",
     "mixing": "jaxsafety.mitigations.mixing:Mixing",
 }
 
