@@ -29,6 +29,7 @@ MITIGATIONS = {
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
     "lisa": "jaxsafety.mitigations.lisa:Lisa",
     "mixing": "jaxsafety.mitigations.mixing:Mixing",
+    "recovery": "jaxsafety.mitigations.recovery:Recovery",
 }
 
 MODELS = {
