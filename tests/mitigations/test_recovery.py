@@ -220,6 +220,7 @@ def test_micro_batches_add_up_to_one_batch(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow  # what is carried is as Lisa's, whose test is not
 def test_it_resumes_to_the_same_bits_and_compiles_once(tmp_path, monkeypatch):
     means = given()
     chats.check_resumed(tmp_path, lambda: Recovery().mitigation(means), monkeypatch)
