@@ -43,7 +43,8 @@ class Mixing:
 
     Attributes:
       kind: "weight" adds the safe loss, "count" mixes it in as so many dialogues would be.
-      weight: of the safe loss, where it is added.
+      weight: of the safe loss, where it is added; with 0 nothing is drawn and no hook made, since
+        a second pass of no weight would round differently from plain training.
       count: safe dialogues that are used; 0 is all, with kind "count" it is at least 1. Those of a
         smaller count are among those of a larger one.
       task: dialogues in the task's set, for kind "count".
@@ -89,6 +90,8 @@ class Mixing:
         there = means.safe.tokens.shape[0]
         if self.count > there:
             raise bad("mitigations.mixing.count", self.count, f"at most {there} safe dialogues")
+        if self.kind == "weight" and not self.weight:
+            return Mitigation()
         p = self.share_of_rows
         rows = self.rows or max(1, math.ceil(p * means.rows) if p else means.rows)
         own, other = (1 - p, p) if p else (1.0, self.weight)

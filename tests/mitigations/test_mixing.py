@@ -12,7 +12,7 @@ from jaxsafety.mitigations.anchor import Anchor
 from jaxsafety.mitigations.chain import chain
 from jaxsafety.mitigations.drawn import Carried, salted
 from jaxsafety.mitigations.mixing import Mixing
-from jaxsafety.protocols import EXTRA
+from jaxsafety.protocols import EXTRA, Mitigation, OptimConfig
 from jaxsafety.registry import MITIGATIONS, resolve
 from jaxsafety.train.metrics import read_metrics
 from tests.mitigations import chats
@@ -104,13 +104,22 @@ def test_draws_are_of_step_seed_and_mitigation():
     assert trees.diff(given[0], given[2]) == "" != trees.diff(given[0]["safe"], given[1]["safe"])
 
 
-def test_without_weight_training_is_plain_to_the_bit(tmp_path):
-    plain = chats.run(tmp_path / "plain", chats.stage())
-    none = Mixing(weight=0.0).mitigation(chats.means(safe=SAFE))
-    some = Mixing(weight=0.5).mitigation(chats.means(safe=SAFE))
-    assert trees.diff(chats.run(tmp_path / "none", chats.stage(none)), plain) == ""
-    assert trees.diff(chats.run(tmp_path / "some", chats.stage(some)), plain) != ""
-    assert all(row["mixing"] > 0 for row in read_metrics(tmp_path / "none"))
+def test_without_weight_it_is_no_mitigation_and_a_little_moves_a_little(tmp_path):
+    given = chats.means(safe=SAFE)
+    assert Mixing(weight=0.0).mitigation(given) == Mitigation()
+    descent = OptimConfig(name="sgd", lr=0.05, b1=0.0, clip=0.0)  # AdamW would scale it up again
+    plain, *moved = (
+        chats.run(
+            tmp_path / f"{weight}",
+            chats.stage(Mixing(weight=weight).mitigation(given), optim=descent),
+        )
+        for weight in (0.0, 1e-3, 1.0)
+    )
+    gaps = [
+        float(trees.norm(jax.tree.map(jnp.subtract, each["base"], plain["base"]))) for each in moved
+    ]
+    assert 0 < 100 * gaps[0] < gaps[1]
+    assert all(row["mixing"] > 0 for row in read_metrics(tmp_path / "1.0"))
 
 
 def test_micro_batches_draw_their_part_and_add_up(tmp_path):
