@@ -26,6 +26,10 @@ METHODS = {
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "ema": "jaxsafety.mitigations.ema:Ema",
+    "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
+    "lisa": "jaxsafety.mitigations.lisa:Lisa",
+    "mixing": "jaxsafety.mitigations.mixing:Mixing",
+    "recovery": "jaxsafety.mitigations.recovery:Recovery",
 }
 
 MODELS = {
