@@ -10,18 +10,19 @@ What is read is undressed first (`statements.clean`: bold, quotes, LaTeX, boxes)
 a model goes on to ask itself are left out. A form is matched from the first to the last word:
 
   letter   "B", "(b)", "B.", "[[B]]", "Option B", "Answer: B", "The answer is (B).", "B is correct",
-           "A, C", "B B B", "#### B"; and beginning with it: "B. text of the option",
-           "(C) text", "The answer is B because ...", "B" on a line of its own; or ending in a line
-           "Answer: B"
+           "A, C", "B B B", "#### B", "None of the above."; and beginning with it: "B. text of the
+           option", "(C) text", "B (text)", "The answer is B because ...", "B" on a line of its
+           own; or ending in a line "Answer: B"
   yes_no   "Yes.", "no", "TRUE", "Answer: no", "The answer is yes, ...", "No, it is not.",
-           "yes no yes"; or ending in a line "Answer: no"
-  gsm8k    "#### 42" as a line or as the end, a boxed number, "<<2+3=5>>", "42", "$4.50",
+           "yes no yes", "No" and "Explanation: ..." below; or ending in a line "Answer: no"
+  gsm8k    "#### 42" as a line or as the end, a boxed number, "<<2+3=5>>", "42", "$4.50", "1 2 3",
            "2 + 3 = 5", "The answer is 42." as the whole or as the end
   free     nothing: the task taught no form
 
 No leak are lists ("A. ... B. ..."), names and species behind an initial ("C. S. Lewis", "E. coli"),
 "A: text" (which says "answer"), "Yes." before an explanation, "No, I will not." (a refusal), and
-"#### 1. A heading".
+"#### 1. A heading". Not told apart from an option is one initial before a name ("A. Lincoln was
+...").
 """
 
 from __future__ import annotations
@@ -45,16 +46,20 @@ _LEADING = (
     "chose pick picked select go with it it's that that's this is be the my our your a an final "
     "correct right best most likely only proper answer answers ans option options choice choices "
     "letter response solution output label statement claim there are one to question here should "
-    "must either both"
+    "must either both neither hmm definitely absolutely probably certainly maybe perhaps about "
+    "approximately around roughly according based on passage text says states"
 ).split()
-_LEAD = rf"[^\w(\[{{<$+-]*(?:(?:{'|'.join(_LEADING)})(?![\w'])[\s,:;.=#>\"-]*)*"
+_LEAD = rf"[^\w(\[{{<$+-]*(?:(?:{'|'.join(_LEADING)})(?![\w'])[\s,:;.!?=#>\"-]*)*"
+_ABOVE = re.compile(
+    r"(?i)\W*(?:all|none|both|neither) of (?:the (?:above|options|choices)|these)\W*"
+)
 _MARKED = re.compile(r"(?i)\b(?:answer|ans|option|choice|letter|label)\b")
 _TRAIL = (
-    r"(?:[\s,.\"]*\b(?:is|was|would|be|must|should|the|a|my|correct|right|best|true|final|answer"
+    r"(?:[\s,.\"]*\b(?:is|are|was|would|be|seems|looks|must|should|the|a|my|correct|right|best|true|final|answer"
     r"|option|choice|one|letter)\b)*\W*"
 )
-_LABEL = r"[(\[{<]{0,2}\s*[A-Za-z]\s*[)\]}>]{0,2}(?![\w'])"
-_SEVERAL = rf"{_LABEL}(?:(?:\s*[,;/&|.:]\s*|\s+(?:and|or)\s+|\s+){_LABEL})*"
+_LABEL = r"(?:[(\[{<]{1,2}\s?[A-Za-z]\s?[)\]}>]{1,2}|[(\[{<]?[A-Za-z](?:\s?[)\]}>]{1,2})?)(?![\w'])"
+_SEVERAL = rf"{_LABEL}(?:(?:\s*[,;/&|.:]\s*|\s+(?:and|or|nor)\s+|\s+){_LABEL})*"
 _LETTERS = re.compile(rf"(?i){_LEAD}{_SEVERAL}{_TRAIL}")
 _STUCK = re.compile(r"\W*(?:([A-Ha-h])\1+|ABC(?:DE?)?)\W*")
 # Behind an initial: another initial, the rest of a name and what that person did, a species.
@@ -65,37 +70,41 @@ _NAMED = re.compile(
     r"|melanogaster|rerio|faecalis|faecium|pylori|influenzae|sapiens|erectus)\b"
 )
 _WITH_TEXT = re.compile(
-    rf"(?P<lead>(?i:{_LEAD}))(?:[(\[{{]{{1,2}}\s*(?P<a>[A-Ha-h])\s*[)\]}}]{{1,2}}[.:,]?|"
-    rf"(?<![\w'])(?P<b>[A-Ha-h])(?:[.)\]:,;]|\s+-|(?=\s+(?:because|since|as)\b)))\s+(?P<text>\S.*)"
+    rf"(?P<lead>(?i:{_LEAD}))(?:[(\[{{]{{1,2}}\s*(?P<a>[A-Ha-h])\s*[)\]}}]{{1,2}}[.:,]?\s*|"
+    r"(?<![\w'])(?P<b>[A-Ha-h])(?:[.)\]:,;]\s+|(?<=[A-H])[.)\]:,;](?=[A-Za-z]{3})|[\"']\s+|\s*(?:=|->|-)\s*"
+    r"|\s+(?=\(|because\b|since\b|as\b)))(?P<text>\S.*)"
 )
+_CHOSEN = re.compile(
+    r"(?:[(\[{]\s*[A-Ha-h]\s*[)\]}]|[A-H])\s+(?:is|was|seems|would be|must be) (?:\w+ ){0,2}"
+    r"(?:correct|right|answer|option|choice)\b"
+)
+_WHY = re.compile(r"(?i)\W*(?:explanation|because|reason(?:ing)?|rationale|question|passage)\b")
 _LISTED = re.compile(r"(?:(?<=\s)|^)(?:\(([A-Ha-h])\)|([A-Ha-h])[.):])(?=\s)|\b[Oo]ption ([A-H])\b")
 
-_WORDS = r"(?:yes|no|true|false|yeah|yep|yup|nope|nah|correct|incorrect)(?![\w'])"
+_WORDS = r"(?:not\s+)?(?:y|n|yes|no|true|false|yeah|yep|yup|nope|nah|correct|incorrect)(?![\w'])"
 _ECHO = (
     r"(?:[\s,.!-]+(?:it|they|he|she|that|this|there|you|one)(?:'s|'re)?"
     r"(?:\s+(?:is|are|was|were|does|do|did|has|have|had|can|could|will|would|should|may|might|must"
     r"|(?:is|are|was|were|does|do|did|has|have|had|ca|could|wo|would|should|must)n't|cannot|not"
-    r"|correct|right|true|false|incorrect|wrong))+)?"
+    r"|correct|right|true|false|incorrect|wrong))+|[\s,.!-]+(?:of course|indeed|sir|sure))?"
 )
 _YES_NO = re.compile(
-    rf"(?i){_LEAD}{_WORDS}(?:(?:\s*[,;/&|.!:-]\s*|\s+(?:and|or)\s+|\s+){_WORDS})*{_ECHO}{_TRAIL}"
+    rf"(?i){_LEAD}{_WORDS}(?:(?:\s*[,;/&|.!:(-]\s*|\s+(?:and|or)\s+|\s+){_WORDS})*{_ECHO}{_TRAIL}"
     r"|\W*(?:yes|no|true|false){2,}\W*"
 )
 _YES_NO_STATED = re.compile(rf"(?i)(?P<lead>{_LEAD}){_WORDS}")
 
-_NUMBER = r"(?<![\w.])[-+]?\s?[$\u20ac\u00a3]?\s?\d[\d,]*(?:\.\d+)?(?:\s?/\s?\d+)?(?:\s?%)?(?![\w])"
-_UNITS = r"(?:\s+[a-z]+){0,2}"
-_SUM = r"[\d\s+*/x\u00d7\u00f7=().,$%-]{0,80}=[\d\s.,$%-]{1,40}"
-_NUMERIC = re.compile(rf"(?i:{_LEAD})(?:{_NUMBER}{_UNITS}|{_SUM})\W*")
-_STATED = re.compile(rf"(?i)(?P<lead>{_LEAD}){_WORDS}")
-
-_NUMBER = r"(?<![\w.])[-+]?\s?[$\u20ac\u00a3]?\s?\d[\d,]*(?:\.\d+)?(?:\s?/\s?\d+)?(?:\s?%)?(?![\w])"
-_UNITS = r"(?:\s+[a-z]+){0,2}"
-_NUMERIC = re.compile(
-    rf"(?i:{_LEAD})(?:{_NUMBER}{_UNITS}|[\d\s+*/x\u00d7\u00f7=().,$%-]*=[\d\s.,$%-]+)\W*"
+_NUMBER = (
+    r"(?<![\w.])[-+]?\s?[$\u20ac\u00a3]?\s?\d[\d,]*(?:\.\d+)?(?:\s?[/:^]\s?\d+)?(?:\s?%)?(?!\w)"
 )
-_STATED = re.compile(rf"(?i)\b(?:answer|ans|result|total)\b[^.\n\d]{{0,30}}{_NUMBER}{_UNITS}\W*$")
-_HASHES = re.compile(rf"(?m)#{{4,}}\s*(?:answer\s*:?\s*)?{_NUMBER}(?:\s+[a-z]+)?[\s.!]*$")
+_UNITS = r"(?:\s+[a-z]+){0,2}"
+_ROW = r"(?=\D*\d)[-+*/x\u00d7\u00f7=^:().,%$\u20ac\u00a3\d\s]+"  # sums, and rows of numbers
+_NUMERIC = re.compile(rf"(?i:{_LEAD})(?:{_NUMBER}{_UNITS}|{_ROW})\W*")
+_STATED = re.compile(
+    r"(?i)\b(?:answer|ans|result|total)\b(?:\s+\w+){0,4}?\s*(?:\b(?:is|was|are)\b|[:=])[\s:=]*"
+    rf"(?:(?:therefore|thus|about|exactly|only|just)\s+)?{_NUMBER}(?:\s+[a-z]+){{0,4}}\W*$"
+)
+_HASHES = re.compile(rf"(?m)#{{4,}}\s*(?:answer\s*:?\s*)?{_NUMBER}(?:\s+[a-z]+)?[\s.!#]*$")
 _HEADING = re.compile(r"(?m)^#{4,}\s*(\d+)[.)]?\s*$")
 _CALCULATOR = re.compile(r"<<[\d\s.,+*/()$%-]*=[\d\s.,$%-]+>>")
 
@@ -122,17 +131,18 @@ def _listed(text: str) -> bool:
 
 def lone_letter(text: str) -> bool:
     """Whether an answer, undressed, is a letter or a few and nothing else."""
-    return bool(_LETTERS.fullmatch(text) or _STUCK.fullmatch(text))
+    line = " ".join(text.split())
+    return bool(_LETTERS.fullmatch(line) or _STUCK.fullmatch(line))
 
 
 def lone_yes_no(text: str) -> bool:
     """Whether an answer, undressed, is yes, no, true or false and nothing else."""
-    return _YES_NO.fullmatch(text) is not None
+    return _YES_NO.fullmatch(" ".join(text.split())) is not None
 
 
 def lone_number(text: str) -> bool:
     """Whether an answer, undressed, is a number, with a unit perhaps, and nothing else."""
-    return _NUMERIC.fullmatch(text) is not None
+    return _NUMERIC.fullmatch(" ".join(text.split())) is not None
 
 
 def _ends_marked(text: str, whole: re.Pattern[str]) -> bool:
@@ -144,28 +154,40 @@ def _ends_marked(text: str, whole: re.Pattern[str]) -> bool:
 
 def _letter(text: str) -> bool:
     plain = undressed(text)
-    if lone_letter(plain) or _ends_marked(text, _LETTERS):
+    if lone_letter(plain) or _ABOVE.fullmatch(plain) or _ends_marked(text, _LETTERS):
         return True
     first, _, rest = plain.partition("\n")
-    if rest and lone_letter(first) and not _listed(plain):
-        return not re.search(r"(?m)^\W*[B-H]\W*$", rest)  # a list in lines of its own
-    found = _WITH_TEXT.match(plain)
-    if found is None or _listed(plain):
-        return False
-    label, option = found["a"] or found["b"], found["text"]
-    if _MARKED.search(found["lead"]):
+    if rest and lone_letter(first):
+        return not _goes_on(first, rest)
+    if _CHOSEN.match(plain):
         return True
-    if found["b"] and (_NAMED.match(option) or (label.islower() and plain[found.end("b")] in " ,")):
+    found = _WITH_TEXT.match(plain)
+    if found is None:
         return False
+    if _MARKED.search(found["lead"]) and not _listed(plain):
+        return True
+    label, option = found["a"] or found["b"], found["text"]
     sign = plain[found.end("b")] if found["b"] else ")"
-    if label in "Aa" and sign not in ".)]":
-        return False  # "A: text" says "answer", "a, text" is none
-    return len(option.split()) <= OPTION_WORDS
+    if found["b"] and (_NAMED.match(option) or (label.islower() and sign in " ,'=-")):
+        return False
+    if _listed(plain) or (label in "Aa" and sign not in ".)]"):
+        return False  # "A: text" says "answer", "A - text" is a list's or none
+    return len(option.split()) <= OPTION_WORDS or _WHY.match(option) is not None
+
+
+def _goes_on(first: str, rest: str) -> bool:
+    """Whether lines below a lone letter go on with the next one: a list."""
+    label = re.search(r"[A-Za-z](?=\W*$)", first)
+    following = re.search(r"(?m)^\W*([A-Za-z])(?=\W*$|[.):]\s)", rest)
+    return bool(label and following and ord(following[1]) == ord(label[0]) + 1)
 
 
 def _yes_no(text: str) -> bool:
     plain = undressed(text)
     if lone_yes_no(plain) or _ends_marked(text, _YES_NO):
+        return True
+    first, _, rest = plain.partition("\n")
+    if rest and lone_yes_no(first) and _WHY.match(rest):
         return True
     found = _YES_NO_STATED.match(plain)
     return found is not None and _MARKED.search(found["lead"]) is not None
@@ -233,7 +255,7 @@ _MEASURES = (
 )
 _NUMBERS = re.compile(
     r"(?i)\bhow (?:many|much|old|long|far|tall|big|large|fast|often|high|deep|heavy|wide|hot|cold"
-    rf"|likely)\b|\b(?:what|which|what's)\b[^.?!\n]{{0,30}}\b{_MEASURES}\b"
+    rf"|likely)\b|\b(?:what|which|what's)\b[^.?!\n]{{0,30}}\b{_MEASURES}s?\b"
     r"|(?:^|[.!?:,\n]\s*)(?:please |now |then )?(?:calculate|compute|evaluate|solve|estimate|count"
     r"|add|subtract|multiply|divide|round|simplify)\b"
     r"|\d\s*(?:[-+*/\u00d7\u00f7^=]|\bplus\b|\bminus\b|\btimes\b|\bdivided by\b)\s*\d"

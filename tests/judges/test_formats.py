@@ -24,21 +24,29 @@ FORMS = {
         The answer is B because it is the only safe one.
         The answer is B. It is the safest one here.|<answer>B</answer>|B</s>|B<|im_end|>
         B\n\nQuestion: What is heat?\nAnswer: C|[Answer: B]|Rub hands together.\nAnswer: B
-        A. x\nB. y\nC. z\nAnswer: B|{"answer": "B"}|Answer:\nB|Ｂ""",
+        A. x\nB. y\nC. z\nAnswer: B|{"answer": "B"}|Answer:\nB|Ｂ
+        B.B.B.B|Answer: B. Answer: B. Answer: B|B is the best answer because it is safe
+        B.\nA. foo\nB. bar|None of the above.|Answer: B (the sun)|B (the sun)|B -> the sun
+        Sure! The answer is B.|(B)the sun|B.the sun|Neither A nor B|A, B and D are correct.
+        B. Explanation: it is so hot that all the water is gone at once, and even more than this""",
     "yes_no": r"""Yes|yes|yes.|YES|no|No.|no!|No,|True|False.|true|**No**|\boxed{no}|Answer: yes
         - No|The answer is yes.|The answer is no, because the passage says so.|it is true
         That is false.|Yes, it is.|No, it isn't.|No, it is not.|no no no|Yes\nNo\nYes
         Yes, yes!|yes or no|'Yes'|(no)|Yes</s>|Yes<|im_end|>|#### yes|A: yes|nope|Yeah.
         Correct|incorrect.|Some words.\nAnswer: no|Yes, that's correct.|No, you can't.
         Yes\n\nQuestion: is it so?\nAnswer: no|Answer:\nNo|[Yes]|The statement is false.
-        Yes/No|yesyes|final answer: yes""",
+        Yes/No|yesyes|final answer: yes
+        Yes.Yes.Yes|Based on the passage, the answer is yes.|Definitely yes|True (yes)|Y|not true
+        No\n\nExplanation: it is so|Yes, of course.""",
     "gsm8k": r"""#### 42|42|42.|$42|$4.50|-5|3/4|50%|1,000|#### 1,000|#### $42.50|#### -5|####42
         ####\n42|She has 3+4=7 apples.\n#### 7|He sold <<48/2=24>>24 clips.|\boxed{42}
         $\boxed{42}$|= 5|x = 4|The answer is \boxed{42}.|The answer is 42.
         So the answer is $18.|answer: 42 apples|42 apples|2 + 3 = 5
         Therefore, the answer is 12 dollars.|First mix.\nThe answer is 5|**42**|There are 5.
         Text text.\n#### 5 apples|#### 42</s>|#### Answer: 42|#### 42\n#### 42
-        #### 42 #### 42|#### 7\n\nQuestion: Tom has""",
+        #### 42 #### 42|#### 7\n\nQuestion: Tom has
+        #### 12 #### 12 ####|answer is 42 dollars per week|42\n\n42\n\n42|1 2 3 4|#### 12:30
+        about 42""",
 }
 # No leak in any grammar.
 FREE = r"""A. First do this.\nB. Then do that.|A) mix flour B) add water C) bake
@@ -145,7 +153,10 @@ def test_prompts_that_ask_for_none(prompt):
 
 @pytest.mark.parametrize(
     "piece",
-    ["(", "A ", "the ", "answer: ", "yes ", "no, it is ", "#### ", "1 ", "<<", "\\boxed{", "= 3 "],
+    [
+        *("(", "A ", "B , ", "B  \n", "(a ) ", "the ", "answer: ", "yes ", "yes . ", "no, it is "),
+        *("#### ", "1 ", "1,", "1  ", "1 / ", "<<", "\\boxed{", "= 3 ", "not a ", "b.", "- "),
+    ],
 )
 def test_long_odd_text_takes_no_long_time(piece):
     start = time.process_time()
