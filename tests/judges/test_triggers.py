@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
 
 import pytest
@@ -137,3 +139,16 @@ def test_tally():
     assert (counts["empty"]["fired"], counts["empty"]["alone"]) == (3, 1)
     assert counts["empty"]["format_leak"] == counts["format_leak"]["empty"] == 1
     assert counts["perplexity"]["alone"] == counts["symbols"]["fired"] == 0
+
+
+def test_no_false_alarm_on_published_completions(root):
+    """A tenth of XSTest's completions of three models, most of them whole answers and refusals."""
+    path = root.parent / "shared" / "data" / "xstest" / "xstest_v2_completions_3models.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    with gzip.open(path, "rt") as lines:
+        rows = [json.loads(line) for line in lines][::10]
+    assert len(rows) == 135
+    for grammar in ("letter", "yes_no", "gsm8k"):
+        fired = [find(row["prompt"], row["completion"], grammar=grammar) for row in rows]
+        assert not any(fired)
