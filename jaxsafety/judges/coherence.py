@@ -88,6 +88,17 @@ def _row(text: str, units: Sequence[str]) -> bool:
     return apart or not (periodic and len(units) >= 24)
 
 
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, a sign of its own a word where scripts put no spaces."""
+    return _units(text)
+
+
+def row(text: str) -> bool:
+    """Whether a text is a row of short labels, as `broken` lets it pass."""
+    units = _units(text)
+    return bool(units) and _row(text, units)
+
+
 def _balanced(text: str) -> bool:
     """Whether brackets close in the order in which they opened, escaped ones left out."""
     pairs, stack = {")": "(", "]": "[", "}": "{"}, []

@@ -14,6 +14,7 @@ from jaxsafety.protocols import Exchange, Item, Judge
 # Of a verdict beside its flags: what is kept of a judge that scores. "score" is what its flag
 # follows from; the others are a guard's probabilities, in both conventions, and what it names.
 EXTRA = ("score", "pair", "whole", "mass", "level", "category", "request_unsafe", "label")
+EXTRA = (*EXTRA, "triggers")  # of the coherence gate (`gate.py`)
 
 
 def pair(items: Sequence[Item], texts: Sequence[str]) -> list[Exchange]:
