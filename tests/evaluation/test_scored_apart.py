@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -71,7 +72,7 @@ def apart(model, params, every, layers, steer):
         prompt[row, : len(context)] = True
     prompt = jnp.asarray(prompt)
     where = prompt if steer == "prompt" else None
-    layers = layers.replace(pool=routing.pool(prompt, layers.routing), where=where)
+    layers = replace(layers, pool=routing.pool(prompt, layers.routing), where=where)
     logp = np.asarray(whole(model, params, jnp.asarray(ids), layers), np.float64)
     found = iter(
         sum(logp[row, len(context) - 1 + t, token] for t, token in enumerate(more))
@@ -96,9 +97,9 @@ def test_no_branch_reads_a_sibling_or_another_item(case):
     every = stems(HEAD if head else ())
     layers = LayerInputs(routing=Routing(top=0 if kind == "x-lora" else 2, level=level))
     if kind:
-        layers = layers.replace(adapters=adapters(model, kind))
+        layers = replace(layers, adapters=adapters(model, kind))
     if steer == "prompt":
-        layers = layers.replace(add=0.5 * jax.random.normal(jax.random.key(9), (3, 32)))
+        layers = replace(layers, add=0.5 * jax.random.normal(jax.random.key(9), (3, 32)))
     want = apart(model, params, every, layers, steer)
     if ways is not None:
         mesh = sharding.make_mesh(ways)
