@@ -5,8 +5,7 @@ branches are what is read of each continuation after that (its last token is pre
 A tree takes a segment of a row, several share one, and a branch reads its trunk and itself
 (`branches` of `Model.apply`). So every token is read once, whatever the lengths, in one or two
 shapes for a whole set: what a shape costs to compile and what rows leave empty are weighed against
-each other (`plan`). Trees go into rows by best fit, the longest first (Johnson 1974: at most 11/9
-of the fewest rows).
+each other (`plan`). Trees go into rows by best fit, the longest first.
 
 Pure Python and numpy. Letters: B rows, T their tokens, U hidden states that predict something,
 M predicted tokens, S tokens that all contexts begin with and that no row holds.
