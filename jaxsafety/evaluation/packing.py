@@ -3,7 +3,7 @@
 The trunk of a tree is a context, with the tokens that all its continuations begin with; its
 branches are what is read of each continuation after that (its last token is predicted, not read).
 A tree takes a segment of a row, several share one, and a branch reads its trunk and itself
-(`branches` of `Model.apply`). So every token is read once, whatever the lengths, in one or two
+(`branches` of `Model.apply`). So every token is read once, whatever the lengths, in a few
 shapes for a whole set: what a shape costs to compile and what rows leave empty are weighed against
 each other (`plan`). Trees go into rows by best fit, the longest first.
 
