@@ -32,7 +32,7 @@ from jaxsafety.core import disk, hosts
 from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.tokens.tokenizer import Tokenizer
-from jaxsafety.evaluation import pairs
+from jaxsafety.evaluation import packing, pairs
 from jaxsafety.evaluation.likelihoods import Scorer
 from jaxsafety.evaluation.parts import Parts
 from jaxsafety.models.api import LayerInputs, Model
@@ -74,7 +74,7 @@ def measure_choices(
       seed: recorded, and of the bootstrap.
       layers: adapters, steering, ablation.
       steer: "all" or "prompt", the positions `layers.add` touches.
-      batch_tokens: of the contexts of a batch, about; 0 chooses by the kind of device.
+      batch_tokens: of a batch, about; 0 chooses by the kind of device.
       log: receives a line per set.
       fingerprint: identifies what is scored, as for `evaluate`.
       check: called after every batch, which is on disk by then; it may raise to stop here.
@@ -263,7 +263,7 @@ def _scored(
     """(item, choice) -> sum of log-probabilities, of the items that can be scored."""
     longest = model.config.max_length
     fit = [i for i, found in enumerate(stems) if not pairs.unscorable(found, longest)]
-    places = [(i, stem) for i in fit for stem in stems[i]]
+    places = [(i, part) for i in fit for stem in stems[i] for part in packing.split(stem)]
     sums = {(i, choice): answer.logp[0] for (i, choice), answer in parts.known().items()}
     if places:
         work = scorer(

@@ -40,10 +40,13 @@ class Model:
     Attributes:
       config: the `ModelConfig`.
       init: `key -> params`, a plain nested dict of float32 arrays.
-      apply: `(params, tokens[B,T], positions[B,T], *, segments[B,T]=None, cache=None,
-        layers=LayerInputs(), mix=None, capture=False) -> Output`. Segments: 0 is padding, a token
-        attends causally within its own segment; None means one segment. With a cache the T tokens
-        go to slots length..length+T and attend to cached slots of the same segment.
+      apply: `(params, tokens[B,T], positions[B,T], *, segments[B,T]=None, branches[B,T]=None,
+        cache=None, layers=LayerInputs(), mix=None, capture=False) -> Output`. Segments: 0 is
+        padding, a token attends causally within its own segment; None means one segment. With a
+        cache the T tokens go to slots length..length+T and attend to cached slots of the same
+        segment. Branches make of a segment a tree laid flat: 0 is its trunk, k the k-th
+        continuation of it, which attends to the trunk and to itself, with positions that go on
+        from the trunk's; what a cache held before, from position 0 on, every segment attends to.
       head: `params -> [D,V]` unembedding kernel (the transposed embedding when tied).
       unembed: `(params, hidden[...,D]) -> logits[...,V]` float32, capped where the config says so
         (losses, which multiply by `head` themselves, take `config.logit_cap`).
@@ -51,7 +54,7 @@ class Model:
       projections: name -> `Projection` of every linear that can carry an adapter.
 
     Raises:
-      AssertionError: `apply` was given tokens, positions or segments of different shapes.
+      AssertionError: `apply` was given tokens, positions, segments or branches of different shapes.
 
     Example:
       >>> import jax
@@ -100,6 +103,7 @@ def build(config: ModelConfig) -> Model:
         positions: jax.Array,
         *,
         segments: jax.Array | None = None,
+        branches: jax.Array | None = None,
         cache: Cache | None = None,
         layers: LayerInputs = LayerInputs(),
         mix: jax.Array | None = None,
@@ -110,7 +114,11 @@ def build(config: ModelConfig) -> Model:
         shapes.check(positions, "BT", dims, "positions")
         if segments is not None:
             shapes.check(segments, "BT", dims, "segments")
-        kwargs: dict[str, Any] = dict(segments=segments, cache=cache, layers=layers, mix=mix)
+        if branches is not None:
+            shapes.check(branches, "BT", dims, "branches")
+        kwargs: dict[str, Any] = dict(
+            segments=segments, branches=branches, cache=cache, layers=layers, mix=mix
+        )
         if isinstance(params["blocks"], list):  # see `unstacked`
             params = dict(params)
             kwargs["blocks_list"] = params.pop("blocks")

@@ -191,6 +191,48 @@ def attention_bias(
     return jnp.tile(bias, (1, 1, group, 1))
 
 
+def branch_bias(
+    segments: jax.Array,
+    branches: jax.Array,
+    positions: jax.Array,
+    key_segments: jax.Array,
+    first: jax.Array | int,
+    group: int,
+    window: int = 0,
+) -> jax.Array:
+    """Additive mask [B,1,G*T,S] of segments that are trees laid flat: a trunk, then its branches.
+
+    A query reads what a cache held before (slots below `first`, positions 0, 1, ...: how every
+    segment begins), and in slots up to its own the trunk of its segment and its own branch. A
+    window counts positions: between a branch and its trunk may lie the slots of other branches.
+
+    Args:
+      segments: [B,T], 0 is padding.
+      branches: [B,T], 0 is the trunk of a segment, k its k-th branch.
+      positions: [B,T], those of a branch go on from its trunk's.
+      key_segments: [B,S], with the T tokens in slots first..first+T.
+      first: slot of the first of the T tokens.
+      group: heads that share the mask, G.
+      window: how many positions are read, its own included; 0 is all.
+    """
+    queries = segments.shape[1]
+    slots = jnp.arange(key_segments.shape[1])
+    before = jnp.broadcast_to(slots.astype(positions.dtype), key_segments.shape)
+    key_branches = jax.lax.dynamic_update_slice(
+        jnp.zeros(key_segments.shape, branches.dtype), branches, (0, first)
+    )
+    key_positions = jax.lax.dynamic_update_slice(before, positions, (0, first))[:, None, :]
+    key_branches = key_branches[:, None, :]
+    allowed = segments[:, :, None] == key_segments[:, None, :]
+    allowed = allowed & ((key_branches == 0) | (key_branches == branches[:, :, None]))
+    allowed = allowed & (slots <= (first + jnp.arange(queries))[:, None])
+    allowed = jnp.where(slots < first, (key_segments > 0)[:, None, :], allowed)
+    if window:
+        allowed = allowed & (key_positions > positions[:, :, None] - window)
+    bias = jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
+    return jnp.tile(bias, (1, 1, group, 1))
+
+
 def attend(
     q: jax.Array,
     k: jax.Array,

@@ -8,6 +8,7 @@ Letters: B sequences, T query positions, D width, V vocabulary, L layers, E expe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -68,6 +69,7 @@ class Transformer(nn.Module):
         positions: jax.Array,
         *,
         segments: jax.Array | None = None,
+        branches: jax.Array | None = None,
         cache: Cache | None = None,
         layers: LayerInputs = LayerInputs(),
         mix: jax.Array | None = None,
@@ -80,10 +82,10 @@ class Transformer(nn.Module):
         if not c.tie_embeddings:
             Unembed(c, name="unembed")()
         batch, length = tokens.shape
+        if segments is None and (cache is not None or branches is not None):
+            segments = jnp.ones((batch, length), jnp.int32)
         slot, keys, key_segments, stored = 0, length, segments, None
-        if cache is not None:
-            if segments is None:
-                segments = jnp.ones((batch, length), jnp.int32)
+        if cache is not None and segments is not None:
             cache = replace(
                 cache,
                 segments=jax.lax.dynamic_update_slice(
@@ -92,15 +94,21 @@ class Transformer(nn.Module):
             )
             slot, keys, key_segments = cache.length, cache.segments.shape[1], cache.segments
             stored = (cache.k, cache.v)
-        span = (segments, key_segments, slot, length, keys, c.num_heads // c.num_kv_heads)
+        group = c.num_heads // c.num_kv_heads
+        if branches is None:
+            span = (segments, key_segments, slot, length, keys, group)
+            bias = functools.partial(parts.attention_bias, *span)
+        else:
+            laid = (segments, branches, positions, key_segments, slot, group)
+            bias = functools.partial(parts.branch_bias, *laid)
         rope, local, windowed = parts.rope_tables(c, positions), None, None
         if any(c.windows):
             near = parts.rope_tables(c, positions, local=True) if c.local_theta else rope
-            local = (near, parts.attention_bias(*span, window=max(c.windows)))
+            local = (near, bias(window=max(c.windows)))
             windowed = None if all(c.windows) else jnp.asarray(c.windows) > 0
         shared = Shared(
             rope=rope,
-            bias=parts.attention_bias(*span),
+            bias=bias(),
             local=local,
             slot=slot,
             where=layers.where,

@@ -13,8 +13,8 @@ import pytest
 import jaxsafety
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
-from jaxsafety.evaluation import choices, likelihoods, pairs
-from jaxsafety.evaluation.likelihoods import COMPILING, Read, Scorer, plan, read
+from jaxsafety.evaluation import choices, packing, pairs
+from jaxsafety.evaluation.likelihoods import Scorer
 from jaxsafety.evaluation.pairs import Question, Stem
 from jaxsafety.models.api import LayerInputs, ModelConfig, build
 
@@ -65,7 +65,8 @@ def stems(chat=False, items=ITEMS):
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_scores_are_those_of_one_pass_over_the_whole(tiny, chat):
+def test_scores_are_those_of_one_pass_over_the_whole(tiny, chat, monkeypatch):
+    monkeypatch.setattr(packing, "SHARE", 1000)  # even a short head is read apart
     every = [s for own in stems(chat) for s in own if not pairs.unscorable([s], 128)]
     work = Scorer(*tiny[:2], every, tokens=48)
     seen = set()
@@ -90,13 +91,10 @@ def test_what_all_contexts_begin_with_is_read_once(tiny):
 
 
 def test_what_all_continuations_begin_with_is_read_once(tiny):
-    own = ((5, 6, 7, 8), (5, 6, 9), (5, 6, 7))
-    stem = Stem((1, 2, 3), own, (0, 1, 2))
-    assert read(stem, 1) == Read((2, 3, 5, 6), ((7,), (), ()))
-    assert read(stem, 0, join=False) == Read((1, 2, 3), ((5, 6, 7), (5, 6), (5, 6)))
+    stem = Stem((1, 2, 3), ((5, 6, 7, 8), (5, 6, 9), (5, 6, 7)), (0, 1, 2))
     same = Stem((1, 2), ((5,), (5, 6)), (0, 1))
-    assert read(same, 0) == Read((1, 2), ((), (5,)))
     work = Scorer(*tiny[:2], [stem, same])
+    assert work.skip == 1 and [t.tokens for t in work.trees] == [5, 2]
     found = dict(one for batch in work.batches for one in work.score(batch))
     for index, one in enumerate((stem, same)):
         want = [plainly(tiny, one.context, c) for c in one.continuations]
@@ -288,33 +286,3 @@ def test_numbers_that_are_none_are_no_scores(tiny, tmp_path, monkeypatch):
     for record in records:
         assert (record["value"], record["lo"], record["n"], record["nulls"]) == (None, None, 0, 2)
         assert record["cause"] == "a log-probability that is no number (2)"
-
-
-def test_few_shapes_hold_many_lengths():
-    rng = np.random.default_rng(0)
-    every = [
-        Stem(
-            tuple(range(n)), tuple((k, *range(m)) for k, m in enumerate(rng.integers(0, 30, 4))), ()
-        )
-        for n in rng.integers(10, 300, 400)
-    ]
-    reads = [read(stem, 0) for stem in every]
-    batches = plan(every, reads)
-    assert sorted(i for b in batches for i in b.stems) == list(range(400))
-    shapes = {b.shape for b in batches}
-    assert len(shapes) <= 12
-    for batch in batches:
-        own = [every[i] for i in batch.stems]
-        size = batch.shape
-        rests = [rest for i in batch.stems for rest in reads[i].rests if rest]
-        assert len(own) <= size.contexts
-        assert max(len(reads[i].context) for i in batch.stems) <= size.tokens
-        assert len(rests) <= size.rests and max(map(len, rests)) <= size.rest_tokens
-        assert sum(len(c) for s in own for c in s.continuations) <= size.targets
-    slots = sum(b.shape.contexts * b.shape.tokens for b in batches)
-    one = 400 * 304
-    assert slots + COMPILING * len(shapes) < one  # less than all in one shape
-    assert {b.shape.contexts % 4 for b in plan(every, reads, ways=4)} == {0}
-    one_token = [Stem((1, 2), ((3,), (4,)), (0, 1))] * 3
-    assert [b.shape.rests for b in plan(one_token, [read(s, 0) for s in one_token])] == [0]
-    assert likelihoods.common(one_token) == 1  # each context keeps a token of its own
