@@ -21,9 +21,9 @@ import numpy as np
 from jaxsafety.core import shapes, sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Answer, Completions, PromptBatch
-from jaxsafety.models.api import LayerInputs, Model, unstacked
+from jaxsafety.models.api import Cache, LayerInputs, Model, unstacked
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import engine, processors
+from jaxsafety.sampling import engine, heads, processors
 from jaxsafety.sampling.engine import STEER as STEER
 
 PyTree = Any
@@ -104,7 +104,7 @@ def sample(
     args = _call(model, params, prompts, keys, cfg, layers, steer)
     if inside is None or cfg.max_tokens <= PIECE:
         return _sample(*args)
-    return _watched(args, inside)
+    return _pieces(args, inside)
 
 
 def lower(
@@ -142,13 +142,20 @@ Carry = tuple[jax.Array, engine.State, jax.Array, jax.Array, jax.Array]
 
 
 def _begin(
-    params: PyTree, prompts: PromptBatch, knobs: engine.Knobs, layers: LayerInputs, call: Call
+    params: PyTree,
+    prompts: PromptBatch,
+    knobs: engine.Knobs,
+    layers: LayerInputs,
+    call: Call,
+    head: Cache | None = None,
 ) -> Carry:
     """The prefill, and the first token of every row: it needs no step of its own.
 
     So no forward pass is spent on the last token either.
     """
     first, _ = engine.phases(layers, prompts.mask, call.steer)
+    batch, width = prompts.tokens.shape
+    begun = None if head is None else heads.spread(head, batch, width + call.room)
     state = engine.prefill(
         call.model,
         params,
@@ -158,6 +165,7 @@ def _begin(
         room=call.room,
         stop=call.stop,
         banned=call.banned,
+        begun=begun,
     )
     column = jnp.arange(call.room) == 0
     return (
@@ -181,7 +189,8 @@ def _go_on(
     """Steps until every row has stopped or has `until` tokens; `mask` is the prompts'."""
     _, later = engine.phases(layers, mask, call.steer)
     model = call.model
-    params = unstacked(model.config, params) if model.config.unroll else params
+    if model.config.unroll and not isinstance(params["blocks"], list):
+        params = unstacked(model.config, params)
 
     def unfinished(carry: Carry) -> jax.Array:
         return (carry[0] < until) & ~jnp.all(carry[1].finished)
@@ -234,15 +243,31 @@ _next = jax.jit(_go_on, static_argnames="call", donate_argnames="carry")
 _last = jax.jit(_end)
 
 
-def _watched(args: tuple[Any, ...], inside: Inside) -> Completions:
-    """The same in pieces of `PIECE` tokens, between which the host is asked."""
+def _pieces(
+    args: tuple[Any, ...],
+    inside: Inside | None = None,
+    head: Cache | None = None,
+    split: PyTree = None,
+) -> Completions:
+    """The same as two programs; the second runs in pieces of `PIECE` tokens if somebody looks.
+
+    Args:
+      args: of `_sample`.
+      inside: see `sample`.
+      head: what all prompts begin with, see `heads`.
+      split: the parameters, unstacked; many calls with the same ones need that done once.
+    """
     params, prompts, knobs, layers, call = args
-    carry = _first(params, prompts, knobs, layers, call)
+    split = params if split is None else split
+    carry = _first(params, prompts, knobs, layers, call, head)
+    if inside is None:
+        last = np.int32(call.room)
+        return _last(prompts, _next(split, prompts.mask, knobs, layers, carry, last, call))
     done = 1
     while done < call.room and not bool(trees.host(carry[1].finished).all()):
         inside(done, call.room)
         until = min(call.room, done + PIECE)
-        carry = _next(params, prompts.mask, knobs, layers, carry, np.int32(until), call)
+        carry = _next(split, prompts.mask, knobs, layers, carry, np.int32(until), call)
         done = int(trees.host(carry[0]))
     return _last(prompts, carry)
 
@@ -362,25 +387,27 @@ def generate(
     result = [[Answer([], False, []) for _ in range(samples)] for _ in prompts]
     if cfg.max_tokens == 0:
         return result
-    widths = buckets(limit)
     rows = [(index, s) for index in range(len(prompts)) for s in range(copies)]
+    skip = heads.worth(model, layers, prompts, len(rows))
+    widths = buckets(limit - skip)
     # Longest first: rows of a call share a bucket and tend to finish together, and only the last
     # call, of the shortest prompts, is filled up. A short prompt may ride in a longer one's bucket.
     rows.sort(key=lambda row: (-len(prompts[row[0]]), row))
     ways = sharding.rows(sharding.mesh_of(params))  # each device gets rows of its own
     batch_size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
     batch_size = -(-batch_size // ways) * ways
-    for start in range(0, len(rows), batch_size):
+    bound = _bind(model, params, prompts, cfg, layers, steer, skip)
+    spans = heads.spans([len(prompts[i]) - skip for i, _ in rows], batch_size, widths, model)
+    for start, span in zip(range(0, len(rows), batch_size), spans, strict=True):
         part = rows[start : start + batch_size]
         if not known or any(row not in known for row in part):
             full = part + [part[-1]] * (batch_size - len(part))
             keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
-            batch = pad_prompts([prompts[i] for i, _ in full], tokenizer.pad_id, widths)
-            width = batch.tokens.shape[1]
+            batch = pad_prompts([prompts[i][skip:] for i, _ in full], tokenizer.pad_id, [span])
             batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
             look = None if inside is None else partial(inside, len(part))
-            out = sample(model, params, batch, keys, cfg, layers, steer, look)
-            said = [(*row, a) for row, a in zip(part, answers(out, width), strict=False)]
+            out = bound(batch, keys, look)
+            said = [(*row, a) for row, a in zip(part, answers(out, span), strict=False)]
             if keep is not None and len(rows) > batch_size:
                 keep(start // batch_size, said)
         else:
@@ -392,6 +419,36 @@ def generate(
     if copies < samples:
         result = [[row[0]] * samples for row in result]
     return result
+
+
+def _bind(
+    model: Model,
+    params: PyTree,
+    prompts: Sequence[Sequence[int]],
+    cfg: SampleConfig,
+    layers: LayerInputs,
+    steer: str,
+    skip: int,
+) -> Callable[[PromptBatch, jax.Array, Inside | None], Completions]:
+    """`sample` for many calls of these prompts, after the `skip` ids that all begin with.
+
+    What all calls share is made at the first: the head's cache, and parameters that are unstacked
+    already, which compiles twice as fast as unstacking them within every call.
+    """
+    once: dict[str, Any] = {}
+
+    def call(batch: PromptBatch, keys: jax.Array, inside: Inside | None) -> Completions:
+        if not (skip or model.config.unroll):
+            return sample(model, params, batch, keys, cfg, layers, steer, inside)
+        if not once:
+            once["head"] = (
+                heads.read(model, params, prompts[0][:skip], layers, steer) if skip else None
+            )
+            once["split"] = unstacked(model.config, params) if model.config.unroll else None
+        args = _call(model, params, batch, keys, cfg, layers, steer)
+        return _pieces(args, inside if cfg.max_tokens > PIECE else None, **once)
+
+    return call
 
 
 def answers(out: Completions, width: int) -> list[Answer]:

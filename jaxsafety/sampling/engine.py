@@ -119,6 +119,7 @@ def prefill(
     room: int,
     stop: tuple[int, ...] = (),
     banned: tuple[int, ...] = (),
+    begun: Cache | None = None,
 ) -> State:
     """Reads the prompts and chooses the first token of every row.
 
@@ -131,10 +132,16 @@ def prefill(
       room: cache slots beside the prompts', static: how many tokens can be added.
       stop: ids that end a row, static.
       banned: ids that are never chosen, static.
+      begun: a cache of B rows of S tokens each, with room for the prompts, which go on from there,
+        and `room`.
     """
     batch, width = prompts.tokens.shape
-    positions = jnp.maximum(jnp.cumsum(prompts.mask, axis=1) - 1, 0).astype(jnp.int32)
-    cache = init_cache(model.config, batch, width + room, jnp.dtype(model.config.dtype))
+    cache, before = begun, 0
+    if cache is None:
+        cache = init_cache(model.config, batch, width + room, jnp.dtype(model.config.dtype))
+    else:
+        before = cache.length
+    positions = jnp.maximum(jnp.cumsum(prompts.mask, axis=1) - 1, 0).astype(jnp.int32) + before
     out = model.apply(
         params,
         prompts.tokens,
@@ -145,7 +152,7 @@ def prefill(
     )
     count = jnp.zeros(batch, jnp.int32)
     token, logp = _choose(model, params, out.hidden, knobs, count, banned)
-    lengths = prompts.mask.sum(axis=1).astype(jnp.int32)
+    lengths = prompts.mask.sum(axis=1).astype(jnp.int32) + before
     finished = processors.is_stop(token, stop)
     return State(out.cache, token, logp, lengths, count + 1, finished)
 

@@ -150,5 +150,5 @@ def test_long_answers_in_pieces_are_the_same_and_can_be_ended(tiny, monkeypatch)
 
 def test_short_answers_stay_one_program(tiny, monkeypatch):
     model, params, prompts, keys = tiny
-    monkeypatch.setattr(decode, "_watched", lambda *args: pytest.fail("in pieces"))
+    monkeypatch.setattr(decode, "_pieces", lambda *args: pytest.fail("in pieces"))
     decode.sample(model, params, prompts, keys, SampleConfig(4), inside=lambda *at: None)
