@@ -26,6 +26,8 @@ METHODS = {
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "ema": "jaxsafety.mitigations.ema:Ema",
+    "resta": "jaxsafety.mitigations.resta:Resta",
+    "safelora": "jaxsafety.mitigations.safelora:SafeLora",
 }
 
 MODELS = {
