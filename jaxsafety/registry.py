@@ -28,6 +28,7 @@ MITIGATIONS = {
     "ema": "jaxsafety.mitigations.ema:Ema",
     "resta": "jaxsafety.mitigations.resta:Resta",
     "safelora": "jaxsafety.mitigations.safelora:SafeLora",
+    "steering": "jaxsafety.mitigations.steering:Steering",
 }
 
 MODELS = {
