@@ -26,6 +26,7 @@ METHODS = {
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "ema": "jaxsafety.mitigations.ema:Ema",
+    "ptst": "jaxsafety.mitigations.ptst:Ptst",
     "resta": "jaxsafety.mitigations.resta:Resta",
     "safelora": "jaxsafety.mitigations.safelora:SafeLora",
     "steering": "jaxsafety.mitigations.steering:Steering",
