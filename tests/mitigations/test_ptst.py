@@ -14,11 +14,12 @@ from jaxsafety.data.tokens.tokenizer import BYTE_TEMPLATE, ByteTokenizer
 from jaxsafety.experiment import beside
 from jaxsafety.mitigations.means import Means, build, missing
 from jaxsafety.mitigations.ptst import SYSTEM, Ptst
+from jaxsafety.models.api import build as build_model
 from jaxsafety.protocols import Mitigation, Served
 from jaxsafety.registry import MITIGATIONS, resolve
-from jaxsafety.testing import tiny_model
+from jaxsafety.testing import tiny_config
 
-MODEL, PARAMS = tiny_model()
+MODEL, PARAMS = build_model(tiny_config()), {}
 TOKENIZER = ByteTokenizer()
 MEANS = Means(MODEL, PARAMS, tokenizer=TOKENIZER)
 USER = Message("user", "Hi")

@@ -17,18 +17,18 @@ from jaxsafety.registry import MITIGATIONS, resolve
 from jaxsafety.train.loop import run_stage
 from tests.train import toy
 
-# Any tree will do for the base; these are the toy stage's.
-START = toy.variables()["base"]
-
 
 def moved(tree, size, seed):
     """A tree whose leaves are elsewhere, each by noise of its own."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda x: jnp.asarray(x + size * rng.standard_normal(x.shape), x.dtype), tree
+        lambda x: jnp.asarray(np.asarray(x) + size * rng.standard_normal(x.shape), x.dtype), tree
     )
 
 
+# Any tree will do for the base: it looks like the toy stage's.
+SHAPES = jax.eval_shape(toy.variables)["base"]
+START = moved(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), SHAPES), 0.3, 1)
 MEANS = Means(None, START, unaligned=moved(START, 0.1, 3))  # type: ignore[arg-type]
 TUNED = moved(START, 0.05, 5)
 

@@ -13,11 +13,12 @@ from jaxsafety.experiment import beside
 from jaxsafety.mitigations.means import Means, build, missing
 from jaxsafety.mitigations.steering import Steering
 from jaxsafety.models.api import LayerInputs
+from jaxsafety.models.api import build as build_model
 from jaxsafety.protocols import Served
 from jaxsafety.registry import MITIGATIONS, resolve
-from jaxsafety.testing import tiny_model
+from jaxsafety.testing import tiny_config, tiny_model
 
-MODEL, PARAMS = tiny_model()
+MODEL, PARAMS = build_model(tiny_config()), {}
 STEER = jnp.zeros((3, 32)).at[1].set(jnp.linspace(-1.0, 2.0, 32))
 MEANS = Means(MODEL, PARAMS, steer=STEER)
 
