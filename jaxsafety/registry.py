@@ -29,7 +29,11 @@ MITIGATIONS = {
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
     "lisa": "jaxsafety.mitigations.lisa:Lisa",
     "mixing": "jaxsafety.mitigations.mixing:Mixing",
+    "ptst": "jaxsafety.mitigations.ptst:Ptst",
     "recovery": "jaxsafety.mitigations.recovery:Recovery",
+    "resta": "jaxsafety.mitigations.resta:Resta",
+    "safelora": "jaxsafety.mitigations.safelora:SafeLora",
+    "steering": "jaxsafety.mitigations.steering:Steering",
 }
 
 MODELS = {

@@ -28,7 +28,8 @@ from jaxsafety.evaluation.packing import Batch, Laid
 from jaxsafety.evaluation.pairs import Stem
 from jaxsafety.losses import chunks
 from jaxsafety.losses.logprobs import token_logp
-from jaxsafety.models.api import Cache, LayerInputs, Model, init_cache
+from jaxsafety.models.api import Cache, LayerInputs, Model
+from jaxsafety.sampling import heads
 from jaxsafety.sampling.engine import phases
 
 PyTree = Any
@@ -75,41 +76,14 @@ class Scorer:
     def score(self, batch: Batch) -> Iterator[tuple[int, list[float]]]:
         """Yields (stem, sum of the log-probabilities per continuation), summed in float64."""
         if self.skip and self._head is None:
-            ids = np.asarray(self.stems[0].context[: self.skip], np.int32)
-            self._head = _read_head(self.model, self.params, ids, self.layers, self.steer)
+            ids = self.stems[0].context[: self.skip]
+            self._head = heads.read(self.model, self.params, ids, self.layers, self.steer)
         laid = packing.lay(batch, self.stems, self.trees, self.skip)
         # rows are split over devices, the lists of what is asked are not
         given = Laid(*sharding.beside(self.params, laid[:5]), *map(jnp.asarray, laid[5:]))
         logp = _score(self.model, self.params, self._head, self.layers, given, steer=self.steer)
         values = np.asarray(trees.host(logp), np.float64)
         yield from zip(batch.stems, packing.sums(batch, self.trees, values), strict=True)
-
-
-@partial(jax.jit, static_argnames=("model", "steer"))
-def _read_head(model, params, ids, layers, steer) -> Cache:
-    """The cache after the ids [S] that all contexts begin with."""
-    length = ids.shape[0]
-    cache = init_cache(model.config, 1, length, jnp.dtype(model.config.dtype))
-    row = jnp.ones((1, length), jnp.int32)
-    first, _ = phases(layers, row > 0, steer)
-    places = jnp.arange(length, dtype=jnp.int32)[None]
-    return model.apply(params, ids[None], places, segments=row, cache=cache, layers=first).cache
-
-
-def _room(cache: Cache, rows: int, more: int) -> Cache:
-    """The cache of one row for so many, with `more` empty slots."""
-
-    def slots(x: jax.Array, axis: int) -> jax.Array:
-        room = jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
-        return jnp.repeat(room, rows, axis=1)
-
-    def pair(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return slots(k, 4), slots(v, 3)
-
-    k, v = pair(cache.k, cache.v)
-    segments = jnp.pad(jnp.repeat(cache.segments, rows, axis=0), ((0, 0), (0, more)))
-    gate = None if cache.gate is None else pair(*cache.gate)
-    return Cache(k, v, segments, cache.length, gate=gate)
 
 
 @partial(jax.jit, static_argnames=("model", "steer"))
@@ -123,7 +97,7 @@ def _score(model, params, head, layers, laid, *, steer) -> jax.Array:
         laid.places,
         segments=laid.segments,
         branches=laid.branches,
-        cache=None if head is None else _room(head, count, width),
+        cache=None if head is None else heads.spread(head, count, width),
         layers=first,
     )
     picked = out.hidden.reshape(count * width, -1)[laid.asked]

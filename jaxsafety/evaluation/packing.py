@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsafety.evaluation.pairs import Stem
+from jaxsafety.sampling import heads
 
 COMPILING = 4096  # tokens that could be read while one more shape is compiled
 WIDE = 2048  # a token of a row that wide costs twice what it would alone: attention
@@ -105,18 +106,9 @@ class Laid(NamedTuple):
     targets: np.ndarray
 
 
-def common(stems: Sequence[Stem]) -> int:
-    """S, how many ids all contexts begin with; each keeps one of its own."""
-    if len(stems) < 2:
-        return 0
-    first, last = min(s.context for s in stems), max(s.context for s in stems)
-    most = min(len(s.context) for s in stems) - 1
-    return next((i for i in range(most) if first[i] != last[i]), most)
-
-
 def head(stems: Sequence[Stem]) -> int:
-    """How many tokens of `common` are worth a cache: those few that most sets share are not."""
-    shared = common(stems)
+    """S, if a cache for what all contexts begin with is worth it: for a few tokens it is not."""
+    shared = heads.common([stem.context for stem in stems])
     return shared if SHARE * shared * len(stems) >= sum(grow(s).tokens for s in stems) else 0
 
 

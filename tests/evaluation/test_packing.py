@@ -10,6 +10,7 @@ import pytest
 from jaxsafety.evaluation import packing
 from jaxsafety.evaluation.packing import Tree, grow, plan
 from jaxsafety.evaluation.pairs import Stem
+from jaxsafety.sampling import heads
 
 
 def drawn(seed, count=400, longest=120, choices=4):
@@ -132,11 +133,11 @@ def test_a_head_is_read_apart_where_it_is_long():
     def with_head(n):
         return [Stem((7,) * n + (k,) * 20, ((1, 2), (3,)), (0, 1)) for k in range(8, 11)]
 
-    assert packing.common(with_head(2)) == 2 and packing.head(with_head(2)) == 0
+    assert heads.common([s.context for s in with_head(2)]) == 2 and packing.head(with_head(2)) == 0
     assert packing.head(with_head(9)) == 9
-    assert packing.common(with_head(9)[:1]) == 0
+    assert heads.common([s.context for s in with_head(9)[:1]]) == 0
     same = [Stem((1, 2), ((3,), (4,)), (0, 1))] * 3
-    assert packing.common(same) == 1  # each context keeps a token of its own
+    assert heads.common([s.context for s in same]) == 1  # each context keeps a token of its own
 
 
 def test_what_all_continuations_begin_with_belongs_to_the_trunk():
