@@ -53,6 +53,7 @@ def measure_choices(
     arm: str,
     *,
     chat: bool = True,
+    system: str = "",
     seed: int = 0,
     layers: LayerInputs = LayerInputs(),
     steer: str = "all",
@@ -71,6 +72,7 @@ def measure_choices(
       out: the workdir.
       arm: name of this model in the records.
       chat: whether the context is a user's turn of the chat template; without one, plain text.
+      system: the system message that the model is served with; "" for none.
       seed: recorded, and of the bootstrap.
       layers: adapters, steering, ablation.
       steer: "all" or "prompt", the positions `layers.add` touches.
@@ -84,7 +86,7 @@ def measure_choices(
 
     Raises:
       UsageError: a set of another form, an item that asks nothing, a template that is not there or
-        refuses a turn.
+        refuses a turn, a system message without one.
 
     Example:
       >>> import pathlib, tempfile
@@ -103,13 +105,15 @@ def measure_choices(
       >>> [(record["metric"], record["value"]) for record in records]
       [('acc.logp', 1.0), ('acc_norm.logp', 1.0)]
     """
+    if system and not chat:
+        raise bad("system", system, "nothing, without a chat template")
     asked = {bench.name: _questions(bench) for bench in benchmarks}
     found = []
     for bench in benchmarks:
         questions = asked[bench.name]
-        stems = [pairs.stems(tokenizer, one, chat=chat) for one in questions]
+        stems = [pairs.stems(tokenizer, one, chat=chat, system=system) for one in questions]
         settings = {
-            **pairs.settings(tokenizer, chat=chat),
+            **pairs.settings(tokenizer, chat=chat, system=system),
             "steer": steer,
             "fingerprint": fingerprint,
         }

@@ -107,13 +107,14 @@ def _target(item: Item, count: int, where: str) -> int | tuple[int, ...]:
     raise bad(where, f"item {item.id}, target {str(target)[:40]}", allowed)
 
 
-def stems(tokenizer: Tokenizer, asked: Question, *, chat: bool) -> list[Stem]:
+def stems(tokenizer: Tokenizer, asked: Question, *, chat: bool, system: str = "") -> list[Stem]:
     """The ids of a question, each context once.
 
     Args:
       tokenizer: encodes, and has a chat template where `chat` asks for one.
       asked: the texts.
       chat: whether the context is a user's turn of the chat template.
+      system: what the model is served with as a system message, "" for nothing.
 
     Returns:
       One stem, or one per context where there are several. Ids may be empty: see `unscorable`.
@@ -127,7 +128,9 @@ def stems(tokenizer: Tokenizer, asked: Question, *, chat: bool) -> list[Stem]:
     delimiter = "" if chat else asked.delimiter
     made = []
     for context, choices in found.items():
-        text = _chat(tokenizer, asked, context) if chat else asked.description + context
+        text = asked.description + context
+        if chat:
+            text = _chat(tokenizer, asked, context, system)
         pairs = [encode_pair(tokenizer, text, delimiter + asked.continuations[i]) for i in choices]
         # White space moved to the continuation is the same for all: they share the context's ids.
         if len({tuple(first) for first, _ in pairs}) == 1:
@@ -139,9 +142,15 @@ def stems(tokenizer: Tokenizer, asked: Question, *, chat: bool) -> list[Stem]:
     return made
 
 
-def _chat(tokenizer: Tokenizer, asked: Question, context: str) -> str:
-    """The user's turn with the header of the answer; a system's turn only where one is allowed."""
+def _chat(tokenizer: Tokenizer, asked: Question, context: str, system: str) -> str:
+    """The user's turn with the header of the answer; a set's own system's turn only where allowed.
+
+    What the model is served with stands before it, and has to be shown.
+    """
     turns = [Message("user", context)]
+    if system:
+        whole = "\n\n".join(text for text in (system, asked.description) if text)
+        return render.render(tokenizer, [Message("system", whole), *turns], generation=True)
     if asked.description:
         try:
             system = Message("system", asked.description)
@@ -203,6 +212,7 @@ def unscorable(found: Sequence[Stem], longest: int) -> str:
     return ""
 
 
-def settings(tokenizer: Tokenizer, *, chat: bool) -> Mapping[str, Any]:
+def settings(tokenizer: Tokenizer, *, chat: bool, system: str = "") -> Mapping[str, Any]:
     """What the ids depend on besides the texts, for files."""
-    return {"chat": chat, "template": tokenizer.chat_template if chat else None}
+    shown = {"system": system} if system else {}
+    return {"chat": chat, "template": tokenizer.chat_template if chat else None, **shown}

@@ -79,6 +79,31 @@ def test_scores_are_those_of_one_pass_over_the_whole(tiny, chat, monkeypatch):
     assert (work.skip > 0) == chat  # the template's head
 
 
+def test_what_the_model_is_served_with_stands_before_the_question():
+    """Capability is measured under the prompt that the model answers with (PTST)."""
+    tokenizer = ByteTokenizer()
+    for one in ITEMS[:3]:
+        asked = pairs.question(one, "few")
+        served = pairs.stems(tokenizer, asked, chat=True, system="Be safe.")
+        for own, plain in zip(served, pairs.stems(tokenizer, asked, chat=True), strict=True):
+            text, bare = (tokenizer.decode(list(s.context)) for s in (own, plain))
+            assert "Be safe." in text
+            assert "Be safe." not in bare
+            assert asked.description in text
+            assert text.rstrip().endswith(bare.rstrip()[-20:])
+            assert own.continuations == plain.continuations
+    assert pairs.settings(tokenizer, chat=True) == pairs.settings(tokenizer, chat=True, system="")
+    assert pairs.settings(tokenizer, chat=True, system="a")["system"] == "a"
+
+
+def test_a_system_message_needs_a_template(tiny, tmp_path):
+    sums = bench(tuple(ITEMS[:1]))
+    with pytest.raises(UsageError, match="system.*nothing, without a chat template"):
+        choices.measure_choices(
+            *tiny[:2], ByteTokenizer(), [sums], tmp_path, "base", chat=False, system="Be safe."
+        )
+
+
 def test_what_all_contexts_begin_with_is_read_once(tiny):
     head = tuple(range(20, 40))
     every = [Stem((*head, *own), ((7, 8), (9,)), (0, 1)) for own in ((1, 2), (3,), (1, 5, 6))]

@@ -29,6 +29,7 @@ from jaxsafety.core.progress import Progress
 from jaxsafety.core.sharding import scope
 from jaxsafety.data.tokens import template
 from jaxsafety.data.tokens.encode import encode_prompt
+from jaxsafety.data.tokens.system import SystemPrompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.evaluation import evaluate
 from jaxsafety.evaluation.choices import measure_choices
@@ -305,6 +306,7 @@ def _generate(
                 choices,
                 request.out,
                 request.arm,
+                system=what.encode.text if isinstance(what.encode, SystemPrompt) else "",
                 seed=request.seed,
                 layers=what.layers,
                 steer=what.steer,
