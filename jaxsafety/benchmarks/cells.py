@@ -23,7 +23,9 @@ mended, and the coverage measured in the tests:
 - Few seeds have a tail that is no normal one's: Student's t, with Satterthwaite's degrees of
   freedom for the share of the variance that comes from seeds.
 
-With one seed nothing is known of seeds, and the interval is of prompts alone.
+With one seed nothing is known of seeds, and the interval is of prompts alone. Where no resample
+differs (as with 0 of K unsafe in both arms), it reaches as far as if a share of prompts, Wilson's
+upper bound of 0 of K, changed by anything from -1 to 1.
 
 Plain numpy. Letters: N answers, K prompts, S seeds, R resamples. Pinned by
 tests/benchmarks/test_cells.py, which also has the coverage.
@@ -109,13 +111,6 @@ class Table:
             size = sizes.setdefault(key.benchmark, len(cell.unsafe))
             if size != len(cell.unsafe):
                 raise ValueError(f"{key.benchmark}: {len(cell.unsafe)} answers beside {size}")
-
-    def seeds(self, arm: str, benchmark: str, judge: str) -> tuple[int, ...]:
-        """Seeds of an arm in a cell, sorted."""
-        found = (
-            k.seed for k in self.cells if (k.arm, k.benchmark, k.judge) == (arm, benchmark, judge)
-        )
-        return tuple(sorted(found))
 
 
 class Tally(NamedTuple):
@@ -263,6 +258,10 @@ class Resampled:
         if not len(drawn) or 2 * len(drawn) < len(values) - 1:
             return Change(value, None, None, seeds, nulls, FEW)
         lo, hi = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]).tolist()
+        if not drawn.var():  # resamples that all agree are no certainty
+            spare = outcomes.wilson(0, self.parts[here].shape[-1], level)[1]
+            lo, hi = value - spare * (1 + value), value + spare * (1 - value)
+            return Change(value, lo, hi, seeds, nulls)
         scale = _scale(self._influence(here, there, metric), float(drawn.var()), level)
         lo, hi = min(lo, value), max(hi, value)
         return Change(
@@ -295,8 +294,6 @@ def _scale(influence: Sequence[np.ndarray], variance: float, level: float) -> fl
         noise += float((rest**2).sum()) / ((seeds - 1) * (prompts - 1) * seeds * prompts)
         inner += (float(z.mean(axis=1).var(ddof=1)) / seeds) ** 2 / (seeds - 1)
         least = min(least, seeds - 1)
-    if not variance:
-        return 1.0
     real = max(variance - 2 * noise, variance / 3)
     tail = 0.5 + level / 2
     df = max(real**2 / inner, least) if inner else np.inf

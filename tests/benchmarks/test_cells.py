@@ -102,7 +102,9 @@ def test_a_change_is_that_of_its_cells():
         again == found
         and resample(table, resamples=500, seed=1).change("arm", "base", "b", "j", "incoh") != found
     )
-    assert drawn.change("arm", "arm", "b", "j", "lo")[:3] == (0.0, 0.0, 0.0)
+    # nothing differs: as if it were 0 of 100
+    spare = outcomes.wilson(0, 100)[1]
+    assert drawn.change("arm", "arm", "b", "j", "lo")[:3] == (0.0, -spare, spare)
     with pytest.raises(KeyError):
         drawn.change("arm", "nobody", "b", "j", "lo")
 
@@ -145,6 +147,14 @@ def test_what_cannot_be_told_is_none_with_a_cause():
     pair = [{"unsafe": True, "coherent": True}, {"unsafe": False, "coherent": False}]
     some = summarise([Cell([1, 0, None], [1, 0, 1])])
     assert some[:5] == outcomes.bounds(pair) and some.nulls == 1
+
+
+@pytest.mark.parametrize("n,sign", [(2, 0), (3, 0), (4, 1), (50, 1)])
+def test_few_prompts_that_all_agree_are_no_certainty(n, sign):
+    """All unsafe against none: 4 prompts are the first with Wilson's bound of 0 of n below 1/2."""
+    rows = {Key(a, 0, "b", "j"): Cell([u] * n, [1] * n) for a, u in (("arm", 1), ("base", 0))}
+    found = resample(Table(rows), resamples=50).change("arm", "base", "b", "j", "lo")
+    assert (found.value, found.hi, found.sign) == (1.0, 1.0, sign)
 
 
 def test_several_answers_to_a_prompt_are_drawn_together():
