@@ -175,6 +175,13 @@ def test_a_run_at_the_ceiling_reaches_the_rule_in_spite_of_rounding(seed):
     assert chosen(Curve("r", [(1, top - 1, 2000)] * 1), target=target)[0] == "goal_unreached"
 
 
+def test_a_run_exactly_at_the_rule_reaches_it_in_spite_of_rounding():
+    target = anchors.resolve_target(Goal("sums", margin=0.1), 0.5, 0.9)
+    assert target.value > 0.86 == 860 / 1000  # by float arithmetic; 0.5 + 0.9 * 0.4 is 0.86
+    assert chosen(Curve("r", [(1, 860, 1000), (2, 860, 1000)]), target=target)[0] == "reached"
+    assert chosen(Curve("r", [(1, 859, 1000), (2, 859, 1000)]), target=target)[1] is None
+
+
 @pytest.mark.parametrize(
     "field,value",
     [

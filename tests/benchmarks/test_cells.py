@@ -202,6 +202,17 @@ def test_the_interval_covers_a_known_change():
     assert 0.85 < cover(60, n=100, seed=0.05)
 
 
+def test_what_is_counted_three_times_is_taken_back_and_few_seeds_widen():
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 1, (5, 400))  # noise alone: the crossed variance is three times 1 / (S K)
+    narrow, student = np.sqrt(1 / 3), 2.776 / 1.960  # t of 4: the runs' means are of noise as well
+    assert narrow < cells._scale([z], 3 / z.size, 0.95) < 1.05 * narrow * student < 0.9
+    runs = np.tile(rng.normal(0, 1, (3, 1)), (1, 400))  # runs alone: Student's t of 2
+    own = float(runs[:, 0].var(ddof=1)) / 3
+    assert cells._scale([runs], own, 0.95) == pytest.approx(4.303 / 1.960, rel=1e-3)
+    assert cells._scale([runs[:1]], own, 0.95) == 1.0  # of one seed nothing is known
+
+
 COVERAGE = [
     (dict(seeds=5, n=100), 0.92, 0.99),  # noise of the answers alone
     (dict(seeds=3, n=300, seed=0.03), 0.92, 0.99),

@@ -90,6 +90,14 @@ def test_at_the_margin_it_errs_in_one_of_twenty(paired):
     assert 0.035 < wrong / trials < 0.065  # 2.7 standard errors
 
 
+@pytest.mark.parametrize("d", [-0.5, -0.1, 0.1, 0.3])
+def test_the_paired_variance_is_that_of_two_shares(d):
+    b, c, n = 30, 12, 100
+    q = equivalence.likeliest_alone(b, c, n, d)
+    variance = ((q + d) + q - d**2) / n  # of the mean of 1, -1 and 0
+    assert equivalence._paired(b, c, n, d) == pytest.approx((0.18 - d) / math.sqrt(variance))
+
+
 def test_agreement_on_little_shows_little():
     assert comparable(np.ones(3), np.ones(3), 0.02).verdict == "undecided"
     few, many = (
