@@ -202,13 +202,15 @@ def _numbers(labels: Sequence[bool | None]) -> np.ndarray:
     return np.array([np.nan if x is None else float(x) for x in labels], float)
 
 
-def _by_cluster(kind: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
+def _by_cluster(
+    kind: np.ndarray, clusters: Sequence[Hashable] | None, kinds: int = 4
+) -> np.ndarray:
     """[N] kinds 0..3 -> [K,4] how many of each in a cluster."""
     if clusters is None:
-        return np.eye(4, dtype=np.int64)[kind]
+        return np.eye(kinds, dtype=np.int64)[kind]
     seen: dict[Hashable, int] = {}
     index = np.array([seen.setdefault(c, len(seen)) for c in clusters], np.int64)
-    return np.bincount(index * 4 + kind, minlength=4 * len(seen)).reshape(-1, 4)
+    return np.bincount(index * kinds + kind, minlength=kinds * len(seen)).reshape(-1, kinds)
 
 
 def _resample(table: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -285,6 +287,57 @@ def compare_strata(
     for name in dict.fromkeys(strata):
         found[name] = part([i for i, stratum in enumerate(strata) if stratum == name])
     return found
+
+
+def contrast_coherence(
+    first: Sequence[bool | None],
+    second: Sequence[bool | None],
+    coherent: Sequence[bool | None],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Statistic:
+    """Kappa on incoherent answers minus kappa on coherent ones; below 0: judges err on incoherence.
+
+    Both strata are resampled together, so that prompts with answers in both count as one. Kappa
+    depends on how frequent the labels are, and the strata differ in that: look at AC1 and at the
+    prevalences (`compare_strata`) before calling a difference one of the judges.
+
+    Args:
+      first: [N] labels.
+      second: [N] labels.
+      coherent: [N] of the same answers; an answer with any of the three unknown is left out.
+      clusters: [N], as in `compare`.
+      resamples: R; those in which one stratum has no kappa are left out.
+      seed: of numpy's generator.
+      level: coverage, 0..1.
+
+    Returns:
+      The difference; None with the stratum that has no kappa as its cause.
+
+    Raises:
+      ValueError: lists of different lengths.
+    """
+    lengths = {len(x) for x in (first, second, coherent, clusters) if x is not None}
+    if len(lengths) > 1:
+        raise ValueError(f"agreement needs equally long lists: {sorted(lengths)}")
+    a, b, k = _numbers(first), _numbers(second), _numbers(coherent)
+    told = ~np.isnan(a + b + k)
+    kind = (4 * (1 - k[told]) + 2 * a[told] + b[told]).astype(np.int64)  # coherent ones first
+    groups = None if clusters is None else [c for c, t in zip(clusters, told, strict=True) if t]
+    counts = np.bincount(kind, minlength=8)[None]
+    if len(kind):
+        drawn = _resample(_by_cluster(kind, groups, 8), resamples, seed)
+        counts = np.concatenate([counts, drawn])
+    tables = counts.reshape(-1, 2, 2, 2).astype(float)
+    kappas = np.where(tables.sum(axis=(-1, -2)) > 0, _kappa(tables), np.nan)
+    for i, name in enumerate(("coherent", "incoherent")):
+        if np.isnan(kappas[0, i]):
+            why = ONE_LABEL if tables[0, i].any() else NOTHING
+            return Statistic(None, None, None, f"{name} answers: {why}")
+    return _statistic(kappas[:, 1] - kappas[:, 0], level)
 
 
 def compare_all(
