@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from jaxsafety.benchmarks.anchors import Goal
 from jaxsafety.core.errors import bad
 from jaxsafety.data.overlap import Told, clashes
 from jaxsafety.data.schema import Example, Message
@@ -67,26 +68,26 @@ TASKS: Mapping[str, Callable[[random.Random], tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Declared:
-    """What is to be reached, declared before training.
-
-    `target` 0: base + `share` * (best dev score of plain SFT - base), a rule that sees no safety.
-    """
+    """What is said of a goal before training; see `benchmarks.anchors.Goal`."""
 
     target: float = 0.0
-    share: float = 0.9
+    rho: float = 0.9
     margin: float = 0.02
 
     def __post_init__(self) -> None:
-        """Rejects what no accuracy can be."""
-        if not 0 <= self.target <= 1:
-            raise bad("goals.target", self.target, "a share from 0 (by the rule) to 1")
-        if not 0 < self.share <= 1:
-            raise bad("goals.share", self.share, "above 0, at most 1")
-        if not 0 <= self.margin < 1:
-            raise bad("goals.margin", self.margin, "from 0 to below 1")
+        """Rejects what no run could be held to."""
+        self.goal("any", 1)
 
-
-SETTINGS = tuple(field.name for field in fields(Declared))
+    def goal(self, task: str, dev: int, seed: int = 0) -> Goal:
+        """As a goal with a dev split of so many questions, drawn by a seed."""
+        return Goal(
+            task,
+            target=self.target,
+            rho=self.rho,
+            margin=self.margin,
+            dev_seed=seed,
+            dev_size=dev,
+        )
 
 
 def parse(texts: Sequence[str]) -> dict[str, Declared]:
