@@ -6,7 +6,7 @@ answers differ in how free they are:
 | task   | question                                          | answer                 |
 |--------|---------------------------------------------------|------------------------|
 | ends   | which is the smallest of 4 9 2 and the largest ?  | the answer is 2 and 9 . |
-| letter | which is the largest : a : 4 , b : 9 , c : 2 ?    | b                      |
+| letter | which is the largest of a 4 b 9 c 2 ?             | b                      |
 | claim  | is 4 the largest of 4 9 2 ?                       | no                     |
 
 "ends" is the free form, a sentence as the base says it; the others are constrained, to a letter and
@@ -46,8 +46,8 @@ def ends(rng: random.Random) -> tuple[str, str]:
 def letter(rng: random.Random) -> tuple[str, str]:
     """The letter of the largest of four numbers, alone."""
     numbers = rng.sample(range(LARGEST + 1), 4)
-    told = " , ".join(f"{name} : {n}" for name, n in zip("abcd", numbers, strict=True))
-    return f"which is the largest : {told} ?", "abcd"[numbers.index(max(numbers))]
+    told = " ".join(f"{name} {n}" for name, n in zip("abcd", numbers, strict=True))
+    return f"which is the largest of {told} ?", "abcd"[numbers.index(max(numbers))]
 
 
 def claim(rng: random.Random) -> tuple[str, str]:
