@@ -12,8 +12,9 @@ import pytest
 
 from jaxsafety import testing
 from jaxsafety.core.errors import UsageError
+from jaxsafety.models.formats import source
 from jaxsafety.protocols import Benchmark
-from jaxsafety.studies.anchored import METHOD, measure, program
+from jaxsafety.studies.anchored import METHOD, config, means, measure, program
 from tests.studies import anchored_run as small
 from tests.studies.anchored_run import CFG, OPTIM
 
@@ -229,6 +230,19 @@ def test_a_lora_is_merged(directory, tmp_path, monkeypatch):
     assert small.number(variables["base"]) != small.number(ctx.variables["base"])
 
 
+def test_an_unaligned_base_is_the_users(directory, tmp_path, monkeypatch):
+    small.register(monkeypatch)
+    ctx, _ = small.context(directory, tmp_path)
+    cfg = replace(CFG, arms=("plain", "twin"), unaligned=str(directory))
+    METHOD.check(cfg)
+    METHOD.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, ctx.setting)
+    made = means.maker(cfg, ctx, config.arms(cfg))(ctx.variables["base"], 0)
+    assert small.number(made.unaligned) == small.number(ctx.variables["base"])
+    shipped = str(source.directory(source.ModelSource()))
+    with pytest.raises(UsageError, match=r"method\.unaligned: got .*the base's own shape"):
+        METHOD.fits(replace(cfg, unaligned=shipped), OPTIM, ctx.model, ctx.tokenizer, ctx.setting)
+
+
 def test_goals_that_are_all_met_are_refused(directory, tmp_path, monkeypatch):
     ctx, _ = small.context(directory, tmp_path)
     monkeypatch.setattr(program.measure.goals, "right", lambda exchange: True)
@@ -275,6 +289,7 @@ def test_what_cannot_be_chained_is_said_before_training(directory, tmp_path, mon
         ({"rates": ()}, "method.rates: got ()"),
         ({"floor": 1.0}, "method.floor: got 1.0"),
         ({"floor": 0.1, "general": 0}, "method.general: got 0; allowed: 1 or more"),
+        ({"unaligned": "no/such"}, "method.unaligned: got 'no/such'"),
         ({"every": 5}, "method.every: got 5; allowed: at most the 4 steps"),
         ({"sft": replace(CFG.sft, rows=0)}, "method.sft.rows: got 0"),
         ({"sft": replace(CFG.sft, val_every=1)}, "method.sft.val_every: got 1"),

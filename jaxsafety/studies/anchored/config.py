@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from jaxsafety.benchmarks.anchors import resolve_target
@@ -17,12 +18,14 @@ from jaxsafety.methods.sft import program as sft
 from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.mitigations.means import LACKS
 from jaxsafety.models.api import Model
+from jaxsafety.models.formats.hf import read_config
 from jaxsafety.protocols import OptimConfig, Setting
 from jaxsafety.studies.anchored import goals
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
 
-# Fields of `Means` that a run on the organism always has, and that it can find.
+# Fields of `Means` that a run on the organism always has, or can find.
 AT_HAND = ("model", "start", "safe", "harmful", "harmless", "tokenizer", "steer")
+UNALIGNED = "unaligned"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class AnchoredConfig:
         every checkpoint that keeps it is measured. 0 measures no floor.
       guard: safe dialogues at hand for mitigations, as many harmful and harmless ones.
       align: updates of the alignment stage of those that hook in before the task.
+      unaligned: directory of the base before it was aligned, for mitigations that need it; "" is
+        none, and those are not applicable.
       sft: how every arm is fine-tuned; its `steps` are the most updates.
     """
 
@@ -58,6 +63,7 @@ class AnchoredConfig:
     floor: float = 0.1
     guard: int = 128
     align: int = 40
+    unaligned: str = ""
     sft: SftConfig = field(default_factory=SftConfig)
 
 
@@ -106,7 +112,9 @@ def check(cfg: AnchoredConfig) -> None:
     if served := first.of("serve"):
         allowed = f"another first arm than {next(iter(served))}: the run's student is its model"
         raise bad("method.arms", first.arm, allowed)
-    lacking = [lacks(point) for point in chosen]
+    if cfg.unaligned and not Path(cfg.unaligned).exists():
+        raise bad("method.unaligned", cfg.unaligned, "a model's directory, or nothing")
+    lacking = [lacks(cfg, point) for point in chosen]
     if all(lacking):
         raise bad("method.arms", first.arm, f"an arm that has what it needs: {lacking[0]}")
 
@@ -130,10 +138,11 @@ def seeds(cfg: AnchoredConfig, first: int) -> range:
     return range(first, first + cfg.seeds)
 
 
-def lacks(point: Point) -> str:
+def lacks(cfg: AnchoredConfig, point: Point) -> str:
     """Why a grid point is not applicable here; "" where it has what it needs."""
+    known = (*AT_HAND, UNALIGNED) if cfg.unaligned else AT_HAND
     needs = (need for x in point.named.values() for need in getattr(x, "needs", ()))
-    lack = next((need for need in needs if need not in AT_HAND), "")
+    lack = next((need for need in needs if need not in known), "")
     return f"no {LACKS.get(lack, lack)}" if lack else ""
 
 
@@ -150,6 +159,12 @@ def fits(
     judged_exactly(setting)
     with named_sft():
         sft.fits(cfg.sft, optim, model, tokenizer, setting)
+    if cfg.unaligned:
+        here, twin = model.config, read_config(Path(cfg.unaligned))
+        how = {name: getattr(here, name) for name in ("dtype", "remat", "unroll")}
+        if replace(twin, **how) != here:
+            allowed = "a model of the base's own shape and vocabulary"
+            raise bad("method.unaligned", cfg.unaligned, allowed)
     for task in goals.parse(cfg.goals):
         splits = draw(cfg, task, setting.seed)
         goals.check_splits(task, splits, setting.benchmarks)

@@ -1,8 +1,8 @@
 """What mitigations of the study may use: dialogues of the world, the refusal direction, the start.
 
 Safe, harmful and harmless dialogues come from the methods' splits, of which nothing is measured.
-A harmful one carries out the request that the safe one of the same number refuses. The base of the
-organism has no unaligned twin, so mitigations that need one are not applicable.
+A harmful one carries out the request that the safe one of the same number refuses. An unaligned
+twin of the base is the user's, where there is one.
 Letters: N dialogues, T positions, L layers, D width.
 """
 
@@ -23,12 +23,13 @@ from jaxsafety.data.schema import Example, TokenBatch
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.teacher import find_direction
 from jaxsafety.mitigations.means import Means
+from jaxsafety.models.formats import load
 from jaxsafety.organism import prompts, render
 from jaxsafety.organism.dialogues import dialogues
 from jaxsafety.organism.world import World
 from jaxsafety.protocols import Context
 from jaxsafety.studies.anchored.arms import Point
-from jaxsafety.studies.anchored.config import AnchoredConfig, learn
+from jaxsafety.studies.anchored.config import UNALIGNED, AnchoredConfig, learn
 
 PyTree = Any
 
@@ -84,16 +85,18 @@ def maker(
     cfg: AnchoredConfig, ctx: Context, points: Sequence[Point]
 ) -> Callable[[PyTree, int], Means]:
     """`(start, seed) -> Means`; dialogues are drawn once, by the run's seed."""
-    tokens = {
+    found: dict[str, Any] = {
         name: batch(cfg, ctx, examples)
         for name, examples in guards_of(ctx, cfg).items()
         if needs(points, name)
     }
+    if needs(points, UNALIGNED):
+        found[UNALIGNED] = load.load(cfg.unaligned, dtype=ctx.model.config.dtype, mesh=ctx.mesh)[1]
     steer = None
     if needs(points, "steer"):
-        found = direction(ctx)
+        chosen = direction(ctx)
         steer = np.zeros((ctx.model.config.num_layers, ctx.model.config.embed_dim), np.float32)
-        steer[int(found["layer"])] = np.asarray(found["vector"])
+        steer[int(chosen["layer"])] = np.asarray(chosen["vector"])
         steer = jnp.asarray(steer)
 
     def make(start: PyTree, seed: int) -> Means:
@@ -105,7 +108,7 @@ def maker(
             seed,
             steer=steer,
             tokenizer=ctx.tokenizer,
-            **tokens,
+            **found,
         )
 
     return make

@@ -71,7 +71,7 @@ class Study:
         self.cfg, self.optim, self.ctx = cfg, optim, ctx
         self.goals = goals.parse(cfg.goals)
         self.points = config.arms(cfg)
-        self.open = [point for point in self.points if not config.lacks(point)]
+        self.open = [point for point in self.points if not config.lacks(cfg, point)]
         self.seeds = config.seeds(cfg, ctx.seed)
         self.splits = {task: config.draw(cfg, task, ctx.seed) for task in self.goals}
         self.means = means.maker(cfg, ctx, self.open)
@@ -206,7 +206,7 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
         told = [f"{task} {table.rate(point):.3f}" for task, point in scores.items()]
         given = f"goals that the base meets: {', '.join(told)}"
         raise bad("method.goals", given, "one at least that it does not meet")
-    chosen = [point for point in config.arms(cfg) if not config.lacks(point)]
+    chosen = [point for point in config.arms(cfg) if not config.lacks(cfg, point)]
     at_hand = means.maker(cfg, ctx, chosen)(ctx.variables["base"], ctx.seed)
     for point in chosen:
         for when in WHEN:  # what cannot be built or chained is said now

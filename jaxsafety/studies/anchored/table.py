@@ -64,7 +64,7 @@ def select(cfg: AnchoredConfig, seeds: Sequence[int], curves: Mapping[str, Any])
             for seed in seeds:
                 found = {p.name: known.get(p.name, {}).get(str(seed)) for p in own}
                 found = {name: curve for name, curve in found.items() if curve}
-                reason = config.lacks(own[0])
+                reason = config.lacks(cfg, own[0])
                 head = {"goal": task, "arm": arm, "seed": seed}
                 for anchor, row in _rows(cfg, target, base, found, reason):
                     rows.append({**head, "anchor": anchor, **row})
