@@ -15,14 +15,15 @@ A run resumes where it stopped; `launch/anchored.sh` does five seeds on three wo
 from configs import common
 from jaxsafety.studies.anchored import config as study
 
-RATE = 5e-4
+RATE = 1e-3
 
 
 def get_config(arg=""):
     """`arg`: smoke, seed=N, seeds=N (trainings per grid point)."""
     arg = common.parse_arg(arg, smoke=False, seed=0, seeds=1)
     config = common.base("anchored", seed=arg.seed)
-    config.method.seeds, config.method.sft.steps = arg.seeds, 240
+    config.method.update(seeds=arg.seeds, train=1024)
+    config.method.sft.steps = 240
     config.optim.update(lr=RATE, schedule="constant")
     config.train.checkpoint_every = 1000  # a stage takes a minute; its end is always saved
     config.eval.update(safety=48, over_refusal=48, capability=64, samples=0)

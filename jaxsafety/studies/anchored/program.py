@@ -226,7 +226,7 @@ def program(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> Program:
 
 
 def draw_curves(study: Study) -> Yields:
-    """Trains every grid point that can be; `{goal: {"base": point, point: {seed: curve}}}`."""
+    """Trains every grid point that can be; the curves as `table.select` takes them."""
     cfg, ctx = study.cfg, study.ctx
     curves: dict[str, Any] = {}
     for task, goal in study.goals.items():
@@ -253,7 +253,8 @@ def draw_curve(study: Study, task: str, point: Point, seed: int) -> Yields:
     def curve() -> dict[str, Any]:
         ctx.interrupt.doing = f"this curve ({task}, {point.name}, seed {seed})"
         points = []
-        for step, what in made:
+        while made:  # what was read of one is let go before the next
+            step, what = made.pop(0)
             ctx.interrupt.check()
             points.append({"step": step, **measure.capability(ctx, what(), dev, tasks)})
         ctx.interrupt.doing = "what it is doing"
