@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from jaxsafety.core.errors import UsageError
+from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.mitigations.anchor import Anchor
 from jaxsafety.mitigations.ema import Ema
 from jaxsafety.protocols import Mitigation
@@ -25,6 +25,19 @@ class Edit:
 
     def mitigation(self):
         return Mitigation()
+
+
+@dataclass(frozen=True)
+class Wants:
+    """Throwaway: one setting has no default, and the defaults of two others go ill together."""
+
+    steps: int
+    free: float = 0.1
+    least: int = 0
+
+    def __post_init__(self):
+        if self.free and not self.least:
+            raise bad("mitigations.wants.least", self.least, "1 or more")
 
 
 KNOWN = {"anchor": Anchor, "ema": Ema, "edit": Edit}
@@ -82,6 +95,19 @@ def test_bad_arms_are_one_line(chosen, message):
     with pytest.raises(UsageError) as caught:
         arms.points(chosen, known=KNOWN)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_settings_that_have_to_be_given():
+    known = {"wants": Wants}
+    assert arms.points(("wants:steps=3,least=2",), known=known)[0].named == {
+        "wants": Wants(3, 0.1, 2)
+    }
+    for text, message in (
+        ("wants:least=2", r"method\.arms\.steps: got 'nothing'; allowed: a value of type int"),
+        ("wants:steps=3", r"method\.arms, 'wants:steps=3': mitigations\.wants\.least: got 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            arms.points((text,), known=known)
 
 
 def test_a_moment_that_is_none(monkeypatch):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import MISSING, Field, fields
+from typing import Any, get_type_hints
 
 from jaxsafety.core.config import parse_arg, typed
 from jaxsafety.core.errors import UsageError, bad
@@ -31,8 +31,19 @@ def read(field: str, text: str, known: Mapping[str, Any]) -> tuple[str, Any]:
     if colon and not rest:
         raise bad(field, text, f"{name}, or {name}:FIELD=VALUE")
     cls = known[name]
-    defaults = {f.name: getattr(cls(), f.name) for f in fields(cls)}
+    given = {piece.partition("=")[0].strip() for piece in rest.split(",")}
     try:
-        return name, typed(cls, parse_arg(rest, **defaults), field)
+        # Its defaults may be refused together: a class may want a setting that has none.
+        values = parse_arg(rest, **{f.name: _default(cls, f) for f in fields(cls)})
+        return name, typed(cls, {key: values[key] for key in values if key in given}, field)
     except UsageError as error:
         raise UsageError(f"{field}, {text!r}: {error}") from None
+
+
+def _default(cls: Any, field: Field[Any]) -> Any:
+    """A field's default; of a field without one, a value of its type."""
+    if field.default is not MISSING:
+        return field.default
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return get_type_hints(cls)[field.name]()
