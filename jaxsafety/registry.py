@@ -14,6 +14,7 @@ from typing import Any
 from jaxsafety.core.errors import UsageError, bad
 
 METHODS = {
+    "anchored": "jaxsafety.studies.anchored:METHOD",
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
     "safemoe": "jaxsafety.methods.safemoe:METHOD",
     "safemoe_controls": "jaxsafety.studies.safemoe_controls:METHOD",

@@ -1,0 +1,23 @@
+"""Which mitigation is safest at the same capability? Arms that are fine-tuned to a declared goal.
+
+After "Safety Measurements for Fine-tuned LLMs Should be Grounded in Capability" (arXiv 2606.03648):
+its thesis is that models are comparable where they reach the same goal. Of the paper only abstract
+and opening are public, so the protocol is ours (../shared/papers/capability_grounded.md, D0 to D3):
+goals are declared before training (`goals.py`), every arm is fine-tuned with its mitigations
+(`arms.py`), the earliest checkpoint that reaches the goal is selected by capability on a dev split
+alone (`benchmarks/anchors.py`), and what was selected is measured on the safety sets
+(`program.py`), beside the last step of the same trainings, and the worst of what keeps a floor.
+Pinned by tests/studies/test_anchored_*.py.
+"""
+
+from jaxsafety.protocols import Method
+from jaxsafety.studies.anchored import config, program
+
+METHOD = Method(
+    config.AnchoredConfig,
+    config.check,
+    program.program,
+    config.fits,
+    prepare=program.prepare,
+    title="Anchored",
+)

@@ -1,0 +1,187 @@
+"""Settings of the anchored study, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxsafety.benchmarks.anchors import resolve_target
+from jaxsafety.benchmarks.organism import judged_exactly, world_of
+from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.data.fitting import fitted
+from jaxsafety.data.schema import Encoded, Example
+from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.methods.sft import program as sft
+from jaxsafety.methods.sft.program import SftConfig
+from jaxsafety.mitigations.means import LACKS
+from jaxsafety.models.api import Model
+from jaxsafety.models.formats.hf import read_config
+from jaxsafety.protocols import OptimConfig, Setting
+from jaxsafety.studies.anchored import goals
+from jaxsafety.studies.anchored.arms import PLAIN, Point, points
+
+# Fields of `Means` that a run on the organism always has, or can find.
+AT_HAND = ("model", "start", "safe", "harmful", "harmless", "tokenizer", "steer")
+UNALIGNED = "unaligned"
+
+
+@dataclass(frozen=True)
+class AnchoredConfig:
+    """What is trained to which goals, and how closely it is watched.
+
+    Attributes:
+      goals: tasks with what is declared of each (`goals.py`): "letter:target=0.8".
+      arms: mitigations with their settings (`arms.py`): "anchor:strength=0.01|0.1".
+      seeds: trainings of each grid point; their seeds are that of the run and those after it.
+      rates: factors of the learning rate; each grid point is trained at each.
+      train: questions of each goal to learn from.
+      dev: questions that checkpoints are selected by.
+      test: questions that what was selected is measured on.
+      every: updates between two checkpoints.
+      general: questions of each capability set of the setting that each checkpoint is asked.
+      floor: the share of the base's general capability that may be lost on the worst of these sets;
+        every checkpoint that keeps it is measured. 0 measures no floor.
+      guard: safe dialogues at hand for mitigations, as many harmful and harmless ones.
+      align: updates of the alignment stage of those that hook in before the task.
+      unaligned: directory of the base before it was aligned, for mitigations that need it; "" is
+        none, and those are not applicable.
+      sft: how every arm is fine-tuned; its `steps` are the most updates.
+    """
+
+    goals: tuple[str, ...] = ("ends", "letter", "claim")
+    arms: tuple[str, ...] = (PLAIN, "anchor", "ema")
+    seeds: int = 1
+    rates: tuple[float, ...] = (1.0,)
+    train: int = 512
+    dev: int = 256
+    test: int = 256
+    every: int = 20
+    general: int = 32
+    floor: float = 0.1
+    guard: int = 128
+    align: int = 40
+    unaligned: str = ""
+    sft: SftConfig = field(default_factory=SftConfig)
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test: two arms, one goal, a few updates."""
+    config.model.update(path="", dtype="float32", remat="none")
+    config.method.update(
+        goals=("letter:target=0.5",),
+        arms=(PLAIN, "ema"),
+        seeds=1,
+        rates=(1.0,),
+        **{"train": 16, "dev": 4, "test": 4, "every": 2, "general": 4, "guard": 4, "align": 2},
+    )
+    config.method.sft.update(steps=4, rows=2, length=128)
+    config.eval.update(safety=4, over_refusal=4, capability=4, samples=0)
+
+
+def check(cfg: AnchoredConfig) -> None:
+    """Rejects what can be rejected before anything is loaded."""
+    declared, chosen = goals.parse(cfg.goals), arms(cfg)
+    for name in ("seeds", "train", "dev", "test", "every", "guard", "align"):
+        if getattr(cfg, name) < 1:
+            raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
+    if cfg.general < 0:
+        raise bad("method.general", cfg.general, "0 (none) or more")
+    if not 0 <= cfg.floor < 1:
+        raise bad("method.floor", cfg.floor, "0 (none), or a share below 1")
+    if cfg.floor and not cfg.general:
+        raise bad("method.general", 0, "1 or more, where there is a method.floor")
+    if not cfg.rates or min(cfg.rates) <= 0:
+        raise bad("method.rates", cfg.rates, "one or more factors above 0")
+    for task, goal in declared.items():  # a dev split that could not tell is refused now
+        resolve_target(replace(goal, target=goal.target or 1.0).goal(task, cfg.dev), 0.0)
+    ruled = [name for name, goal in declared.items() if not goal.target]
+    if ruled and not any(not point.named for point in chosen):
+        allowed = f"{ruled[0]}:target=SHARE, or {PLAIN!r} among method.arms, for its best score"
+        raise bad("method.goals", ruled[0], allowed)
+    with named_sft():
+        sft.check(cfg.sft)
+    for name in ("unsafe", "val_every"):
+        if value := getattr(cfg.sft, name):
+            raise bad(f"method.sft.{name}", value, "its default: the study does not read it")
+    if cfg.every > cfg.sft.steps:
+        raise bad("method.every", cfg.every, f"at most the {cfg.sft.steps} steps of method.sft")
+    first = chosen[0]
+    if served := first.of("serve"):
+        allowed = f"another first arm than {next(iter(served))}: the run's student is its model"
+        raise bad("method.arms", first.arm, allowed)
+    if cfg.unaligned and not Path(cfg.unaligned).exists():
+        raise bad("method.unaligned", cfg.unaligned, "a model's directory, or nothing")
+    lacking = [lacks(cfg, point) for point in chosen]
+    if all(lacking):
+        raise bad("method.arms", first.arm, f"an arm that has what it needs: {lacking[0]}")
+
+
+@contextlib.contextmanager
+def named_sft() -> Iterator[None]:
+    """Inside, an error about a setting of SFT names it as this study does."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(str(error).replace("method.", "method.sft.", 1)) from None
+
+
+def arms(cfg: AnchoredConfig) -> list[Point]:
+    """The grid points of all arms."""
+    return points(cfg.arms, cfg.rates)
+
+
+def seeds(cfg: AnchoredConfig, first: int) -> range:
+    """The seeds that every grid point is trained with."""
+    return range(first, first + cfg.seeds)
+
+
+def lacks(cfg: AnchoredConfig, point: Point) -> str:
+    """Why a grid point is not applicable here; "" where it has what it needs."""
+    known = (*AT_HAND, UNALIGNED) if cfg.unaligned else AT_HAND
+    needs = (need for x in point.named.values() for need in getattr(x, "needs", ()))
+    lack = next((need for need in needs if need not in known), "")
+    return f"no {LACKS.get(lack, lack)}" if lack else ""
+
+
+def draw(cfg: AnchoredConfig, task: str, seed: int) -> dict[str, list[Example]]:
+    """The splits of a goal: of the run's seed, the same for all arms and trainings."""
+    return goals.draw(task, {name: getattr(cfg, name) for name in goals.SPLITS}, seed)
+
+
+def fits(
+    cfg: AnchoredConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
+) -> None:
+    """As SFT's own; besides a world, its judge and questions that are in one split alone."""
+    world_of(setting)
+    judged_exactly(setting)
+    with named_sft():
+        sft.fits(cfg.sft, optim, model, tokenizer, setting)
+    if cfg.unaligned:
+        here, twin = model.config, read_config(Path(cfg.unaligned))
+        how = {name: getattr(here, name) for name in ("dtype", "remat", "unroll")}
+        if replace(twin, **how) != here:
+            allowed = "a model of the base's own shape and vocabulary"
+            raise bad("method.unaligned", cfg.unaligned, allowed)
+    for task in goals.parse(cfg.goals):
+        splits = draw(cfg, task, setting.seed)
+        goals.check_splits(task, splits, setting.benchmarks)
+        learn(cfg, tokenizer, splits["train"])
+
+
+def learn(cfg: AnchoredConfig, tokenizer: Tokenizer, dialogues: Sequence[Example]) -> list[Encoded]:
+    """Dialogues as tokens that fit a row.
+
+    Raises:
+      UsageError: a row that is too short for one.
+    """
+    made = fitted(
+        tokenizer, dialogues, cfg.sft.length, cfg.sft.long, log=_quiet, name="method.sft.length"
+    )
+    return list(made.encoded)
+
+
+def _quiet(line: str) -> None:
+    del line
