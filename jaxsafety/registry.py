@@ -30,6 +30,7 @@ MITIGATIONS = {
     "lisa": "jaxsafety.mitigations.lisa:Lisa",
     "mixing": "jaxsafety.mitigations.mixing:Mixing",
     "recovery": "jaxsafety.mitigations.recovery:Recovery",
+    "vaccine": "jaxsafety.mitigations.vaccine:Vaccine",
 }
 
 MODELS = {
