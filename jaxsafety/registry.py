@@ -25,6 +25,7 @@ METHODS = {
 # a frozen dataclass of its settings, whose `mitigation()` is a protocols.Mitigation
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
+    "booster": "jaxsafety.mitigations.booster:Booster",
     "ema": "jaxsafety.mitigations.ema:Ema",
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
     "lisa": "jaxsafety.mitigations.lisa:Lisa",
