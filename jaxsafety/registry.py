@@ -26,6 +26,7 @@ METHODS = {
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
     "booster": "jaxsafety.mitigations.booster:Booster",
+    "circuit_breakers": "jaxsafety.mitigations.circuit_breakers:CircuitBreakers",
     "ema": "jaxsafety.mitigations.ema:Ema",
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
     "lisa": "jaxsafety.mitigations.lisa:Lisa",

@@ -5,6 +5,8 @@ Compared are gradients at moved parameters: where circuit breakers begin, roundi
 
 import pytest
 
+from jaxsafety.mitigations.booster import Booster
+from jaxsafety.mitigations.circuit_breakers import CircuitBreakers
 from jaxsafety.mitigations.vaccine import Vaccine
 from tests.mitigations import aligning
 
@@ -13,6 +15,8 @@ pytestmark = pytest.mark.distributed
 SETTINGS = (
     Vaccine(0.5),
     Vaccine(0.5, random=True),
+    Booster(),
+    CircuitBreakers(over=2, layers=(1,)),
 )
 
 
