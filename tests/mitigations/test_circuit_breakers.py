@@ -151,18 +151,17 @@ def test_it_resumes_to_the_same_bits_and_compiles_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 2])
-def test_harmful_states_move_and_harmless_ones_less(tmp_path, rank):
+def test_harmful_states_move_and_harmless_ones_less(tmp_path):
     own = {"harmful": aligning.dialogues(6, 2, top=100), "harmless": aligning.dialogues(6, 3)}
     hooks = CircuitBreakers(over=60).mitigation(aligning.means(**own))
-    trained = aligning.stage(hooks, rank=rank, steps=40)
+    trained = aligning.stage(hooks, steps=40)
     optim = trained.optim.__class__(lr=0.01, clip=0.0, warmup=0.0)
-    final = aligning.run(tmp_path, trained._replace(optim=optim), rank)
+    final = aligning.run(tmp_path, trained._replace(optim=optim))
     rows = read_metrics(tmp_path)
     assert rows[0][f"{NAME}/reroute"] == pytest.approx(1, abs=1e-5)
     assert rows[0][f"{NAME}/retain"] < 1e-5
     assert np.mean([row[f"{NAME}/reroute"] for row in rows[-5:]]) < 0.5
-    start = aligning.variables(rank)
+    start = aligning.variables()
 
     def shift(dialogues):
         rows = jax.tree.map(jnp.asarray, dialogues)
