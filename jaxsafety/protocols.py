@@ -37,6 +37,7 @@ from jaxsafety.models.api import LayerInputs, Model
 
 PyTree = Any
 EXTRA = "extra"  # the frozen variable in which mitigations' losses find what they carry
+PERTURBATION = "perturbation"  # the one of what `answer_loss` adds to blocks' inputs, [L,B,T,D]
 # Settings of `data` that are read by methods which learn from prompts, and from dialogues.
 PROMPTS = ("harmful", "harmless", "distil", "train", "val", "prompts", "wrapped")
 OWN_DIALOGUES = ("dialogues", "harmful_share", "wrapped")  # what the organism makes its own by

@@ -26,6 +26,8 @@ METHODS = {
 # a frozen dataclass of its settings, whose `mitigation()` is a protocols.Mitigation
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
+    "booster": "jaxsafety.mitigations.booster:Booster",
+    "circuit_breakers": "jaxsafety.mitigations.circuit_breakers:CircuitBreakers",
     "ema": "jaxsafety.mitigations.ema:Ema",
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
     "lisa": "jaxsafety.mitigations.lisa:Lisa",
@@ -35,6 +37,7 @@ MITIGATIONS = {
     "resta": "jaxsafety.mitigations.resta:Resta",
     "safelora": "jaxsafety.mitigations.safelora:SafeLora",
     "steering": "jaxsafety.mitigations.steering:Steering",
+    "vaccine": "jaxsafety.mitigations.vaccine:Vaccine",
 }
 
 MODELS = {

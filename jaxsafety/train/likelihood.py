@@ -4,7 +4,7 @@
 
 with weights that are normalised once on the global batch (`losses/weights.py`). Pretraining, SFT,
 adapters and routed experts differ in what of the variables is trained, not in the loss.
-Letters: B rows, T positions, E experts.
+Letters: B rows, T positions, E experts, L layers, D width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxsafety.core import trees
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.protocols import LossFn, Variables
+from jaxsafety.protocols import PERTURBATION, LossFn, Variables
 
 PyTree = Any
 
@@ -38,7 +38,8 @@ def answer_loss(
 
         loss = - sum_{b,t} weight[b,t] log p(tokens[b,t] | tokens[b,<t])
 
-    Goes through `adapters` where the variables have some, and through their router.
+    Goes through `adapters` where the variables have some, and through their router. Where the
+    frozen variables have a `PERTURBATION` [L,B,T,D], it is added to the inputs of the blocks.
 
     Args:
       model: the model.
@@ -69,9 +70,15 @@ def answer_loss(
 
     def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:
         del key
-        every = trees.combine(params, frozen)
+        rest = {name: value for name, value in frozen.items() if name != PERTURBATION}
         return likelihood(
-            model, every, batch, shards=shards, train_head=train_head, routing=routing
+            model,
+            trees.combine(params, rest),
+            batch,
+            shards=shards,
+            train_head=train_head,
+            routing=routing,
+            add=frozen.get(PERTURBATION),
         )
 
     return loss
@@ -86,6 +93,7 @@ def likelihood(
     train_head: bool | None = None,
     routing: Routing = Routing(),
     mix: jax.Array | None = None,
+    add: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss of a batch and its metrics.
 
@@ -97,6 +105,7 @@ def likelihood(
       train_head: see `answer_loss`.
       routing: see `answer_loss`.
       mix: [B,E] weights of the experts, given instead of a router's.
+      add: [L,B,T,D] what is added to the inputs of the blocks.
     """
     pool = routers.pool(prompt_mask(batch), routing)
     out = model.apply(
@@ -104,7 +113,7 @@ def likelihood(
         batch.tokens,
         batch.positions,
         segments=batch.segments,
-        layers=LayerInputs(adapters=every.get("adapters"), routing=routing, pool=pool),
+        layers=LayerInputs(adapters=every.get("adapters"), add=add, routing=routing, pool=pool),
         mix=mix,
     )
     return nll(
