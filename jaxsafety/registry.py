@@ -25,10 +25,14 @@ METHODS = {
 # a frozen dataclass of its settings, whose `mitigation()` is a protocols.Mitigation
 MITIGATIONS = {
     "anchor": "jaxsafety.mitigations.anchor:Anchor",
+    "constrained": "jaxsafety.mitigations.constrained:Constrained",
     "ema": "jaxsafety.mitigations.ema:Ema",
+    "ewc": "jaxsafety.mitigations.ewc:Ewc",
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
+    "kl": "jaxsafety.mitigations.kl:Kl",
     "lisa": "jaxsafety.mitigations.lisa:Lisa",
     "mixing": "jaxsafety.mitigations.mixing:Mixing",
+    "projection": "jaxsafety.mitigations.projection:Projection",
     "recovery": "jaxsafety.mitigations.recovery:Recovery",
 }
 
