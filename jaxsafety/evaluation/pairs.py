@@ -153,8 +153,8 @@ def _chat(tokenizer: Tokenizer, asked: Question, context: str, system: str) -> s
         return render.render(tokenizer, [Message("system", whole), *turns], generation=True)
     if asked.description:
         try:
-            system = Message("system", asked.description)
-            return render.render(tokenizer, [system, *turns], generation=True)
+            own = Message("system", asked.description)
+            return render.render(tokenizer, [own, *turns], generation=True)
         except UsageError:
             pass  # of a template that knows no system; any other fault is met again below
     return render.render(tokenizer, turns, generation=True)
