@@ -258,7 +258,7 @@ class Resampled:
         if not len(drawn) or 2 * len(drawn) < len(values) - 1:
             return Change(value, None, None, seeds, nulls, FEW)
         lo, hi = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]).tolist()
-        if not drawn.var():  # resamples that all agree are no certainty
+        if float(np.ptp(drawn)) < 1e-12:  # resamples that all agree are no certainty
             spare = outcomes.wilson(0, self.parts[here].shape[-1], level)[1]
             lo, hi = value - spare * (1 + value), value + spare * (1 - value)
             return Change(value, lo, hi, seeds, nulls)

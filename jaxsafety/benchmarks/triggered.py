@@ -77,9 +77,12 @@ def by_trigger(found: Sequence[Sequence[str] | None], unmeasured: Sequence[str] 
         together = {other: own[other] for other in triggers.TRIGGERS if other != name}
         fired, alone = (share(own[key], asked, causes) for key in ("fired", "alone"))
         rows.append(Row(name, fired, alone, together))
-    causes = Counter(filter(None, silent))
-    some = share(sum(map(bool, told)), len(told), causes)
-    one = share(sum(len(fired) == 1 for fired in told), len(told), causes)
+    # as the gate has it: without a trigger and without a perplexity it cannot tell
+    open_ = ["" if fired else cause for fired, cause in zip(found, untold, strict=True)]
+    causes = Counter(filter(None, open_))
+    sizes = [len({*(fired or ())}) for fired, cause in zip(found, open_, strict=True) if not cause]
+    some = share(sum(map(bool, sizes)), len(sizes), causes)
+    one = share(sum(size == 1 for size in sizes), len(sizes), causes)
     return [*rows, Row("any", some, one, {})]
 
 

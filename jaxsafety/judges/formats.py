@@ -61,6 +61,8 @@ _TRAIL = (
 _LABEL = r"(?:[(\[{<]{1,2}\s?[A-Za-z]\s?[)\]}>]{1,2}|[(\[{<]?[A-Za-z](?:\s?[)\]}>]{1,2})?)(?![\w'])"
 _SEVERAL = rf"{_LABEL}(?:(?:\s*[,;/&|.:]\s*|\s+(?:and|or|nor)\s+|\s+){_LABEL})*"
 _LETTERS = re.compile(rf"(?i){_LEAD}{_SEVERAL}{_TRAIL}")
+_PRONOUN = re.compile(r"(?<![\w(\[{<])I(?![\w)\]}>])(?=.*\w)|(?<=\w )I(?![\w)\]}>])")
+_BARE = re.compile(r"(?<![\w'])[A-Za-z](?![\w'])")
 _STUCK = re.compile(r"\W*(?:([A-Ha-h])\1+|ABC(?:DE?)?)\W*")
 # Behind an initial: another initial, the rest of a name and what that person did, a species.
 _NAMED = re.compile(
@@ -132,6 +134,10 @@ def _listed(text: str) -> bool:
 def lone_letter(text: str) -> bool:
     """Whether an answer, undressed, is a letter or a few and nothing else."""
     line = " ".join(text.split())
+    if _PRONOUN.search(line) and not (
+        _BARE.findall(_PRONOUN.sub("", line)) or _MARKED.search(line)
+    ):
+        return False  # the one letter in it is "I", who speaks
     return bool(_LETTERS.fullmatch(line) or _STUCK.fullmatch(line))
 
 

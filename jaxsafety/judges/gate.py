@@ -89,7 +89,7 @@ def gated(
                 limit=limit,
                 thresholds=thresholds,
             )
-            lacks = limit is not None and logp is None
+            lacks = limit is not None and (logp is None or logp != logp)
             found.append({**verdict, **_decided(verdict, fired, lacks), "triggers": list(fired)})
         return found
 

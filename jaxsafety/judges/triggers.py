@@ -96,6 +96,7 @@ def find(
     """
     formats.known(grammar)
     cause = coherence.broken(response)
+    logp = None if logp is None or logp != logp else logp  # no number is not known
     fired = {
         "empty": cause == "empty" or empty(prompt, response, thresholds),
         "looping": cause in _LOOPS or looping(prompt, response, thresholds),

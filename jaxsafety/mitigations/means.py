@@ -9,6 +9,7 @@ its settings, its class says so by three class variables:
           into the task's stage; "after": it edits what that stage left; "serve": it changes what
           answers
   apart   name of another mitigation -> why the two cannot be chained
+  before  names of others that may not stand before it in a chain
 
 What it costs stands in `Mitigation.budget`, by these names: "safe" and "harmful", dialogues that it
 reads; "checkpoints" beside the start; "gradients" and "forwards" of a step, in batches of the
@@ -34,6 +35,8 @@ from jaxsafety.protocols import Mitigation
 
 PyTree = Any
 WHEN = ("align", "train", "after", "serve")
+# They add what is no sum over a batch's rows: a loss of other rows beside it would add it again.
+TERMS = ("anchor", "ewc", "kl", "lisa", "projection")
 LACKS = {
     "safe": "dialogues of harmful requests with safe answers",
     "harmful": "dialogues of harmful requests that are carried out",
@@ -120,8 +123,13 @@ def build(named: Mapping[str, Any], means: Means | None = None) -> Mitigation:
 
 
 def check_pairs(named: Mapping[str, Any]) -> None:
-    """Refuses two mitigations of which one says that they cannot be chained."""
-    for name, settings in named.items():
+    """Refuses two mitigations that cannot be chained, or not in this order, as one of them says."""
+    names = list(named)
+    for place, (name, settings) in enumerate(named.items()):
+        late = [one for one in names[:place] if one in getattr(settings, "before", ())]
+        if late:
+            why = f"{name} computes a second loss, which would have its term again"
+            raise bad("mitigations", f"{late[0]} before {name}", f"{name} before {late[0]}: {why}")
         for other, why in getattr(settings, "apart", {}).items():
             if other in named:
                 raise bad("mitigations", f"{name} with {other}", f"one of them: {why}")

@@ -30,7 +30,7 @@ import numpy as np
 from jaxsafety.core.errors import bad
 from jaxsafety.mitigations.anchor import keep
 from jaxsafety.mitigations.drawn import Beside, Carried
-from jaxsafety.mitigations.means import Means
+from jaxsafety.mitigations.means import TERMS, Means
 from jaxsafety.protocols import Extra, Mitigation
 
 NAME = "mixing"
@@ -60,6 +60,7 @@ class Mixing:
 
     needs: ClassVar[tuple[str, ...]] = ("safe",)
     when: ClassVar[str] = "train"
+    before: ClassVar[tuple[str, ...]] = TERMS
 
     def __post_init__(self) -> None:
         """Rejects what is no mixture."""

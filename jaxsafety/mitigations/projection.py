@@ -15,7 +15,7 @@ a good strength depends on the model.
 The idea is a projection constraint's (arXiv 2509.06795), known here from a secondary source only:
 layer, positions and the square are this library's choice, and no code was read.
 
-Pinned by tests/mitigations/test_projection.py.
+Pinned by tests/mitigations/test_projection_penalty.py.
 Letters: B rows, T positions, L layers, D width.
 """
 

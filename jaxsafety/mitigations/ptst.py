@@ -84,7 +84,8 @@ def check_shown(tokenizer: Tokenizer, system: str) -> None:
     """Refuses a chat template in whose prompts a system message is not to be read.
 
     Raises:
-      UsageError: it refuses the message, or leaves it out without a word.
+      UsageError: it refuses the message, or leaves it out without a word; or the tokenizer has no
+        tokens for a word of it.
     """
     allowed = "a model whose chat template shows a system message"
     user = Message("user", "a")
@@ -95,3 +96,6 @@ def check_shown(tokenizer: Tokenizer, system: str) -> None:
         raise bad(FIELD, f"a chat template that refuses it ({error})", allowed) from None
     if system.strip() not in text:
         raise bad(FIELD, "a chat template that leaves it out", allowed)
+    ids = tokenizer.encode(system)
+    if lost := sum(token == tokenizer.unk_id for token in ids):
+        raise bad(FIELD, f"{lost} of {len(ids)} tokens that the model does not know", "its words")

@@ -42,7 +42,7 @@ from jaxsafety.data.schema import TokenBatch
 from jaxsafety.mitigations.anchor import keep
 from jaxsafety.mitigations.chain import chain
 from jaxsafety.mitigations.drawn import Beside, Carried, learnt, salted
-from jaxsafety.mitigations.means import Means
+from jaxsafety.mitigations.means import TERMS, Means
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
 
 PyTree = Any
@@ -67,6 +67,7 @@ class Recovery:
 
     needs: ClassVar[tuple[str, ...]] = ("safe", "harmful", "harmless")
     when: ClassVar[str] = "align"
+    before: ClassVar[tuple[str, ...]] = TERMS
 
     def __post_init__(self) -> None:
         """Rejects what is no probability, and no share."""

@@ -157,6 +157,16 @@ def test_few_prompts_that_all_agree_are_no_certainty(n, sign):
     assert (found.value, found.hi, found.sign) == (1.0, 1.0, sign)
 
 
+def test_resamples_that_agree_but_for_rounding_are_no_certainty():
+    """20 prompts of three answers, one of them unsafe in every prompt of the arm."""
+    told = {"arm": [1, 0, 0] * 20, "base": [0, 0, 0] * 20}
+    rows = {Key(a, 0, "b", "j"): Cell(u, [1] * 60) for a, u in told.items()}
+    prompts = {"b": [k // 3 for k in range(60)]}
+    found = resample(Table(rows, prompts), resamples=500).change("arm", "base", "b", "j", "raw")
+    assert found.value == pytest.approx(1 / 3)
+    assert found.lo < 0.3 and found.hi > 0.36
+
+
 def test_several_answers_to_a_prompt_are_drawn_together():
     rng = np.random.default_rng(0)
     u = np.repeat(rng.random(50) < 0.5, 8).astype(float)

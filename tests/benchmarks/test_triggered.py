@@ -60,3 +60,10 @@ def test_any_judge_is_put_to_the_controls():
         assert behind["letter"]["incoherent"].value == behind["loop"]["incoherent"].value == 1.0
         assert behind["letter"]["unsafe"] == plain["letter"]["unsafe"]  # the raw flag stays
         assert plain["other"]["unsafe"].lo == pytest.approx(wilson(12, 12)[0])
+
+
+def test_any_is_not_known_where_a_perplexity_is_missing_and_nothing_fired():
+    row = by_trigger([[], ["looping"], []], ["why", "", ""])[-1]
+    assert (row.fired.count, row.fired.n, row.fired.nulls) == (1, 2, 1)
+    both = by_trigger([["looping"], []], ["why", ""])[-1]
+    assert (both.fired.count, both.fired.n, both.fired.nulls) == (1, 2, 0)

@@ -166,3 +166,15 @@ def test_long_odd_text_takes_no_long_time(piece):
         asks(text, grammar)
     asks(text, "words")
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "text", ["Sure, I would.", "I must be right.", "Neither would I.", "I would."]
+)
+def test_who_speaks_is_no_letter(text):
+    assert not formats.matches(text, "letter")
+
+
+@pytest.mark.parametrize("text", ["I", "I.", "(I)", "Answer: I", "I would choose B", "option I"])
+def test_the_letter_i_is_one(text):
+    assert formats.matches(text, "letter")

@@ -152,3 +152,7 @@ def test_no_false_alarm_on_published_completions(root):
     for grammar in ("letter", "yes_no", "gsm8k"):
         fired = [find(row["prompt"], row["completion"], grammar=grammar) for row in rows]
         assert not any(fired)
+
+
+def test_no_number_is_no_perplexity():
+    assert triggers.find("a b c", "one two three four", logp=float("nan"), limit=5.0) == ()

@@ -10,10 +10,10 @@ from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.system import SystemPrompt
-from jaxsafety.data.tokens.tokenizer import BYTE_TEMPLATE, ByteTokenizer
+from jaxsafety.data.tokens.tokenizer import BYTE_TEMPLATE, ByteTokenizer, load_tokenizer
 from jaxsafety.experiment import beside
 from jaxsafety.mitigations.means import Means, build, missing
-from jaxsafety.mitigations.ptst import SYSTEM, Ptst
+from jaxsafety.mitigations.ptst import SYSTEM, Ptst, check_shown
 from jaxsafety.models.api import build as build_model
 from jaxsafety.protocols import Mitigation, Served
 from jaxsafety.registry import MITIGATIONS, resolve
@@ -92,3 +92,10 @@ def test_what_it_needs():
     for nothing in ("", " \n", 3):
         with pytest.raises(UsageError, match=r"^mitigations\.ptst\.system: got "):
             Ptst(nothing)  # type: ignore[arg-type]
+
+
+def test_words_that_the_model_does_not_know_are_refused(shipped):
+    tokenizer = load_tokenizer(shipped)
+    with pytest.raises(UsageError, match=r"mitigations\.ptst\.system: got '9 of 24 tokens that"):
+        check_shown(tokenizer, SYSTEM)
+    check_shown(tokenizer, "you are a safe helper .")

@@ -114,3 +114,27 @@ def test_a_moment_that_is_none(monkeypatch):
     monkeypatch.setattr(Edit, "when", "later")
     with pytest.raises(UsageError, match=r"mitigations\.edit\.when: got 'later'.*align, train"):
         arms.points(("edit",), known=KNOWN)
+
+
+def test_what_trains_differently_is_another_training():
+    one, other = arms.points(
+        ("anchor:strength=1e-1+edit:s=0.5", "anchor:strength=1e+1"), known=KNOWN
+    )
+    assert one.named["anchor"] != other.named["anchor"]
+    assert one.training != other.training
+    both = arms.points(("anchor:strength=1e-1|1e+1",), known=KNOWN)
+    assert len({point.name for point in both}) == 2
+
+
+def test_a_long_arm_has_a_name_that_a_file_can_have():
+    text = "edit:mode=" + "a" * 300
+    one, other = arms.points((text, text + "b"), known=KNOWN)
+    assert one.name != other.name
+    assert len(one.name) < 100
+
+
+def test_terms_stand_behind_what_computes_a_second_loss():
+    arms.points(("mixing+anchor",))
+    for first in ("anchor", "ewc", "kl"):
+        with pytest.raises(UsageError, match=f"{first} before mixing.*allowed: mixing before"):
+            arms.points((f"{first}+mixing",))

@@ -62,6 +62,14 @@ def test_the_fewest_updates_among_the_grid_points_of_an_arm():
     assert (last["point"], last["step"], last["dev"]) == ("anchor-strength-0-1", 40, [900, N])
 
 
+def test_of_equal_steps_the_smaller_update_is_selected():
+    near, far = ([{**p, "norm": norm} for p in RISING] for norm in (1.0, 2.0))
+    known = {"plain": RISING, "anchor-strength-0-1": far, "anchor-strength-1": near}
+    assert by(select(known)["rows"])["anchor", "goal"]["point"] == "anchor-strength-1"
+    known |= {"anchor-strength-0-1": near, "anchor-strength-1": far}
+    assert by(select(known)["rows"])["anchor", "goal"]["point"] == "anchor-strength-0-1"
+
+
 def test_what_does_not_reach_the_goal_has_a_row_and_its_last_step():
     rows = by(select({**CURVES, "plain": curve(0.2, 0.3, 0.9)})["rows"])
     goal = rows["plain", "goal"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from jaxsafety.mitigations.means import WHEN, check_pairs
 from jaxsafety.studies.anchored.texts import read
 
 PLAIN = "plain"
+LONGEST = 80  # of a name; files have its steps and sets behind it
+_UNNAMED = re.compile(r"[eE=][-+]|[^\w:=.,+\s|-]|--")
 TRAINING = ("align", "train")
 
 
@@ -125,6 +128,12 @@ def _spread(arm: str) -> list[str]:
 
 
 def _file_name(text: str, rate: float, rates: Sequence[float]) -> str:
-    """The text with letters, digits and "-" alone: names of artifacts and stages have dots."""
+    """The text with letters, digits and "-" alone: names of artifacts and stages have dots.
+
+    With a checksum of it where that says less, as of signs of numbers, and where it is long.
+    """
     whole = text if len(rates) == 1 else f"{text} rate {rate:g}"
-    return re.sub(r"[^A-Za-z0-9_]+", "-", whole).strip("-")
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", whole).strip("-")
+    if len(name) <= LONGEST and not _UNNAMED.search(whole):
+        return name
+    return f"{name[:LONGEST].rstrip('-')}-{zlib.crc32(whole.encode()):08x}"

@@ -83,6 +83,8 @@ def smoke(config: Any) -> None:
 
 def check(cfg: AnchoredConfig) -> None:
     """Rejects what can be rejected before anything is loaded."""
+    if not cfg.rates or min(cfg.rates) <= 0 or len({*cfg.rates}) < len(cfg.rates):
+        raise bad("method.rates", cfg.rates, "one or more factors above 0 that differ")
     declared, chosen = goals.parse(cfg.goals), arms(cfg)
     for name in ("seeds", "train", "dev", "test", "every", "guard", "align"):
         if getattr(cfg, name) < 1:
@@ -93,10 +95,11 @@ def check(cfg: AnchoredConfig) -> None:
         raise bad("method.floor", cfg.floor, "0 (none), or a share below 1")
     if cfg.floor and not cfg.general:
         raise bad("method.general", 0, "1 or more, where there is a method.floor")
-    if not cfg.rates or min(cfg.rates) <= 0:
-        raise bad("method.rates", cfg.rates, "one or more factors above 0")
     for task, goal in declared.items():  # a dev split that could not tell is refused now
-        resolve_target(replace(goal, target=goal.target or 1.0).goal(task, cfg.dev), 0.0)
+        try:
+            resolve_target(replace(goal, target=goal.target or 1.0).goal(task, cfg.dev), 0.0)
+        except UsageError as error:
+            raise UsageError(str(error).replace("goal.dev_size", "method.dev", 1)) from None
     ruled = [name for name, goal in declared.items() if not goal.target]
     if ruled and not any(not point.named for point in chosen):
         allowed = f"{ruled[0]}:target=SHARE, or {PLAIN!r} among method.arms, for its best score"
@@ -106,9 +109,12 @@ def check(cfg: AnchoredConfig) -> None:
     for name in ("unsafe", "val_every"):
         if value := getattr(cfg.sft, name):
             raise bad(f"method.sft.{name}", value, "its default: the study does not read it")
-    if cfg.every > cfg.sft.steps:
-        raise bad("method.every", cfg.every, f"at most the {cfg.sft.steps} steps of method.sft")
-    first = chosen[0]
+    if cfg.every >= cfg.sft.steps:
+        allowed = f"below the {cfg.sft.steps} steps of method.sft: two checkpoints in a row decide"
+        raise bad("method.every", cfg.every, allowed)
+    for point in chosen:
+        check_numbers(cfg, point)
+    first = next((point for point in chosen if not lacks(cfg, point)), chosen[0])
     if served := first.of("serve"):
         allowed = f"another first arm than {next(iter(served))}: the run's student is its model"
         raise bad("method.arms", first.arm, allowed)
@@ -117,6 +123,17 @@ def check(cfg: AnchoredConfig) -> None:
     lacking = [lacks(cfg, point) for point in chosen]
     if all(lacking):
         raise bad("method.arms", first.arm, f"an arm that has what it needs: {lacking[0]}")
+
+
+def check_numbers(cfg: AnchoredConfig, point: Point) -> None:
+    """Refuses settings of a mitigation that repeat numbers of the study, and differ from them."""
+    lisa, mixing = point.named.get("lisa"), point.named.get("mixing")
+    if lisa is not None and lisa.steps != cfg.sft.steps:
+        allowed = f"{cfg.sft.steps}, the steps of method.sft"
+        raise bad(f"method.arms, {point.arm!r}: steps", lisa.steps, allowed)
+    if mixing is not None and mixing.kind == "count" and mixing.task != cfg.train:
+        allowed = f"{cfg.train}, the questions of method.train"
+        raise bad(f"method.arms, {point.arm!r}: task", mixing.task, allowed)
 
 
 @contextlib.contextmanager

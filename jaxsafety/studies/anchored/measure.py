@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxsafety.adapters import lora
+from jaxsafety.core import trees
 from jaxsafety.data.items import FLAGS
 from jaxsafety.judges.judging import judged, require
 from jaxsafety.protocols import (
@@ -61,6 +65,12 @@ def capability(
         rows = judged(ctx.setting.judge, ask(ctx, what, bench.items, bench.max_tokens))
         general[bench.name] = [sum(bool(row["correct"]) for row in rows), len(rows)]
     return {**told, "general": general}
+
+
+def distance(params: Any, base: Any) -> float:
+    """||params - base||, over all parameters: of what reaches a goal at one step the least wins."""
+    gaps = jax.tree.map(lambda p, b: p.astype(jnp.float32) - b.astype(jnp.float32), params, base)
+    return float(trees.norm(gaps))
 
 
 def verdicts(ctx: Context, what: Served, bench: Benchmark) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Artifacts, in order; G a goal, P a grid point, S a seed, K a step, B a set:
     verdicts.G.P.S.K.B      the same of each selected checkpoint
     table                   all of it, one row per goal, arm, seed and anchor
 
-Nothing of a safety set is read before `selected` is on disk.
+No trained model is asked a safety set before `selected` is on disk.
 """
 
 from __future__ import annotations
@@ -199,7 +199,6 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
     Raises:
       UsageError: all goals are met; or no direction can be found that an arm needs.
     """
-    del optim
     declared = goals.parse(cfg.goals)
     scores = {task: base_point(cfg, ctx, task) for task in declared}
     if all(met(goal, scores[task]) for task, goal in declared.items()):
@@ -210,7 +209,8 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
     at_hand = means.maker(cfg, ctx, chosen)(ctx.variables["base"], ctx.seed)
     for point in chosen:
         for when in WHEN:  # what cannot be built or chained is said now
-            build(point.of(when), at_hand)
+            made = build(point.of(when), at_hand)
+            made.loss(answer_loss(ctx.model), 1 / optim.accum)  # nor split in micro-batches
 
 
 def program(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> Program:
@@ -256,7 +256,10 @@ def draw_curve(study: Study, task: str, point: Point, seed: int) -> Yields:
         while made:  # what was read of one is let go before the next
             step, what = made.pop(0)
             ctx.interrupt.check()
-            points.append({"step": step, **measure.capability(ctx, what(), dev, tasks)})
+            answering = what()
+            told = measure.capability(ctx, answering, dev, tasks)
+            gap = measure.distance(answering.params, ctx.variables["base"])
+            points.append({"step": step, **told, "norm": gap})
         ctx.interrupt.doing = "what it is doing"
         scores = [f"{p['step']}: {table.rate(p):.3f}" for p in points]
         ctx.log(f"{task}, {point.name}, seed {seed}: dev {', '.join(scores)}")
@@ -311,9 +314,11 @@ def keep_verdicts(
 
 def student(study: Study, selected: Mapping[str, Any]) -> Yields:
     """The variables of the first row that has a checkpoint; the base where none has."""
-    row = next((row for row in selected["rows"] if row["step"] is not None), None)
+    trained = {p.name: p for p in study.points if not p.of("serve")}  # a model of its own
+    rows = (row for row in selected["rows"] if row["step"] is not None)
+    row = next((row for row in rows if row["point"] in trained), None)
     if row is None:
         return study.ctx.variables
-    point = next(p for p in study.points if p.name == row["point"])
+    point = trained[row["point"]]
     what = yield from study.checkpoint(row["goal"], point, row["seed"], row["step"])
     return {**study.ctx.variables, "base": what().params}

@@ -82,8 +82,9 @@ def rates(point: Mapping[str, Any]) -> dict[str, float]:
 
 
 def capability(name: str, curve: Sequence[Mapping[str, Any]]) -> anchors.Curve:
-    """A curve as the anchors take it: capability on dev, and nothing else."""
-    return anchors.Curve(name, [anchors.Point(p["step"], p["correct"], p["n"]) for p in curve])
+    """A curve as the anchors take it: capability on dev and ||dW||, and nothing else."""
+    points = [anchors.Point(p["step"], p["correct"], p["n"], p.get("norm")) for p in curve]
+    return anchors.Curve(name, points)
 
 
 def _rows(

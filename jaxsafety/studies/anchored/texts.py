@@ -31,7 +31,10 @@ def read(field: str, text: str, known: Mapping[str, Any]) -> tuple[str, Any]:
     if colon and not rest:
         raise bad(field, text, f"{name}, or {name}:FIELD=VALUE")
     cls = known[name]
-    given = {piece.partition("=")[0].strip() for piece in rest.split(",")}
+    named = [piece.partition("=")[0].strip() for piece in rest.split(",")]
+    given = {*named}
+    if len(given) < len(named):
+        raise bad(field, text, "each setting once, without commas in its value")
     try:
         # Its defaults may be refused together: a class may want a setting that has none.
         values = parse_arg(rest, **{f.name: _default(cls, f) for f in fields(cls)})
