@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.core.errors import UsageError
+from jaxsafety.models import layers as layers_of
 from jaxsafety.models.api import LayerInputs, build, init_cache
 from jaxsafety.testing import FAMILIES, tiny_config, tiny_model
 
@@ -188,6 +189,9 @@ def test_ablation_empties_the_direction(tiny):
     out = forward(model, params, tokens_of(10), layers=layers, capture=True)
     assert float(jnp.abs(out.residuals[1:] @ u).max()) < 1e-5
     assert float(jnp.abs(out.residuals[0] @ u).max()) > 1e-2  # captured before the projection
+    once = layers_of.ablate(out.residuals[0], u)
+    assert float(jnp.abs(once @ u).max()) < 1e-5
+    np.testing.assert_allclose(layers_of.ablate(once, u), once, atol=1e-6)  # the second does nothing
 
 
 def test_gradient_reaches_a_perturbation(tiny):
