@@ -191,7 +191,7 @@ def test_ablation_empties_the_direction(tiny):
     assert float(jnp.abs(out.residuals[0] @ u).max()) > 1e-2  # captured before the projection
     once = layers_of.ablate(out.residuals[0], u)
     assert float(jnp.abs(once @ u).max()) < 1e-5
-    np.testing.assert_allclose(layers_of.ablate(once, u), once, atol=1e-6)  # the second does nothing
+    np.testing.assert_allclose(layers_of.ablate(once, u), once, atol=1e-6)
 
 
 def test_gradient_reaches_a_perturbation(tiny):
