@@ -86,16 +86,21 @@ def set_published(config: Any, shape: str, *, horizon: int, floor: float, lr: fl
     config.mesh.fsdp = -1
 
 
+def small_direction() -> DirectionConfig:
+    """Stage A for a chat model of 135 M parameters: few candidates, short answers."""
+    select = SelectConfig(coefficients=(1.0,), steers=("all",), screen=8, refusal=0.3)
+    return DirectionConfig(select=select, max_tokens=24)
+
+
 def set_small(config: Any) -> None:
     """Sets SafeSteer for a chat model of 135 M parameters on two CPU cores: minutes, not hours.
 
     Args:
       config: a ConfigDict of the program "safesteer", on a model that you bring and that refuses.
     """
-    select = SelectConfig(coefficients=(1.0,), steers=("all",), screen=8, refusal=0.3)
     votes = VoteConfig(size=24, top=50, samples=2, horizon=4, floor=1e-6)
     method = SafeSteerConfig(
-        direction=DirectionConfig(select=select, max_tokens=24),
+        direction=small_direction(),
         tokens=TokenConfig(votes),
         steps=8,
         prompts_per_step=4,

@@ -127,6 +127,13 @@ def fits(
 ) -> None:
     """Rejects what this model cannot do, before anything is measured."""
     del tokenizer  # `encode` read the dialogues
+    fits_model(cfg, optim, model)
+    if not setting.examples:
+        raise bad("data.chats", "no dialogues", "a file of dialogues, or data.source=organism")
+
+
+def fits_model(cfg: SftConfig, optim: OptimConfig, model: Model) -> None:
+    """As `fits`, whatever the dialogues are."""
     if cfg.rows % optim.accum:
         raise bad("optim.accum", optim.accum, f"a divisor of the {cfg.rows} rows")
     if cfg.length > model.config.max_length:
@@ -139,8 +146,6 @@ def fits(
     most = max(model.config.embed_dim, model.config.mlp_dim)
     if cfg.rank > most:
         raise bad("method.rank", cfg.rank, f"at most {most}, the model's width")
-    if not setting.examples:
-        raise bad("data.chats", "no dialogues", "a file of dialogues, or data.source=organism")
 
 
 def names(cfg: SftConfig, model: Model) -> tuple[str, ...]:

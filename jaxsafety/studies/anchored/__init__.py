@@ -10,7 +10,7 @@ alone (`benchmarks/anchors.py`), and what was selected is measured on the safety
 Pinned by tests/studies/test_anchored_*.py.
 """
 
-from jaxsafety.protocols import Method
+from jaxsafety.protocols import PROMPTS, Method
 from jaxsafety.studies.anchored import config, program
 
 METHOD = Method(
@@ -18,6 +18,7 @@ METHOD = Method(
     config.check,
     program.program,
     config.fits,
+    reads=tuple(name for name in PROMPTS if name != "distil"),
     prepare=program.prepare,
     title="Anchored",
 )

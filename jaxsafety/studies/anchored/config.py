@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jaxsafety.benchmarks.anchors import resolve_target
-from jaxsafety.benchmarks.organism import judged_exactly, world_of
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.fitting import fitted
 from jaxsafety.data.schema import Encoded, Example
@@ -19,13 +18,12 @@ from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.mitigations.means import LACKS
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats.hf import read_config
-from jaxsafety.protocols import OptimConfig, Setting
-from jaxsafety.studies.anchored import goals
+from jaxsafety.protocols import Benchmark, OptimConfig, Setting
+from jaxsafety.studies.anchored import goals, source
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
 
-# Fields of `Means` that a run on the organism always has, or can find.
-AT_HAND = ("model", "start", "safe", "harmful", "harmless", "tokenizer", "steer")
 UNALIGNED = "unaligned"
+ON_FILES = ("safe", "harmful", "harmless", "scored")  # read with `tasks` alone
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,17 @@ class AnchoredConfig:
       general: questions of each capability set of the setting that each checkpoint is asked.
       floor: the share of the base's general capability that may be lost on the worst of these sets;
         every checkpoint that keeps it is measured. 0 measures no floor.
-      guard: safe dialogues at hand for mitigations, as many harmful and harmless ones.
+      guard: safe dialogues at hand for mitigations, as many harmful and harmless ones; of files at
+        most so many.
       align: updates of the alignment stage of those that hook in before the task.
+      tasks: with data.source=files, the tasks that `goals` names, "NAME=FILE" each (`files.py`).
+      safe: with `tasks`, a file of dialogues that refuse harmful requests; "" takes the answers of
+        data.harmful.
+      harmful: with `tasks`, a file of dialogues that carry harmful requests out, for mitigations
+        that train against them; "" is none, and those are not applicable.
+      harmless: with `tasks`, a file of harmless dialogues; "" takes the answers of data.harmless.
+      scored: with `tasks`, public sets whose choices are scored by their log-probability, as
+        further sets of general capability: "NAME=FILE" each, names of `registry.SETS`.
       unaligned: directory of the base before it was aligned, for mitigations that need it; "" is
         none, and those are not applicable.
       sft: how every arm is fine-tuned; its `steps` are the most updates.
@@ -63,6 +70,11 @@ class AnchoredConfig:
     floor: float = 0.1
     guard: int = 128
     align: int = 40
+    tasks: tuple[str, ...] = ()
+    safe: str = ""
+    harmful: str = ""
+    harmless: str = ""
+    scored: tuple[str, ...] = ()
     unaligned: str = ""
     sft: SftConfig = field(default_factory=SftConfig)
 
@@ -85,7 +97,12 @@ def check(cfg: AnchoredConfig) -> None:
     """Rejects what can be rejected before anything is loaded."""
     if not cfg.rates or min(cfg.rates) <= 0 or len({*cfg.rates}) < len(cfg.rates):
         raise bad("method.rates", cfg.rates, "one or more factors above 0 that differ")
-    declared, chosen = goals.parse(cfg.goals), arms(cfg)
+    declared, chosen = declared_goals(cfg), arms(cfg)
+    for name in ON_FILES:
+        if getattr(cfg, name) and not cfg.tasks:
+            raise bad(f"method.{name}", getattr(cfg, name), "nothing, without method.tasks")
+    if cfg.scored and not cfg.general:
+        raise bad("method.general", 0, "1 or more, where there is a method.scored")
     for name in ("seeds", "train", "dev", "test", "every", "guard", "align"):
         if getattr(cfg, name) < 1:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
@@ -145,6 +162,15 @@ def named_sft() -> Iterator[None]:
         raise UsageError(str(error).replace("method.", "method.sft.", 1)) from None
 
 
+def declared_goals(cfg: AnchoredConfig) -> dict[str, goals.Declared]:
+    """Task -> what is declared of it.
+
+    Raises:
+      UsageError: see `goals.parse` and `source.choose`.
+    """
+    return goals.parse(cfg.goals, source.choose(cfg).tasks)
+
+
 def arms(cfg: AnchoredConfig) -> list[Point]:
     """The grid points of all arms."""
     return points(cfg.arms, cfg.rates)
@@ -157,7 +183,7 @@ def seeds(cfg: AnchoredConfig, first: int) -> range:
 
 def lacks(cfg: AnchoredConfig, point: Point) -> str:
     """Why a grid point is not applicable here; "" where it has what it needs."""
-    known = (*AT_HAND, UNALIGNED) if cfg.unaligned else AT_HAND
+    known = (*source.ALWAYS, *source.choose(cfg).more, *([UNALIGNED] if cfg.unaligned else []))
     needs = (need for x in point.named.values() for need in getattr(x, "needs", ()))
     lack = next((need for need in needs if need not in known), "")
     return f"no {LACKS.get(lack, lack)}" if lack else ""
@@ -165,37 +191,77 @@ def lacks(cfg: AnchoredConfig, point: Point) -> str:
 
 def draw(cfg: AnchoredConfig, task: str, seed: int) -> dict[str, list[Example]]:
     """The splits of a goal: of the run's seed, the same for all arms and trainings."""
-    return goals.draw(task, {name: getattr(cfg, name) for name in goals.SPLITS}, seed)
+    return source.choose(cfg).draw(task, {name: getattr(cfg, name) for name in goals.SPLITS}, seed)
+
+
+def general(cfg: AnchoredConfig, setting: Setting) -> list[Benchmark]:
+    """The sets of general capability, as many questions of each as a checkpoint is asked."""
+    if not cfg.general:
+        return []
+    asked = [b for b in setting.benchmarks if b.kind == "capability"]
+    scored = source.choose(cfg).scored(cfg.general, setting.seed)
+    if twice := {b.name for b in asked} & {b.name for b in scored}:
+        raise bad("method.scored", min(twice), "sets of other names than those of eval.sets")
+    return [*(b._replace(items=b.items[: cfg.general]) for b in asked), *scored]
+
+
+def guards(
+    cfg: AnchoredConfig, setting: Setting, names: Collection[str], seed: int
+) -> dict[str, list[Example]]:
+    """Dialogues that mitigations use, of these names."""
+    if not names:
+        return {}
+    return source.choose(cfg).guards(setting, names, cfg.guard, seed)
+
+
+def needed(points: Sequence[Point]) -> set[str]:
+    """The fields of `Means` that mitigations of the points need."""
+    every = (settings for point in points for settings in point.named.values())
+    return {need for settings in every for need in getattr(settings, "needs", ())}
 
 
 def fits(
     cfg: AnchoredConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
 ) -> None:
-    """As SFT's own; besides a world, its judge and questions that are in one split alone."""
-    world_of(setting)
-    judged_exactly(setting)
+    """As SFT's own; besides what the source asks for, and questions that are in one split alone."""
+    source.choose(cfg).fits(setting)
     with named_sft():
-        sft.fits(cfg.sft, optim, model, tokenizer, setting)
+        sft.fits_model(cfg.sft, optim, model)
     if cfg.unaligned:
         here, twin = model.config, read_config(Path(cfg.unaligned))
         how = {name: getattr(here, name) for name in ("dtype", "remat", "unroll")}
         if replace(twin, **how) != here:
             allowed = "a model of the base's own shape and vocabulary"
             raise bad("method.unaligned", cfg.unaligned, allowed)
-    for task in goals.parse(cfg.goals):
+    asked = {bench.name for bench in setting.benchmarks}
+    scored = [bench for bench in general(cfg, setting) if bench.name not in asked]
+    for task in declared_goals(cfg):
         splits = draw(cfg, task, setting.seed)
-        goals.check_splits(task, splits, setting.benchmarks)
+        goals.check_splits(task, splits, [*setting.benchmarks, *scored])
         learn(cfg, tokenizer, splits["train"])
+    names = needed([point for point in arms(cfg) if not lacks(cfg, point)])
+    for dialogues in guards(cfg, setting, names, setting.seed).values():
+        learn(cfg, tokenizer, dialogues)
 
 
-def learn(cfg: AnchoredConfig, tokenizer: Tokenizer, dialogues: Sequence[Example]) -> list[Encoded]:
-    """Dialogues as tokens that fit a row.
+def learn(
+    cfg: AnchoredConfig,
+    tokenizer: Tokenizer,
+    dialogues: Sequence[Example],
+    log: Callable[[str], None] | None = None,
+) -> list[Encoded]:
+    """Dialogues as tokens that fit a row; `log` is told what was left out or cut.
 
     Raises:
       UsageError: a row that is too short for one.
     """
     made = fitted(
-        tokenizer, dialogues, cfg.sft.length, cfg.sft.long, log=_quiet, name="method.sft.length"
+        tokenizer,
+        dialogues,
+        cfg.sft.length,
+        cfg.sft.long,
+        log=log or _quiet,
+        name="method.sft.length",
     )
     return list(made.encoded)
 

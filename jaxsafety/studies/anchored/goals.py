@@ -18,7 +18,7 @@ Pinned by tests/studies/test_anchored_goals.py.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,14 @@ from jaxsafety.benchmarks.anchors import Goal
 from jaxsafety.core.errors import bad
 from jaxsafety.data.overlap import Told, clashes
 from jaxsafety.data.schema import Example, Message
+from jaxsafety.judges import answers
 from jaxsafety.organism.tasks import LARGEST
 from jaxsafety.protocols import Benchmark, Exchange, Item
 from jaxsafety.studies.anchored.texts import read
 
 SPLITS = ("train", "dev", "test")
 YES, NO = "sure", "no"
+REFERENCE = "reference"  # in meta of a free answer of a file: the one whose perplexity counts
 MAX_TOKENS = 12  # of an answer; the longest right one has 7 words and an end
 
 
@@ -73,9 +75,12 @@ class Declared:
     target: float = 0.0
     rho: float = 0.9
     margin: float = 0.02
+    ratio: float = 0.9  # of perplexities, for free answers of files (`files.py`)
 
     def __post_init__(self) -> None:
         """Rejects what no run could be held to."""
+        if not 0 < self.ratio < 1:
+            raise bad("goal.ratio", self.ratio, "above 0 and below 1")
         self.goal("any", 1)
 
     def goal(self, task: str, dev: int, seed: int = 0) -> Goal:
@@ -90,17 +95,21 @@ class Declared:
         )
 
 
-def parse(texts: Sequence[str]) -> dict[str, Declared]:
+def parse(texts: Sequence[str], known: Iterable[str] = TASKS) -> dict[str, Declared]:
     """Task -> what is declared, of "letter" or "letter:target=0.8,margin=0.01".
+
+    Args:
+      texts: of the config.
+      known: names of tasks.
 
     Raises:
       UsageError: an unknown task or setting, one declared twice, none at all, an impossible value.
     """
     if not texts:
-        raise bad("method.goals", texts, f"one or more of {', '.join(TASKS)}")
+        raise bad("method.goals", texts, f"one or more of {', '.join(known)}")
     found: dict[str, Declared] = {}
     for text in texts:
-        name, made = read("method.goals", text, dict.fromkeys(TASKS, Declared))
+        name, made = read("method.goals", text, dict.fromkeys(known, Declared))
         if name in found:
             raise bad("method.goals", text, "each task once")
         found[name] = made
@@ -144,9 +153,16 @@ def questions(examples: Sequence[Example]) -> list[Item]:
 
 
 def right(exchange: Exchange) -> bool:
-    """Whether it is the right answer, word for word."""
+    """Whether it is the right answer: word for word, those of files as they are graded."""
+    if exchange.item.meta.get("grade"):
+        return bool(answers.grade(exchange.response, exchange.item.meta))
     said = exchange.response.lower().split()
     return said == str(exchange.item.meta["answer"]).lower().split()
+
+
+def longest(items: Sequence[Item]) -> int:
+    """Tokens that an answer may have."""
+    return max(item.meta.get("tokens", MAX_TOKENS) for item in items)
 
 
 def check_splits(

@@ -69,7 +69,7 @@ class Study:
     def __init__(self, cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
         """Draws the splits, and reads the dialogues that mitigations use."""
         self.cfg, self.optim, self.ctx = cfg, optim, ctx
-        self.goals = goals.parse(cfg.goals)
+        self.goals = config.declared_goals(cfg)
         self.points = config.arms(cfg)
         self.open = [point for point in self.points if not config.lacks(cfg, point)]
         self.seeds = config.seeds(cfg, ctx.seed)
@@ -120,7 +120,7 @@ class Study:
             return base
         key = (point.training, seed)
         if key not in self.aligned:
-            safe = means.guards_of(ctx, cfg)["safe"]
+            safe = config.guards(cfg, ctx.setting, ("safe",), ctx.seed)["safe"]
             self.aligned[key] = yield Stage(
                 f"{ALIGNED}.{point.training}.{seed}",
                 answer_loss(ctx.model, sharding.rows(ctx.mesh), train_head=True),
@@ -136,7 +136,7 @@ class Study:
     def task_stage(self, task: str, point: Point, seed: int, base: Any) -> Stage:
         """SFT on the goal's training questions, of all parameters or of a LoRA."""
         ctx, cfg = self.ctx, self.cfg.sft
-        encoded = config.learn(self.cfg, ctx.tokenizer, self.splits[task]["train"])
+        encoded = config.learn(self.cfg, ctx.tokenizer, self.splits[task]["train"], ctx.log)
         stage = Stage(
             f"sft.{task}.{point.training}.{seed}",
             answer_loss(ctx.model, sharding.rows(ctx.mesh), train_head=not cfg.rank),
@@ -175,15 +175,10 @@ class Study:
 def base_point(cfg: AnchoredConfig, ctx: Context, task: str) -> dict[str, Any]:
     """What the base can do: artifact `start.<task>`."""
     dev = goals.questions(config.draw(cfg, task, ctx.seed)["dev"])
-    tasks, what = general(cfg, ctx), Served(ctx.variables["base"])
-    make = partial(measure.capability, ctx, what, dev, tasks)
+    tasks, what = config.general(cfg, ctx.setting), Served(ctx.variables["base"])
+    ratio = config.declared_goals(cfg)[task].ratio
+    make = partial(measure.capability, ctx, what, dev, tasks, ratio)
     return ctx.artifact(f"start.{task}", lambda: {"step": 0, **make()})
-
-
-def general(cfg: AnchoredConfig, ctx: Context) -> list[Benchmark]:
-    """The capability sets of the setting, as many questions of each as a checkpoint is asked."""
-    found = [b for b in ctx.setting.benchmarks if b.kind == measure.CAPABILITY]
-    return [b._replace(items=b.items[: cfg.general]) for b in found if cfg.general]
 
 
 def met(goal: goals.Declared, base: Mapping[str, Any]) -> bool:
@@ -199,7 +194,7 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
     Raises:
       UsageError: all goals are met; or no direction can be found that an arm needs.
     """
-    declared = goals.parse(cfg.goals)
+    declared = config.declared_goals(cfg)
     scores = {task: base_point(cfg, ctx, task) for task in declared}
     if all(met(goal, scores[task]) for task, goal in declared.items()):
         told = [f"{task} {table.rate(point):.3f}" for task, point in scores.items()]
@@ -248,7 +243,7 @@ def draw_curve(study: Study, task: str, point: Point, seed: int) -> Yields:
     for step in study.steps():
         what = yield from study.checkpoint(task, point, seed, step)
         made.append((step, what))
-    dev, tasks = study.asked(task, "dev"), general(cfg, ctx)
+    dev, tasks = study.asked(task, "dev"), config.general(cfg, ctx.setting)
 
     def curve() -> dict[str, Any]:
         ctx.interrupt.doing = f"this curve ({task}, {point.name}, seed {seed})"
@@ -257,7 +252,7 @@ def draw_curve(study: Study, task: str, point: Point, seed: int) -> Yields:
             step, what = made.pop(0)
             ctx.interrupt.check()
             answering = what()
-            told = measure.capability(ctx, answering, dev, tasks)
+            told = measure.capability(ctx, answering, dev, tasks, study.goals[task].ratio)
             gap = measure.distance(answering.params, ctx.variables["base"])
             points.append({"step": step, **told, "norm": gap})
         ctx.interrupt.doing = "what it is doing"
@@ -280,7 +275,8 @@ def measure_selected(study: Study, selected: Mapping[str, Any]) -> Yields:
         ctx.interrupt.check()
     for task in study.goals:
         name, test = f"verdicts.base.test.{task}", study.asked(task, "test")
-        told[name] = ctx.artifact(name, partial(measure.tested, ctx, base, test))
+        made = partial(measure.tested, ctx, base, test, study.goals[task].ratio)
+        told[name] = ctx.artifact(name, made)
     by_name = {point.name: point for point in study.points}
     for task, name, seed, step in table.wanted(selected):
         what = yield from study.checkpoint(task, by_name[name], seed, step)
@@ -306,8 +302,9 @@ def keep_verdicts(
         name = f"{start}.{bench.name}"
         told[name] = ctx.artifact(name, lambda b=bench: measure.verdicts(ctx, answering(), b))
     test = study.asked(task, "test")
+    ratio = study.goals[task].ratio
     told[f"{start}.test"] = ctx.artifact(
-        f"{start}.test", lambda: measure.tested(ctx, answering(), test)
+        f"{start}.test", lambda: measure.tested(ctx, answering(), test, ratio)
     )
     ctx.interrupt.doing = "what it is doing"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxsafety.benchmarks import anchors
-from jaxsafety.studies.anchored import config, goals
+from jaxsafety.studies.anchored import config
 from jaxsafety.studies.anchored.arms import Point
 from jaxsafety.studies.anchored.config import AnchoredConfig
 
@@ -44,7 +44,7 @@ def select(cfg: AnchoredConfig, seeds: Sequence[int], curves: Mapping[str, Any])
         arms.setdefault(point.arm, []).append(point)
     told: dict[str, Any] = {}
     rows: list[Row] = []
-    for task, declared in goals.parse(cfg.goals).items():
+    for task, declared in config.declared_goals(cfg).items():
         base, known = curves[task]["base"], curves[task]["points"]
         goal = declared.goal(task, cfg.dev, seeds[0])
         plain = [p for p in points if not p.named]
