@@ -322,3 +322,27 @@ def test_what_the_model_cannot_do_is_said(directory, tmp_path):
         METHOD.fits(CFG, OPTIM, *place[:2], replace(ctx.setting, world=None))
     with pytest.raises(UsageError, match=r"eval\.judge"):
         METHOD.fits(CFG, OPTIM, *place[:2], replace(ctx.setting, judged_by="another"))
+
+
+LORA_ARMS = (
+    "anchor",
+    "ewc",
+    "kl",
+    "mixing",
+    "constrained",
+    "lisa:safe=1,task=3,steps=4",
+    "ema:decay=0.5",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", LORA_ARMS)
+def test_mitigations_hook_into_a_lora(directory, tmp_path, monkeypatch, arm):
+    """Each trains the adapters, which are merged where it is asked; the base stays."""
+    ctx, _ = small.context(directory, tmp_path)
+    cfg = replace(CFG, arms=(arm,), sft=replace(CFG.sft, rank=2, alpha=4.0))
+    METHOD.check(cfg)
+    variables, _ = small.run(cfg, ctx, monkeypatch)
+    assert small.number(variables["base"]) != small.number(ctx.variables["base"])
+    (curve,) = (k for n, k in artifacts(ctx).items() if n.startswith("curve."))
+    assert all(point["norm"] > 0 for point in curve["points"])
