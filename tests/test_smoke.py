@@ -14,7 +14,12 @@ CONFIGS = sorted(
 
 # A minute each, and tests/methods runs their programs at a smaller size.
 LONG = ("controls", "vanishing", "mistral_7b", "mistral_7b_router", "llama3_2_3b", "gemma2_2b")
-LONG_NAMES = ("anchored/organism", "safemoe/organism", "safesteer/smollm2_135m")
+LONG_NAMES = (
+    "anchored/organism",
+    "anchored/smollm2_135m",
+    "safemoe/organism",
+    "safesteer/smollm2_135m",
+)
 
 
 def cases():
