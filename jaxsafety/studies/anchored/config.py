@@ -19,6 +19,7 @@ from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.mitigations.means import LACKS
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats.hf import read_config
+from jaxsafety.models.formats.load import read_tokenizer
 from jaxsafety.protocols import OptimConfig, Setting
 from jaxsafety.studies.anchored import goals
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
@@ -181,6 +182,10 @@ def fits(
         how = {name: getattr(here, name) for name in ("dtype", "remat", "unroll")}
         if replace(twin, **how) != here:
             allowed = "a model of the base's own shape and vocabulary"
+            raise bad("method.unaligned", cfg.unaligned, allowed)
+        words = read_tokenizer(Path(cfg.unaligned)).backend.get_vocab()
+        if words != tokenizer.backend.get_vocab():
+            allowed = "a model with the base's own words"
             raise bad("method.unaligned", cfg.unaligned, allowed)
     for task in goals.parse(cfg.goals):
         splits = draw(cfg, task, setting.seed)
