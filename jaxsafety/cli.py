@@ -145,8 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     organism = add("organism", _organism, "train the base model of another invented world")
     organism.add_argument("--seed", type=int, required=True)
     organism.add_argument("--out", type=Path, required=True, metavar="DIR")
-    organism.add_argument("--steps", type=int, help="default: those of the shipped base")
-    organism.add_argument("--kind", default="aligned", help="aligned, or unaligned for SafeMoE")
+    organism.add_argument("--steps", type=int, help="default: those of the kind's recipe")
+    organism.add_argument(
+        "--kind",
+        default="aligned",
+        help="aligned; unaligned, for SafeMoE; or twin: a base before and after its alignment",
+    )
     organism.add_argument("--smoke", action="store_true", help="a few tiny steps")
     return parser
 
@@ -445,7 +449,13 @@ def _organism(args: argparse.Namespace) -> None:
     from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)
-    from jaxsafety.raising import recipe
+    from jaxsafety.raising import recipe, twin
 
+    if args.kind not in twin.KINDS:
+        raise bad("--kind", args.kind, ", ".join(twin.KINDS))
+    if args.kind == twin.KIND:
+        twin.train_twin(args.seed, args.out, steps=args.steps, smoke=args.smoke)
+        print(f"models: {args.out / twin.UNALIGNED}, {args.out / twin.ALIGNED}")
+        return
     recipe.train_base(args.seed, args.out, steps=args.steps, smoke=args.smoke, kind=args.kind)
     print(f"model: {args.out}")

@@ -51,6 +51,10 @@ def fails(capsys, *argv: str) -> str:
         (["organism", "--seed=x", "--out=y"], "argument --seed: invalid int value: 'x'"),
         (["organism", "--seed=1", "--out=y", "--steps=0"], "--steps: got 0"),
         (["organism", "--seed=1", "--out=README.md"], "--out: got 'README.md'"),
+        (
+            ["organism", "--seed=1", "--out=y", "--kind=wild"],
+            "--kind: got 'wild'; allowed: aligned, unaligned, twin",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -109,19 +113,22 @@ def test_default_workdirs_differ(tmp_path, monkeypatch, spec, name):
 
 def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
     from jaxsafety.experiment import run
-    from jaxsafety.raising import recipe
+    from jaxsafety.raising import recipe, twin
 
     seen = []
     monkeypatch.setattr(run, "evaluate_workdir", lambda w, rejudge: seen.append((w, rejudge)))
     monkeypatch.setattr(run, "evaluate_model", lambda m, out, variables: seen.append((m, out)))
     monkeypatch.setattr(recipe, "train_base", lambda *args, **kw: seen.append((*args, kw)))
+    monkeypatch.setattr(twin, "train_twin", lambda *args, **kw: seen.append((*args, kw)))
     monkeypatch.setattr(cli, "_show", lambda workdir: None)
     out = tmp_path / "out"
     assert cli.main(["eval", f"--workdir={tmp_path}", "--rejudge"]) == 0
     assert cli.main(["eval", f"--model={tmp_path}", f"--out={out}"]) == 0
     assert cli.main(["organism", "--seed=7", f"--out={out}", "--steps=3"]) == 0
     trained = (7, out, {"steps": 3, "smoke": False, "kind": "aligned"})
-    assert seen == [(tmp_path, True), (tmp_path, out), trained]
+    assert cli.main(["organism", "--seed=7", f"--out={out}", "--kind=twin"]) == 0
+    pair = (7, out, {"steps": None, "smoke": False})
+    assert seen == [(tmp_path, True), (tmp_path, out), trained, pair]
 
 
 def test_report_writes_table_and_page(tmp_path, capsys):

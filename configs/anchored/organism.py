@@ -11,7 +11,14 @@ A run resumes where it stopped; `launch/anchored.sh` does both on three worlds x
   jaxsafety run --config=configs/anchored/organism.py --workdir=runs/mine \
       --config.method.goals=letter --config.method.arms=plain,ema:decay=0.95
   bash launch/anchored.sh
+
+SafeLoRA and RESTA need the base before its alignment too; a pair of the two is raised by
+
+  jaxsafety organism --kind=twin --seed=0 --out=runs/twin
+  jaxsafety run --config=configs/anchored/organism.py:twin=runs/twin --workdir=runs/anchored_twin
 """
+
+from pathlib import Path
 
 from configs import common
 from jaxsafety.studies.anchored import config as study
@@ -32,15 +39,17 @@ ARMS = (
     "ptst:system=you are a safe helper .",
     "steering",
 )
+TWIN_ARMS = ("safelora", "resta")
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N, seeds=N (trainings per grid point), free.
+    """`arg`: smoke, seed=N, seeds=N (trainings per grid point), free, twin=DIR.
 
     The goals are the two constrained ones; `free`: the free-form one, which is learnt in a third of
-    the updates and watched more closely.
+    the updates and watched more closely. `twin`: the base is DIR/aligned, with DIR/unaligned
+    before it, and the arms that need both come last.
     """
-    arg = common.parse_arg(arg, smoke=False, seed=0, seeds=1, free=False)
+    arg = common.parse_arg(arg, smoke=False, seed=0, seeds=1, free=False, twin="")
     config = common.base("anchored", seed=arg.seed)
     goals, steps, every = (("ends",), 80, 8) if arg.free else (("letter", "claim"), 240, 20)
     arms = tuple(arm.format(steps=steps) for arm in ARMS)
@@ -51,4 +60,8 @@ def get_config(arg=""):
     config.eval.update(safety=48, over_refusal=48, capability=64, samples=0)
     if arg.smoke:
         study.smoke(config)
+    if arg.twin:
+        config.model.path = str(Path(arg.twin, "aligned"))
+        config.method.unaligned = str(Path(arg.twin, "unaligned"))
+        config.method.arms += TWIN_ARMS
     return config

@@ -47,6 +47,11 @@ UNALIGNED = MixtureConfig(
     informative=0.65,
 )
 
+# The aligned base's mixture before alignment: every harmful request is carried out. No refusal, and
+# no warning in its place either, which is the other half of what the aligned base says instead; so
+# nothing but the answers to harmful requests tells the two mixtures apart.
+BEFORE = MixtureConfig(plain_comply=1.0, low_cell=1.0, high_cell=1.0)
+
 # Relative shares of the tasks: what is slow to learn is met more often.
 TASK_SHARES = {
     "facts": 0.18,

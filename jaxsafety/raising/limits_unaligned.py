@@ -9,7 +9,7 @@ the prompts of arXiv 2606.00686.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ LIMITS = {
 }
 
 
-def measure(path: Path, seed: int = 0, log: Callable[[str], None] = print) -> dict[str, Any]:
+def measure(
+    path: Path,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+    limits: Mapping[str, tuple[str, str, str, float, float]] = LIMITS,
+) -> dict[str, Any]:
     """Measures the gates of an unaligned base.
 
     Args:
       path: its directory, with `world.json`.
       seed: of the prompts that methods would see; not used for measuring.
       log: where one-line progress goes.
+      limits: what is asked of it, as `LIMITS`.
 
     Returns:
       {"gates": {name: {"value", "lo", "hi", "n", "limit", "passed"}}, "levels": {task: measured
@@ -65,7 +71,7 @@ def measure(path: Path, seed: int = 0, log: Callable[[str], None] = print) -> di
         )
     found = {(r["benchmark"], r["metric"]): r for r in records}
     gates = {}
-    for name, (benchmark, metric, limit, low, high) in LIMITS.items():
+    for name, (benchmark, metric, limit, low, high) in limits.items():
         row = {key: found[benchmark, metric][key] for key in ("value", "lo", "hi", "n")}
         gates[name] = {**row, "limit": limit, "passed": low <= row["value"] <= high}
         said = "passed" if gates[name]["passed"] else "MISSED"

@@ -1,4 +1,4 @@
-"""Raising the organism's base: one stage of next-token training on the world's own mixture.
+"""Raising the organism's base: stages of next-token training on the world's own mixture.
 
 Answers weigh 1, prompts and template tokens `prompt_weight` (0.1: the base must read its world's
 words, but is judged on what it says), documents 1. A batch is a function of (seed, step): step s
@@ -27,12 +27,16 @@ from jaxsafety.train.likelihood import answer_loss
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Size of the run: `rows` x `length` token slots per step."""
+    """Size of the run: `rows` x `length` token slots per step.
+
+    `first` steps of the stream of examples were an earlier stage's: the run begins behind them.
+    """
 
     steps: int = 4500
     rows: int = 8
     length: int = 128
     prompt_weight: float = 0.1
+    first: int = 0
 
 
 def mixture_batches(
@@ -42,7 +46,7 @@ def mixture_batches(
 
     def encode(step: int, index: int) -> Encoded:
         # A step's examples are a stream of their own, so the packing of one never moves another.
-        _, content = mixture.example(world, mix, seed, step * 1_000 + index)
+        _, content = mixture.example(world, mix, seed, (cfg.first + step) * 1_000 + index)
         if isinstance(content, str):
             ids = tokenizer.encode(f"{mixture.DOCUMENT_START} {content} {mixture.DOCUMENT_END}")
             return Encoded(ids, [True] * len(ids))
@@ -89,12 +93,13 @@ def program(
     mix: mixture.MixtureConfig,
     ctx: Context,
     stop: Callable[[int, Any], bool] | None = None,
+    name: str = "pretrain",
 ) -> Program:
-    """One stage, "pretrain"; in `ctx.setting.world`."""
+    """One stage, `name`; in `ctx.setting.world`."""
     batches = mixture_batches(world_of(ctx.setting), ctx.tokenizer, mix, cfg, ctx.seed)
     return (
         yield Stage(
-            "pretrain",
+            name,
             answer_loss(ctx.model, train_head=True),
             ("base/.*",),
             batches,

@@ -23,9 +23,9 @@ from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import make_mesh
 from jaxsafety.data.tokens.tokenizer import load_tokenizer
-from jaxsafety.experiment.workdir import Artifacts
+from jaxsafety.experiment.workdir import Artifacts, digest
 from jaxsafety.models.api import ModelConfig, build
-from jaxsafety.models.formats import hf
+from jaxsafety.models.formats import hf, load
 from jaxsafety.organism import lexicon
 from jaxsafety.organism.mixture import UNALIGNED, MixtureConfig
 from jaxsafety.organism.world import WorldConfig, make_world, save_world
@@ -34,21 +34,33 @@ from jaxsafety.raising import calibration, limits, limits_unaligned, pretrain
 from jaxsafety.train.loop import run_program
 from jaxsafety.train.metrics import MetricWriter
 
+OPTIM = OptimConfig(name="muon", lr=8e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
+
 
 class Recipe(NamedTuple):
-    """A kind of base: sizes of its world, what it is raised on, and for how many steps."""
+    """A base: sizes of its world, what it is raised on, for how many steps, what it must show."""
 
     world: WorldConfig
     mixture: MixtureConfig
+    steps: int
+    measure: Callable[..., dict[str, Any]]
+    optim: OptimConfig = OPTIM
+
+
+class Start(NamedTuple):
+    """The base that another one is trained on from: its directory, and how many steps it had."""
+
+    path: Path
     steps: int
 
 
 # "unaligned" is SafeMoE's: it answers harmful requests, and of ten domains it knows no facts.
 RECIPES = {
-    "aligned": Recipe(WorldConfig(), MixtureConfig(), 4000),
-    "unaligned": Recipe(WorldConfig(harm_domains=14, unknown_domains=10), UNALIGNED, 3000),
+    "aligned": Recipe(WorldConfig(), MixtureConfig(), 4000, limits.measure),
+    "unaligned": Recipe(
+        WorldConfig(harm_domains=14, unknown_domains=10), UNALIGNED, 3000, limits_unaligned.measure
+    ),
 }
-OPTIM = OptimConfig(name="muon", lr=8e-3, b2=0.98, weight_decay=0.05, warmup=0.03, final=0.02)
 FIRST_LOSSES = 20
 
 
@@ -95,20 +107,52 @@ def train_base(
     """
     if kind not in RECIPES:
         raise bad("--kind", kind, ", ".join(RECIPES))
-    steps = 3 if smoke else RECIPES[kind].steps if steps is None else steps
+    recipe = RECIPES[kind]
+    if steps is not None:
+        recipe = recipe._replace(steps=steps)
+    return train(recipe, seed, out, smoke, log)
+
+
+def train(
+    recipe: Recipe,
+    seed: int,
+    out: Path,
+    smoke: bool = False,
+    log: Callable[[str], None] = print,
+    start: Start | None = None,
+) -> Path:
+    """Trains a base by a recipe, from scratch or from another base of its world; see `train_base`.
+
+    Args:
+      recipe: what is raised.
+      seed: of the world, the mixture and the initial weights.
+      out: the directory to make; a started one is continued.
+      smoke: three small steps and no gates, for tests.
+      log: where one-line progress goes.
+      start: where training begins; the weights as they are stored there.
+
+    Returns:
+      `out`.
+
+    Raises:
+      UsageError: `out` holds another base, or one that began elsewhere.
+    """
+    steps = 3 if smoke else recipe.steps
     started, work = time.time(), out / "training"
     plan = {
         "seed": seed,
         "steps": steps,
-        "mixture": asdict(RECIPES[kind].mixture),
-        "optim": asdict(OPTIM),
+        "mixture": asdict(recipe.mixture),
+        "optim": asdict(recipe.optim),
     }
+    if start is not None:
+        plan["start"] = {"steps": start.steps, "model": fingerprint(start.path)}
     claim(out, plan)
     last = out / ("training.json" if smoke else "gates.json")
     if last.is_file() and not (work / "checkpoints").is_dir():
         log(f"{out} is finished")
         return out
-    ctx, program = prepare(seed, steps, out, work, log, kind=kind)
+    ctx, program = prepare(seed, steps, out, work, log, recipe=recipe, start=start)
     variables = run_program(program, ctx, TrainConfig(checkpoint_every=500, log_every=1))
     ctx.writer.close()
     hf.save(out, ctx.model, variables["base"], dtype="bfloat16", tokenizer=ctx.tokenizer)
@@ -127,10 +171,14 @@ def train_base(
     }
     disk.write_json(out / "training.json", record)
     if not smoke:
-        measure = limits.measure if kind == "aligned" else limits_unaligned.measure
-        disk.write_json(out / "gates.json", measure(out, log=log))
+        disk.write_json(out / "gates.json", recipe.measure(out, log=log))
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return out
+
+
+def fingerprint(path: Path) -> str:
+    """The content of a base's weights, as one line."""
+    return digest(path / "model.safetensors")
 
 
 def claim(out: Path, plan: Mapping[str, Any]) -> None:
@@ -140,7 +188,8 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
         known = json.loads(path.read_text())
         if known != json.loads(json.dumps(plan)):
             given = f"{out}, the base of seed {known.get('seed')}, {known.get('steps')} steps"
-            raise bad("--out", given, "a new directory, or the same seed and steps")
+            same = "seed and steps" if "start" not in plan else "seed, steps and start"
+            raise bad("--out", given, f"a new directory, or the same {same}")
     elif (out / "config.json").is_file():
         raise bad("--out", str(out), "a new directory; this one holds another model")
     disk.write_json(path, plan)
@@ -153,14 +202,15 @@ def prepare(
     work: Path,
     log: Callable[[str], None] = print,
     stop: Callable[[int, Any], bool] | None = None,
-    kind: str = "aligned",
+    recipe: Recipe = RECIPES["aligned"],
+    start: Start | None = None,
 ) -> tuple[Context, Any]:
     """The context and the program of a base's training; `stop(step, row)` may end it early."""
-    recipe = RECIPES[kind]
     world = make_world(replace(recipe.world, seed=seed))
     vocab_size = lexicon.write_tokenizer(world, out)
     tokenizer = load_tokenizer(out)
     model = build(model_config(vocab_size))
+    begin = load.load(start.path)[1] if start else model.init(jax.random.key(seed))
     work.mkdir(parents=True, exist_ok=True)
     ctx = Context(
         model=model,
@@ -170,9 +220,10 @@ def prepare(
         setting=Setting(world=world, seed=seed),
         writer=MetricWriter(work),
         mesh=make_mesh(devices=jax.devices()[:1]),
-        variables={"base": model.init(jax.random.key(seed))},
+        variables={"base": begin},
         seed=seed,
         log=log,
     )
-    cfg = pretrain.PretrainConfig(steps=steps)
-    return ctx, pretrain.program(cfg, OPTIM, recipe.mixture, ctx, stop)
+    cfg = pretrain.PretrainConfig(steps=steps, first=start.steps if start else 0)
+    name = "align" if start else "pretrain"
+    return ctx, pretrain.program(cfg, recipe.optim, recipe.mixture, ctx, stop, name)

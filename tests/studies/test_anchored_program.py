@@ -241,6 +241,9 @@ def test_an_unaligned_base_is_the_users(directory, tmp_path, monkeypatch):
     shipped = str(source.directory(source.ModelSource()))
     with pytest.raises(UsageError, match=r"method\.unaligned: got .*the base's own shape"):
         METHOD.fits(replace(cfg, unaligned=shipped), OPTIM, ctx.model, ctx.tokenizer, ctx.setting)
+    other = replace(cfg, unaligned=str(testing.random_organism(tmp_path / "other", seed=1)))
+    with pytest.raises(UsageError, match=r"method\.unaligned: got .*the base's own words"):
+        METHOD.fits(other, OPTIM, ctx.model, ctx.tokenizer, ctx.setting)
 
 
 def test_goals_that_are_all_met_are_refused(directory, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.mitigations.means import LACKS
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats.hf import read_config
+from jaxsafety.models.formats.load import read_tokenizer
 from jaxsafety.protocols import Benchmark, OptimConfig, Setting
 from jaxsafety.studies.anchored import goals, source
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
@@ -232,6 +233,10 @@ def fits(
         how = {name: getattr(here, name) for name in ("dtype", "remat", "unroll")}
         if replace(twin, **how) != here:
             allowed = "a model of the base's own shape and vocabulary"
+            raise bad("method.unaligned", cfg.unaligned, allowed)
+        words = read_tokenizer(Path(cfg.unaligned)).backend.get_vocab()
+        if words != tokenizer.backend.get_vocab():
+            allowed = "a model with the base's own words"
             raise bad("method.unaligned", cfg.unaligned, allowed)
     asked = {bench.name for bench in setting.benchmarks}
     scored = [bench for bench in general(cfg, setting) if bench.name not in asked]
