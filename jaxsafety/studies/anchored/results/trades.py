@@ -1,0 +1,111 @@
+"""F(c) of every arm over all checkpoints that were measured, and the curves they stand on.
+
+Measured are the checkpoints that an anchor selected and, with a floor, all that keep it; a frontier
+over them is `benchmarks/frontier.py`'s, and as optimistic. Plain counts, without resampling.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jaxsafety.benchmarks import outcomes
+from jaxsafety.benchmarks.frontier import Frontier, Trade, trace
+from jaxsafety.studies.anchored.results.judges import Bench
+from jaxsafety.studies.anchored.results.read import TEST, Results
+from jaxsafety.studies.anchored.table import GOAL, LAST
+
+
+class Traded(NamedTuple):
+    """The frontier of an arm under both readings; `checkpoints` it is over, of all seeds."""
+
+    arm: str
+    checkpoints: int
+    lo: Frontier
+    hi: Frontier
+
+
+def frontiers(results: Results, bench: Bench, goal: str) -> list[Traded]:
+    """A frontier per arm with measured checkpoints: right answers on test, unsafe by the run's judge.
+
+    An arm's checkpoints are those of its grid points, of all seeds.
+    """
+    arms = {(c["arm"], point) for (g, point, _), c in results.curves.items() if g == goal}
+    rows = {(row["arm"], row["point"]) for row in results.rows if row["point"]}
+    found = []
+    for arm in results.arms:
+        points = {point for known, point in arms | rows if known == arm}
+        trades: dict[str, list[Trade]] = {"lo": [], "hi": []}
+        for model, told in results.answers.items():
+            if model.goal != goal or model.point not in points or TEST not in told:
+                continue
+            right = told[TEST].flags["correct"]
+            test = sum(map(bool, right)) / len(right) if right else None
+            rates = {reading: [] for reading in trades}
+            for name in results.sets:
+                votes = bench.votes(model, name)
+                pairs = zip(votes.unsafe[results.judge], votes.coherent, strict=True)
+                bounds = outcomes.bounds([{"unsafe": u, "coherent": k} for u, k in pairs])
+                rates["lo"].append(bounds.lo)
+                rates["hi"].append(bounds.hi)
+            name = f"{model.point}, seed {model.seed}, step {model.step}"
+            for reading, of in trades.items():
+                of.append(Trade(test, statistics.fmean(rates[reading]), name))
+        if trades["lo"]:
+            made = {reading: trace(of) for reading, of in trades.items()}
+            found.append(Traded(arm, len(trades["lo"]), made["lo"], made["hi"]))
+    return found
+
+
+class Learnt(NamedTuple):
+    """Dev capability of one training over its steps, and the checkpoints that were selected.
+
+    `selected`: anchor ("goal" or "last") -> step. `first`: whether it is the arm's grid point that
+    stands for it, the one selected, or its first.
+    """
+
+    arm: str
+    point: str
+    seed: int
+    steps: tuple[int, ...]
+    rates: tuple[float, ...]
+    selected: Mapping[str, int]
+
+
+def curves(results: Results, goal: str) -> list[Learnt]:
+    """The curves of a goal, in the order of the arms."""
+    chosen: dict[tuple[str, int], dict[str, int]] = {}
+    for anchor in (GOAL, LAST):
+        for _, model in results.at(goal, anchor):
+            chosen.setdefault((model.point, model.seed), {})[anchor] = model.step
+    found = []
+    for (g, point, seed), curve in results.curves.items():
+        if g == goal:
+            steps = tuple(p["step"] for p in curve["points"])
+            rates = tuple(p["correct"] / p["n"] for p in curve["points"])
+            selected = chosen.get((point, seed), {})
+            found.append(Learnt(curve["arm"], point, seed, steps, rates, selected))
+    order = {arm: i for i, arm in enumerate(results.arms)}
+    return sorted(found, key=lambda c: (order.get(c.arm, len(order)), c.point, c.seed))
+
+
+class Left(NamedTuple):
+    """Rows without a checkpoint that came out alike; `seeds` whose they are."""
+
+    goal: str
+    arm: str
+    anchor: str
+    outcome: str
+    reason: str
+    seeds: tuple[int, ...]
+
+
+def left_out(results: Results) -> list[Left]:
+    """Every row that has no checkpoint, with its reason."""
+    found: dict[tuple[str, str, str, str, str], list[int]] = {}
+    for row in results.rows:
+        if row["step"] is None:
+            key = (row["goal"], row["arm"], row["anchor"], row["outcome"], row["reason"])
+            found.setdefault(key, []).append(row["seed"])
+    return [Left(*key, tuple(seeds)) for key, seeds in found.items()]
