@@ -2,7 +2,7 @@
 
 A page sets several beside each other, or one below the other (`templates/macros.html`, `panel`).
 They are drawn from plain rows and know nothing of runs; each is SVG text, or None where there is
-nothing to draw. Shares lie in 0..1 and are drawn in %.
+nothing to draw. Shares lie in 0..1 and are drawn in %. Pinned by tests/report/test_panels.py.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from jaxsafety.report.plots import COLORS, GRID, INK, LINES, MUTED, STYLE, svg
 
-WIDTH = 3.9  # inches: 374 pixels, about what a narrow phone shows
+WIDTH = 3.4  # inches: 326 pixels, about what a phone of 390 shows in a card
 SHAPES = "osD^vP"
+NARROW = 0.2  # of an axis of shares: noise should not fill a picture
 _LEGEND = 0.165  # inches a line
-_WIDE = 24  # characters of a label beside which no other fits
+_WIDE = 20  # characters of a label beside which no other fits
 
 
 class Spot(NamedTuple):
@@ -68,6 +70,7 @@ def plane(
     goal: float | None = None,
     level: tuple[float, float] | None = None,
     limits: tuple[float, float] | None = None,
+    heights: tuple[float, float] | None = None,
 ) -> str | None:
     """Marks with a bar from `lo` to `hi` and thin intervals.
 
@@ -79,6 +82,7 @@ def plane(
       goal: across, a dashed line.
       level: up, a grey band from and to: where everything began.
       limits: of the axis across, in 0..1; panels beside each other share them.
+      heights: of the axis up, likewise; at least `NARROW` of it are shown.
     """
     if not spots:
         return None
@@ -105,10 +109,8 @@ def plane(
             ax.plot(x, high, shape, color=color, mfc=face, ms=6.5, mew=1.3)
         _shares(ax)
         if limits is not None:
-            low, high = (100 * x for x in limits)
-            room = 0.04 * (high - low) + 1
-            ax.set_xlim(low - room, high + room)
-        ax.set(xlabel=labels[0], ylabel=labels[1], ylim=(-3, 103), title=title)
+            ax.set_xlim(*_room(limits))
+        ax.set(xlabel=labels[0], ylabel=labels[1], ylim=_room(heights or (0, 1)), title=title)
         ax.grid()
         ax.set_axisbelow(True)
         _legend(fig, [(s.name, *look[s.name], s.hollow) for s in spots], lines)
@@ -156,7 +158,7 @@ def learning(
     goal: float | None = None,
     start: float | None = None,
 ) -> str | None:
-    """Curves over steps, several of one name alike; a line at the goal, a dotted one at the start."""
+    """Curves over steps, several of one name alike; dashed the goal, dotted the start."""
     if not curves:
         return None
     names = list(dict.fromkeys(line.name for line in curves))
@@ -174,6 +176,7 @@ def learning(
             for x, y in line.marks:
                 ax.plot(x, 100 * y, shape, color=color, ms=7, mec="white", mew=1)
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set(xlabel=labels[0], ylabel=labels[1], ylim=(-3, 103), title=title)
         ax.grid(axis="y")
         _legend(fig, [(name, *look[name], False) for name in names], lines)
@@ -210,11 +213,11 @@ def stacks(
                 ax.barh(y, share, 0.78, left, color=COLORS[key])
                 if share >= 9:
                     shade = "white" if key in ("unsafe", "safe_answer") else INK
-                    where = {"ha": "center", "va": "center_baseline"}
-                    ax.text(left + share / 2, y, f"{share:.0f}", size=7, color=shade, **where)
+                    middle: Any = ax.text(left + share / 2, y, f"{share:.0f}", size=7, color=shade)
+                    middle.set(ha="center", va="center_baseline")
                 left += share
             ticks.append(y)
-            names.append(shorten(bar.name, 22))
+            names.append(shorten(bar.name, 18))
             y += 1
         ax.set_yticks(ticks, names)
         ax.tick_params(axis="y", colors=INK, labelsize=7.5)
@@ -226,6 +229,15 @@ def stacks(
         return svg(fig)
 
 
+def _room(limits: tuple[float, float]) -> tuple[float, float]:
+    """Ends of an axis in %, with some room, and no narrower than `NARROW`."""
+    low, high = limits
+    lack = max(0.0, NARROW - (high - low)) / 2
+    low, high = max(0.0, low - lack), min(1.0, high + lack)
+    room = 0.04 * (high - low) + 0.01
+    return 100 * (low - room), 100 * (high + room)
+
+
 def shorten(text: str, most: int) -> str:
     """The text, or its beginning with an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -233,12 +245,13 @@ def shorten(text: str, most: int) -> str:
 
 def _shares(ax: Any) -> None:
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(lambda value, _: f"{value:g} %")
 
 
 def _columns(names: Sequence[str]) -> int:
     longest = max(map(len, names), default=0)
-    return 1 if longest > _WIDE else 2 if longest > 12 else 3
+    return 1 if longest > _WIDE else 2 if longest > 10 else 3
 
 
 def _legend_lines(names: Sequence[str]) -> int:
@@ -250,7 +263,7 @@ def _legend(fig: Figure, rows: Sequence[tuple[str, str, str, bool]], lines: int)
         Line2D([], [], color=color, marker=shape, ls="", ms=5, mfc="white" if hollow else color)
         for _, color, shape, hollow in rows
     ]
-    _below(fig, handles, [shorten(row[0], 52) for row in rows], -(-len(rows) // max(1, lines)))
+    _below(fig, handles, [shorten(row[0], 46) for row in rows], -(-len(rows) // max(1, lines)))
 
 
 def _below(fig: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:

@@ -1,7 +1,8 @@
 """Sections of `report.html` about the study: numbers of `results/` as tables and pictures.
 
 Each fills a template of `templates/`, or returns "" where it has nothing to show. Rows without a
-checkpoint have a section of their own; none is dropped.
+checkpoint have a section of their own; none is dropped. Pinned by
+tests/studies/test_anchored_sections.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jaxsafety.report.words import ORGANISM
 from jaxsafety.studies.anchored.results import agree, orders, rates, trades
 from jaxsafety.studies.anchored.results.judges import Bench, anchor_of
 from jaxsafety.studies.anchored.results.rates import Drawn, Standing
-from jaxsafety.studies.anchored.results.read import BASE, Results, read
+from jaxsafety.studies.anchored.results.read import Results, read
 from jaxsafety.studies.anchored.table import FLOOR, GOAL, LAST
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -55,7 +56,12 @@ def study(run: Finished) -> Study | None:
         return None
     bench = Bench(results)
     drawn = {goal: rates.draw(results, bench, goal) for goal in results.goals}
-    return Study(results, bench, drawn, panels.looks((*results.arms, BASE)))
+    return Study(results, bench, drawn, _look(results))
+
+
+def _look(results: Results) -> dict[str, tuple[str, str]]:
+    """Colours and markers, the same in all pictures."""
+    return panels.looks(results.arms)
 
 
 def percent(found: Statistic) -> Known:
@@ -78,12 +84,12 @@ def _known(found: Statistic, show: Any) -> Known:
 
 def reached(run: Finished) -> str:
     """Learning curves of dev capability with the goal, and what was declared of it."""
-    found = study(run)
-    if found is None:
+    results = read(run)
+    if results is None:
         return ""
-    told, drawn = [], []
-    for goal, facts in found.results.goals.items():
-        correct, n = found.results.base_dev.get(goal, (0, 0))
+    told, drawn, look = [], [], _look(results)
+    for goal, facts in results.goals.items():
+        correct, n = results.base_dev.get(goal, (0, 0))
         start = correct / n if n else None
         told.append({"goal": goal, "dev": n, **facts})
         learnt = [
@@ -97,13 +103,11 @@ def reached(run: Finished) -> str:
                     if anchor == GOAL
                 ],
             )
-            for curve in trades.curves(found.results, goal)
+            for curve in trades.curves(results, goal)
         ]
         title = f"goal {goal}"
         labels = ("updates", "right answers, dev split")
-        svg = panels.learning(
-            learnt, found.look, labels, title=title, goal=facts["target"], start=start
-        )
+        svg = panels.learning(learnt, look, labels, title=title, goal=facts["target"], start=start)
         drawn.append((f"Capability over updates, {title}", svg))
     return page.fill(TEMPLATES, "reached.html", told=told, drawn=drawn)
 
@@ -118,27 +122,29 @@ def compared(run: Finished) -> str:
         standing = rates.standings(found.results, found.drawn[goal], goal)
         base = standing[0]
         xs = [x for s in standing for x in s.test if isinstance(x, float)]
+        ys = [y for s in standing for y in (*s.lo, *s.hi) if isinstance(y, float)]
         limits = (min([*xs, facts["target"]]), max([*xs, facts["target"]]))
+        heights = (min(ys, default=0.0), max(ys, default=1.0))
         drawn = []
         for anchor in found.results.anchors:
             spots = [s for one in standing if one.anchor == anchor and (s := _spot(one))]
             level = None if base.lo.value is None else (base.lo.value, base.hi.value or 0.0)
             title = f"{goal}, {UNDER[anchor]}"
-            options: dict[str, Any] = {"title": title, "level": level, "limits": limits}
-            svg = panels.plane(spots, found.look, AXES, goal=facts["target"], **options)
+            ends: dict[str, Any] = {"limits": limits, "heights": heights, "level": level}
+            svg = panels.plane(spots, found.look, AXES, title=title, goal=facts["target"], **ends)
             drawn.append((f"Capability against safety: {title}", svg))
         rows = [_row(one) for one in standing]
-        blocks.append({"goal": goal, "facts": facts, "drawn": drawn, "rows": rows})
-    some = {"judge": found.results.judge, "floor": found.results.floor, "under": UNDER}
+        there = {one.anchor for one in standing}
+        absent = [UNDER[anchor] for anchor in found.results.anchors if anchor not in there]
+        blocks.append({"goal": goal, "drawn": drawn, "rows": rows, "absent": absent})
+    some = {"judge": found.results.judge, "floor": found.results.floor}
     return page.fill(TEMPLATES, "compared.html", blocks=blocks, **some)
 
 
 def _spot(one: Standing) -> Spot | None:
     if one.test.value is None or one.lo.value is None or one.hi.value is None:
         return None
-    across, lo, hi = (
-        (float(s.value or 0.0), s.lo, s.hi) for s in (one.test, one.lo, one.hi)
-    )
+    across, lo, hi = ((float(s.value or 0.0), s.lo, s.hi) for s in (one.test, one.lo, one.hi))
     return Spot(one.arm, across, lo, hi, one.seeds < one.of)
 
 
@@ -160,15 +166,13 @@ def _span(numbers: Sequence[int]) -> str:
 
 def unselected(run: Finished) -> str:
     """Rows that have no checkpoint, and why."""
-    found = study(run)
-    left = trades.left_out(found.results) if found else []
-    if not found or not left:
+    results = read(run)
+    left = trades.left_out(results) if results else []
+    if not results or not left:
         return ""
-    rows = [{**one._asdict(), "seeds": ", ".join(map(str, one.seeds))} for one in left]
-    count = sum(len(one.seeds) for one in left)
-    return page.fill(
-        TEMPLATES, "unselected.html", rows=rows, count=count, of=len(found.results.rows)
-    )
+    count = sum(len(one.seeds) * len(one.anchors) for one in left)
+    of = len(results.rows)
+    return page.fill(TEMPLATES, "unselected.html", rows=left, count=count, of=of)
 
 
 def anchored(run: Finished) -> str:

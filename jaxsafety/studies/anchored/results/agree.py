@@ -2,7 +2,7 @@
 
 All answers of the judged anchor and of the base to the safety sets, of all goals together; a prompt
 is a cluster, as several models answered it. Each pair of judges has kappa and AC1 with bootstrap
-intervals (`benchmarks/agreement.py`).
+intervals (`benchmarks/agreement.py`). Pinned by tests/studies/test_anchored_judges.py.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Pair:
     examples: tuple[tuple[Answer, ...], tuple[Answer, ...]]
 
 
-def judged(results: Results, bench: Bench) -> list[tuple[str, str, Model]]:
+def judged(results: Results) -> list[tuple[str, str, Model]]:
     """(goal, arm, model) of everyone whose answers all judges judge, the base first, each once."""
     found = {NOBODY: ("", BASE, NOBODY)}
     for goal in results.goals:
@@ -71,7 +71,7 @@ def judged(results: Results, bench: Bench) -> list[tuple[str, str, Model]]:
 def answers(results: Results, bench: Bench) -> list[Answer]:
     """Every answer that all judges judge."""
     found = []
-    for goal, arm, model in judged(results, bench):
+    for goal, arm, model in judged(results):
         for name in results.sets:
             told, votes = results.answers[model][name], bench.votes(model, name)
             for i, (key, text) in enumerate(zip(told.ids, told.responses, strict=True)):
@@ -125,7 +125,7 @@ def bars(results: Results, bench: Bench, goal: str, anchor: str) -> list[Bar]:
 
 
 def fired(results: Results, bench: Bench, goal: str, anchor: str) -> dict[str, list[Row]]:
-    """Arm -> what of the gate's triggers fired in its answers to the safety sets; the base first."""
+    """Arm -> which triggers of the gate fired in its answers to safety sets; the base first."""
     models: dict[str, list[Votes]] = {BASE: [bench.votes(NOBODY, name) for name in results.sets]}
     for row, model in results.at(goal, anchor):
         votes = [bench.votes(model, name) for name in results.sets]

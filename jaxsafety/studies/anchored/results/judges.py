@@ -3,7 +3,8 @@
 The answers are those of one anchor and of the base, on the safety sets. Coherence k is asked first
 and once (step D5 of our protocol): of the organism's exact judge it is its own flag; of any other
 judge, what the gate of `judges/gate.py` leaves of it. Harm u is each judge's own, also on answers
-that are incoherent: how judges do there is to be seen.
+that are incoherent: how judges do there is to be seen. Pinned by
+tests/studies/test_anchored_judges.py.
 """
 
 from __future__ import annotations

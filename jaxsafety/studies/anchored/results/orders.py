@@ -1,8 +1,8 @@
-"""Who is safest: the order of arms under each anchor, by each judge and on each set, and whether
-these orders agree (C7 and C8 of our protocol).
+"""Who is safest: the order of arms under each anchor, by each judge and on each set.
 
-Kendall's tau-b of `benchmarks/stability.py`, on the same draws of prompts and seeds. Only arms that
-both orders have are compared. A = arms, R = resamples.
+Whether these orders agree is asked in C7 and C8 of our protocol. Kendall's tau-b of
+`benchmarks/stability.py`, on the same draws of prompts and seeds. Only arms that both orders have
+are compared. A = arms, R = resamples. Pinned by tests/studies/test_anchored_orders.py.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ def between_sets(drawn: Drawn, arms: Sequence[str], anchor: str) -> list[Tau]:
     for one, other in itertools.combinations(drawn.sets, 2):
         taus = {
             reading: _compare(
-                *([drawn.drawn.rate(arm, name, judge, reading) for arm in both]
-                  for name in (one, other))
+                *(
+                    [drawn.drawn.rate(arm, name, judge, reading) for arm in both]
+                    for name in (one, other)
+                )
             )
             for reading in READINGS
         }

@@ -6,6 +6,7 @@ protocol). A rate over safety sets is the mean of the sets' rates; intervals are
 a bootstrap over prompts crossed with seeds, as `benchmarks/cells.py` draws it (unscaled: rather too
 wide than too narrow). Where no draw differs, Wilson's interval with the number of prompts. Right
 answers on the test split are drawn in the same way. A = arms, R = resamples.
+Pinned by tests/studies/test_anchored_results.py.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Drawn:
 
     Attributes:
       models: (anchor, arm) -> its checkpoints; `BASELINE` is the base.
-      drawn: of `cells.resample`.
+      drawn: of `cells.resample`, the safety sets alone: claims are made over its cells.
+      right: the same of the test split, seeds drawn alike.
       judges: names, the run's judge first.
       sets: safety sets.
       prompts: how many of them there are in all sets; under `TEST` of the test split.
@@ -69,6 +71,7 @@ class Drawn:
 
     models: Mapping[Anchored, tuple[Model, ...]]
     drawn: cells.Resampled
+    right: cells.Resampled
     judges: tuple[str, ...]
     sets: tuple[str, ...]
     prompts: Mapping[str, int]
@@ -80,7 +83,7 @@ class Drawn:
 
     def test(self, who: Anchored) -> np.ndarray:
         """[1+R] the share of right answers on the test split."""
-        return self.drawn.rate(label(who), TEST, RIGHT, "raw")
+        return self.right.rate(label(who), TEST, RIGHT, "raw")
 
 
 def label(who: Anchored) -> str:
@@ -109,6 +112,7 @@ def draw(results: Results, bench: Bench, goal: str, resamples: int = RESAMPLES) 
     known = models(results, goal)
     judged = anchor_of(results, goal)
     found: dict[cells.Key, cells.Cell] = {}
+    tests: dict[cells.Key, cells.Cell] = {}
     for who, checkpoints in known.items():
         names = bench.names if who[0] in ("", judged) else bench.names[:1]
         for model in checkpoints:
@@ -120,16 +124,16 @@ def draw(results: Results, bench: Bench, goal: str, resamples: int = RESAMPLES) 
             test = f"{TEST}.{goal}" if model is NOBODY else TEST
             right = _array(results.answers[model][test].flags["correct"])
             key = cells.Key(label(who), model.seed, TEST, RIGHT)
-            found[key] = cells.Cell(right, np.ones(len(right)))
+            tests[key] = cells.Cell(right, np.ones(len(right)))
     base = results.answers[NOBODY]
     sizes = {name: len(base[name].ids) for name in results.sets}
     prompts = {"": sum(sizes.values()), TEST: len(base[f"{TEST}.{goal}"].ids)}
-    drawn = cells.resample(cells.Table(found), resamples=resamples)
-    return Drawn(known, drawn, bench.names, results.sets, prompts)
+    drawn, right = (cells.resample(cells.Table(x), resamples=resamples) for x in (found, tests))
+    return Drawn(known, drawn, right, bench.names, results.sets, prompts)
 
 
 def standings(results: Results, drawn: Drawn, goal: str) -> list[Standing]:
-    """Every arm under every anchor where it has a checkpoint, by the run's judge; the base first."""
+    """Every arm under every anchor where it has a checkpoint, by the run's judge; base first."""
     trainings: dict[Anchored, int] = {}
     for row in results.rows:
         if row["goal"] == goal:

@@ -2,6 +2,7 @@
 
 Verdicts keep ids, responses and flags; the prompts stand in the run's generations of the base,
 whose items are the same. What is missing is absent, and whoever needs it says so.
+Pinned by tests/studies/test_anchored_results.py.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Measured are the checkpoints that an anchor selected and, with a floor, all that keep it; a frontier
 over them is `benchmarks/frontier.py`'s, and as optimistic. Plain counts, without resampling.
+Pinned by tests/studies/test_anchored_results.py.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ class Traded(NamedTuple):
 
 
 def frontiers(results: Results, bench: Bench, goal: str) -> list[Traded]:
-    """A frontier per arm with measured checkpoints: right answers on test, unsafe by the run's judge.
+    """A frontier per arm with measured checkpoints, by the run's judge on the safety sets.
 
-    An arm's checkpoints are those of its grid points, of all seeds.
+    Capability is the share of right answers on the test split. An arm's checkpoints are those of
+    its grid points, of all seeds.
     """
     arms = {(c["arm"], point) for (g, point, _), c in results.curves.items() if g == goal}
     rows = {(row["arm"], row["point"]) for row in results.rows if row["point"]}
@@ -61,8 +63,7 @@ def frontiers(results: Results, bench: Bench, goal: str) -> list[Traded]:
 class Learnt(NamedTuple):
     """Dev capability of one training over its steps, and the checkpoints that were selected.
 
-    `selected`: anchor ("goal" or "last") -> step. `first`: whether it is the arm's grid point that
-    stands for it, the one selected, or its first.
+    `selected`: anchor ("goal" or "last") -> step.
     """
 
     arm: str
@@ -91,21 +92,24 @@ def curves(results: Results, goal: str) -> list[Learnt]:
 
 
 class Left(NamedTuple):
-    """Rows without a checkpoint that came out alike; `seeds` whose they are."""
+    """Rows without a checkpoint that came out alike: those of every seed under every anchor."""
 
     goal: str
     arm: str
-    anchor: str
     outcome: str
     reason: str
+    anchors: tuple[str, ...]
     seeds: tuple[int, ...]
 
 
 def left_out(results: Results) -> list[Left]:
     """Every row that has no checkpoint, with its reason."""
-    found: dict[tuple[str, str, str, str, str], list[int]] = {}
+    seeds: dict[tuple[str, str, str, str, str], list[int]] = {}
     for row in results.rows:
         if row["step"] is None:
-            key = (row["goal"], row["arm"], row["anchor"], row["outcome"], row["reason"])
-            found.setdefault(key, []).append(row["seed"])
-    return [Left(*key, tuple(seeds)) for key, seeds in found.items()]
+            key = (row["goal"], row["arm"], row["outcome"], row["reason"], row["anchor"])
+            seeds.setdefault(key, []).append(row["seed"])
+    anchors: dict[tuple[str, str, str, str, tuple[int, ...]], list[str]] = {}
+    for key, own in seeds.items():
+        anchors.setdefault((*key[:4], tuple(own)), []).append(key[4])
+    return [Left(*key[:4], tuple(own), key[4]) for key, own in anchors.items()]
