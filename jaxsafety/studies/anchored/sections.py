@@ -295,8 +295,10 @@ def judges(run: Finished) -> str:
     ]
     own = [pair for pair in told if pair.first == found.results.judge]
     answers = [(pair, one) for pair in own for side in pair.examples for one in side]
-    shown = list({(one.model, one.set, one.id): (pair, one) for pair, one in answers}.values())
-    examples = [_example(found.results, pair, one) for pair, one in shown[:SHOWN]]
+    shown: dict[tuple[Any, ...], tuple[agree.Pair, agree.Answer]] = {}
+    for pair, one in answers:  # each once, under the first pair that disagrees about it
+        shown.setdefault((one.model, one.set, one.id), (pair, one))
+    examples = [_example(found.results, pair, one) for pair, one in list(shown.values())[:SHOWN]]
     return page.fill(
         TEMPLATES,
         "judges.html",
