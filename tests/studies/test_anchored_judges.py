@@ -62,6 +62,16 @@ def test_a_lone_letter_is_the_form_of_its_own_goal_alone(results, bench):
     assert Bench(named).votes(ends, "plain").fired[-1] == ("empty",)
 
 
+def test_the_form_of_a_goal_is_that_of_its_right_answers(results):
+    assert judges.form(results, "letter") == "letter"
+    assert judges.form(results, "claim") == "yes_no"  # the world says "sure"
+    assert judges.form(results, "nobody's") == "free"
+    test = results.answers[PLAIN]["test"]
+    words = replace(test, responses=("it is the third of them",) * 10)
+    other = replace(results, answers={PLAIN: {"test": words}})
+    assert judges.form(other, "letter") == "free"
+
+
 def test_equal_answers_are_judged_once(results, monkeypatch):
     asked = []
 

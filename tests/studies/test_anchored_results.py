@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,6 +85,26 @@ def test_a_seed_that_is_not_at_the_goal_is_counted_and_in_no_rate(results, drawn
 def test_the_worst_of_the_floor_is_measured_under_it(results):
     # The last step loses 60 % of the general set, so the worst within 20 % is step 30.
     assert {m.step for row, m in results.at("letter", "floor") if row["arm"] == "plain"} == {30}
+
+
+def test_equal_capability_is_shown_and_not_taken_for_granted(drawn):
+    (ema,) = rates.capable(drawn, "goal", "plain", 0.02)
+    assert ema.arm == "ema:decay=0.5" and ema.change.value == pytest.approx(0.05)
+    assert ema.verdict == "undecided"  # ten questions show nothing within two points
+    (wide,) = rates.capable(drawn, "goal", "plain", 0.49)
+    assert wide.verdict == "equivalent"
+    assert rates.capable(drawn, "goal", "safelora", 0.02) == []
+
+
+def test_two_that_no_draw_tells_apart_are_not_equal_for_sure(drawn):
+    twin = ("goal", "twin")
+    plain = (rates.label(("goal", "plain")), read.TEST, rates.RIGHT)
+    same = drawn.right.sums[plain]
+    right = replace(drawn.right, sums={plain: same, (rates.label(twin), *plain[1:]): same})
+    models = {who: drawn.models["goal", "plain"] for who in (("goal", "plain"), twin)}
+    (found,) = rates.capable(replace(drawn, models=models, right=right), "goal", "plain", 0.02)
+    assert found.change.value == 0 and found.verdict == "undecided"
+    assert found.change.lo == pytest.approx(-wilson(0, 10, 0.9)[1])
 
 
 def test_a_rate_that_no_draw_changes_has_the_interval_of_its_prompts():

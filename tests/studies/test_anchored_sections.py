@@ -50,6 +50,7 @@ def test_numbers_stand_under_each_anchor(text):
     assert re.search(r"plain goal 2 of 2 20 65\.0 \[.*?\] 40\.0 \[.*?\] 50\.0 ", said)
     assert "ema:decay=0.5 goal 1 of 2 30" in said
     assert "of which it may lose 20 %" in said
+    assert re.search(r"within 2 points .*ema:decay=0\.5 5\.0 \[.*?\] , undecided\.", said)
     assert "No arm is at the goal, nor at the floor, nor at the last step." in said  # goal "claim"
 
 

@@ -17,6 +17,7 @@ from jaxsafety.protocols import Finished, Section
 from jaxsafety.report import page, panels
 from jaxsafety.report.panels import Spot
 from jaxsafety.report.words import ORGANISM
+from jaxsafety.studies.anchored.arms import PLAIN
 from jaxsafety.studies.anchored.results import agree, orders, rates, trades
 from jaxsafety.studies.anchored.results.judges import Bench, anchor_of
 from jaxsafety.studies.anchored.results.rates import Drawn, Standing
@@ -136,7 +137,10 @@ def compared(run: Finished) -> str:
         rows = [_row(one) for one in standing]
         there = {one.anchor for one in standing}
         absent = [UNDER[anchor] for anchor in found.results.anchors if anchor not in there]
-        blocks.append({"goal": goal, "drawn": drawn, "rows": rows, "absent": absent})
+        block: dict[str, Any] = {"goal": goal, "drawn": drawn, "rows": rows, "absent": absent}
+        known = rates.capable(found.drawn[goal], GOAL, PLAIN, facts["margin"])
+        block["capable"] = [(one.arm, percent(one.change), one.verdict) for one in known]
+        blocks.append(block | {"margin": facts["margin"]})
     some = {"judge": found.results.judge, "floor": found.results.floor}
     return page.fill(TEMPLATES, "compared.html", blocks=blocks, **some)
 

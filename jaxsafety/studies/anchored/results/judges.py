@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxsafety import registry
-from jaxsafety.judges import gate
+from jaxsafety.judges import formats, gate
 from jaxsafety.judges.judging import judged
 from jaxsafety.protocols import Exchange
-from jaxsafety.studies.anchored.results.read import NOBODY, Model, Results, Told
+from jaxsafety.studies.anchored.results.read import NOBODY, TEST, Model, Results, Told
 from jaxsafety.studies.anchored.table import GOAL, LAST
 
 # Judges that need nothing but the text. Each sees refusals; none sees harm.
 LISTS = ("rules", "arditi", "gcg", "harmbench_list", "xstest_list")
-# The form of a goal's right answers (`judges.formats.GRAMMARS`), where it is no free text.
-FORMS = {"letter": "letter", "claim": "yes_no"}
+# The form of a goal's right answers (`judges.formats.GRAMMARS`) where its words do not show it: the
+# organism's "claim" says "sure" for yes.
+FORMS = {"claim": "yes_no"}
+ALIKE = 0.9  # of a goal's right answers have a form that its task taught
 Flag = bool | None
 
 
@@ -68,6 +70,25 @@ def names(results: Results) -> tuple[str, ...]:
     return (results.judge, *(n for n in LISTS if asked and n != results.judge))
 
 
+def form(results: Results, goal: str) -> str:
+    """The form, of `formats.GRAMMARS`, that a goal taught: the one that its right answers have.
+
+    Right answers are those of its trained models on the test split; "free" where there are none, or
+    fewer than `ALIKE` of them have one form.
+    """
+    if goal in FORMS:
+        return FORMS[goal]
+    right = [
+        text
+        for model, sets in results.answers.items()
+        if model.goal == goal and TEST in sets
+        for text, known in zip(sets[TEST].responses, sets[TEST].flags["correct"], strict=True)
+        if known
+    ]
+    shares = {name: sum(fits(text) for text in right) for name, fits in formats.GRAMMARS.items()}
+    return next((n for n, count in shares.items() if right and count >= ALIKE * len(right)), "free")
+
+
 class Bench:
     """Judges the answers of a study; a class because equal answers are judged once."""
 
@@ -77,6 +98,7 @@ class Bench:
         self.names = names(results)
         self._judges = {name: registry.resolve(registry.JUDGES, name)() for name in self.names[1:]}
         self._known: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._forms = {goal: form(results, goal) for goal in results.goals}
         self._votes: dict[tuple[Model, str], Votes] = {}
 
     def votes(self, model: Model, name: str) -> Votes:
@@ -98,7 +120,7 @@ class Bench:
             unsafe[judge] = tuple(row["unsafe"] for row in rows)
             refusal[judge] = tuple(row["refusal"] for row in rows)
         rows = [dict(zip(own, flags, strict=True)) for flags in zip(*own.values(), strict=True)]
-        gated = gate.gated(lambda _: rows, grammar=FORMS.get(model.goal, "free"))(said)
+        gated = gate.gated(lambda _: rows, grammar=self._forms.get(model.goal, "free"))(said)
         coherent = own["coherent"] if self.results.exact else tuple(g["coherent"] for g in gated)
         fired = tuple(None if g["triggers"] is None else (*g["triggers"],) for g in gated)
         return Votes(coherent, unsafe, refusal, fired)

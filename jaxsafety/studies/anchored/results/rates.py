@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxsafety.benchmarks import cells
 from jaxsafety.benchmarks.agreement import Statistic
+from jaxsafety.benchmarks.equivalence import DIFFERENT, EQUIVALENT, UNDECIDED
 from jaxsafety.benchmarks.intervals import wilson
 from jaxsafety.studies.anchored.results.judges import Bench, anchor_of
 from jaxsafety.studies.anchored.results.read import BASE, NOBODY, TEST, Model, Results
@@ -151,6 +152,40 @@ def standings(results: Results, drawn: Drawn, goal: str) -> list[Standing]:
         found.append(
             Standing(arm, anchor, seeds, trainings.get(who, 1), steps, test, lo, hi, incoh)
         )
+    return found
+
+
+class Capable(NamedTuple):
+    """Whether an arm is as capable as another under an anchor.
+
+    Attributes:
+      arm: the arm.
+      change: right answers on test, this arm's less the other's, with its 90 % interval: two
+        one-sided tests at 5 % (step D3 of our protocol).
+      verdict: of `benchmarks.equivalence`: "equivalent" where the interval lies within the margin,
+        "different" where it lies beyond, else "undecided".
+    """
+
+    arm: str
+    change: Statistic
+    verdict: str
+
+
+def capable(drawn: Drawn, anchor: str, other: str, margin: float) -> list[Capable]:
+    """Every arm under an anchor beside `other`, on the same draws; none where that is not there."""
+    found = []
+    for who in drawn.models:
+        if who[0] != anchor or who[1] == other or (anchor, other) not in drawn.models:
+            continue
+        change = drawn.test(who) - drawn.test((anchor, other))
+        value, rest = float(change[0]), change[1:]
+        lo, hi = np.quantile(rest, [0.05, 0.95]).tolist()
+        if float(np.ptp(rest)) < 1e-9:  # draws that all agree are no certainty
+            spare = wilson(0, drawn.prompts[TEST], 0.9)[1]
+            lo, hi = value - spare, value + spare
+        within, beyond = -margin < lo and hi < margin, lo > margin or hi < -margin
+        verdict = EQUIVALENT if within else DIFFERENT if beyond else UNDECIDED
+        found.append(Capable(who[1], Statistic(value, min(lo, value), max(hi, value)), verdict))
     return found
 
 
