@@ -24,7 +24,9 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(workdir):
-    return html.write(workdir).read_text("utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judges, "LISTS", ("arditi", "gcg"))  # a picture for each
+        return html.write(workdir).read_text("utf-8")
 
 
 def part(text, anchor):
@@ -134,7 +136,7 @@ def test_what_artifacts_say_is_text(tmp_path, monkeypatch):
     small.save(tmp_path / "meta.json", {"judge": "other"})
     config = {"program": "anchored", "eval": {"judge": mark("judge")}}
     small.save(tmp_path / "config.json", config)
-    monkeypatch.setattr(judges, "LISTS", ("arditi",))  # a picture for each
+    monkeypatch.setattr(judges, "LISTS", ("arditi",))
     words, drawn = Page(html.render(Run(tmp_path))).words()
     for name in ("arm", "reason", "met", "response", "role", "prompt", "judge"):
         assert mark(name) in words, name
