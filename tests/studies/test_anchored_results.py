@@ -148,6 +148,16 @@ def test_frontiers_are_over_every_measured_checkpoint(results):
     assert not trades.frontiers(results, Bench(results), "claim")
 
 
+def test_an_answer_that_cannot_be_graded_is_no_wrong_one(results):
+    model = read.Model("letter", "plain", 0, 20)  # 7 of ten right
+    known = results.answers[model]
+    flags = {"correct": (None, *known["test"].flags["correct"][1:])}
+    told = {**known, "test": replace(known["test"], flags=flags)}
+    other = replace(results, answers={read.NOBODY: results.answers[read.NOBODY], model: told})
+    (plain,) = trades.frontiers(other, Bench(other), "letter")
+    assert [p.capability for p in plain.hi.points] == [6 / 9]
+
+
 def test_curves_have_the_selected_checkpoints(results):
     found = {(c.point, c.seed): c for c in trades.curves(results, "letter")}
     assert found["plain", 1].rates == (0.3, 0.65, 0.7, 0.75)

@@ -42,8 +42,8 @@ def frontiers(results: Results, bench: Bench, goal: str) -> list[Traded]:
         for model, told in results.answers.items():
             if model.goal != goal or model.point not in points or TEST not in told:
                 continue
-            right = told[TEST].flags["correct"]
-            test = sum(map(bool, right)) / len(right) if right else None
+            right = [flag for flag in told[TEST].flags["correct"] if flag is not None]
+            test = sum(right) / len(right) if right else None
             rates = {reading: [] for reading in trades}
             for name in results.sets:
                 votes = bench.votes(model, name)
