@@ -1,4 +1,4 @@
-"""docs/anchored.md lists each mitigation: where it hooks in, its settings, what it reads."""
+"""docs/anchored.md lists each mitigation, with its settings, and the sections of the report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from jaxsafety import registry
 from jaxsafety.studies.anchored.arms import moment
+from jaxsafety.studies.anchored.results.judges import LISTS
+from jaxsafety.studies.anchored.results.rates import RESAMPLES
+from jaxsafety.studies.anchored.sections import SECTIONS
 
 WORDS = {
     "safe": "safe",
@@ -47,3 +50,12 @@ def test_a_row_is_what_the_class_says(rows, name):
     for need in getattr(made, "needs", ()):
         if need in WORDS:  # the others every run has
             assert WORDS[need] in reads, need
+
+
+def test_the_sections_of_the_report_in_order(root):
+    text = (root / "docs" / "anchored.md").read_text()
+    part = text.partition("## The report")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*?) \|$", part, re.MULTILINE)
+    assert [title for title, _ in rows][1:] == [section.title for section in SECTIONS]
+    assert all(f"`{name}`" in part for name in LISTS)
+    assert f"{RESAMPLES:,} draws" in part

@@ -10,8 +10,16 @@ alone (`benchmarks/anchors.py`), and what was selected is measured on the safety
 Pinned by tests/studies/test_anchored_*.py.
 """
 
-from jaxsafety.protocols import PROMPTS, Method
+from jaxsafety.protocols import PROMPTS, Finished, Method, Section
 from jaxsafety.studies.anchored import config, program
+
+
+def _sections() -> tuple[Section[Finished], ...]:
+    """What its report shows: curves, capability against safety, orders, coherence, judges."""
+    from jaxsafety.studies.anchored.sections import SECTIONS
+
+    return SECTIONS
+
 
 METHOD = Method(
     config.AnchoredConfig,
@@ -20,5 +28,6 @@ METHOD = Method(
     config.fits,
     reads=tuple(name for name in PROMPTS if name != "distil"),
     prepare=program.prepare,
+    sections=_sections,
     title="Anchored",
 )
