@@ -41,6 +41,7 @@ LONG = (
     "test_safemoe_controls",
     "test_processes",
     "test_safesteer_kills",
+    "test_anchored_kills",
 )
 
 

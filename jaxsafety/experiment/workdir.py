@@ -29,8 +29,11 @@ class Artifacts:
     """`artifact(name, make)`: made once, then read back from `artifacts/<name>.json` (+ .npz)."""
 
     def __init__(self, workdir: Path) -> None:
-        """Keeps everything below `workdir/artifacts`."""
+        """Keeps everything below `workdir/artifacts`; what a kill left half written goes."""
         self.directory = workdir / "artifacts"
+        if hosts.leader():
+            for left in self.directory.glob(".*.tmp.*"):  # of `disk.replaced`
+                left.unlink(missing_ok=True)
 
     def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Reads artifact `name`, or makes and saves it; arrays go to the npz, the rest to json.

@@ -26,6 +26,7 @@ from jaxsafety.mitigations.means import Means, draw
 from jaxsafety.protocols import EXTRA, LossFn
 
 PyTree = Any
+WIDTHS = 8  # rows of drawn dialogues are a multiple of it long
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,22 @@ class Carried:
 
 def chosen(dialogues: TokenBatch, carried: Carried) -> TokenBatch:
     """`carried.count` of the dialogues, of the order that the means' seed gives them."""
-    whole = jax.tree.map(trees.host, dialogues)
+    whole = narrowed(jax.tree.map(trees.host, dialogues))
     if carried.count:
         order = np.random.default_rng(carried.means.seed).permutation(whole.tokens.shape[0])
         whole = jax.tree.map(lambda x: x[order[: carried.count]], whole)
     return jax.tree.map(jnp.asarray, whole)
+
+
+def narrowed(dialogues: TokenBatch) -> TokenBatch:
+    """[N,T'] the dialogues [N,T], numpy, without the columns that are padding in all of them.
+
+    Dialogues of the means stand one a row, so rows as long as the task's, where several share one,
+    are mostly padding, which costs as much as tokens do. T' is a multiple of 8, or T.
+    """
+    used = np.flatnonzero(((dialogues.segments > 0) | (dialogues.weight > 0)).any(axis=0))
+    width = -(-(int(used[-1]) + 1) // WIDTHS) * WIDTHS if used.size else WIDTHS
+    return jax.tree.map(lambda x: x[:, :width], dialogues)
 
 
 def seed(means: Means) -> jax.Array:

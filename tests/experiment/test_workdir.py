@@ -83,6 +83,20 @@ def test_a_death_while_writing_leaves_nothing_that_is_read(tmp_path, monkeypatch
     np.testing.assert_array_equal(found["vector"], [0, 0])
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_what_a_kill_left_half_written_goes_at_the_next_start(tmp_path, suffix):
+    kept = Artifacts(tmp_path)
+    kept("x", value)
+    with disk.replaced(tmp_path / "artifacts" / f"y.0{suffix}") as temporary:
+        temporary.write_text("half")
+        half = tmp_path / "artifacts" / temporary.name
+        left = half.with_name(half.name.replace("y.0", "y.1"))  # of a process that is gone
+        left.write_text("half")
+    assert left.exists()
+    Artifacts(tmp_path)
+    assert files(tmp_path / "artifacts") == ["x.json", "x.npz", f"y.0{suffix}"]
+
+
 def config(**changes):
     sections = {
         "seed": 0,

@@ -17,12 +17,12 @@ SCRIPT = Path(__file__).with_name("method_run.py")
 CONFIGS = SCRIPT.parents[2] / "configs"
 
 
-def launch(config, settings, model, workdir):
-    """Starts `jaxsafety run` of a smoke config into `workdir/run`."""
+def launch(config, settings, model, workdir, *, script=SCRIPT, **environment):
+    """Starts `jaxsafety run` of a smoke config into `workdir/run`, by a script of this folder."""
     overrides = [f"--config.{name}={value}" for name, value in settings.items()]
     command = [
         sys.executable,
-        str(SCRIPT),
+        str(script),
         str(workdir / "final.npz"),
         "run",
         f"--config={CONFIGS / config}:smoke",
@@ -35,6 +35,7 @@ def launch(config, settings, model, workdir):
         "XLA_FLAGS": "",
         "PYTHONUNBUFFERED": "1",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **environment,
     }
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

@@ -51,6 +51,14 @@ def dialogues(count, seed, width=LENGTH, total=None):
     )
 
 
+def wide(count, seed):
+    """`count` of them in rows of 10, another width than the task's; the last needs more than 8."""
+    longest = batch_of([chat((1, 2, 3, 4), (5, 6, 7, 8, 9), 10)])
+    return jax.tree.map(
+        lambda a, b: np.concatenate([a, b]), dialogues(count - 1, seed, width=10), longest
+    )
+
+
 def offline(variables, step):
     """A stage's batches, [8,8], that weigh 1 together."""
     del variables

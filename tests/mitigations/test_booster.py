@@ -17,7 +17,7 @@ from jaxsafety.train.metrics import read_metrics
 from tests.mitigations import chats
 
 KEY = jax.random.key(4)
-SAFE, HARMFUL = chats.dialogues(6, 1), chats.dialogues(9, 2, width=10)
+SAFE, HARMFUL = chats.dialogues(6, 1), chats.wide(9, 2)
 
 
 def made(alpha=0.1, strength=5.0, rows=0, **given):

@@ -18,7 +18,7 @@ from jaxsafety.train.metrics import read_metrics
 from tests.mitigations import chats
 from tests.train import toy
 
-SAFE = chats.dialogues(12, 1, width=10)  # another width than the task's rows
+SAFE = chats.wide(12, 1)
 
 
 def prepared(made, params):

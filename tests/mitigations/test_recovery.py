@@ -30,7 +30,7 @@ REFUSALS = ([9, 10], [8, 10], [9, 9, 10])
 HARMFUL = ([6, 7, 6, 10], [7, 6, 10], [6, 6, 7, 7, 10])
 SAFE = chats.batch_of([chats.chat(p, a) for p, a in zip(PROMPTS, REFUSALS, strict=True)])
 UNSAFE = chats.batch_of([chats.chat(p, a) for p, a in zip(PROMPTS, HARMFUL, strict=True)])
-HARMLESS = chats.dialogues(5, 2, width=10)
+HARMLESS = chats.wide(5, 2)
 
 
 def given(**more):
