@@ -9,12 +9,14 @@ to, for whatever uses verdicts.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Answer
@@ -72,15 +74,23 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> tuple[Mo
     Returns:
       (model, params).
     """
-    model = build(tiny_config(family, **changes))
-    params = model.init(jax.random.key(seed))
+    config = tiny_config(family, **changes)
+    tree, leaves = _moved(config, seed)
+    # Fresh arrays in a fresh tree: a caller may donate the ones and change the other.
+    return build(config), jax.tree.unflatten(tree, [jnp.array(leaf) for leaf in leaves])
+
+
+@functools.lru_cache(maxsize=64)
+def _moved(config: ModelConfig, seed: int) -> tuple[Any, list[np.ndarray]]:
+    """Structure and leaves of a model, moved; kept, since `init` compiles each time."""
+    params = build(config).init(jax.random.key(seed))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     moved = [
         leaf + 0.1 * jax.random.normal(key, leaf.shape, jnp.float32)
         for leaf, key in zip(leaves, keys, strict=True)
     ]
-    return model, jax.tree.unflatten(tree, moved)
+    return tree, [np.asarray(leaf) for leaf in moved]
 
 
 def random_checkpoint(
