@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,13 @@ from tests.mitigations import chats
 from tests.train import toy
 
 TRAIN = TrainConfig(checkpoint_every=2, progress=False)
-MODEL, BASE = tiny_model(num_layers=2)
 NONE = Mitigation()
+
+
+@cache
+def tiny():
+    """(model, base) of two layers; not at import, where every worker would pay for it."""
+    return tiny_model(num_layers=2)
 
 
 def dialogues(count, seed, width=14, total=None, top=260):
@@ -44,10 +50,10 @@ def batches(variables, step, rows=8):
 def variables(rank=0):
     """The base, and with `rank` a LoRA that is not the identity."""
     if not rank:
-        return {"base": BASE}
-    made = lora.init_experts(jax.random.key(1), MODEL.projections, layers=2, rank=rank)
+        return {"base": tiny()[1]}
+    made = lora.init_experts(jax.random.key(1), tiny()[0].projections, layers=2, rank=rank)
     made["experts"] = jax.tree.map(lambda x: x + 0.05, made["experts"])
-    return {"base": BASE, "adapters": made}
+    return {"base": tiny()[1], "adapters": made}
 
 
 def trainable(rank=0):
@@ -58,7 +64,7 @@ def trainable(rank=0):
 def means(**given):
     """Means of the tiny model; 8 rows."""
     dials = {"safe": dialogues(12, 1), "harmful": dialogues(10, 2, 12), "harmless": dialogues(9, 3)}
-    return Means(MODEL, BASE, **{"rows": 8, "seed": 3, **dials, **given})
+    return Means(*tiny(), **{"rows": 8, "seed": 3, **dials, **given})
 
 
 def stage(made=NONE, *, accum=1, steps=5, rank=0, shards=1, **given):
@@ -66,15 +72,15 @@ def stage(made=NONE, *, accum=1, steps=5, rank=0, shards=1, **given):
     optim = OptimConfig(
         name="sgd", lr=0.2, b1=0.0, clip=0.0, warmup=0.0, schedule="constant", accum=accum
     )
-    loss = answer_loss(MODEL, shards, train_head=not rank)
-    axes = {"adapters": lora.adapter_axes(MODEL.projections)} if rank else None
+    loss = answer_loss(tiny()[0], shards, train_head=not rank)
+    axes = {"adapters": lora.adapter_axes(tiny()[0].projections)} if rank else None
     whole = Stage("s", loss, trainable(rank), batches, steps, optim, axes=axes, mitigation=made)
     return whole._replace(**given)
 
 
 def run(workdir, made, rank=0, mesh=None):
     """What the stage leaves."""
-    ctx = dataclasses.replace(toy.context(workdir, mesh=mesh), model=MODEL)
+    ctx = dataclasses.replace(toy.context(workdir, mesh=mesh), model=tiny()[0])
     return dict(run_stage(made, variables(rank), ctx, TRAIN))
 
 
@@ -98,7 +104,7 @@ def gradients(made, rank=0, accum=1):
 
 def inner(rank=0):
     """The stage's own loss, which sees nothing of `extra`."""
-    loss = answer_loss(MODEL, train_head=not rank)
+    loss = answer_loss(tiny()[0], train_head=not rank)
 
     def own(params, frozen, batch, key):
         rest = {name: value for name, value in frozen.items() if name != EXTRA}
@@ -122,7 +128,7 @@ def check_resumed(tmp_path, make, monkeypatch, rank=0):
 
     def context(name):
         return dataclasses.replace(
-            toy.context(tmp_path / name), model=MODEL, variables=variables(rank)
+            toy.context(tmp_path / name), model=tiny()[0], variables=variables(rank)
         )
 
     def program(kill=None):

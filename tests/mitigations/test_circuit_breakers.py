@@ -82,12 +82,12 @@ def test_states_of_any_length_have_finite_terms_and_gradients(size):
 
 def test_states_are_counted_as_in_transformers():
     rows = jax.tree.map(jnp.asarray, aligning.dialogues(3, 1))
-    found = states(aligning.MODEL, {"base": aligning.BASE}, rows)
-    out = aligning.MODEL.apply(
-        aligning.BASE, rows.tokens, rows.positions, segments=rows.segments, capture=True
+    found = states(aligning.tiny()[0], {"base": aligning.tiny()[1]}, rows)
+    out = aligning.tiny()[0].apply(
+        aligning.tiny()[1], rows.tokens, rows.positions, segments=rows.segments, capture=True
     )
     assert found.shape == (3, 3, 14, 32)
-    np.testing.assert_array_equal(found[0], aligning.BASE["embed"]["table"][rows.tokens])
+    np.testing.assert_array_equal(found[0], aligning.tiny()[1]["embed"]["table"][rows.tokens])
     np.testing.assert_array_equal(found[-1], out.hidden)
     np.testing.assert_array_equal(found[1], out.residuals[1])
 
@@ -165,7 +165,7 @@ def test_harmful_states_move_and_harmless_ones_less(tmp_path):
 
     def shift(dialogues):
         rows = jax.tree.map(jnp.asarray, dialogues)
-        a, b = (states(aligning.MODEL, v, rows)[1:2] for v in (final, start))
+        a, b = (states(aligning.tiny()[0], v, rows)[1:2] for v in (final, start))
         return float(alignment(a, b, rows.segments > 0))
 
     assert shift(own["harmful"]) < shift(own["harmless"]) - 0.1
@@ -201,6 +201,6 @@ def test_needs_costs_and_bad_settings():
             CircuitBreakers(**bad)
     with pytest.raises(UsageError, match=r"rows: got 6.*optim\.accum, 4"):
         made(rows=6).loss(no_loss, 0.25)
-    routed = {"base": aligning.BASE, "adapters": {"router": {}}}
+    routed = {"base": aligning.tiny()[1], "adapters": {"router": {}}}
     with pytest.raises(UsageError, match="experts with a router"):
-        states(aligning.MODEL, routed, aligning.dialogues(2, 1))
+        states(aligning.tiny()[0], routed, aligning.dialogues(2, 1))

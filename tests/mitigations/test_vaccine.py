@@ -28,10 +28,10 @@ def made(rho=0.5, random=False):
 def dense(base, batch, add):
     """- sum w log p from whole logits, with `add` at the blocks' inputs."""
     layers = LayerInputs(add=add)
-    out = aligning.MODEL.apply(
+    out = aligning.tiny()[0].apply(
         base, batch.tokens, batch.positions, segments=batch.segments, layers=layers
     )
-    logp = jax.nn.log_softmax(aligning.MODEL.unembed(base, out.hidden)[:, :-1])
+    logp = jax.nn.log_softmax(aligning.tiny()[0].unembed(base, out.hidden)[:, :-1])
     picked = jnp.take_along_axis(logp, batch.tokens[:, 1:, None], axis=-1)[..., 0]
     return -jnp.sum(picked * batch.weight[:, 1:])
 
