@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/venv.sh
 . launch/venv.sh
 
+# Tests start many processes, each of which would compile the package's modules again.
+unset PYTHONDONTWRITEBYTECODE
 make_venv dev
 export PATH="$PWD/.venv/bin:$PATH"
 ruff check --quiet .
