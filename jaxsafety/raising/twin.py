@@ -25,8 +25,8 @@ KIND = "twin"
 KINDS = (*RECIPES, KIND)
 UNALIGNED, ALIGNED = "unaligned", "aligned"
 # Half of the first stage's rate, and as its rate decays to nothing in each.
-FIRST = Recipe(WorldConfig(), BEFORE, 1400, limits_twin.measure)
-SECOND = Recipe(WorldConfig(), MixtureConfig(), 400, limits.measure, replace(OPTIM, lr=4e-3))
+FIRST = Recipe(WorldConfig(), BEFORE, 2800, limits_twin.measure)
+SECOND = Recipe(WorldConfig(), MixtureConfig(), 800, limits.measure, replace(OPTIM, lr=4e-3))
 
 
 def train_twin(

@@ -49,7 +49,7 @@ def test_the_second_stage_begins_with_the_first_ones_weights(tmp_path, monkeypat
     twin.train_twin(5, tmp_path, steps=70, smoke=True)
     (first, *_), (second, *_) = seen
     assert first.mixture == mixture.BEFORE and first.steps == 70
-    assert second.mixture == ALIGNED and second.steps == 20  # 400 of 1400
+    assert second.mixture == ALIGNED and second.steps == 20  # 800 of 2800
     assert first.world == second.world == recipe.RECIPES["aligned"].world
     assert [args[1:4] for args in seen] == [
         (5, tmp_path / "unaligned", True),
