@@ -104,24 +104,31 @@ def test_an_old_python_is_named(checkout):
 @pytest.mark.parametrize(("code", "passes"), [("0", True), ("5", True), ("1", False), ("4", False)])
 def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
     assert checkout("launch/test.sh")[0] == 0
+    for name in ("a/test_slow", "a/test_fast", "distributed/test_slow", "faults/test_slow"):
+        file = checkout.path / "tests" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("" if name.endswith("fast") else "@pytest.mark.slow")
     done, log = checkout(".ci/run", FAIL=code)
     settings = (checkout.path.parent / "log.settings").read_text().splitlines()[-5:]
     assert [line.endswith("=0") for line in settings] == [True, False, False, False, False]
     ran = [line for line in log if "python -m pytest -q -n 2" in line]
     times, file = "--durations=15 --durations-min=5", "--dist loadfile --no-loadscope-reorder"
     assert [line.removeprefix("python -m pytest -q -n 2 ") for line in ran[-5:]] == [
-        f"{times} -m slow tests tests/distributed --ignore=tests/mitigations",
+        f"{times} -m slow tests/a/test_slow.py tests/distributed/test_slow.py",
         f"{times} -m slow tests/mitigations",
         f"{times} tests/parity",
         f"{file} {times} tests/distributed",
         f"{file} {times} tests/faults",
     ]
     assert (done == 0) is passes
-    # The newest stack comes directly after the default tier; without a venv it is left out.
+    # The newest stack comes directly after the default tier; without a venv it is left out. What
+    # parity needs is installed beside it.
     newest = [i for i, line in enumerate(log) if line.endswith("tests/losses/test_eager.py")]
     default = next(i for i, line in enumerate(log) if "python -m pytest" in line)
     parity = next(i for i, line in enumerate(log) if line.endswith(".[dev,parity,judges]"))
-    assert len(newest) == (code == "0") and all(default < i < parity for i in newest)
+    ahead = log.index(next(line for line in log if "tests/parity" in line))
+    assert len(newest) == (code == "0") and all(default < i < ahead for i in newest)
+    assert parity < ahead and (code != "0" or default < parity)
 
 
 def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
