@@ -45,7 +45,6 @@ PLACES = (
     (f"marked sft.letter.{LAST}", 2),  # the last marked step is there, the last checkpoint not
     ("asking", 9),  # within the second point of a curve
     ("replacing selected.json", 1),  # everything is known for it, and it is not there
-    ("replaced selected.json", 1),
     ("asking", 2),  # within the verdicts of the base
     ("replacing table.json", 1),
 )
@@ -105,7 +104,9 @@ def test_killed_at_named_places_then_the_same_bits(model, tmp_path, whole):
 @pytest.mark.timeout(900)
 def test_killed_anywhere_then_the_same_bits(model, tmp_path, whole, kills):
     rng, died = random.Random(11), 0
-    count = -(-kills // 30)  # a start of the whole program takes long
+    count = kills // 60  # each is a start of the whole program; the named places always run
+    if not count:
+        pytest.skip("random places are asked for by --kills=60 or more")
     for _ in range(count):
         place = rng.randint(1, max(2, len(whole[1]) * 3 // (4 * count)))
         if not kill_at(launch(model, tmp_path), "at ", place, rng.uniform(0, 0.2)):
