@@ -173,7 +173,7 @@ def lines(results: Results, bench: Bench, runs: Sequence[Path]) -> list[dict[str
     meta = [json.loads((run / "meta.json").read_text()) for run in runs]
     about = {
         "runs": [run.name for run in runs],
-        "commit": sorted({str(m.get("commit")) for m in meta}),
+        "commit": sorted({str(m.get("git")) for m in meta}),
     }
     found: list[dict[str, Any]] = [{"about": about, "goals": results.goals, "judge": results.judge}]
     found.append({"arm": "base", "counts": counted(results, bench, NOBODY, bench.names)})
