@@ -218,8 +218,8 @@ def without_copies(found: Sequence[Stem]) -> list[Stem]:
     for stem in found:
         keep = [k for k, choice in enumerate(stem.choices) if first[choice] == choice]
         if keep:
-            ids, choices = (tuple(own[k] for k in keep) for own in stem[1:])
-            made.append(Stem(stem.context, ids, choices))
+            ids = tuple(stem.continuations[k] for k in keep)
+            made.append(Stem(stem.context, ids, tuple(stem.choices[k] for k in keep)))
     return made
 
 
