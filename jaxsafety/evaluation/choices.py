@@ -267,7 +267,12 @@ def _scored(
     """(item, choice) -> sum of log-probabilities, of the items that can be scored."""
     longest = model.config.max_length
     fit = [i for i, found in enumerate(stems) if not pairs.unscorable(found, longest)]
-    places = [(i, part) for i in fit for stem in stems[i] for part in packing.split(stem)]
+    places = [
+        (i, part)
+        for i in fit
+        for stem in pairs.without_copies(stems[i])
+        for part in packing.split(stem)
+    ]
     sums = {(i, choice): answer.logp[0] for (i, choice), answer in parts.known().items()}
     if places:
         work = scorer(
@@ -288,7 +293,7 @@ def _scored(
             progress(len({i for i, _ in sums}))
             if check is not None:
                 check()
-    return sums
+    return {(i, c): sums[i, first] for i in fit for c, first in pairs.firsts(stems[i]).items()}
 
 
 def _lines(

@@ -193,6 +193,36 @@ def _text(tokenizer: Tokenizer, token: int) -> str:
     return tokenizer.decode([token], skip_special=False)
 
 
+def firsts(found: Sequence[Stem]) -> dict[int, int]:
+    """Choice -> the first one of the same ids after the same ones, itself if there is none.
+
+    Equal choices get one score: read twice, in two places, they would differ by rounding, and that
+    would decide which of them is the best.
+
+    Args:
+      found: of one item.
+    """
+    seen: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    every = sorted(
+        (choice, stem.context, ids)
+        for stem in found
+        for choice, ids in zip(stem.choices, stem.continuations, strict=True)
+    )
+    return {choice: seen.setdefault((context, ids), choice) for choice, context, ids in every}
+
+
+def without_copies(found: Sequence[Stem]) -> list[Stem]:
+    """The stems of one item with the first of equal choices only, see `firsts`."""
+    first = firsts(found)
+    made = []
+    for stem in found:
+        keep = [k for k, choice in enumerate(stem.choices) if first[choice] == choice]
+        if keep:
+            ids = tuple(stem.continuations[k] for k in keep)
+            made.append(Stem(stem.context, ids, tuple(stem.choices[k] for k in keep)))
+    return made
+
+
 def unscorable(found: Sequence[Stem], longest: int) -> str:
     """Why the probabilities of these stems cannot be told; "" where they can.
 

@@ -23,7 +23,7 @@ from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.tokens import render
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
-from jaxsafety.evaluation import pairs
+from jaxsafety.evaluation import packing, pairs
 from jaxsafety.evaluation.likelihoods import Scorer
 from jaxsafety.evaluation.pairs import Stem
 from jaxsafety.judges import gate, triggers
@@ -113,7 +113,8 @@ def perplexities(
                 waiting.setdefault(stem.context, {}).setdefault(said, []).append(place)
     if not waiting:
         return found
-    stems = [Stem(x, tuple(ys), tuple(range(len(ys)))) for x, ys in waiting.items()]
+    whole = (Stem(x, tuple(ys), tuple(range(len(ys)))) for x, ys in waiting.items())
+    stems = [part for stem in whole for part in packing.split(stem)]
     work = Scorer(model, params, stems, layers, steer=steer, tokens=batch_tokens)
     for batch in work.batches:
         for index, sums in work.score(batch):

@@ -235,6 +235,33 @@ def test_metrics_by_hand():
     assert choices.verdict(logs, asked._replace(target=(0, 0, 0))) == {"mc2": 0.0}
 
 
+def test_equal_choices_have_equal_scores_and_the_first_counts(tiny, tmp_path):
+    """Of two that are the same, rounding must not pick one: where they lie differs."""
+    rng = np.random.default_rng(5)
+
+    def text(most):
+        return "".join(map(chr, rng.integers(97, 123, rng.integers(3, most))))
+
+    asked = []
+    for number in range(16):
+        same, other = text(20), text(20)
+        asked.append(item(number, f"{text(30)} is", [same, other, same, other, same], 0))
+    for number in (16, 17):
+        asked.append(item(number, ["so it is", "it was", "so it is"], ["well then."] * 3, 0))
+        asked.append(item(number + 2, "", ["ab cd", "b", "ab cd"], 0))
+    choices.measure_choices(
+        *tiny[:3], [bench(asked)], tmp_path, "base", chat=False, log=str, batch_tokens=256
+    )
+    path = tmp_path / "generations/base/few.logp.jsonl"
+    for line in map(json.loads, path.read_text().splitlines()):
+        scores = {}
+        pairs_of = zip(line["contexts"] * 5, line["continuations"], strict=False)
+        for which, logp in zip(pairs_of, line["logps"], strict=True):
+            assert scores.setdefault(which, logp) == logp
+        best = max(line["logps"])
+        assert line["scores"]["acc"] == float(line["logps"].index(best) == 0)
+
+
 def test_lines_and_records_and_what_is_there_stays(tiny, tmp_path):
     other = {"arm": "base", "benchmark": "else", "kind": "safety", "metric": "asr.greedy"}
     other |= {"value": 1.0, "lo": 0.5, "hi": 1.0, "n": 2, "seed": 0}

@@ -13,6 +13,7 @@ from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Answer, Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
+from jaxsafety.evaluation import packing
 from jaxsafety.evaluation import perplexity as module
 from jaxsafety.evaluation.perplexity import NO_NUMBER, NO_TOKENS, by_key, limit, perplexities
 from jaxsafety.judges.gate import key
@@ -70,6 +71,25 @@ def test_perplexity_is_that_of_a_plain_pass_whatever_else_is_asked(tiny):
     assert found[5].perplexity is None and "context of 64 tokens" in found[5].cause
     by = by_key(told[:6], found[:6])
     assert by[key(told[1])] == found[1].logp and by[key(told[3])] is None
+
+
+def test_many_answers_to_one_prompt_are_read_in_pieces(tiny, monkeypatch):
+    """Attention takes the square of a row; how many answers a prompt has bounds nothing."""
+    model, params, _ = tiny
+    widths, plain = [], module.Scorer.score
+
+    def score(self, batch):
+        widths.append(batch.shape.width)
+        return plain(self, batch)
+
+    monkeypatch.setattr(module.Scorer, "score", score)
+    texts = [f"{number:03d} of many others" for number in range(120)]
+    found = perplexities(model, params, TOKENIZER, [said("who?", text) for text in texts])
+    assert sum(one.tokens for one in found) > packing.WIDEST
+    assert widths and max(widths) <= packing.WIDEST
+    for place in (0, 71, 119):
+        want = plainly(tiny, "who?", TOKENIZER.encode(texts[place]))
+        assert found[place].perplexity == pytest.approx(want, rel=1e-4)
 
 
 @pytest.fixture
