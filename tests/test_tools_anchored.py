@@ -59,12 +59,12 @@ def test_runs_of_other_seeds_are_one_study(tool, results):
 
 
 def test_a_seed_twice_and_another_base_are_refused(tool, results):
-    with pytest.raises(ValueError, match="two runs have"):
+    with pytest.raises(SystemExit, match="two runs have"):
         tool.joined([results, results])
     told = results.answers[read.NOBODY]["plain"]
     base = {**results.answers[read.NOBODY], "plain": replace(told, responses=("other",) * 10)}
     other = replace(later(results), answers={**later(results).answers, read.NOBODY: base})
-    with pytest.raises(ValueError, match="answer plain otherwise"):
+    with pytest.raises(SystemExit, match="answer plain otherwise"):
         tool.joined([results, other])
 
 

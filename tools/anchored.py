@@ -35,18 +35,18 @@ def joined(runs: Sequence[Results]) -> Results:
     """Several finished studies as one: other seeds, or other goals, of the same base.
 
     Raises:
-      ValueError: two runs with one (goal, arm, seed), or whose bases answered otherwise.
+      SystemExit: two runs with one (goal, arm, seed), or whose bases answered otherwise.
     """
     first = runs[0]
     seen: set[tuple[str, str, int]] = set()
     for run in runs:
         own = {(row["goal"], row["arm"], row["seed"]) for row in run.rows}
         if own & seen:
-            raise ValueError(f"two runs have {sorted(own & seen)[0]}")
+            raise SystemExit(f"anchored: two runs have {sorted(own & seen)[0]}")
         seen |= own
         for name in first.sets:
             if run.answers[NOBODY][name] != first.answers[NOBODY][name]:
-                raise ValueError(f"the bases of two runs answer {name} otherwise")
+                raise SystemExit(f"anchored: the bases of two runs answer {name} otherwise")
     answers: dict[Model, Any] = {}
     for run in runs:
         for model, told in run.answers.items():

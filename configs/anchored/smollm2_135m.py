@@ -16,8 +16,8 @@ is held back, unless `data.harmful`, `data.harmless` and `eval.sets` name others
 """
 
 from configs import common
-from jaxsafety.data.starter import file
 from jaxsafety.studies.anchored import config as study
+from jaxsafety.studies.anchored import files
 
 # ptst and interpolation are made of plain's training, and cost none of their own.
 ARMS = ("plain", "mixing", "kl", "constrained", "ptst", "interpolation:s=0.5|0.8", "ema:decay=0.9")
@@ -41,12 +41,6 @@ def get_config(arg=""):
     if arg.smoke:
         study.smoke(config)
         return config
-    config.data.update(source="files", train=32, val=8)
-    config.data.update(harmful=file("harmful_train"), harmless=file("twins_train"))
+    files.set_starter(config)
     config.eval.max_tokens = 48
-    config.eval.sets = (
-        f"safety/held_back={file('harmful_test')}",
-        f"over_refusal/twins={file('twins_test')}",
-        f"capability/starter={file('capability')}",
-    )
     return config

@@ -85,7 +85,9 @@ LATER: dict[str, Any] = {
 }
 # Of `data` and `eval`: never a path.
 NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")
-NAMED = ("sets", "domains")  # NAME=PATH in each case
+NAMED = ("sets", "domains", "tasks", "scored")  # NAME=PATH in each case
+# What a method's own section names: of the others none is a path that is read before it begins.
+METHOD_FILES = ("tasks", "scored", "safe", "harmful", "harmless", "unaligned")
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
     "config.json",
@@ -199,8 +201,10 @@ def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
     What is a name in any case is no path, even where a file is called so.
     """
     found: list[tuple[str, Path]] = []
-    for section in ("data", "eval"):
+    for section in ("data", "eval", "method"):
         for key, value in settings.get(section, {}).items():
+            if section == "method" and key not in METHOD_FILES:
+                continue
             texts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
             for text in texts if key not in NAMES else ():
                 parts = [text.partition("=")[2]]

@@ -141,10 +141,16 @@ def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
     one.write_text("a\n")
     two.write_text("b\n")
     data = {"harmful": str(one), "harmless": "", "distil": ""}
-    cfg = config(data=data, eval={"sets": (f"safety/mine={two}",)})
+    three, twin = tmp_path / "three.txt", tmp_path / "twin"
+    three.write_text("c\n")
+    twin.mkdir()
+    (twin / "model.safetensors").write_text("d\n")
+    method = {"tasks": (f"mine={three}",), "unaligned": str(twin), "arms": (str(one),)}
+    cfg = config(data=data, eval={"sets": (f"safety/mine={two}",)}, method=method)
     mine = wd.experiment_fingerprint(cfg, model)
     assert mine == wd.experiment_fingerprint(cfg, model)
-    for path in (one, two, model / "world.json", model / "tokenizer.json"):
+    read = (one, two, three, twin / "model.safetensors")
+    for path in (*read, model / "world.json", model / "tokenizer.json"):
         path.write_text("changed\n")
         changed = wd.experiment_fingerprint(cfg, model)
         assert changed != mine, path

@@ -266,7 +266,30 @@ def test_bad_files_are_one_line(folder, tiny):
     targets = replace(
         placed(folder), prompts=placed(folder, harmful=str(folder / "advbench.jsonl")).prompts
     )
-    assert "begin to carry the request out" in refused(folder, tiny, made(folder), targets)
+    assert "carry requests out" in refused(folder, tiny, made(folder), targets)
+
+
+def test_names_of_the_study_s_own_are_refused(folder, tiny):
+    cfg = made(folder, tasks=(f"base={folder / 'arc.jsonl'}",), goals=("base:target=0.2",))
+    assert "method.tasks: got 'base'" in refused(folder, tiny, cfg)
+    place = placed(folder)
+    (bench,) = place.benchmarks
+    place = replace(place, benchmarks=(bench._replace(name="test"),))
+    assert refused(folder, tiny, made(folder), place).startswith("eval.sets: got 'test'")
+
+
+def test_what_an_arm_learns_beside_its_goal_is_not_asked(folder, tiny):
+    goal = {"goals": ("write:target=0.2",), "guard": 12}
+    line = refused(folder, tiny, made(folder, safe=str(folder / "write.jsonl"), **goal))
+    assert line.startswith("safe dialogues: got '4 of its 12 prompts are in write.dev too")
+
+
+def test_a_thought_is_no_part_of_the_answer(folder):
+    draw = config.draw(made(folder, goals=("boolq:target=0.2",)), "boolq", 0)
+    (item, *_) = goals.questions(draw["dev"])
+    answer = item.meta["answer"]
+    assert goals.right(Exchange(item, f"<think>\n\n</think>\n\n{answer}"))
+    assert not goals.right(Exchange(item, f"<think> it is {answer}"))  # and never ends
 
 
 def test_what_is_learnt_is_not_measured(folder, tiny):

@@ -24,6 +24,7 @@ from jaxsafety.studies.anchored import goals, source
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
 
 UNALIGNED = "unaligned"
+TEST = "test"  # what verdicts on the goal's test split are called
 ON_FILES = ("safe", "harmful", "harmless", "scored")  # read with `tasks` alone
 
 
@@ -226,6 +227,8 @@ def fits(
 ) -> None:
     """As SFT's own; besides what the source asks for, and questions that are in one split alone."""
     source.choose(cfg).fits(setting)
+    if any(b.name == TEST and b.kind != "capability" for b in setting.benchmarks):
+        raise bad("eval.sets", TEST, "another name: the goal's own test split is called so")
     with named_sft():
         sft.fits_model(cfg.sft, optim, model)
     if cfg.unaligned:
@@ -240,12 +243,13 @@ def fits(
             raise bad("method.unaligned", cfg.unaligned, allowed)
     asked = {bench.name for bench in setting.benchmarks}
     scored = [bench for bench in general(cfg, setting) if bench.name not in asked]
-    for task in declared_goals(cfg):
-        splits = draw(cfg, task, setting.seed)
+    drawn = {task: draw(cfg, task, setting.seed) for task in declared_goals(cfg)}
+    for task, splits in drawn.items():
         goals.check_splits(task, splits, [*setting.benchmarks, *scored])
         learn(cfg, tokenizer, splits["train"])
     names = needed([point for point in arms(cfg) if not lacks(cfg, point)])
-    for dialogues in guards(cfg, setting, names, setting.seed).values():
+    for name, dialogues in guards(cfg, setting, names, setting.seed).items():
+        goals.check_guards(name, dialogues, drawn, scored)
         learn(cfg, tokenizer, dialogues)
 
 

@@ -39,6 +39,7 @@ from jaxsafety.data import overlap
 from jaxsafety.data.files import sources
 from jaxsafety.data.files.columns import Asked
 from jaxsafety.data.schema import Example, Message
+from jaxsafety.data.starter import file
 from jaxsafety.judges import answers
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.teacher import DirectionConfig
@@ -50,8 +51,9 @@ _MARK = re.compile(r"<<[^<>]*>>")
 # Tokens of an answer by how it is graded: a letter or yes with a word or two around it, a
 # calculation. Of dialogues as many are only kept to be read.
 TOKENS = {"letter": 8, "exact": 8, "number": 24, "aliases": 24, "gsm8k": 192, "": 48}
-# Their answers begin to carry the request out: nothing to learn as safe.
-TARGETS = ("AdvBench", "JailbreakBench")
+# Their answers begin to carry the request out, or may: nothing to learn as safe.
+TARGETS = ("AdvBench", "JailbreakBench", "XSTest completions")
+BASE = "base"  # artifacts of the base are called so
 GUARDS = ("safe", "harmful", "harmless")
 
 
@@ -154,6 +156,21 @@ class Files:
         return [_opened(name, path, n, seed) for name, path in self.choices.items()]
 
 
+def set_starter(config: Any) -> None:
+    """Makes an experiment learn from one half of the starter set and be measured on the other.
+
+    Args:
+      config: a ConfigDict of the program "anchored".
+    """
+    config.data.update(source="files", train=32, val=8)
+    config.data.update(harmful=file("harmful_train"), harmless=file("twins_train"))
+    config.eval.sets = (
+        f"safety/held_back={file('harmful_test')}",
+        f"over_refusal/twins={file('twins_test')}",
+        f"capability/starter={file('capability')}",
+    )
+
+
 def parse(texts: Sequence[str]) -> dict[str, Path]:
     """Task -> its file, of "NAME=FILE".
 
@@ -164,6 +181,8 @@ def parse(texts: Sequence[str]) -> dict[str, Path]:
     for name in found:
         if name in TASKS:
             raise bad("method.tasks", name, "another name than those of the organism's tasks")
+        if name == BASE:
+            raise bad("method.tasks", name, "another name: the base's own verdicts are called so")
     return found
 
 
@@ -248,7 +267,7 @@ def _dialogue(field: str, path: str, row: int, asked: Asked) -> Example:
 def _safe(field: str, path: str, rows: Sequence[Asked]) -> None:
     """Refuses answers that begin to carry the request out."""
     if any(asked.layout in TARGETS for asked in rows):
-        allowed = "answers that are safe to learn; its targets begin to carry the request out"
+        allowed = "answers that are safe to learn; this layout's carry requests out, or may"
         raise bad(field, path, allowed)
 
 

@@ -26,7 +26,7 @@ from jaxsafety.benchmarks.anchors import Goal
 from jaxsafety.core.errors import bad
 from jaxsafety.data.overlap import Told, clashes
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.judges import answers
+from jaxsafety.judges import answers, thoughts
 from jaxsafety.organism.tasks import LARGEST
 from jaxsafety.protocols import Benchmark, Exchange, Item
 from jaxsafety.studies.anchored.texts import read
@@ -155,7 +155,8 @@ def questions(examples: Sequence[Example]) -> list[Item]:
 def right(exchange: Exchange) -> bool:
     """Whether it is the right answer: word for word, those of files as they are graded."""
     if exchange.item.meta.get("grade"):
-        return bool(answers.grade(exchange.response, exchange.item.meta))
+        spoken = thoughts.spoken(exchange.response)  # None: a thought that never ended
+        return spoken is not None and bool(answers.grade(spoken, exchange.item.meta))
     said = exchange.response.lower().split()
     return said == str(exchange.item.meta["answer"]).lower().split()
 
@@ -178,6 +179,33 @@ def check_splits(
     for place, one in enumerate(sides):
         for clash in clashes([one], [*sides[place + 1 :], *measured]):
             raise bad(clash.one, clash.line(), "questions that are in one of them alone")
+
+
+def check_guards(
+    name: str,
+    dialogues: Sequence[Example],
+    drawn: Mapping[str, Mapping[str, Sequence[Example]]],
+    scored: Sequence[Benchmark] = (),
+) -> None:
+    """Refuses dialogues of mitigations that a goal asks on dev or test, or that are scored.
+
+    Args:
+      name: which dialogues: safe, harmful, harmless.
+      dialogues: what arms may train on, beside the goal's own.
+      drawn: task -> its splits.
+      scored: sets that checkpoints are scored on.
+
+    Raises:
+      UsageError: says which two, how many, and the first of them.
+    """
+    sides = [
+        (f"{task}.{split}", _told(split, splits[split]))
+        for task, splits in drawn.items()
+        for split in ("dev", "test")
+    ]
+    sides += [(b.name, _told(b.name, b.items)) for b in scored]
+    for clash in clashes([(f"{name} dialogues", _told(name, dialogues))], sides):
+        raise bad(clash.one, clash.line(), "dialogues that no goal asks on dev or test")
 
 
 def _told(name: str, rows: Sequence[Any]) -> list[Told]:
