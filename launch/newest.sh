@@ -59,10 +59,9 @@ print(\"newest: Python\", platform.python_version(), \"jax\", jax.__version__, \
   # As users compile: here a wrong fusion would show in a gradient.
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 part tests/losses/test_eager.py
   # What compiles; how files are read does not depend on the compiler.
-  # Shared heads are left out: both of the paths that they compare run here in the files beside.
-  part --dist loadfile tests/losses tests/sampling tests/adapters tests/train \
-    tests/models/test_transformer.py tests/models/test_branches.py \
-    --ignore=tests/sampling/test_shared_heads.py
+  # One file of each kind of program; what compares two of our own paths runs on the other stack.
+  part --dist loadfile tests/losses tests/train tests/sampling/test_decode.py \
+    tests/models/test_transformer.py tests/models/test_branches.py
   part -m "slow or not slow" \
     "tests/test_smoke.py::test_config_runs[sft/organism]" \
     "tests/test_smoke.py::test_config_runs[safesteer/organism]" \
