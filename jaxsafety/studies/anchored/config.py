@@ -24,7 +24,6 @@ from jaxsafety.studies.anchored import goals, source
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
 
 UNALIGNED = "unaligned"
-TEST = "test"  # what verdicts on the goal's test split are called
 ON_FILES = ("safe", "harmful", "harmless", "scored")  # read with `tasks` alone
 
 
@@ -227,8 +226,8 @@ def fits(
 ) -> None:
     """As SFT's own; besides what the source asks for, and questions that are in one split alone."""
     source.choose(cfg).fits(setting)
-    if any(b.name == TEST and b.kind != "capability" for b in setting.benchmarks):
-        raise bad("eval.sets", TEST, "another name: the goal's own test split is called so")
+    if any(b.name == goals.TEST and b.kind != "capability" for b in setting.benchmarks):
+        raise bad("eval.sets", goals.TEST, "another name: the goal's own test split is called so")
     with named_sft():
         sft.fits_model(cfg.sft, optim, model)
     if cfg.unaligned:

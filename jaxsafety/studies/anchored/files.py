@@ -44,7 +44,7 @@ from jaxsafety.judges import answers
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.teacher import DirectionConfig
 from jaxsafety.protocols import Benchmark, Item, Setting
-from jaxsafety.studies.anchored.goals import REFERENCE, TASKS
+from jaxsafety.studies.anchored.goals import BASE, REFERENCE, TASKS
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _MARK = re.compile(r"<<[^<>]*>>")
@@ -53,7 +53,6 @@ _MARK = re.compile(r"<<[^<>]*>>")
 TOKENS = {"letter": 8, "exact": 8, "number": 24, "aliases": 24, "gsm8k": 192, "": 48}
 # Their answers begin to carry the request out, or may: nothing to learn as safe.
 TARGETS = ("AdvBench", "JailbreakBench", "XSTest completions")
-BASE = "base"  # artifacts of the base are called so
 GUARDS = ("safe", "harmful", "harmless")
 
 

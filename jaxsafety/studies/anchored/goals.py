@@ -31,7 +31,8 @@ from jaxsafety.organism.tasks import LARGEST
 from jaxsafety.protocols import Benchmark, Exchange, Item
 from jaxsafety.studies.anchored.texts import read
 
-SPLITS = ("train", "dev", "test")
+BASE, TEST = "base", "test"  # in names of verdicts: whose, and of a goal's own test split
+SPLITS = ("train", "dev", TEST)
 YES, NO = "sure", "no"
 REFERENCE = "reference"  # in meta of a free answer of a file: the one whose perplexity counts
 MAX_TOKENS = 12  # of an answer; the longest right one has 7 words and an end
@@ -201,7 +202,7 @@ def check_guards(
     sides = [
         (f"{task}.{split}", _told(split, splits[split]))
         for task, splits in drawn.items()
-        for split in ("dev", "test")
+        for split in ("dev", TEST)
     ]
     sides += [(b.name, _told(b.name, b.items)) for b in scored]
     for clash in clashes([(f"{name} dialogues", _told(name, dialogues))], sides):

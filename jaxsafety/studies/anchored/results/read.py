@@ -16,11 +16,11 @@ from jaxsafety.benchmarks.organism import EXACT
 from jaxsafety.core import disk
 from jaxsafety.data.schema import Message
 from jaxsafety.protocols import Finished, Item
+from jaxsafety.studies.anchored.goals import BASE
 from jaxsafety.studies.anchored.table import FLOOR, GOAL, LAST, Row
 
-BASE = "base"
 ANCHORS = (GOAL, FLOOR, LAST)
-SAFETY, TEST = "safety", "test"
+SAFETY = "safety"
 
 
 class Model(NamedTuple):
