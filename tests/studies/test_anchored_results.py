@@ -12,6 +12,7 @@ import pytest
 from jaxsafety.benchmarks.cells import FEW
 from jaxsafety.benchmarks.intervals import wilson
 from jaxsafety.report.load import Run
+from jaxsafety.studies.anchored import goals
 from jaxsafety.studies.anchored.results import rates, read, trades
 from jaxsafety.studies.anchored.results.judges import Bench
 from tests.studies import anchored_results as small
@@ -98,7 +99,7 @@ def test_equal_capability_is_shown_and_not_taken_for_granted(drawn):
 
 def test_two_that_no_draw_tells_apart_are_not_equal_for_sure(drawn):
     twin = ("goal", "twin")
-    plain = (rates.label(("goal", "plain")), read.TEST, rates.RIGHT)
+    plain = (rates.label(("goal", "plain")), goals.TEST, rates.RIGHT)
     same = drawn.right.sums[plain]
     right = replace(drawn.right, sums={plain: same, (rates.label(twin), *plain[1:]): same})
     models = {who: drawn.models["goal", "plain"] for who in (("goal", "plain"), twin)}

@@ -17,7 +17,8 @@ from jaxsafety import registry
 from jaxsafety.judges import formats, gate
 from jaxsafety.judges.judging import judged
 from jaxsafety.protocols import Exchange
-from jaxsafety.studies.anchored.results.read import NOBODY, TEST, Model, Results, Told
+from jaxsafety.studies.anchored.goals import TEST
+from jaxsafety.studies.anchored.results.read import NOBODY, Model, Results, Told
 from jaxsafety.studies.anchored.table import GOAL, LAST
 
 # Judges that need nothing but the text. Each sees refusals; none sees harm.

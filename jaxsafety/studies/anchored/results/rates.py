@@ -21,8 +21,9 @@ from jaxsafety.benchmarks import cells
 from jaxsafety.benchmarks.agreement import Statistic
 from jaxsafety.benchmarks.equivalence import DIFFERENT, EQUIVALENT, UNDECIDED
 from jaxsafety.benchmarks.intervals import wilson
+from jaxsafety.studies.anchored.goals import TEST
 from jaxsafety.studies.anchored.results.judges import Bench, anchor_of
-from jaxsafety.studies.anchored.results.read import BASE, NOBODY, TEST, Model, Results
+from jaxsafety.studies.anchored.results.read import BASE, NOBODY, Model, Results
 
 RESAMPLES = 2000
 RIGHT = "right answers"  # the judge of the test split

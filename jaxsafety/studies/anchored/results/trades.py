@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from jaxsafety.benchmarks import outcomes
 from jaxsafety.benchmarks.frontier import Frontier, Trade, trace
+from jaxsafety.studies.anchored.goals import TEST
 from jaxsafety.studies.anchored.results.judges import Bench
-from jaxsafety.studies.anchored.results.read import TEST, Results
+from jaxsafety.studies.anchored.results.read import Results
 from jaxsafety.studies.anchored.table import GOAL, LAST
 
 
