@@ -29,6 +29,7 @@ MITIGATIONS = {
     "booster": "jaxsafety.mitigations.booster:Booster",
     "circuit_breakers": "jaxsafety.mitigations.circuit_breakers:CircuitBreakers",
     "constrained": "jaxsafety.mitigations.constrained:Constrained",
+    "dpo": "jaxsafety.methods.dpo.repair:Dpo",
     "ema": "jaxsafety.mitigations.ema:Ema",
     "ewc": "jaxsafety.mitigations.ewc:Ewc",
     "interpolation": "jaxsafety.mitigations.interpolation:Interpolation",
@@ -40,6 +41,7 @@ MITIGATIONS = {
     "recovery": "jaxsafety.mitigations.recovery:Recovery",
     "resta": "jaxsafety.mitigations.resta:Resta",
     "safelora": "jaxsafety.mitigations.safelora:SafeLora",
+    "safesteer": "jaxsafety.methods.safesteer.repair:SafeSteer",
     "steering": "jaxsafety.mitigations.steering:Steering",
     "vaccine": "jaxsafety.mitigations.vaccine:Vaccine",
 }

@@ -38,6 +38,8 @@ ARMS = (
     "interpolation:s=0.5|0.7|0.9",
     "ptst:system=you are a safe helper .",
     "steering",
+    "dpo",
+    "safesteer:top=12,samples=8,floor=0.003",
 )
 TWIN_ARMS = ("safelora", "resta")
 

@@ -19,8 +19,18 @@ from configs import common
 from jaxsafety.studies.anchored import config as study
 from jaxsafety.studies.anchored import files
 
-# ptst and interpolation are made of plain's training, and cost none of their own.
-ARMS = ("plain", "mixing", "kl", "constrained", "ptst", "interpolation:s=0.5|0.8", "ema:decay=0.9")
+# ptst and interpolation are made of plain's training, and cost none of their own; safesteer repairs
+# what that left.
+ARMS = (
+    "plain",
+    "mixing",
+    "kl",
+    "constrained",
+    "ptst",
+    "interpolation:s=0.5|0.8",
+    "ema:decay=0.9",
+    "safesteer",
+)
 
 
 def get_config(arg=""):
@@ -33,7 +43,7 @@ def get_config(arg=""):
     config.method.update(
         goals=(f"{arg.goal}:margin=0.05",), arms=ARMS, train=512, dev=96, test=96, every=12
     )
-    config.method.update(general=32, floor=0.1, guard=40, align=12)
+    config.method.update(general=32, floor=0.1, guard=40, align=12, repair=8)
     config.method.sft.update(steps=48, rows=4, length=192, long="drop", rank=16, alpha=32.0)
     config.optim.update(lr=4e-4, schedule="constant", warmup=0.1)
     config.train.checkpoint_every = 1000

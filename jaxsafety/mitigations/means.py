@@ -6,8 +6,8 @@ its settings, its class says so by three class variables:
   needs   fields of `Means` that have to be there; then it is `mitigation(means)`, else
           `mitigation()`
   when    "align": it hooks into a stage of its own on safe dialogues, before the task; "train":
-          into the task's stage; "after": it edits what that stage left; "serve": it changes what
-          answers
+          into the task's stage; "repair": a stage of its own after it (`repairs.py`); "after": it
+          edits what these left; "serve": it changes what answers
   apart   name of another mitigation -> why the two cannot be chained
   before  names of others that may not stand before it in a chain
 
@@ -27,14 +27,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxsafety.core.errors import UsageError, bad
-from jaxsafety.data.schema import TokenBatch
+from jaxsafety.data.schema import Example, TokenBatch
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.mitigations.chain import chain
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Mitigation
 
 PyTree = Any
-WHEN = ("align", "train", "after", "serve")
+WHEN = ("align", "train", "repair", "after", "serve")
 # They add what is no sum over a batch's rows: a loss of other rows beside it would add it again.
 TERMS = ("anchor", "ewc", "kl", "lisa", "projection")
 LACKS = {
@@ -59,6 +59,7 @@ class Means:
       seed: of all draws.
       safe: [N,T] one dialogue a row, the learnt tokens of a row weigh 1 together; None if there are
         none.
+      asked: the dialogues of `safe` themselves, for what samples and judges.
       harmful: as `safe`; where the organism or the user has them.
       harmless: as `safe`.
       unaligned: parameters of the base before it was aligned, shaped like `start`.
@@ -73,6 +74,7 @@ class Means:
     shards: int = 1
     seed: int = 0
     safe: TokenBatch | None = None
+    asked: Sequence[Example] = ()
     harmful: TokenBatch | None = None
     harmless: TokenBatch | None = None
     unaligned: PyTree = None

@@ -6,7 +6,7 @@ needed: the next stage trained it further, or the artifacts made of it are on di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,6 +65,11 @@ class Left(Mapping[str, Any]):
         if name not in self._known:
             self._known[name] = jax.device_put(read(self.pending[name]), self._where[name])
         return self._known[name]
+
+    def only(self, names: Iterable[str]) -> Left:
+        """The variables of these names; reads nothing."""
+        kept = list(names)
+        return Left(*({name: tree[name] for name in kept} for tree in (self.pending, self._where)))
 
     def __iter__(self) -> Iterator[str]:
         """Names; reads nothing."""

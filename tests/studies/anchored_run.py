@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsafety.data.schema import Answer
 from jaxsafety.methods.sft.program import SftConfig
-from jaxsafety.protocols import Benchmark, Item, Mitigation, OptimConfig, TrainConfig
+from jaxsafety.protocols import Benchmark, Item, Mitigation, OptimConfig, Stage, TrainConfig
 from jaxsafety.sampling import decode
 from jaxsafety.studies.anchored.config import AnchoredConfig
 from jaxsafety.train.loop import run_program
@@ -34,6 +34,7 @@ CFG = AnchoredConfig(
     floor=0.0,
     guard=3,
     align=2,
+    repair=2,
     sft=SFT,
 )
 OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant")
@@ -91,6 +92,41 @@ class Calm:
 
 
 @dataclass(frozen=True)
+class Mend:
+    """Throwaway: a repair that trains on along a straight line, on what the task trained."""
+
+    nothing: bool = False
+    needs: ClassVar[tuple[str, ...]] = ("safe", "tokenizer")
+    when: ClassVar[str] = "repair"
+
+    def mitigation(self, means):
+        assert len(means.asked) == 3 and means.asked[0].messages[-1].role == "assistant"
+        return Mitigation(budget={"safe": 3.0})
+
+    def repair(self, job):
+        if self.nothing:
+            return None
+        start = {**job.start, "beside": {"size": jnp.ones(())}}  # what the repair alone reads
+        return Stage(
+            job.name,
+            straight,
+            job.trainable,
+            lambda variables, step: {"x": np.ones(2, np.float32)},
+            job.steps,
+            job.optim,
+            start=start,
+            axes=job.axes,
+        )
+
+
+def straight(params, frozen, batch, key):
+    """The mean of everything that is trained."""
+    del key
+    size = jnp.mean(batch["x"]) * frozen["beside"]["size"]
+    return size * sum(jnp.mean(x) for x in jax.tree.leaves(params)), {}
+
+
+@dataclass(frozen=True)
 class Carried:
     """Throwaway: carries what `ema` does, under its name."""
 
@@ -104,7 +140,7 @@ def register(monkeypatch):
     """Puts the throwaway mitigations into the registry."""
     from jaxsafety import registry
 
-    for made in (Back, Told, Twin, Calm, Carried):
+    for made in (Back, Told, Twin, Calm, Mend, Carried):
         name = made.__name__.lower()
         monkeypatch.setitem(
             registry.MITIGATIONS, name, f"tests.studies.anchored_run:{made.__name__}"

@@ -72,6 +72,20 @@ def test_what_is_only_edited_afterwards_shares_a_training():
     assert found[3].of("align", "train") == {"anchor": Anchor()}
 
 
+def test_what_repairs_alike_shares_that_too():
+    @dataclass(frozen=True)
+    class Fix:
+        size: int = 1
+        when: ClassVar[str] = "repair"
+
+    known = {**KNOWN, "fix": Fix}
+    chosen = ("plain", "fix", "fix+edit", "anchor+fix+edit:s=0.1|0.2", "fix:size=2")
+    found = arms.points(chosen, known=known)
+    assert [p.training for p in found] == ["plain"] * 3 + ["anchor"] * 2 + ["plain"]
+    assert [p.repair for p in found] == ["", "fix", "fix", "anchor-fix", "anchor-fix", "fix-size-2"]
+    assert found[3].of("repair") == {"fix": Fix()}
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [

@@ -221,6 +221,37 @@ def test_an_alignment_stage_comes_first(directory, tmp_path, monkeypatch):
     assert dev[3] == dev[4] != small.number(ctx.variables["base"])
 
 
+def test_every_checkpoint_is_repaired_before_it_is_measured(directory, tmp_path, monkeypatch):
+    """Each by a stage of its own, which arms that repair alike share; then edits and serving."""
+    small.register(monkeypatch)
+    ctx, logged = small.context(directory, tmp_path)
+    cfg = replace(CFG, arms=("plain", "mend", "mend+told", "mend+back", "mend:nothing=true"))
+    variables, spoken = small.run(cfg, ctx, monkeypatch)
+    mended = [f"repair.mend.letter.mend.0.{step}" for step in (2, 4)]
+    assert stages(ctx) == [*mended, "sft.letter.plain.0"]
+    dev = [call[0] for call in spoken.calls if len(call[1]) == 8]
+    plain, mend, told, back, none = (dev[1 + 2 * i : 3 + 2 * i] for i in range(5))
+    assert len({*plain, *mend}) == 4 and told == mend and none == plain
+    assert set(back) == {small.number(ctx.variables["base"])}
+    assert set(variables) == {"base"}
+    rows = artifacts(ctx)["table"]["rows"]
+    assert {r["arm"]: r["outcome"] for r in rows if r["anchor"] == "goal"}["mend"] == "reached"
+    before = len(logged)
+    small.run(cfg, ctx, monkeypatch, spoken)  # again: nothing is trained or asked
+    assert not [x for x in logged[before:] if " loss " in x]
+    assert len([call for call in spoken.calls if len(call[1]) == 8]) == len(dev)
+
+
+@pytest.mark.slow
+def test_a_repair_of_adapters(directory, tmp_path, monkeypatch):
+    small.register(monkeypatch)
+    ctx, _ = small.context(directory, tmp_path)
+    cfg = replace(CFG, arms=("mend", "plain"), sft=replace(CFG.sft, rank=2, alpha=4.0))
+    _, spoken = small.run(cfg, ctx, monkeypatch)
+    dev = [call[0] for call in spoken.calls if len(call[1]) == 8]
+    assert len(set(dev)) == 5  # the base, two checkpoints, the same repaired
+
+
 @pytest.mark.slow
 def test_a_lora_is_merged(directory, tmp_path, monkeypatch):
     ctx, _ = small.context(directory, tmp_path)
@@ -289,6 +320,7 @@ def test_what_cannot_be_chained_is_said_before_training(directory, tmp_path, mon
         ({"goals": ("letter",), "arms": ("ema",), "dev": 256}, "'plain' among method.arms"),
         ({"goals": ("letter",), "dev": 20}, "method.dev: got 20"),
         ({"seeds": 0}, "method.seeds: got 0; allowed: 1 or more"),
+        ({"repair": 0}, "method.repair: got 0; allowed: 1 or more"),
         ({"rates": ()}, "method.rates: got ()"),
         ({"floor": 1.0}, "method.floor: got 1.0"),
         ({"floor": 0.1, "general": 0}, "method.general: got 0; allowed: 1 or more"),

@@ -214,6 +214,7 @@ def rollout_batches(
     cfg: SafeSteerConfig,
     ctx: Context,
     serve: Callable[[SafeSteerConfig, Variables], Served] = as_trained,
+    prompts: Sequence[Sequence[int]] | None = None,
 ) -> Callable[[Variables, int], Rollouts]:
     """On-policy batches: prompts by (seed, step), answers by the current student.
 
@@ -224,8 +225,10 @@ def rollout_batches(
       ctx: of the run.
       serve: what the variables answer with, as of `Method.serve`; its `encode` is not used, prompts
         are those of all stages.
+      prompts: ids that are answered; None takes the setting's "distil".
     """
-    prompts = encode_items(ctx, ctx.setting.prompts["distil"])
+    if prompts is None:
+        prompts = encode_items(ctx, ctx.setting.prompts["distil"])
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
 
@@ -284,11 +287,16 @@ def _localized(
     """The loss of `localized_loss`; `answer` [tokens] is the room for one."""
 
     def loss(params: PyTree, frozen: PyTree, batch: Rollouts, key: jax.Array) -> Any:
-        student = params["base"]
-        if "base" in frozen:  # the part of it that is not trained
-            student = trees.combine(student, frozen["base"])
-        teacher, ids = LayerInputs(**frozen["steering"]), frozen["safety_tokens"]["ids"]
-        ours = hidden_states(model, student, batch, LayerInputs(), "all")
+        every = {  # what is trained of it, and what is not
+            name: trees.combine(params[name], frozen[name]) if name in frozen else params[name]
+            for name in ("base", "adapters")
+            if name in params
+        }
+        student, ids = every["base"], frozen["safety_tokens"]["ids"]
+        teacher = LayerInputs(**frozen["steering"], adapters=frozen.get("teacher_adapters"))
+        ours = hidden_states(
+            model, student, batch, LayerInputs(adapters=every.get("adapters")), "all"
+        )
         theirs = hidden_states(model, frozen["teacher"], batch, teacher, steer)
         theirs = jax.lax.stop_gradient(theirs)
         rows, weight = shift(ours, batch.weight)
@@ -304,7 +312,7 @@ def _localized(
             subset=ids,
             kind=kind,
             topk=topk,
-            train_head=True,
+            train_head=bool(jax.tree.leaves(params["base"])),
             shards=shards,
             cap=cap,
         )

@@ -5,7 +5,8 @@
     ema:decay=0.9+anchor                two mitigations, chained in this order
 
 Names and settings are those of `registry.MITIGATIONS`. Arms that train alike share one training:
-what is only edited afterwards ("after") or served ("serve") is no other run.
+what is only repaired ("repair"), edited ("after") or served ("serve") afterwards is no other run of
+the task, and repairs that are alike are shared likewise.
 Pinned by tests/studies/test_anchored_arms.py.
 """
 
@@ -26,7 +27,7 @@ from jaxsafety.studies.anchored.texts import read
 PLAIN = "plain"
 LONGEST = 80  # of a name; files have its steps and sets behind it
 _UNNAMED = re.compile(r"[eE=][-+]|[^\w:=.,+\s|-]|--")
-TRAINING = ("align", "train")
+TRAINING, REPAIR = ("align", "train"), "repair"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Point:
     named: Mapping[str, Any]
     rate: float = 1.0
     training: str = PLAIN  # names what is trained for it; equal for points that train alike
+    repair: str = ""  # names that and what repairs it; equal likewise, "" without a repair
 
     def of(self, *when: str) -> dict[str, Any]:
         """Its mitigations that hook in there."""
@@ -79,11 +81,10 @@ def points(
             name = _file_name(text, rate, rates)
             if name in {point.name for point in found}:
                 raise bad("method.arms", arm, "arms and grid points that differ")
-            trained = "+".join(
-                part for part, key in zip(_parts(text), named, strict=False) if _trains(named[key])
-            )
-            training = _file_name(trained or PLAIN, rate, rates)
-            found.append(Point(arm, name, named, rate, training))
+            training = _file_name(_some(text, named, TRAINING) or PLAIN, rate, rates)
+            repaired = _some(text, named, (REPAIR,)) and _some(text, named, (*TRAINING, REPAIR))
+            repair = _file_name(repaired, rate, rates) if repaired else ""
+            found.append(Point(arm, name, named, rate, training, repair))
     return found
 
 
@@ -114,8 +115,10 @@ def _named(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _trains(settings: Any) -> bool:
-    return moment(settings) in TRAINING
+def _some(text: str, named: Mapping[str, Any], when: Sequence[str]) -> str:
+    """The arm's mitigations that hook in there, as an arm; "" without any."""
+    parts = zip(_parts(text), named, strict=False)
+    return "+".join(part for part, key in parts if moment(named[key]) in when)
 
 
 def _spread(arm: str) -> list[str]:

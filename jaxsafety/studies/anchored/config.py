@@ -46,6 +46,7 @@ class AnchoredConfig:
       guard: safe dialogues at hand for mitigations, as many harmful and harmless ones; of files at
         most so many.
       align: updates of the alignment stage of those that hook in before the task.
+      repair: updates of the stage of those that repair what the task left.
       tasks: with data.source=files, the tasks that `goals` names, "NAME=FILE" each (`files.py`).
       safe: with `tasks`, a file of dialogues that refuse harmful requests; "" takes the answers of
         data.harmful.
@@ -71,6 +72,7 @@ class AnchoredConfig:
     floor: float = 0.1
     guard: int = 128
     align: int = 40
+    repair: int = 20
     tasks: tuple[str, ...] = ()
     safe: str = ""
     harmful: str = ""
@@ -89,6 +91,7 @@ def smoke(config: Any) -> None:
         seeds=1,
         rates=(1.0,),
         **{"train": 16, "dev": 4, "test": 4, "every": 2, "general": 4, "guard": 4, "align": 2},
+        repair=2,
     )
     config.method.sft.update(steps=4, rows=2, length=128)
     config.eval.update(safety=4, over_refusal=4, capability=4, samples=0)
@@ -104,7 +107,7 @@ def check(cfg: AnchoredConfig) -> None:
             raise bad(f"method.{name}", getattr(cfg, name), "nothing, without method.tasks")
     if cfg.scored and not cfg.general:
         raise bad("method.general", 0, "1 or more, where there is a method.scored")
-    for name in ("seeds", "train", "dev", "test", "every", "guard", "align"):
+    for name in ("seeds", "train", "dev", "test", "every", "guard", "align", "repair"):
         if getattr(cfg, name) < 1:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
     if cfg.general < 0:

@@ -48,10 +48,9 @@ def maker(
 ) -> Callable[[PyTree, int], Means]:
     """`(start, seed) -> Means`; dialogues are drawn once, by the run's seed."""
     needs = needed(points)
-    found: dict[str, Any] = {
-        name: batch(cfg, ctx, examples)
-        for name, examples in guards(cfg, ctx.setting, needs, ctx.seed).items()
-    }
+    drawn = guards(cfg, ctx.setting, needs, ctx.seed)
+    found: dict[str, Any] = {name: batch(cfg, ctx, rows) for name, rows in drawn.items()}
+    found["asked"] = tuple(drawn.get("safe", ()))
     if UNALIGNED in needs:
         found[UNALIGNED] = load.load(cfg.unaligned, dtype=ctx.model.config.dtype, mesh=ctx.mesh)[1]
     steer = None

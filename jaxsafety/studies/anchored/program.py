@@ -2,8 +2,9 @@
 
 Per goal and training seed: an alignment stage where an arm has mitigations that hook in there, the
 task's stage with those that hook into training, a curve. A point of a curve is a marked step as it
-would be served: with `Extra.last` (an average), edited by the "after" mitigations, behind what
-"serve" changes. `Stage.watch` sees none of these, so it is not what checkpoints are selected by.
+would be served: with `Extra.last` (an average), repaired by a stage of its own where an arm has a
+repair, edited by the "after" mitigations, behind what "serve" changes. `Stage.watch` sees none of
+these, so it is not what checkpoints are selected by.
 Artifacts, in order; G a goal, P a grid point, S a seed, K a step, B a set:
 
     start.G                 the base: right answers on dev, general capability
@@ -33,6 +34,7 @@ from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Encoded
 from jaxsafety.methods.sft import program as sft
 from jaxsafety.mitigations.means import WHEN, build
+from jaxsafety.mitigations.repairs import Job
 from jaxsafety.protocols import (
     Benchmark,
     Context,
@@ -46,7 +48,7 @@ from jaxsafety.protocols import (
     same,
 )
 from jaxsafety.studies.anchored import config, goals, means, measure, table
-from jaxsafety.studies.anchored.arms import Point
+from jaxsafety.studies.anchored.arms import REPAIR, Point
 from jaxsafety.studies.anchored.config import AnchoredConfig
 from jaxsafety.train import finished
 from jaxsafety.train.likelihood import answer_loss
@@ -77,6 +79,7 @@ class Study:
         self.means = means.maker(cfg, ctx, self.open)
         self.aligned: dict[tuple[str, int], Variables] = {}
         self.trained: dict[tuple[str, str, int], Trained] = {}
+        self.repaired: dict[str, Stage | None] = {}
 
     def asked(self, task: str, split: str) -> list[Item]:
         """The questions of a split."""
@@ -161,6 +164,8 @@ class Study:
         """A function that makes what answers at a marked step; it reads when it is called."""
         trained = yield from self.train(task, point, seed)
         variables = yield Marked(trained.stage, step)
+        if point.repair:
+            variables = yield from self.mend(task, point, seed, step, variables)
 
         def what() -> Served:
             at_hand = self.means(trained.start["base"], seed)
@@ -170,6 +175,25 @@ class Study:
             return measure.served(self.ctx, edited, build(point.of("serve"), at_hand))
 
         return what
+
+    def mend(self, task: str, point: Point, seed: int, step: int, left: Variables) -> Yields:
+        """What a marked step left, after its repairs, each a stage; made once for all alike."""
+        trained, steps = self.trained[task, point.training, seed], self.cfg.repair
+        for kind, settings in point.of(REPAIR).items():
+            name = f"{REPAIR}.{kind}.{task}.{point.repair}.{seed}.{step}"
+            if name not in self.repaired:
+                of, means = trained.stage, self.means(trained.start["base"], seed)
+                made = settings.repair(
+                    Job(name, left, of.trainable, of.axes, steps, self.optim, self.ctx, means)
+                )
+                if made is not None:
+                    made = made._replace(marks=(steps,))
+                    yield made
+                self.repaired[name] = made
+            if (stage := self.repaired[name]) is not None:
+                found: Any = yield Marked(stage, steps)
+                left = found.only(left)  # without what the repair alone has read
+        return left
 
 
 def base_point(cfg: AnchoredConfig, ctx: Context, task: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""DPO: learning that of two answers one is preferred (arXiv 2305.18290)."""
