@@ -26,7 +26,7 @@ GIB = 1 << 30
 def configs() -> list[str]:
     """Configs whose model is a published one: those with a preset."""
     found = sorted((ROOT / "configs").glob("*/*.py"))
-    words = ("recipe.set_published", "recipe.selfmoa(")
+    words = ("recipe.set_published", "recipe.selfmoa(", "recipe.set_chat(")
     files = [f for f in found if any(word in f.read_text() for word in words)]
     return [str(f.relative_to(ROOT)) for f in files]
 

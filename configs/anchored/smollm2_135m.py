@@ -16,21 +16,7 @@ is held back, unless `data.harmful`, `data.harmless` and `eval.sets` name others
 """
 
 from configs import common
-from jaxsafety.studies.anchored import config as study
-from jaxsafety.studies.anchored import files
-
-# ptst and interpolation are made of plain's training, and cost none of their own; safesteer repairs
-# what that left.
-ARMS = (
-    "plain",
-    "mixing",
-    "kl",
-    "constrained",
-    "ptst",
-    "interpolation:s=0.5|0.8",
-    "ema:decay=0.9",
-    "safesteer",
-)
+from jaxsafety.studies.anchored import recipe
 
 
 def get_config(arg=""):
@@ -38,19 +24,9 @@ def get_config(arg=""):
 
     smoke: the same program on the organism, as no file of a task is shipped.
     """
-    arg = common.parse_arg(arg, smoke=False, seed=0, goal="arc")
+    arg = common.parse_arg(arg, smoke=False, seed=0, goal="")
     config = common.base("anchored", seed=arg.seed, model="SmolLM2-135M-Instruct")
-    config.method.update(
-        goals=(f"{arg.goal}:margin=0.05",), arms=ARMS, train=512, dev=96, test=96, every=12
-    )
-    config.method.update(general=32, floor=0.1, guard=40, align=12, repair=8)
-    config.method.sft.update(steps=48, rows=4, length=192, long="drop", rank=16, alpha=32.0)
-    config.optim.update(lr=4e-4, schedule="constant", warmup=0.1)
-    config.train.checkpoint_every = 1000
-    config.eval.update(safety=64, over_refusal=64, capability=64, samples=0)
+    recipe.set_small(config, arg.goal)
     if arg.smoke:
-        study.smoke(config)
-        return config
-    files.set_starter(config)
-    config.eval.max_tokens = 48
+        recipe.smoke(config)
     return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -72,15 +73,27 @@ def job(directory, workdir, *, rank=0, mesh=None, marks=judge, **given):
     return made._replace(**given), logged
 
 
-def dense(model, every, encoded):
+def dense(model, every, encoded, width=32):
     """Log-probability of the learnt tokens, from whole logits."""
-    tokens = jnp.asarray([encoded.ids])
-    at = jnp.arange(tokens.shape[1])[None]
-    layers = pairs.LayerInputs(adapters=every.get("adapters"))
-    out = model.apply(every["base"], tokens, at, segments=jnp.ones_like(tokens), layers=layers)
-    logp = jax.nn.log_softmax(model.unembed(every["base"], out.hidden)[0, :-1])
-    picked = jnp.take_along_axis(logp, tokens[0, 1:, None], -1)[:, 0]
-    return float(jnp.sum(picked * np.asarray(encoded.mask[1:])))
+    ids, mask = (np.zeros(width, np.int32) for _ in range(2))
+    ids[: len(encoded.ids)], mask[: len(encoded.ids)] = encoded.ids, encoded.mask
+    there = jnp.asarray(np.arange(width) < len(encoded.ids), jnp.int32)
+    return float(told(model)(every, jnp.asarray(ids), jnp.asarray(mask), there))
+
+
+@cache
+def told(model):
+    """The dense formula for one row."""
+
+    @jax.jit
+    def compute(every, ids, mask, there):
+        layers = pairs.LayerInputs(adapters=every.get("adapters"))
+        at = jnp.arange(ids.shape[0])[None]
+        out = model.apply(every["base"], ids[None], at, segments=there[None], layers=layers)
+        logp = jax.nn.log_softmax(model.unembed(every["base"], out.hidden)[0, :-1])
+        return jnp.sum(jnp.take_along_axis(logp, ids[1:, None], -1)[:, 0] * mask[1:])
+
+    return compute
 
 
 def ending(encoded):

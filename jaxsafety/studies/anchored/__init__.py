@@ -11,7 +11,7 @@ Pinned by tests/studies/test_anchored_*.py.
 """
 
 from jaxsafety.protocols import PROMPTS, Finished, Method, Section
-from jaxsafety.studies.anchored import config, program
+from jaxsafety.studies.anchored import config, plan, program
 
 
 def _sections() -> tuple[Section[Finished], ...]:
@@ -28,6 +28,7 @@ METHOD = Method(
     config.fits,
     reads=tuple(name for name in PROMPTS if name != "distil"),
     prepare=program.prepare,
+    planned=plan.planned,
     sections=_sections,
     title="Anchored",
 )

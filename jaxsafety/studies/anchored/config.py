@@ -172,7 +172,12 @@ def declared_goals(cfg: AnchoredConfig) -> dict[str, goals.Declared]:
     Raises:
       UsageError: see `goals.parse` and `source.choose`.
     """
-    return goals.parse(cfg.goals, source.choose(cfg).tasks)
+    known = source.choose(cfg).tasks
+    names = [text.partition(":")[0] for text in cfg.goals]
+    if strange := [name for name in names if name not in known and not cfg.tasks]:
+        allowed = f"{', '.join(known)}; or a name of method.tasks, which has none"
+        raise bad("method.goals", strange[0], allowed)
+    return goals.parse(cfg.goals, known)
 
 
 def arms(cfg: AnchoredConfig) -> list[Point]:

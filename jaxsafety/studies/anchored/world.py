@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxsafety.benchmarks.organism import judged_exactly, to_example, world_of
+from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Example
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.teacher import DirectionConfig
@@ -39,7 +40,8 @@ class Organism:
 
     def fits(self, setting: Setting) -> None:
         """Refuses a setting without a world, and a judge that is not its exact one."""
-        world_of(setting)
+        if setting.world is None:
+            raise bad("method.tasks", (), "NAME=FILE of a task to learn, with data.source=files")
         judged_exactly(setting)
 
     def draw(self, task: str, sizes: Mapping[str, int], seed: int) -> dict[str, list[Example]]:
