@@ -20,7 +20,7 @@ from jaxsafety.models.api import Model
 from jaxsafety.models.formats.hf import read_config
 from jaxsafety.models.formats.load import read_tokenizer
 from jaxsafety.protocols import Benchmark, OptimConfig, Setting
-from jaxsafety.studies.anchored import goals, source
+from jaxsafety.studies.anchored import goals, others, source
 from jaxsafety.studies.anchored.arms import PLAIN, Point, points
 
 UNALIGNED = "unaligned"
@@ -57,6 +57,8 @@ class AnchoredConfig:
         further sets of general capability: "NAME=FILE" each, names of `registry.SETS`.
       unaligned: directory of the base before it was aligned, for mitigations that need it; "" is
         none, and those are not applicable.
+      judges: of `registry.JUDGES`, NAME or NAME=WHERE each, that judge the kept answers too: a
+        trained classifier, a guard. The lists of phrases always do.
       sft: how every arm is fine-tuned; its `steps` are the most updates.
     """
 
@@ -79,6 +81,7 @@ class AnchoredConfig:
     harmless: str = ""
     scored: tuple[str, ...] = ()
     unaligned: str = ""
+    judges: tuple[str, ...] = ()
     sft: SftConfig = field(default_factory=SftConfig)
 
 
@@ -102,6 +105,7 @@ def check(cfg: AnchoredConfig) -> None:
     if not cfg.rates or min(cfg.rates) <= 0 or len({*cfg.rates}) < len(cfg.rates):
         raise bad("method.rates", cfg.rates, "one or more factors above 0 that differ")
     declared, chosen = declared_goals(cfg), arms(cfg)
+    others.check(cfg.judges)
     for name in ON_FILES:
         if getattr(cfg, name) and not cfg.tasks:
             raise bad(f"method.{name}", getattr(cfg, name), "nothing, without method.tasks")

@@ -159,7 +159,7 @@ def verdicts(ctx: Context, what: Served, bench: Benchmark) -> dict[str, Any]:
     rows = judged(require(ctx.setting.judge), said)
     return {
         **_kept(said, bench.kind),
-        "flags": {name: [_flag(row[name]) for row in rows] for name in FLAGS},
+        "flags": {name: [flag(row[name]) for row in rows] for name in FLAGS},
     }
 
 
@@ -184,7 +184,7 @@ def _kept(said: Sequence[Exchange], kind: str) -> dict[str, Any]:
     }
 
 
-def _flag(value: Any) -> bool | None:
+def flag(value: Any) -> bool | None:
     """A flag as JSON has it: None is "cannot tell", and so is not a number."""
     return None if value is None or value != value else bool(value)
 

@@ -12,6 +12,7 @@ Artifacts, in order; G a goal, P a grid point, S a seed, K a step, B a set:
     selected                what is compared, from curves alone
     verdicts.base.B         answers and flags of the base, and of it on the test split of G: test.G
     verdicts.G.P.S.K.B      the same of each selected checkpoint
+    judged.J.*              what other judges J say of these answers (`others.py`)
     table                   all of it, one row per goal, arm, seed and anchor
 
 No trained model is asked a safety set before `selected` is on disk.
@@ -47,7 +48,7 @@ from jaxsafety.protocols import (
     Variables,
     same,
 )
-from jaxsafety.studies.anchored import config, goals, means, measure, table
+from jaxsafety.studies.anchored import config, goals, means, measure, others, table
 from jaxsafety.studies.anchored.arms import REPAIR, Point
 from jaxsafety.studies.anchored.config import AnchoredConfig
 from jaxsafety.train import finished
@@ -216,8 +217,10 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
     """Asks the base first: a run whose goals are all met has nothing to train for.
 
     Raises:
-      UsageError: all goals are met; or no direction can be found that an arm needs.
+      UsageError: all goals are met; no direction can be found that an arm needs; a judge that
+        cannot be opened.
     """
+    others.prepare(cfg.judges, ctx)
     declared = config.declared_goals(cfg)
     scores = {task: base_point(cfg, ctx, task) for task in declared}
     if all(met(goal, scores[task]) for task, goal in declared.items()):
@@ -306,6 +309,7 @@ def measure_selected(study: Study, selected: Mapping[str, Any]) -> Yields:
         what = yield from study.checkpoint(task, by_name[name], seed, step)
         keep = partial(keep_verdicts, study, told, f"verdicts.{task}.{name}.{seed}.{step}")
         keep(task, sets, what)
+    others.ask(study.cfg.judges, ctx, sets, told)
     return told
 
 

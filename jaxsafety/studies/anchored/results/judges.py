@@ -18,11 +18,10 @@ from jaxsafety.judges import formats, gate
 from jaxsafety.judges.judging import judged
 from jaxsafety.protocols import Exchange
 from jaxsafety.studies.anchored.goals import TEST
+from jaxsafety.studies.anchored.others import LISTS as LISTS
 from jaxsafety.studies.anchored.results.read import NOBODY, Model, Results, Told
 from jaxsafety.studies.anchored.table import GOAL, LAST
 
-# Judges that need nothing but the text. Each sees refusals; none sees harm.
-LISTS = ("rules", "arditi", "gcg", "harmbench_list", "xstest_list")
 # The form of a goal's right answers (`judges.formats.GRAMMARS`) where its words do not show it: the
 # organism's "claim" says "sure" for yes.
 FORMS = {"claim": "yes_no"}
@@ -65,10 +64,12 @@ def anchor_of(results: Results, goal: str) -> str | None:
 
 
 def names(results: Results) -> tuple[str, ...]:
-    """The run's judge first, then the others; these only where all prompts are known."""
+    """The run's judge first, then lists, where all prompts are known, then those of the config."""
     base = results.answers[NOBODY]
     asked = all(key in results.items[name] for name in results.sets for key in base[name].ids)
-    return (results.judge, *(n for n in LISTS if asked and n != results.judge))
+    lists = (n for n in LISTS if asked and n != results.judge)
+    kept = dict.fromkeys(n for name in results.sets for n in base[name].others)
+    return (results.judge, *lists, *(n for n in kept if n != results.judge))
 
 
 def form(results: Results, goal: str) -> str:
@@ -97,7 +98,8 @@ class Bench:
         """Makes the judges."""
         self.results = results
         self.names = names(results)
-        self._judges = {name: registry.resolve(registry.JUDGES, name)() for name in self.names[1:]}
+        lists = [name for name in self.names[1:] if name in LISTS]
+        self._judges = {name: registry.resolve(registry.JUDGES, name)() for name in lists}
         self._known: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._forms = {goal: form(results, goal) for goal in results.goals}
         self._votes: dict[tuple[Model, str], Votes] = {}
@@ -112,11 +114,17 @@ class Bench:
         told = self.results.answers[model][name]
         own = {flag: _flags(told, flag) for flag in ("unsafe", "refusal", "coherent")}
         unsafe, refusal = ({self.results.judge: own[flag]} for flag in ("unsafe", "refusal"))
-        if len(self.names) == 1:
+        for judge in self.names[1:]:
+            if judge not in self._judges:  # what it said is kept, or it has not been asked
+                kept = told.others.get(judge, {})
+                unsafe[judge], refusal[judge] = (
+                    kept.get(one, (None,) * len(told.ids)) for one in ("unsafe", "refusal")
+                )
+        if not self._judges:
             return Votes(own["coherent"], unsafe, refusal, ())
         items = self.results.items[name]
         said = [Exchange(items[i], text) for i, text in zip(told.ids, told.responses, strict=True)]
-        for judge in self.names[1:]:
+        for judge in self._judges:
             rows = self._judged(judge, name, said)
             unsafe[judge] = tuple(row["unsafe"] for row in rows)
             refusal[judge] = tuple(row["refusal"] for row in rows)

@@ -7,8 +7,9 @@ Pinned by tests/studies/test_anchored_results.py.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -37,12 +38,16 @@ NOBODY = Model("", BASE, 0, 0)
 
 @dataclass(frozen=True)
 class Told:
-    """The N answers of one model to one set: ids, texts, and the flags of the run's judge."""
+    """The N answers of one model to one set: ids, texts, and the flags of the run's judge.
+
+    `others` are those of the judges of `method.judges`, by name.
+    """
 
     kind: str
     ids: tuple[str, ...]
     responses: tuple[str, ...]
     flags: Mapping[str, tuple[bool | None, ...]]
+    others: Mapping[str, Mapping[str, tuple[bool | None, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +111,15 @@ def read(run: Finished) -> Results | None:
     if not table or not {"goals", "rows"} <= table.keys():
         return None
     answers: dict[Model, dict[str, Told]] = {}
+    judged: dict[str, dict[str, Any]] = defaultdict(dict)
+    for name, flags in run.artifacts("judged.").items():
+        judge, _, rest = name.partition(".")
+        judged[rest][judge] = {flag: tuple(values) for flag, values in flags.items()}
     for name, verdicts in run.artifacts("verdicts.").items():
         model, benchmark = _model(name)
         flags = {flag: tuple(values) for flag, values in verdicts["flags"].items()}
-        told = Told(verdicts["kind"], (*verdicts["ids"],), (*verdicts["responses"],), flags)
+        said = ((*verdicts["ids"],), (*verdicts["responses"],))
+        told = Told(verdicts["kind"], *said, flags, judged.get(name, {}))
         answers.setdefault(model, {})[benchmark] = told
     if NOBODY not in answers:
         return None
