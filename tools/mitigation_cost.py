@@ -10,7 +10,8 @@ the mitigation alternate (AB, BA, ...), on the same batches, after both are comp
 round is one step of each, of Lisa a whole period of both states. The ratio is that of the medians,
 its interval a 95 % bootstrap over rounds. What serves is timed by answers of as many tokens; what
 edits after training has no step: seconds of one edit, as of what is made once before the first step
-(`once`). A quiet machine is the caller's to see to; `load` is said.
+(`once`). A repair's step, of the rows that it takes, is timed beside one of the task, without its
+sampling. A quiet machine is the caller's to see to; `load` is said.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ NOTES: dict[str, float | None] = {
     "booster": 3.0,
     "circuit_breakers": 2 + 2 / 3,  # two trained passes in place of the stage's, two frozen ones
     "constrained": 1.0,  # with the start's log-probabilities cached
+    "dpo": 2.0,  # twice as many answers
     "ema": 1.0,
     "ewc": 1.0,
     "interpolation": None,
@@ -58,12 +60,14 @@ NOTES: dict[str, float | None] = {
     "recovery": None,
     "resta": None,
     "safelora": None,
+    "safesteer": None,
     "steering": 1.0,
     "vaccine": 2.0,
 }
 ARMS = {
     "lisa": "lisa:safe=2,task=18,steps={steps}",
     "ptst": "ptst:system=you are a safe helper .",
+    "safesteer": "safesteer:top=12,samples=8,floor=0.003",
 }
 PERIOD = {"lisa": 20}  # updates of a round
 MORE = {"kl on the task": "kl:on=task"}  # the form that our notes cost
@@ -219,6 +223,26 @@ def trained(name: str, study: Any, point: Any, exp: Any, rounds: int) -> Line:
     return compared(name, times, own, ours.once - theirs.once if ours.once > theirs.once else 0.0)
 
 
+def repaired(name: str, study: Any, settings: Any, exp: Any, rounds: int) -> Line:
+    """A mitigation that trains on from what the task left, here from the base."""
+    from jaxsafety.mitigations.means import factor
+    from jaxsafety.mitigations.repairs import Job
+
+    ctx, seed, task = study.ctx, study.seeds[0], next(iter(study.goals))
+    plain = next(study.train(task, study.points[0], seed))
+    means = study.means(ctx.variables["base"], seed)
+    given = (plain.trainable, plain.axes, study.cfg.repair, study.optim, ctx, means)
+    start = time.perf_counter()
+    stage = settings.repair(Job("repair", ctx.variables, *given))
+    once = time.perf_counter() - start
+    if stage is None:
+        raise SystemExit(f"{name}: the base says nothing unsafe, so there is no step to time")
+    batch, theirs = stage.batches(ctx.variables, 0), Steps(plain, ctx, exp.train)
+    ours = Steps(stage._replace(batches=lambda variables, step: batch), ctx, exp.train)
+    times = alternate(lambda at: theirs(plain.batches({}, at)), lambda at: ours(batch), rounds)
+    return compared(name, times, factor(settings.mitigation(means).budget), once)
+
+
 def served(name: str, study: Any, settings: Any, rounds: int) -> Line:
     """A mitigation that changes what answers: answers of `TOKENS` tokens each."""
     from jaxsafety.mitigations.means import build
@@ -296,6 +320,8 @@ def measure(names: Iterable[str], rounds: int, workdir: Path) -> Iterable[Line]:
             line = edited(name, study, registry.resolve(registry.MITIGATIONS, kind)(), rounds)
         elif when == "serve":
             line = served(name, study, study.points[-1].named[kind], rounds)
+        elif when == "repair":
+            line = repaired(name, study, study.points[-1].named[kind], exp, rounds)
         else:
             line = trained(name, study, study.points[-1], exp, rounds)
         of = next(name for name, each in CLOCKS.items() if each is clock)

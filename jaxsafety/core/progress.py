@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 FIRST, LONGEST = 10.0, 60.0  # seconds until the first line, and at most between two
+EARLY = 0.02  # of the work: with less of it and no unit done nothing is said of the time left
 
 
 class Progress:
@@ -70,7 +71,9 @@ class Progress:
         units = f"{self._whole} of {self._total} {self._unit}{self._note}"
         text = f"{self._what}: {units}, {minutes(spent)}"
         new = self._done - self._from
-        if 0 < new and self._done < self._total:
+        # What was compiled before a first token says nothing of how long the others take.
+        enough = self._whole > self._from or new >= EARLY * (self._total - self._from)
+        if 0 < new and enough and self._done < self._total:
             text += f", about {minutes(spent * (self._total - self._done) / new)} left"
         return text
 

@@ -43,6 +43,23 @@ def test_within_a_unit_it_says_where_it_is():
         assert progress.line() == "x: 12 of 12 answers, 1:00"
 
 
+def test_a_first_token_says_nothing_of_the_time_left():
+    """It was waited for while the call was compiled: 10 seconds of it were told as 42 minutes."""
+    now = [0.0]
+    progress = Progress(print, "x", total=8, unit="answers", clock=lambda: now[0])
+    with progress:
+        now[0] = 10.0
+        progress.advance(8 / 256, "token 1 of 256")
+        assert progress.line() == "x: 0 of 8 answers (token 1 of 256), 0:10"
+        progress.advance(4.0, "token 128 of 256")
+        assert progress.line() == "x: 0 of 8 answers (token 128 of 256), 0:10, about 0:10 left"
+    many = Progress(print, "x", total=10_000, unit="rows", clock=lambda: now[0])
+    with many:
+        now[0] = 20.0
+        many(64)
+        assert many.line().endswith("about 25:52 left")
+
+
 def test_minutes():
     assert [minutes(s) for s in (0, 59.6, 61, 3600, 3725)] == [
         "0:00",
