@@ -59,7 +59,8 @@ class Means:
       seed: of all draws.
       safe: [N,T] one dialogue a row, the learnt tokens of a row weigh 1 together; None if there are
         none.
-      asked: the dialogues of `safe` themselves, for what samples and judges.
+      asked: the dialogues of `safe` themselves, for what samples and judges; whole ones alone, so
+        they may be fewer.
       harmful: as `safe`; where the organism or the user has them.
       harmless: as `safe`.
       unaligned: parameters of the base before it was aligned, shaped like `start`.

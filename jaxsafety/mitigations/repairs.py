@@ -2,6 +2,7 @@
 
 Settings whose `when` is "repair" have, beside `mitigation(means)`, which says what it costs,
 
+    begin(ctx, means, optim)        before anything is trained: refuses what will not do
     repair(job) -> Stage | None     None: there is nothing to repair
 
 Repairs live with the method that they are made of (`methods/*/repair.py`), as they sample and
@@ -14,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from jaxsafety.core.errors import bad
+from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import Context, OptimConfig, Stage, Variables
 
@@ -27,7 +30,7 @@ class Job(NamedTuple):
       trainable: path regexes of what was trained, and is trained on.
       axes: logical axes, as of `Stage`.
       steps: updates.
-      optim: of the task.
+      optim: of the task's stage.
       ctx: of the run.
       means: dialogues, and what else is at hand.
     """
@@ -45,6 +48,31 @@ class Job(NamedTuple):
 class Repair(Protocol):
     """Settings of a repair."""
 
+    def begin(self, ctx: Context, means: Means, optim: OptimConfig) -> None:
+        """Raises UsageError for what a repair would fail at; may leave artifacts."""
+        ...
+
     def repair(self, job: Job) -> Stage | None:
         """The stage; None where there is nothing to repair."""
         ...
+
+
+def check_rows(name: str, field: str, rows: int, optim: OptimConfig) -> None:
+    """Refuses rows of a step that micro-batches do not divide."""
+    if rows % optim.accum:
+        raise bad(f"mitigations.{name}.{field}", rows, f"a multiple of optim.accum, {optim.accum}")
+
+
+def check_room(name: str, means: Means, tokens: int) -> None:
+    """Refuses answers to the safe dialogues that the context has no room for, `tokens` at most.
+
+    Raises:
+      UsageError: also where there are no safe dialogues.
+    """
+    if not means.asked or means.tokenizer is None:
+        raise bad(f"mitigations.{name}", "no safe dialogue that fits", "one or more")
+    context = means.model.config.max_length
+    prompts = [encode_prompt(means.tokenizer, one.messages[:-1]) for one in means.asked]
+    if (longest := max(map(len, prompts))) + tokens > context:
+        allowed = f"{context - longest} or less: prompts have up to {longest} tokens of {context}"
+        raise bad(f"mitigations.{name}.tokens", tokens, allowed)

@@ -222,6 +222,21 @@ def test_eight_devices_are_one(directory, tmp_path):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
 
 
+def test_what_will_not_do_is_said_before_training(directory, tmp_path):
+    work, _ = job(directory, tmp_path)
+    ctx, means = work.ctx, work.means
+    Dpo().begin(ctx, means, OPTIM)
+    room = ctx.model.config.max_length
+    with pytest.raises(UsageError, match=r"mitigations\.dpo\.tokens: got .*prompts have up to"):
+        Dpo(tokens=room).begin(ctx, means, OPTIM)
+    with pytest.raises(UsageError, match=r"mitigations\.dpo\.rows: got 3; allowed: a multiple"):
+        Dpo(rows=3).begin(ctx, means, dataclasses.replace(OPTIM, accum=2))
+    with pytest.raises(UsageError, match=r"mitigations\.dpo: got 'no safe dialogue that fits'"):
+        Dpo().begin(ctx, dataclasses.replace(means, asked=()), OPTIM)
+    with pytest.raises(UsageError, match="judge"):
+        Dpo().begin(tiny.placed(ctx, judge=None), means, OPTIM)
+
+
 def test_what_it_costs():
     means = Means(None, None, rows=4, asked=(None,) * 9)
     assert factor(Dpo().mitigation(means).budget) == 2

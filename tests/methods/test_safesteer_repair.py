@@ -80,8 +80,11 @@ def test_it_trains_what_the_task_trained(directory, tmp_path, rank):
         assert trees.diff(left["teacher_adapters"], work.start["adapters"]) == ""
 
 
-def test_the_vote_is_of_the_start_and_kept_once(directory, tmp_path):
+def test_the_vote_is_of_the_base_and_kept_once(directory, tmp_path):
     work, _ = job(directory, tmp_path)
+    SafeSteer(**SMALL).begin(work.ctx, work.means, dpo.OPTIM)
+    kept = list((tmp_path / "artifacts").glob("token_set.*.json"))
+    assert len(kept) == 1
     first = SafeSteer(**SMALL).repair(work)
     moved = {"base": jax.tree.map(lambda x: x * 1.5, work.start["base"])}
     second = SafeSteer(**SMALL).repair(work._replace(name="repair.y", start=moved))
@@ -91,6 +94,18 @@ def test_the_vote_is_of_the_start_and_kept_once(directory, tmp_path):
     SafeSteer(**{**SMALL, "size": 3}).repair(work._replace(name="repair.z"))
     kept = list((tmp_path / "artifacts").glob("token_set.*.json"))
     assert len(kept) == 2
+
+
+def test_what_will_not_do_is_said_before_training(directory, tmp_path):
+    work, _ = job(directory, tmp_path)
+    room = work.ctx.model.config.max_length
+    for changes, message in (
+        ({"tokens": room}, r"mitigations\.safesteer\.tokens: got"),
+        ({"rollouts": 1, "prompts": 3}, r"mitigations\.safesteer\.rollouts: got 3"),
+    ):
+        optim = dataclasses.replace(dpo.OPTIM, accum=2)
+        with pytest.raises(UsageError, match=message):
+            SafeSteer(**{**SMALL, **changes}).begin(work.ctx, work.means, optim)
 
 
 def test_what_it_costs():

@@ -103,6 +103,9 @@ class Mend:
         assert len(means.asked) == 3 and means.asked[0].messages[-1].role == "assistant"
         return Mitigation(budget={"safe": 3.0})
 
+    def begin(self, ctx, means, optim):
+        assert ctx.variables["base"] is means.start and optim == OPTIM
+
     def repair(self, job):
         if self.nothing:
             return None

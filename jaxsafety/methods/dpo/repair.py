@@ -28,8 +28,18 @@ from jaxsafety.data.tokens.encode import encode_dialogues, encode_prompt
 from jaxsafety.judges.judging import judged, require
 from jaxsafety.methods.dpo import pairs
 from jaxsafety.mitigations.means import Means
-from jaxsafety.mitigations.repairs import Job
-from jaxsafety.protocols import Exchange, Item, Mitigation, SampleConfig, Served, Stage, as_trained
+from jaxsafety.mitigations.repairs import Job, check_room, check_rows
+from jaxsafety.protocols import (
+    Context,
+    Exchange,
+    Item,
+    Mitigation,
+    OptimConfig,
+    SampleConfig,
+    Served,
+    Stage,
+    as_trained,
+)
 from jaxsafety.sampling import decode
 
 
@@ -72,6 +82,16 @@ class Dpo:
         rows = self.rows or means.rows
         size = 2 * rows / means.rows - 1
         return Mitigation(budget={"safe": len(means.asked), "gradients": size})
+
+    def begin(self, ctx: Context, means: Means, optim: OptimConfig) -> None:
+        """Refuses a run without a judge, prompts without room, rows that cannot be split.
+
+        Raises:
+          UsageError: one of them.
+        """
+        require(ctx.setting.judge)
+        check_room("dpo", means, self.tokens)
+        check_rows("dpo", "rows", self.rows or means.rows, optim)
 
     def repair(self, job: Job) -> Stage | None:
         """The stage; its artifact `own.NAME` has the model's own answers and what is made of them.

@@ -5,7 +5,7 @@ teacher is that model with the start's refusal direction r added at the layer it
 
     h_l <- h_l + coefficient * r
 
-S are the safety tokens that this steering votes for in the start, and the student answers the
+S are the safety tokens that this steering votes for in the run's base, and the student answers the
 prompts of the safe dialogues. r and S come from before the task, when the model still refused: what
 it forgot is not looked for in what it has become. That order, the rate and the number of updates
 are this library's choice; the paper repairs no fine-tuned model.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -35,9 +36,9 @@ from jaxsafety.methods.safesteer.program import (
 )
 from jaxsafety.methods.safesteer.teacher import TokenConfig, find_tokens
 from jaxsafety.mitigations.means import Means
-from jaxsafety.mitigations.repairs import Job
+from jaxsafety.mitigations.repairs import Job, check_room, check_rows
 from jaxsafety.probing.votes import VoteConfig
-from jaxsafety.protocols import Mitigation, Stage, Variables
+from jaxsafety.protocols import Context, Mitigation, OptimConfig, Stage, Variables
 from jaxsafety.sampling import decode
 
 COUNTS = ("size", "top", "samples", "horizon", "prompts", "rollouts", "tokens")
@@ -106,19 +107,31 @@ class SafeSteer:
             prompts_per_step=self.prompts, rollouts=self.rollouts, max_tokens=self.tokens
         )
 
-    def repair(self, job: Job) -> Stage:
-        """The stage; the artifact `token_set.*` has S, the same for all repairs with these votes.
+    def begin(self, ctx: Context, means: Means, optim: OptimConfig) -> None:
+        """Finds S; refuses prompts without room, and rollouts that cannot be split.
 
         Raises:
-          UsageError: votes for more tokens than the vocabulary has, or for none.
+          UsageError: one of them, or no token that may be in S.
+        """
+        check_room("safesteer", means, self.tokens)
+        check_rows("safesteer", "rollouts", self.prompts * self.rollouts, optim)
+        self.subset(ctx, means)
+
+    def subset(self, ctx: Context, means: Means) -> dict[str, Any]:
+        """The artifact `token_set.*`: S of the run's base, the same for all with these votes."""
+        found, votes = self.teacher(means), self.votes(ctx.model.config.vocab_size)
+        told = zlib.crc32(repr((votes, self.coefficient, self.on)).encode())
+        make = partial(find_tokens, TokenConfig(votes), ctx, found)
+        return ctx.artifact(f"token_set.{told:08x}", make)
+
+    def repair(self, job: Job) -> Stage:
+        """The stage.
+
+        Raises:
+          UsageError: see `begin`.
         """
         ctx, model, means = job.ctx, job.ctx.model, job.means
-        found, votes = self.teacher(means), self.votes(model.config.vocab_size)
-        told = zlib.crc32(repr((votes, self.coefficient, self.on)).encode())
-        subset = ctx.artifact(
-            f"token_set.{told:08x}",
-            lambda: find_tokens(TokenConfig(votes), started(ctx, means), found),
-        )
+        subset = self.subset(ctx, means)
         ids = check_subset(subset["ids"], model.config.vocab_size)
         add = self.coefficient * jnp.asarray(means.steer, jnp.float32)
         cfg = replace(self.distil, steps=job.steps)
@@ -150,11 +163,6 @@ class SafeSteer:
         layer = int(np.flatnonzero(np.abs(steer).sum(axis=1))[-1])
         found = {"layer": layer, "position": -1, "vector": steer[layer], "steer": self.on}
         return {**found, "coefficient": self.coefficient}
-
-
-def started(ctx: Any, means: Means) -> Any:
-    """The context with the model as the task found it, which is asked for S."""
-    return replace(ctx, variables={"base": means.start})
 
 
 def frozen(start: Variables, add: Any, ids: Any) -> Variables:

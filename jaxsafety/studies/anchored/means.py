@@ -16,6 +16,7 @@ import numpy as np
 from jaxsafety.core import sharding
 from jaxsafety.data.pipeline import pad_batch
 from jaxsafety.data.schema import Example, TokenBatch
+from jaxsafety.data.tokens.encode import encode_dialogues
 from jaxsafety.methods.safesteer.teacher import find_direction
 from jaxsafety.mitigations.means import Means
 from jaxsafety.models.formats import load
@@ -50,7 +51,10 @@ def maker(
     needs = needed(points)
     drawn = guards(cfg, ctx.setting, needs, ctx.seed)
     found: dict[str, Any] = {name: batch(cfg, ctx, rows) for name, rows in drawn.items()}
-    found["asked"] = tuple(drawn.get("safe", ()))
+    asked = drawn.get("safe", ())
+    sizes = [len(one.ids) for one in encode_dialogues(ctx.tokenizer, asked)]
+    rows = zip(asked, sizes, strict=True)  # a longer one is left out or cut in `safe`
+    found["asked"] = tuple(row for row, size in rows if size <= cfg.sft.length)
     if UNALIGNED in needs:
         found[UNALIGNED] = load.load(cfg.unaligned, dtype=ctx.model.config.dtype, mesh=ctx.mesh)[1]
     steer = None

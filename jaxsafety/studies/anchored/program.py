@@ -185,7 +185,7 @@ class Study:
             if name not in self.repaired:
                 of, means = trained.stage, self.means(trained.start["base"], seed)
                 made = settings.repair(
-                    Job(name, left, of.trainable, of.axes, steps, self.optim, self.ctx, means)
+                    Job(name, left, of.trainable, of.axes, steps, of.optim, self.ctx, means)
                 )
                 if made is not None:
                     made = made._replace(marks=(steps,))
@@ -233,6 +233,8 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
         for when in WHEN:  # what cannot be built or chained is said now
             made = build(point.of(when), at_hand)
             made.loss(answer_loss(ctx.model), 1 / optim.accum)  # nor split in micro-batches
+        for settings in point.of(REPAIR).values():
+            settings.begin(ctx, at_hand, optim)
 
 
 def program(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> Program:
