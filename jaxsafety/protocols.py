@@ -386,6 +386,11 @@ def no_dialogues(
     return Dialogues()
 
 
+def no_others(cfg: object, setting: Setting) -> Sequence[tuple[str, Sequence[Example]]]:
+    """It is trained on what the setting has, and on nothing else."""
+    return ()
+
+
 def as_trained(cfg: object, variables: Variables) -> Served:
     """The base, with the adapters that the variables hold beside it, if they do."""
     return Served(variables["base"], LayerInputs(adapters=variables.get("adapters")))
@@ -401,7 +406,9 @@ class Method(NamedTuple, Generic[C]):
     is. `inspect(cfg, ctx, variables)` looks into the trained model and leaves artifacts; it is
     called once the model is exported, on what was exported, so that whatever fails in it (memory,
     above all) cannot lose the model. `reads` names the settings of `data` that the method uses: the
-    others are not asked for, and refused where they are given. `encode(cfg, tokenizer, setting,
+    others are not asked for, and refused where they are given. `learns(cfg, setting)` are dialogues
+    that its own section names, (where from, dialogues) each, for who counts prompts that were
+    trained on. `encode(cfg, tokenizer, setting,
     log)` reads its dialogues before weights are read. `prepare(cfg, optim, ctx)` is called before
     the base is measured: whatever of the program may find that the run cannot be done, as artifacts
     that the program reads; it raises UsageError, and `Preempted` where the run is asked to end.
@@ -420,5 +427,6 @@ class Method(NamedTuple, Generic[C]):
     encode: Callable[[C, Tokenizer, Setting, Callable[[str], None]], Dialogues] = no_dialogues
     prepare: Callable[[C, OptimConfig, Context], None] = no_preparation
     planned: Callable[[C, Model, Mesh | None, int], Planned] | None = None
+    learns: Callable[[C, Setting], Sequence[tuple[str, Sequence[Example]]]] = no_others
     sections: Callable[[], tuple[Section[Finished], ...]] = no_sections
     title: str = ""

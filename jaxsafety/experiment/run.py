@@ -157,7 +157,9 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         pin = f"""--config.model.variables='date="{tokenizer.date}"'"""
         log(f"the chat template writes a date: {tokenizer.date} in all of this run; {pin} pins it")
     write_meta(workdir, {**settings.facts(setting, exp.data), **dialogues.facts})
-    learnt = trained.list_learnt(setting, exp.data, method.reads)
+    learnt = trained.list_learnt(
+        setting, exp.data, method.reads, method.learns(exp.method, setting)
+    )
     write_meta(workdir, {"shared": trained.count(setting.benchmarks, learnt)})
     name = exp.model.path or "the shipped organism"
     log(f"model: {name}, {count_parameters(params) / 1e6:.2f} M parameters")

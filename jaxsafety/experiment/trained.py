@@ -16,6 +16,7 @@ from jaxsafety.core import disk
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data import sharing
 from jaxsafety.data.overlap import Told
+from jaxsafety.data.schema import Example
 from jaxsafety.experiment import record
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.clashes import list_dialogues, list_prompts, list_told
@@ -34,7 +35,8 @@ from jaxsafety.protocols import Benchmark, Setting
 # Where a run leaves what can be measured.
 KEPT = ("student", "adapter", "library", "served/adapters")
 WORLD, WEIGHTS = "world.json", ".safetensors"
-UNREAD = ("data.chats_val",)  # its loss is measured, nothing is learnt
+UNREAD = ("data.chats_val", "method.scored", "method.unaligned")  # of these nothing is learnt
+LEARNT = ("data.", "method.")  # sections whose files may be learnt from
 
 
 class Learnt(NamedTuple):
@@ -44,13 +46,19 @@ class Learnt(NamedTuple):
     cause: str = ""
 
 
-def list_learnt(setting: Setting, data: DataConfig, reads: Sequence[str]) -> Learnt:
+def list_learnt(
+    setting: Setting,
+    data: DataConfig,
+    reads: Sequence[str],
+    others: Sequence[tuple[str, Sequence[Example]]] = (),
+) -> Learnt:
     """What a method is trained on in a setting.
 
     Args:
       setting: of the run.
       data: the section that it was made of.
       reads: what the method reads of it.
+      others: what the method's own section names, see `Method.learns`.
     """
     drawn = data.source == "organism"
     found = list_prompts(setting, data, reads)
@@ -63,7 +71,8 @@ def list_learnt(setting: Setting, data: DataConfig, reads: Sequence[str]) -> Lea
     if setting.domains is not None and not isinstance(setting.domains, FileDomains):
         cause = "the organism made dialogues while it was trained"
     merged: dict[str, list[Told]] = {}
-    for name, told in [*found, *list_dialogues(setting, data)]:
+    own = [(name, [t for e in rows for t in list_told(e, "")]) for name, rows in others]
+    for name, told in [*found, *list_dialogues(setting, data), *own]:
         merged.setdefault(name, []).extend(told)
     return Learnt(tuple(merged.items()), cause)
 
@@ -149,7 +158,8 @@ def _read(run: Path) -> tuple[Learnt, list[Path]]:
             return Learnt((), cause), begun
         reads = exp.entry.reads
         setting = settings.make_learnt(place, exp.data, exp.eval, exp.seed, reads)
-        return list_learnt(setting, exp.data, reads), begun
+        others = exp.entry.learns(exp.method, setting)
+        return list_learnt(setting, exp.data, reads, others), begun
     except (UsageError, OSError) as error:
         return Learnt((), str(error)), begun
 
@@ -186,11 +196,11 @@ def _is_place(text: str) -> bool:
 
 
 def _changed(config: Mapping[str, Any], known: Mapping[str, str]) -> str:
-    """Which file of `data` is gone or holds something else than the run read; "" where none is."""
+    """Which file of `LEARNT` is gone, or not what the run read any more; "" where none is."""
     places = dict(named_files(config))
     for name, then in known.items():
         field = name.partition(": ")[0]
-        if not field.startswith("data.") or field in UNREAD:
+        if not field.startswith(LEARNT) or field in UNREAD:
             continue
         if name not in places:
             return f"{name} is not there any more"
@@ -201,7 +211,7 @@ def _changed(config: Mapping[str, Any], known: Mapping[str, str]) -> str:
             return f"{name} has changed since"
     for name in places:
         field = name.partition(": ")[0]
-        if field.startswith("data.") and field not in UNREAD and name not in known:
+        if field.startswith(LEARNT) and field not in UNREAD and name not in known:
             return f"{name} was not there when it ran"
     return ""
 

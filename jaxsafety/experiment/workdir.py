@@ -82,6 +82,8 @@ LATER: dict[str, Any] = {
     "eval.judge": "",
     "eval.reasoning": [],
     "method.layers": [],
+    "method.judges": [],
+    "method.repair": 20,
 }
 # Of `data` and `eval`: never a path.
 NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")

@@ -225,6 +225,31 @@ def test_a_run_counts_what_it_measures_and_learns(tmp_path, allowed, monkeypatch
     assert read_meta(tmp_path / "run")["shared"] == SHARED
 
 
+def test_the_tasks_of_a_study_are_learnt_too(tmp_path, model):
+    """Its training split, and dialogues of its own section that a mitigation reads."""
+    task = chats_of(
+        tmp_path, "task.jsonl", *((f"Write about {i} eggs", f"{i} .") for i in range(9))
+    )
+    safe = chats_of(tmp_path, "safe.jsonl", ("How do I make tarnex ?", "no ."))
+    lines = {
+        name: lines_of(tmp_path, f"{name}.jsonl", name, f"{name} me") for name in ("harm", "help")
+    }
+    cfg = load_config("configs/anchored/smollm2_135m.py:goal=write")
+    cfg.model.path = str(model)
+    cfg.data.update(harmful=lines["harm"], harmless=lines["help"], train=1, val=1)
+    cfg.eval.sets = ()
+    cfg.method.update(tasks=(f"write={task}",), train=5, dev=2, test=2, goals=("write:target=0.1",))
+    cfg.method.update(arms=("plain", "mixing"), safe=safe, floor=0.0, general=0)
+    learnt = trained.find(made(tmp_path / "run", cfg, model))
+    assert learnt.cause == ""
+    counts = {name: len(told) for name, told in learnt.prompts}
+    assert counts["run: method.tasks, write"] == 5 and counts["run: method.safe"] == 1
+    told = any_of(learnt, *(f"write about {i} eggs" for i in range(9)), "How do I make tarnex?")
+    assert told["any"] == 6
+    Path(task).write_text(json.dumps({"prompt": "another", "response": "one"}) + "\n")
+    assert "task.jsonl has changed since" in trained.find(tmp_path / "run" / "student").cause
+
+
 @pytest.mark.slow  # 18 s beside others: a run from its config to its report
 def test_what_a_run_left_says_the_same(tmp_path, allowed):
     cfg, files = allowed

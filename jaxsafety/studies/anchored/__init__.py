@@ -29,6 +29,7 @@ METHOD = Method(
     reads=tuple(name for name in PROMPTS if name != "distil"),
     prepare=program.prepare,
     planned=plan.planned,
+    learns=config.learns,
     sections=_sections,
     title="Anchored",
 )

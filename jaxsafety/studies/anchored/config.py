@@ -227,6 +227,24 @@ def guards(
     return source.choose(cfg).guards(setting, names, cfg.guard, seed)
 
 
+def learns(cfg: AnchoredConfig, setting: Setting) -> list[tuple[str, list[Example]]]:
+    """What is trained on of the method's own section: training splits, and files of dialogues.
+
+    Of the organism nothing: its questions are made, and no set has them.
+    """
+    if not cfg.tasks:
+        return []
+    found = [
+        (f"method.tasks, {task}", draw(cfg, task, setting.seed)["train"])
+        for task in declared_goals(cfg)
+    ]
+    names = needed([point for point in arms(cfg) if not lacks(cfg, point)])
+    files = [name for name in ("safe", "harmful", "harmless") if name in names]
+    own = [name for name in files if getattr(cfg, name)]
+    given = guards(cfg, setting, own, setting.seed)
+    return [*found, *((f"method.{name}", rows) for name, rows in given.items())]
+
+
 def needed(points: Sequence[Point]) -> set[str]:
     """The fields of `Means` that mitigations of the points need."""
     every = (settings for point in points for settings in point.named.values())
