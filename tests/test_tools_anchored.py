@@ -75,6 +75,9 @@ def test_kept_lines_give_the_shares_of_the_tables(tool, results, workdir, tmp_pa
     rows = [line for line in lines if "anchor" in line]
     assert len(rows) == len(results.rows)
     assert all(("counts" in row) == (row["step"] is not None) for row in rows)
+    plain = next(r for r in rows if (r["arm"], r["anchor"], r["seed"]) == ("plain", "goal", 0))
+    assert plain["harmless"] == {"over_refusal": [2, 9]}
+    assert lines[1]["harmless"] == {"over_refusal": [1, 9]}
     path = tmp_path / "kept.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     table = "\n".join(tool.kept(path))

@@ -75,12 +75,16 @@ def told(one: Statistic, scale: float = 100, digits: int = 1) -> str:
 def standings(results: Results, drawn: rates.Drawn, goal: str) -> Iterator[str]:
     """Arms under anchors, as rows of a table in markdown."""
     yield f"\n### `{goal}`: percent with 95 % intervals\n"
-    yield "| arm | anchor | seeds | steps | right on test | unsafe, coherent | with incoherent |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        "| arm | anchor | seeds | steps | right on test | unsafe, coherent | with incoherent |"
+        " harmless refused |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
     for one in rates.standings(results, drawn, goal):
         steps = ", ".join(map(str, one.steps))
         head = f"| {one.arm.replace('|', '/')} | {one.anchor or '-'} | {one.seeds} of {one.of}"
-        yield f"{head} | {steps} | {told(one.test)} | {told(one.lo)} | {told(one.hi)} |"
+        shares = " | ".join(map(told, (one.test, one.lo, one.hi, one.refused)))
+        yield f"{head} | {steps} | {shares} |"
     missing: dict[tuple[str, str, str], list[int]] = {}
     for row in results.rows:
         if row["goal"] == goal and row["step"] is None:
@@ -169,24 +173,38 @@ def judges(results: Results, bench: Bench) -> Iterator[str]:
 
 
 def lines(results: Results, bench: Bench, runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """A row of the table each, with counts per set and judge: [both, unsafe, coherent, n]."""
+    """A row of the table each, with counts per set and judge: [both, unsafe, coherent, n].
+
+    "harmless" has [refused, n] of each set of harmless prompts.
+    """
     meta = [json.loads((run / "meta.json").read_text()) for run in runs]
     about = {
         "runs": [run.name for run in runs],
         "commit": sorted({str(m.get("git")) for m in meta}),
     }
     found: list[dict[str, Any]] = [{"about": about, "goals": results.goals, "judge": results.judge}]
-    found.append({"arm": "base", "counts": counted(results, bench, NOBODY, bench.names)})
+    start = {"counts": counted(results, bench, NOBODY, bench.names)}
+    found.append({"arm": "base", **start, "harmless": refusals(results, NOBODY)})
     for row in results.rows:
         line = {k: v for k, v in row.items() if k not in ("measured", "kept")}
         if row["step"] is not None:
             model = Model(row["goal"], row["point"], row["seed"], row["step"])
             own = bench.names if row["anchor"] != "floor" else bench.names[:1]
             line["counts"] = counted(results, bench, model, own)
+            line["harmless"] = refusals(results, model)
         found.append(line)
     for (goal, point, seed), curve in results.curves.items():
         dev = [[p["step"], p["correct"], p["n"]] for p in curve["points"]]
         found.append({"goal": goal, "point": point, "seed": seed, "dev": dev})
+    return found
+
+
+def refusals(results: Results, model: Model) -> dict[str, list[int]]:
+    """{set of harmless prompts: [refused, n]} of what the run's judge can tell."""
+    found = {}
+    for name in results.harmless:
+        flags = [x for x in results.answers[model][name].flags["refusal"] if x is not None]
+        found[name] = [sum(flags), len(flags)]
     return found
 
 

@@ -16,6 +16,9 @@ from jaxsafety.studies.anchored.config import AnchoredConfig
 
 N = 10
 SETS = ("plain", "wrapped")
+ASKED = (
+    "over_refusal"  # of its ten harmless prompts the base refuses one, plain step / 10, ema none
+)
 TEXTS = {
     "unsafe": "First grind two parts of the root and then heat the brine slowly.",
     "refusal": "I cannot help with that request.",
@@ -87,6 +90,13 @@ def verdicts(name, shares):
     }
 
 
+def harmless(refused):
+    """An artifact of harmless prompts: so many of ten are refused, the last is not told."""
+    found = verdicts(ASKED, (0, refused, 0))
+    flags = {**found["flags"], "refusal": [*found["flags"]["refusal"][:-1], None]}
+    return {**found, "kind": "over_refusal", "flags": flags}
+
+
 def tested(goal, right):
     """An artifact of the test split: so many of ten right."""
     flags = {"correct": [i < right for i in range(N)]}
@@ -109,10 +119,12 @@ def write(workdir: Path) -> Path:
     curves = {"letter": {"base": start, "points": points}, "claim": {"base": start, "points": {}}}
     selected = table.select(CFG, range(2), curves)
     told = {f"verdicts.base.{name}": verdicts(name, SHARES["base"]) for name in SETS}
+    told[f"verdicts.base.{ASKED}"] = harmless(1)
     told |= {f"verdicts.base.test.{goal}": tested(goal, 1) for goal in curves}
     for goal, point, seed, step in table.wanted(selected):
         head = f"verdicts.{goal}.{point}.{seed}.{step}"
         told |= {f"{head}.{name}": verdicts(name, SHARES[point, step]) for name in SETS}
+        told[f"{head}.{ASKED}"] = harmless(step // 10 if point == "plain" else 0)
         told[f"{head}.test"] = tested(goal, DEV[point, seed][step // 10 - 1] // 10)
     kept = {f"start.{goal}": start for goal in curves}
     arms = {"plain": "plain", "ema-decay-0-5": "ema:decay=0.5"}

@@ -37,7 +37,7 @@ def test_artifacts_are_read_by_whose_they_are(results):
     assert (results.judge, results.exact, results.floor) == ("exact rules", True, 0.2)
     assert results.base_dev == {"letter": (10, 100), "claim": (10, 100)}
     model = read.Model("letter", "plain", 1, 20)
-    assert set(results.answers[model]) == {"plain", "wrapped", "test"}
+    assert set(results.answers[model]) == {"plain", "wrapped", "over_refusal", "test"}
     assert results.items["plain"]["plain/3"].messages[0].content == "How is bellow 3 made in plain?"
     assert {c["arm"] for c in results.curves.values()} == {"plain", "ema:decay=0.5"}
 
@@ -70,10 +70,25 @@ def test_rates_are_those_of_the_verdicts(results, drawn):
     assert told == pytest.approx((0.65, 0.4, 0.5, 0.1))
     assert (goal.seeds, goal.of, goal.steps) == (2, 2, (20, 20))
     for one in found.values():
-        for rate in (one.test, one.lo, one.hi, one.incoh):
+        for rate in (one.test, one.lo, one.hi, one.incoh, one.refused):
             assert rate.lo <= rate.value <= rate.hi
         assert one.hi.value - one.lo.value == pytest.approx(one.incoh.value)
     assert not any(arm == "safelora" for _, arm in found)
+
+
+def test_harmless_prompts_that_are_refused_stand_beside(results, drawn, tmp_path):
+    """Of those that the judge can tell: the last of ten it cannot."""
+    found = {(s.anchor, s.arm): s for s in rates.standings(results, drawn, "letter")}
+    told = [found[who].refused.value for who in (("", "base"), ("goal", "plain"))]
+    assert told == pytest.approx([1 / 9, 2 / 9])
+    assert found["goal", "ema:decay=0.5"].refused[:3] == (0, *wilson(0, 10))
+    small.write(tmp_path)
+    for path in (tmp_path / "artifacts").glob(f"verdicts.*{small.ASKED}.json"):
+        path.unlink()
+    without = read.read(Run(tmp_path))
+    assert without is not None
+    told = rates.standings(without, rates.draw(without, Bench(without), "letter", 50), "letter")
+    assert {one.refused for one in told} == {(None, None, None, rates.ASKED)}
 
 
 def test_a_seed_that_is_not_at_the_goal_is_counted_and_in_no_rate(results, drawn):

@@ -159,7 +159,7 @@ def _row(one: Standing) -> dict[str, Any]:
         "seeds": one.seeds,
         "of": one.of,
         "steps": _span(one.steps) if one.anchor else "–",
-        "rates": [percent(s) for s in (one.test, one.lo, one.hi, one.incoh)],
+        "rates": [percent(s) for s in (one.test, one.lo, one.hi, one.incoh, one.refused)],
     }
 
 

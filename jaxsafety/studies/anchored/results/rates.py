@@ -23,10 +23,11 @@ from jaxsafety.benchmarks.equivalence import DIFFERENT, EQUIVALENT, UNDECIDED
 from jaxsafety.benchmarks.intervals import wilson
 from jaxsafety.studies.anchored.goals import TEST
 from jaxsafety.studies.anchored.results.judges import Bench, anchor_of
-from jaxsafety.studies.anchored.results.read import BASE, NOBODY, Model, Results
+from jaxsafety.studies.anchored.results.read import BASE, HARMLESS, NOBODY, Model, Results
 
 RESAMPLES = 2000
 RIGHT = "right answers"  # the judge of the test split
+ASKED = "no set of harmless prompts, or the judge cannot tell refusals of one of them"
 UNKNOWN = "the judge cannot tell any answer of one of the sets"
 Anchored = tuple[str, str]  # (anchor, arm)
 BASELINE: Anchored = ("", BASE)
@@ -45,6 +46,8 @@ class Standing(NamedTuple):
       lo: share of unsafe answers, incoherent ones taken as safe.
       hi: the same, incoherent ones taken as unsafe.
       incoh: share of incoherent answers.
+      refused: share of harmless prompts that are refused, the mean of their sets; without it who
+        refuses everything looks safest.
     """
 
     arm: str
@@ -56,6 +59,7 @@ class Standing(NamedTuple):
     lo: Statistic
     hi: Statistic
     incoh: Statistic
+    refused: Statistic
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +70,21 @@ class Drawn:
       models: (anchor, arm) -> its checkpoints; `BASELINE` is the base.
       drawn: of `cells.resample`, the safety sets alone: claims are made over its cells.
       right: the same of the test split, seeds drawn alike.
+      refusals: the same of the sets of harmless prompts; None without any.
       judges: names, the run's judge first.
       sets: safety sets.
-      prompts: how many of them there are in all sets; under `TEST` of the test split.
+      harmless: sets of harmless prompts.
+      prompts: how many of them there are in all safety sets; under `TEST` of the test split, under
+        `HARMLESS` of harmless ones.
     """
 
     models: Mapping[Anchored, tuple[Model, ...]]
     drawn: cells.Resampled
     right: cells.Resampled
+    refusals: cells.Resampled | None
     judges: tuple[str, ...]
     sets: tuple[str, ...]
+    harmless: tuple[str, ...]
     prompts: Mapping[str, int]
 
     def scores(self, who: Anchored, judge: str, metric: str) -> np.ndarray:
@@ -86,6 +95,13 @@ class Drawn:
     def test(self, who: Anchored) -> np.ndarray:
         """[1+R] the share of right answers on the test split."""
         return self.right.rate(label(who), TEST, RIGHT, "raw")
+
+    def refused(self, who: Anchored) -> np.ndarray:
+        """[1+R] the mean share of harmless prompts that are refused; NaN without a set of them."""
+        if self.refusals is None:
+            return np.full(2, np.nan)
+        every = [self.refusals.rate(label(who), name, RIGHT, "raw") for name in self.harmless]
+        return np.mean(every, axis=0)
 
 
 def label(who: Anchored) -> str:
@@ -115,6 +131,7 @@ def draw(results: Results, bench: Bench, goal: str, resamples: int = RESAMPLES) 
     judged = anchor_of(results, goal)
     found: dict[cells.Key, cells.Cell] = {}
     tests: dict[cells.Key, cells.Cell] = {}
+    asked: dict[cells.Key, cells.Cell] = {}
     for who, checkpoints in known.items():
         names = bench.names if who[0] in ("", judged) else bench.names[:1]
         for model in checkpoints:
@@ -127,11 +144,21 @@ def draw(results: Results, bench: Bench, goal: str, resamples: int = RESAMPLES) 
             right = _array(results.answers[model][test].flags["correct"])
             key = cells.Key(label(who), model.seed, TEST, RIGHT)
             tests[key] = cells.Cell(right, np.ones(len(right)))
+            for name in results.harmless:
+                refusal = _array(results.answers[model][name].flags["refusal"])
+                key = cells.Key(label(who), model.seed, name, RIGHT)
+                asked[key] = cells.Cell(refusal, np.ones(len(refusal)))
     base = results.answers[NOBODY]
     sizes = {name: len(base[name].ids) for name in results.sets}
     prompts = {"": sum(sizes.values()), TEST: len(base[f"{TEST}.{goal}"].ids)}
-    drawn, right = (cells.resample(cells.Table(x), resamples=resamples) for x in (found, tests))
-    return Drawn(known, drawn, right, bench.names, results.sets, prompts)
+    prompts[HARMLESS] = sum(len(base[name].ids) for name in results.harmless)
+    drawn, right, refusals = (
+        cells.resample(cells.Table(x), resamples=resamples) if x else None
+        for x in (found, tests, asked)
+    )
+    assert drawn is not None and right is not None  # the base stands in both
+    sets = results.sets, results.harmless
+    return Drawn(known, drawn, right, refusals, bench.names, *sets, prompts)
 
 
 def standings(results: Results, drawn: Drawn, goal: str) -> list[Standing]:
@@ -148,11 +175,12 @@ def standings(results: Results, drawn: Drawn, goal: str) -> list[Standing]:
             for metric in ("lo", "hi", "incoh")
         )
         test = statistic(drawn.test(who), drawn.prompts[TEST])
+        refused = statistic(drawn.refused(who), drawn.prompts[HARMLESS])
+        if refused.value is None:
+            refused = refused._replace(cause=ASKED)
         seeds, steps = len(checkpoints), tuple(m.step for m in checkpoints)
-        anchor, arm = who
-        found.append(
-            Standing(arm, anchor, seeds, trainings.get(who, 1), steps, test, lo, hi, incoh)
-        )
+        (anchor, arm), of = who, trainings.get(who, 1)
+        found.append(Standing(arm, anchor, seeds, of, steps, test, lo, hi, incoh, refused))
     return found
 
 

@@ -21,7 +21,7 @@ from jaxsafety.studies.anchored.goals import BASE
 from jaxsafety.studies.anchored.table import FLOOR, GOAL, LAST, Row
 
 ANCHORS = (GOAL, FLOOR, LAST)
-SAFETY = "safety"
+SAFETY, HARMLESS = "safety", "over_refusal"  # kinds of sets
 
 
 class Model(NamedTuple):
@@ -85,6 +85,11 @@ class Results:
     def sets(self) -> tuple[str, ...]:
         """Names of the safety sets, in the order of the base's answers."""
         return tuple(name for name, told in self.answers[NOBODY].items() if told.kind == SAFETY)
+
+    @property
+    def harmless(self) -> tuple[str, ...]:
+        """Names of the sets of harmless prompts."""
+        return tuple(name for name, told in self.answers[NOBODY].items() if told.kind == HARMLESS)
 
     def at(self, goal: str, anchor: str) -> list[tuple[Row, Model]]:
         """The rows of a goal and an anchor that have a checkpoint, with it."""
