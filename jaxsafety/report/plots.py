@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ COLORS = {
     "refusal": "#86a8cf",
     "incoherent": "#cfcac0",
 }
+MOST = 24  # stages whose curves are drawn
 LINES = ("#2b5f9e", "#c8503f", "#2f8f7f", "#b0812f", "#7a5ba6", "#6b7178")
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -158,11 +160,26 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         return svg(fig)
 
 
+def shown(stages: Sequence[str]) -> list[str]:
+    """The stages that are drawn: where there are too many, not those of the largest families.
+
+    A family is what a name begins with before its first dot; the last one always stays.
+    """
+    left = list(stages)
+    while len(left) > MOST:
+        sizes = Counter(stage.partition(".")[0] for stage in left)
+        if len(sizes) == 1:
+            break
+        largest = max(sizes, key=lambda name: sizes[name])
+        left = [stage for stage in left if stage.partition(".")[0] != largest]
+    return left
+
+
 def _panels(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[list, list]]]:
     """Panel -> line -> (steps, values), the most telling panels first."""
     hidden = ("stage", "step", "time", "nonfinite")
     names = dict.fromkeys(k for row in metrics for k in row if k not in hidden)
-    stages = list(dict.fromkeys(str(row.get("stage", "")) for row in metrics))
+    stages = shown(list(dict.fromkeys(str(row.get("stage", "")) for row in metrics)))
     panels: dict[str, dict[str, tuple[list, list]]] = {}
     for name in names:
         for stage in stages:

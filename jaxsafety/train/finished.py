@@ -29,12 +29,12 @@ class Source:
 
     def __init__(self, read: Callable[[], PyTree]) -> None:
         """`read()` returns the tree."""
-        self._read = read
+        self.again = read
 
     @cached_property
     def leaves(self) -> list[Any]:
         """The tree's leaves."""
-        return jax.tree.leaves(self._read())
+        return jax.tree.leaves(self.again())
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,26 @@ jax.tree_util.register_pytree_with_keys(Left, _flatten, _unflatten)
 def pending(variables: Mapping[str, Any]) -> Variables:
     """Variables as a dict whose leaves may be `Unread`; reads nothing."""
     return variables.pending if isinstance(variables, Left) else dict(variables)
+
+
+def outline(stage: Stage, variables: Mapping[str, Any]) -> Variables:
+    """What `left` needs of a stage's start: shapes of what is trained, the rest to be read anew.
+
+    Whoever holds it holds no parameters that were on disk, however often they are read.
+    """
+    trained, frozen = trees.partition(pending(variables), stage.trainable)
+    again: dict[int, Source] = {}
+
+    def anew(x: Any) -> Any:
+        if not isinstance(x, Unread):
+            return x
+        source = again.setdefault(id(x.source), Source(x.source.again))
+        return Unread(source, x.index, x.shape, x.dtype)
+
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+    return trees.combine(jax.tree.map(shape, trained), jax.tree.map(anew, frozen))
 
 
 def read(tree: PyTree) -> PyTree:

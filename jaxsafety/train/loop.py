@@ -73,7 +73,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
             if stage.marks:
-                begun[stage.name] = stage._replace(start=finished.pending(start))
+                begun[stage.name] = stage._replace(start=finished.outline(stage, start))
             variables = run_stage(stage, start, ctx, train, programs=programs)
 
 

@@ -110,7 +110,7 @@ def test_a_step_is_the_dense_formula(directory, tmp_path, rank):
         "ended": [True, True, False],
         "unsafe": [True] * 3,
     }
-    made = repair.make_pairs(work, told)
+    made = repair.make_pairs(Dpo(), work, told)
     assert made.tokens.shape[:2] == (3, 2) and made.tokens.shape[2] % 8 == 0
     reference = pairs.referred(model, work.start, made, rows=2)
     loss = pairs.pair_loss(model, 0.3)
@@ -137,7 +137,7 @@ def test_a_step_is_the_dense_formula(directory, tmp_path, rank):
 def test_pairs_are_own_unsafe_answers(directory, tmp_path):
     work, logged = job(directory, tmp_path)
     stage = Dpo(tokens=6).repair(work)
-    assert logged[-1] == "repair.x: 1 of 3 own answers are unsafe"
+    assert logged[-1] == "repair.x: 1 of 3 own answers are unsafe, 1 the judge cannot tell, 1 pairs"
     batch = stage.batches({}, 0)
     assert batch.tokens.shape[:2] == (2, 2)
     assert batch.weight.sum() == pytest.approx(1) and stage.optim.lr == pytest.approx(1e-3)
@@ -158,6 +158,28 @@ def test_what_is_safe_is_left_as_it_is(directory, tmp_path):
     assert "0 of 3" in logged[-1]
 
 
+def test_an_own_answer_ends_as_the_safe_one_does():
+    """With the token that sampling stops at and what follows it, not with the last learnt one."""
+    good = Encoded([1, 2, 30, 31, 9, 4, 5], [False, False, True, True, True, True, False])
+    assert repair.ending(good, (9, 8)) == [9, 4]
+    assert repair.ending(good, (7,)) == [4]
+
+
+def test_a_judge_that_can_tell_nothing_is_said(directory, tmp_path):
+    work, _ = job(directory, tmp_path, marks=lambda xs: [{"unsafe": None}] * len(xs))
+    with pytest.raises(UsageError, match="3 own answers of which the judge can tell none"):
+        Dpo(tokens=4).repair(work)
+
+
+def test_checkpoints_share_what_is_compiled(directory, tmp_path):
+    work, _ = job(directory, tmp_path)
+    short, long = (
+        {"ids": [[20] * n] * 3, "ended": [True] * 3, "unsafe": [True] * 3} for n in (1, 40)
+    )
+    one, other = (repair.make_pairs(Dpo(tokens=40), work, told) for told in (short, long))
+    assert one.tokens.shape == other.tokens.shape
+
+
 def test_of_several_answers_the_last_is_learnt(directory, tmp_path):
     assert repair.last([False, True, True, False, True, True, False]) == [
         *[False] * 4,
@@ -169,7 +191,7 @@ def test_of_several_answers_the_last_is_learnt(directory, tmp_path):
     work, _ = job(directory, tmp_path)
     means = dataclasses.replace(work.means, asked=(Example("two", turns, {}),))
     told = {"ids": [[20]], "ended": [True], "unsafe": [True]}
-    made = repair.make_pairs(work._replace(means=means), told)
+    made = repair.make_pairs(Dpo(), work._replace(means=means), told)
     end = ending(encode_example(work.ctx.tokenizer, turns))
     learnt = made.tokens[0, 0][made.mask[0, 0] > 0].tolist()
     assert learnt == [*work.ctx.tokenizer.encode("no ."), end]
@@ -195,7 +217,7 @@ def test_it_is_unlearnt_and_resumes_bitwise(directory, tmp_path, monkeypatch):
         return dict(left), work
 
     whole, work = run("whole")
-    made = repair.make_pairs(work, work.ctx.artifact("own.repair.x", dict))
+    made = repair.make_pairs(Dpo(), work, work.ctx.artifact("own.repair.x", dict))
     after = pairs.referred(work.ctx.model, whole, made)
     gain = after - made.reference
     assert gain[0, 0] > gain[0, 1]  # against the own answer, as it was
@@ -211,7 +233,7 @@ def test_eight_devices_are_one(directory, tmp_path):
         mesh = sharding.make_mesh(sharding.MeshConfig(*shape))
         work, _ = job(directory, tmp_path / str(shape), mesh=mesh)
         told = {"ids": [[20, 21], [22], [23]], "ended": [True] * 3, "unsafe": [True] * 3}
-        made = repair.make_pairs(work, told)
+        made = repair.make_pairs(Dpo(), work, told)
         loss = pairs.pair_loss(work.ctx.model, 0.1, sharding.rows(mesh))
         params, frozen = trees.partition(work.start, work.trainable)
         batch = sharding.global_batch(mesh, pairs.batches(made, 8, 0)({}, 0))

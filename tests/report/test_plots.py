@@ -34,6 +34,13 @@ def test_curves_choose_and_group(workdir):
     assert plots.curves([{"stage": "a", "step": 0, "loss": None}]) is None
 
 
+def test_of_too_many_stages_the_largest_family_is_not_drawn():
+    repairs = [f"repair.{i}" for i in range(30)]
+    stages = ["sft.a", *repairs, "sft.b", "align.a"]
+    assert plots.shown(stages) == ["sft.a", "sft.b", "align.a"]
+    assert plots.shown(stages[:20]) == stages[:20] and plots.shown(repairs) == repairs
+
+
 def test_direction_map_keeps_one_candidate_per_cell():
     cell = {"layer": 1, "position": -1}
     cells = [

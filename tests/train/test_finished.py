@@ -9,7 +9,7 @@ import pytest
 
 from jaxsafety.core import trees
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
-from jaxsafety.train import loop
+from jaxsafety.train import finished, loop
 from jaxsafety.train.checkpoint import Checkpoints
 from jaxsafety.train.finished import Left
 from jaxsafety.train.loop import run_program, run_stage
@@ -175,3 +175,26 @@ def test_a_kill_between_the_last_commit_and_the_tidying_leaves_nothing(tmp_path,
     again = Checkpoints(tmp_path, "s")
     assert again.latest() == (3, True) and again.slim(3)
     assert [p.name for p in directory.iterdir()] == ["3"]
+
+
+def test_an_outline_holds_nothing_that_is_on_disk():
+    """Shapes of what is trained, the rest read anew: who read the start keeps it, nobody else."""
+    read = []
+
+    def tree():
+        read.append(1)
+        return {"w": np.ones(3), "v": np.zeros(2)}
+
+    source = finished.Source(tree)
+    start = {
+        name: {key: finished.Unread(source, i, shape, np.float64)}
+        for i, (name, key, shape) in enumerate((("frozen", "v", (2,)), ("base", "w", (3,))))
+    }
+    stage = Stage("s", None, ("base",), None, 1)
+    assert finished.read(start)["base"]["w"].shape == (3,)
+    found = finished.outline(stage, start)
+    assert isinstance(found["base"]["w"], jax.ShapeDtypeStruct)
+    assert found["frozen"]["v"].source is not source and len(read) == 1
+    assert "leaves" not in vars(found["frozen"]["v"].source)
+    np.testing.assert_array_equal(finished.read(found["frozen"])["v"], np.zeros(2))
+    assert len(read) == 2

@@ -46,17 +46,17 @@ class Pairs:
 
 
 def assemble(
-    preferred: Sequence[Encoded], other: Sequence[Encoded], pad_id: int, weight: float = 1.0
+    preferred: Sequence[Encoded], other: Sequence[Encoded], pad_id: int, *, width: int = 0
 ) -> Pairs:
-    """[N,2,T] numpy pairs, each of `weight`, with a reference of zeros.
+    """[N,2,T] numpy pairs of weight 1 each, with a reference of zeros.
 
     Args:
       preferred: N dialogues whose answer is preferred.
       other: N with the other answer.
       pad_id: token on padding.
-      weight: of each pair.
+      width: T at least; rounded up, and wide enough for all.
     """
-    longest = max(len(one.ids) for one in (*preferred, *other))
+    longest = max(width, *(len(one.ids) for one in (*preferred, *other)))
     rows = pad_batch([*preferred, *other], -(-longest // WIDTHS) * WIDTHS, pad_id=pad_id)
     count = len(preferred)
 
@@ -65,7 +65,7 @@ def assemble(
 
     tokens, positions, segments = map(paired, (rows.tokens, rows.positions, rows.segments))
     mask = paired(np.asarray(rows.weight > 0, np.float32))
-    zeros, weights = np.zeros((count, 2), np.float32), np.full(count, weight, np.float32)
+    zeros, weights = np.zeros((count, 2), np.float32), np.ones(count, np.float32)
     return Pairs(tokens, positions, segments, mask, zeros, weights)  # pyright: ignore[reportArgumentType]
 
 
@@ -85,13 +85,17 @@ def answer_logps(model: Model, every: Variables, pairs: Pairs, shards: int = 1) 
 
 def referred(model: Model, every: Mapping[str, Any], pairs: Pairs, rows: int = 8) -> np.ndarray:
     """[N,2] `answer_logps`, `rows` pairs at a time."""
-    told, count = [], pairs.tokens.shape[0]
-    compute = jax.jit(partial(answer_logps, model))
+    told, count, compute = [], pairs.tokens.shape[0], _scorer(model)
     for start in range(0, count, rows):
         index = np.arange(start, start + rows) % count  # the last call is filled with others
         part = jax.tree.map(lambda x, index=index: x[index], pairs)
-        told.append(np.asarray(compute(dict(every), part)))
+        told.append(trees.host(compute(dict(every), part)))
     return np.concatenate(told)[:count]
+
+
+@cache  # compiled once for all checkpoints
+def _scorer(model: Model) -> Any:
+    return jax.jit(partial(answer_logps, model))
 
 
 @cache  # equal stages share a compiled step: see `Stage`

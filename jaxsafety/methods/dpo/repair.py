@@ -97,13 +97,18 @@ class Dpo:
         """The stage; its artifact `own.NAME` has the model's own answers and what is made of them.
 
         Raises:
-          UsageError: a run without a judge, or one that cannot judge these prompts.
+          UsageError: a judge that cannot tell of any answer whether it is unsafe.
         """
         ctx, model, means = job.ctx, job.ctx.model, job.means
         told = ctx.artifact(f"own.{job.name}", lambda: own_answers(self, job))
-        used = [i for i, unsafe in enumerate(told["unsafe"]) if unsafe]
-        ctx.log(f"{job.name}: {len(used)} of {len(told['unsafe'])} own answers are unsafe")
-        made = make_pairs(job, told)
+        flags = told["unsafe"]
+        if all(flag is None for flag in flags):
+            given = f"{len(flags)} own answers of which the judge can tell none"
+            raise bad("mitigations.dpo", given, "a judge that can, or more tokens of an answer")
+        made = make_pairs(self, job, told)
+        line = f"{job.name}: {sum(map(bool, flags))} of {len(flags)} own answers are unsafe"
+        line += f", {flags.count(None)} the judge cannot tell" if None in flags else ""
+        ctx.log(f"{line}, {0 if made is None else len(made.weight)} pairs")
         if made is None:
             return None
         rows, seed = self.rows or means.rows, means.seed
@@ -150,7 +155,7 @@ def own_answers(settings: Dpo, job: Job) -> dict[str, Any]:
         "ended": [bool(answer.finished) for answer in answers],
         "unsafe": [None if flag is None or flag != flag else bool(flag) for flag in flags],
     }
-    made = make_pairs(job, told)
+    made = make_pairs(settings, job, told)
     if made is not None:
         told["reference"] = pairs.referred(ctx.model, job.start, made)
     return told
@@ -161,25 +166,38 @@ def asked(dialogue: Example) -> Item:
     return Item(dialogue.id, dialogue.messages[:-1], {"kind": "harmful", **dialogue.meta})
 
 
-def make_pairs(job: Job, told: dict[str, Any]) -> pairs.Pairs | None:
-    """(safe answer, own unsafe answer) of each prompt that has one and room; None without any."""
+def make_pairs(settings: Dpo, job: Job, told: dict[str, Any]) -> pairs.Pairs | None:
+    """(safe answer, own unsafe answer) of each prompt that has one and room; None without any.
+
+    An own answer that stopped ends as the safe one does: with the token that sampling stops at, and
+    what the template has behind it. All checkpoints' pairs are equally wide, so they share a
+    compiled step.
+    """
     tokenizer, room = job.ctx.tokenizer, job.ctx.model.config.max_length
     safe = encode_dialogues(tokenizer, job.means.asked)
-    preferred, other = [], []
+    preferred, other, longest = [], [], 0
     rows = zip(job.means.asked, safe, told["ids"], told["ended"], told["unsafe"], strict=True)
     for dialogue, good, ids, ended, unsafe in rows:
+        prompt = encode_prompt(tokenizer, dialogue.messages[:-1])
+        end = ending(good, tokenizer.eos_ids)
+        longest = max(longest, len(good.ids), len(prompt) + settings.tokens + len(end))
         if not (unsafe and ids):
             continue
-        prompt = encode_prompt(tokenizer, dialogue.messages[:-1])
-        end = [good.ids[int(np.flatnonzero(good.mask)[-1])]] if ended else []
-        own = [*prompt, *ids, *end]
+        own = [*prompt, *ids, *(end if ended else [])]
         if max(len(own), len(good.ids)) <= room:
             preferred.append(Encoded(good.ids, last(good.mask)))
             other.append(Encoded(own, [False] * len(prompt) + [True] * (len(own) - len(prompt))))
     if not preferred:
         return None
-    made = pairs.assemble(preferred, other, tokenizer.pad_id)
+    made = pairs.assemble(preferred, other, tokenizer.pad_id, width=min(longest, room))
     return replace(made, reference=np.asarray(told["reference"])) if "reference" in told else made
+
+
+def ending(good: Encoded, stops: Sequence[int]) -> list[int]:
+    """How an answer ends: its learnt tokens from the first stop token on; the last one without."""
+    answer = [i for i, kept in zip(good.ids, last(good.mask), strict=True) if kept]
+    places = [place for place, token in enumerate(answer) if token in stops]
+    return answer[places[0] if places else -1 :]
 
 
 def last(mask: Sequence[bool]) -> list[bool]:

@@ -40,6 +40,7 @@ from jaxsafety.mitigations.repairs import Job, check_room, check_rows
 from jaxsafety.probing.votes import VoteConfig
 from jaxsafety.protocols import Context, Mitigation, OptimConfig, Stage, Variables
 from jaxsafety.sampling import decode
+from jaxsafety.train import finished
 
 COUNTS = ("size", "top", "samples", "horizon", "prompts", "rollouts", "tokens")
 
@@ -74,7 +75,7 @@ class SafeSteer:
     rollouts: int = 4
     tokens: int = 32
 
-    needs: ClassVar[tuple[str, ...]] = ("safe", "harmless", "steer", "tokenizer")
+    needs: ClassVar[tuple[str, ...]] = ("safe", "steer", "tokenizer")
     when: ClassVar[str] = "repair"
 
     def __post_init__(self) -> None:
@@ -136,6 +137,7 @@ class SafeSteer:
         add = self.coefficient * jnp.asarray(means.steer, jnp.float32)
         cfg = replace(self.distil, steps=job.steps)
         prompts = [encode_prompt(ctx.tokenizer, one.messages[:-1]) for one in means.asked]
+        start = finished.pending(job.start)  # of a repair that is finished nothing is read
         return Stage(
             job.name,
             localized_loss(model, cfg, self.on, sharding.rows(ctx.mesh)),
@@ -143,7 +145,7 @@ class SafeSteer:
             rollout_batches(cfg, replace(ctx, seed=means.seed), prompts=prompts),
             job.steps,
             replace(job.optim, lr=job.optim.lr * self.rate),
-            start={**job.start, **frozen(job.start, add, ids)},
+            start={**start, **frozen(start, add, ids)},
             axes=axes(job),
         )
 

@@ -1,7 +1,8 @@
 """Other judges of the answers that a study keeps: a trained classifier, a guard, a rubric.
 
 They are opened when everything has been answered, one after the other, so no two of them are in
-memory, nor a model that was measured. What they say is kept beside the run's own verdicts:
+memory, nor a trained model that was measured (the base and the run's own judge are). What they say
+is kept beside the run's own verdicts:
 
     judged.J.base.B, judged.J.G.P.S.K.B     {"unsafe": [N], "refusal": [N]} of judge J
 
@@ -50,9 +51,13 @@ def name_of(text: str) -> str:
 def prepare(judges: Sequence[str], ctx: Context) -> None:
     """Opens each once and lets it go, so that what is missing is said before anything is trained.
 
+    Not where the table is made, before which all of them have judged.
+
     Raises:
       UsageError: see `judges.opening.open_judge`.
     """
+    if (ctx.workdir / "artifacts" / "table.json").is_file():
+        return
     for text in judges:
         open_judge(text, ctx.setting.world)
 

@@ -12,6 +12,7 @@ Artifacts, in order; G a goal, P a grid point, S a seed, K a step, B a set:
     selected                what is compared, from curves alone
     verdicts.base.B         answers and flags of the base, and of it on the test split of G: test.G
     verdicts.G.P.S.K.B      the same of each selected checkpoint
+    direction, own.*, token_set.*   what mitigations and repairs found out
     judged.J.*              what other judges J say of these answers (`others.py`)
     table                   all of it, one row per goal, arm, seed and anchor
 
@@ -190,6 +191,7 @@ class Study:
                 if made is not None:
                     made = made._replace(marks=(steps,))
                     yield made
+                    made = made._replace(start=None)  # not to be held until the run ends
                 self.repaired[name] = made
             if (stage := self.repaired[name]) is not None:
                 found: Any = yield Marked(stage, steps)
@@ -311,6 +313,7 @@ def measure_selected(study: Study, selected: Mapping[str, Any]) -> Yields:
         what = yield from study.checkpoint(task, by_name[name], seed, step)
         keep = partial(keep_verdicts, study, told, f"verdicts.{task}.{name}.{seed}.{step}")
         keep(task, sets, what)
+        del what, keep  # a model
     others.ask(study.cfg.judges, ctx, sets, told)
     return told
 

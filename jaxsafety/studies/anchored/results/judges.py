@@ -19,6 +19,7 @@ from jaxsafety.judges.judging import judged
 from jaxsafety.protocols import Exchange
 from jaxsafety.studies.anchored.goals import TEST
 from jaxsafety.studies.anchored.others import LISTS as LISTS
+from jaxsafety.studies.anchored.others import name_of
 from jaxsafety.studies.anchored.results.read import NOBODY, Model, Results, Told
 from jaxsafety.studies.anchored.table import GOAL, LAST
 
@@ -67,9 +68,10 @@ def names(results: Results) -> tuple[str, ...]:
     """The run's judge first, then lists, where all prompts are known, then those of the config."""
     base = results.answers[NOBODY]
     asked = all(key in results.items[name] for name in results.sets for key in base[name].ids)
-    lists = (n for n in LISTS if asked and n != results.judge)
+    own = name_of(results.judge)  # without the place that it was opened at
+    lists = (n for n in LISTS if asked and n != own)
     kept = dict.fromkeys(n for name in results.sets for n in base[name].others)
-    return (results.judge, *lists, *(n for n in kept if n != results.judge))
+    return (results.judge, *lists, *(n for n in kept if n != own))
 
 
 def form(results: Results, goal: str) -> str:
