@@ -168,9 +168,9 @@ def shown(stages: Sequence[str]) -> list[str]:
     left = list(stages)
     while len(left) > MOST:
         sizes = Counter(stage.partition(".")[0] for stage in left)
-        if len(sizes) == 1:
-            break
         largest = max(sizes, key=lambda name: sizes[name])
+        if len(sizes) == 1 or sizes[largest] < MOST // 2:  # many names are not one name's many
+            break
         left = [stage for stage in left if stage.partition(".")[0] != largest]
     return left
 
