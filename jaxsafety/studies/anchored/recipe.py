@@ -26,7 +26,7 @@ ARMS = (
 
 
 def set_small(config: Any, goal: str) -> None:
-    """Sets the study for a chat model of 135 M parameters on two CPU cores: half an hour a goal.
+    """Sets the study for a chat model of 135 M parameters on two CPU cores: an hour or two a goal.
 
     Dialogues for mitigations and the sets that are measured are the starter set's, of which one
     half is held back, unless `data.harmful`, `data.harmless` and `eval.sets` name others.
