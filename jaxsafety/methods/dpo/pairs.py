@@ -66,7 +66,8 @@ def assemble(
     tokens, positions, segments = map(paired, (rows.tokens, rows.positions, rows.segments))
     mask = paired(np.asarray(rows.weight > 0, np.float32))
     zeros, weights = np.zeros((count, 2), np.float32), np.ones(count, np.float32)
-    return Pairs(tokens, positions, segments, mask, zeros, weights)  # pyright: ignore[reportArgumentType]
+    arrays: tuple[Any, ...] = (tokens, positions, segments, mask, zeros, weights)
+    return Pairs(*arrays)
 
 
 def answer_logps(model: Model, every: Variables, pairs: Pairs, shards: int = 1) -> jax.Array:

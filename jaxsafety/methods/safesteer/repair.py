@@ -28,17 +28,18 @@ import numpy as np
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.encode import encode_prompt
-from jaxsafety.losses.divergence import check_subset
 from jaxsafety.methods.safesteer.program import (
     SafeSteerConfig,
+    frozen_teacher,
     localized_loss,
     rollout_batches,
 )
 from jaxsafety.methods.safesteer.teacher import TokenConfig, find_tokens
 from jaxsafety.mitigations.means import Means
 from jaxsafety.mitigations.repairs import Job, check_room, check_rows
+from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing.votes import VoteConfig
-from jaxsafety.protocols import Context, Mitigation, OptimConfig, Stage, Variables
+from jaxsafety.protocols import Context, Mitigation, OptimConfig, Stage
 from jaxsafety.sampling import decode
 from jaxsafety.train import finished
 
@@ -133,7 +134,6 @@ class SafeSteer:
         """
         ctx, model, means = job.ctx, job.ctx.model, job.means
         subset = self.subset(ctx, means)
-        ids = check_subset(subset["ids"], model.config.vocab_size)
         add = self.coefficient * jnp.asarray(means.steer, jnp.float32)
         cfg = replace(self.distil, steps=job.steps)
         prompts = [encode_prompt(ctx.tokenizer, one.messages[:-1]) for one in means.asked]
@@ -145,7 +145,11 @@ class SafeSteer:
             rollout_batches(cfg, replace(ctx, seed=means.seed), prompts=prompts),
             job.steps,
             replace(job.optim, lr=job.optim.lr * self.rate),
-            start={**start, **frozen(start, add, ids)},
+            start={
+                **start,
+                **frozen_teacher(model, start["base"], LayerInputs(add=add), subset["ids"]),
+                **({"teacher_adapters": start["adapters"]} if "adapters" in start else {}),
+            },
             axes=axes(job),
         )
 
@@ -165,13 +169,6 @@ class SafeSteer:
         layer = int(np.flatnonzero(np.abs(steer).sum(axis=1))[-1])
         found = {"layer": layer, "position": -1, "vector": steer[layer], "steer": self.on}
         return {**found, "coefficient": self.coefficient}
-
-
-def frozen(start: Variables, add: Any, ids: Any) -> Variables:
-    """What the loss reads and never trains: the teacher, its steering [L,D], S [C]."""
-    teacher = {"teacher": start["base"], "steering": {"add": add}, "safety_tokens": {"ids": ids}}
-    adapters = {"teacher_adapters": start["adapters"]} if "adapters" in start else {}
-    return {**teacher, **adapters}
 
 
 def axes(job: Job) -> Any:
