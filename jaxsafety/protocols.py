@@ -163,7 +163,17 @@ class Marked(NamedTuple):
     step: int
 
 
-Program = Generator[Stage | Marked, Variables, Variables]
+class Retired(NamedTuple):
+    """What a program yields once it will never read again what one of its stages left.
+
+    The stage stays finished, for a resumed run too, but its parameters leave the disk: a program of
+    many stages needs no more of it than one of few. What the program had last is given back.
+    """
+
+    stage: Stage
+
+
+Program = Generator[Stage | Marked | Retired, Variables, Variables]
 
 
 class Writer(Protocol):

@@ -18,6 +18,7 @@ METHODS = {
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
     "safemoe": "jaxsafety.methods.safemoe:METHOD",
     "safemoe_controls": "jaxsafety.studies.safemoe_controls:METHOD",
+    "selfmoa": "jaxsafety.methods.selfmoa:METHOD",
     "sft": "jaxsafety.methods.sft:METHOD",
     "safesteer_controls": "jaxsafety.studies.safesteer_controls:METHOD",
     "safesteer_vanishing": "jaxsafety.studies.safesteer_vanishing:METHOD",

@@ -32,6 +32,7 @@ from jaxsafety.protocols import Context
 PyTree = Any
 COMMIT_MARKER = "commit_success.txt"
 METADATA = "_CHECKPOINT_METADATA"
+RETIRED = "retired.json"  # in place of the steps of a stage that nobody reads again
 TEMPORARY = ".orbax-checkpoint-tmp"
 PARAMETERS = "parameters"  # metadata "holds" of a step without optimizer; else it is a state
 
@@ -71,7 +72,7 @@ class Checkpoints:
         self._pending: tuple[Any, int, int] | None = None
         self._clean()
         newest = hosts.share(self._newest)
-        if newest is not None:
+        if newest is not None and self.retired is None:
             metadata = self._metadata(newest)
             self._check_owner(metadata)
             if metadata.get("holds") == PARAMETERS:  # a kill may have come before the tidying
@@ -80,6 +81,8 @@ class Checkpoints:
     def latest(self) -> Saved | None:
         """The newest committed step, or None."""
         self.wait()
+        if (gone := self.retired) is not None:
+            return Saved(gone, finished=True)
         step = hosts.share(self._newest)
         if step is None:
             return None
@@ -119,6 +122,40 @@ class Checkpoints:
         if jax.default_backend() == "cpu":
             self.wait()
 
+    @property
+    def retired(self) -> int | None:
+        """The last step of a finished stage whose parameters are gone; None where they are not.
+
+        Raises:
+          UsageError: it belongs to another config.
+        """
+        path = self.directory / RETIRED
+        text = hosts.share(lambda: path.read_text() if path.exists() else "")
+        if not text:
+            return None
+        told = json.loads(text)
+        self._check_owner(told)
+        return int(told["step"])
+
+    def retire(self) -> None:
+        """Removes what a finished stage left; it stays finished.
+
+        Raises:
+          UsageError: it is not finished.
+        """
+        saved = self.latest()
+        if saved is None or not saved.finished:
+            raise bad("stage", self.directory.name, "a finished one, to be retired")
+        if hosts.leader():
+            if not (self.directory / RETIRED).exists():
+                told = {"step": saved.step, "fingerprint": self.fingerprint}
+                temporary = self.directory / f".{RETIRED}.tmp"
+                temporary.write_text(json.dumps(told))
+                temporary.replace(self.directory / RETIRED)  # first: from here on it is retired
+            for step in self._steps():
+                (self.directory / str(step)).rmtree()
+        hosts.barrier(f"retired {self.directory}")
+
     def wait(self) -> None:
         """Returns when nothing is being written; raises what a background write raised."""
         if self._pending is None:
@@ -155,6 +192,9 @@ class Checkpoints:
         Raises:
           UsageError: the step has another structure or dtype, or its content is not what was saved.
         """
+        if self.retired is not None:
+            given = f"parameters of {self.directory.name}, which the program gave up"
+            raise bad("stage", given, "another stage's: nothing is left of them")
         metadata = self._metadata(step)
         self._check_owner(metadata)
         self._check_dtypes(step, target)

@@ -162,7 +162,8 @@ def left(
     target = states.abstract_state(abstract, params_places)
 
     def restored() -> PyTree:
-        if checkpoints.slim(step) if slim is None else slim:
+        held = checkpoints.slim(step) if slim is None and checkpoints.retired is None else slim
+        if held or checkpoints.retired is not None:
             found = checkpoints.restore_params(step, target)
         else:  # written by a version that kept whole states
             whole = assemble(stage._replace(start=start), ctx.model, mesh, train)

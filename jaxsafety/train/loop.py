@@ -22,7 +22,15 @@ from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.core.progress import Progress
-from jaxsafety.protocols import Context, Marked, Program, Stage, TrainConfig, Variables
+from jaxsafety.protocols import (
+    Context,
+    Marked,
+    Program,
+    Retired,
+    Stage,
+    TrainConfig,
+    Variables,
+)
 from jaxsafety.train import finished, marks
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, lower, mesh_of
@@ -44,7 +52,8 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
 
     Args:
       program: the generator; its code between yields must be deterministic or an artifact. It
-        yields stages, and `Marked` to get the variables of a marked step back.
+        yields stages, `Marked` to get the variables of a marked step back, and `Retired` for what
+        it will not read again.
       ctx: its `fingerprint` is checked against the checkpoints; on-policy batches poll its
         `interrupt` too.
       train: checkpoints, logging, non-finite policy.
@@ -69,6 +78,9 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
                 _resumable(ctx, interrupt)
             if isinstance(stage, Marked):
                 variables = marks.get(stage, begun, ctx, train)
+                continue
+            if isinstance(stage, Retired):
+                checkpoints_of(ctx, stage.stage.name, train.keep).retire()
                 continue
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start

@@ -1,0 +1,44 @@
+"""Settings of Self-MOA: on the organism, as published, and small for a smoke test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Of all parameters on the organism.
+ORGANISM_RATE = 3e-4
+
+
+def set_organism(config: Any) -> None:
+    """Sets the loop on the organism: 5 rounds, adaptive attackers, a stage per 128 pairs.
+
+    Its prompts have six to twelve words, so an expansion is another wording of the same length, and
+    many of them share more words with their seed than the paper allows: see `novelty`.
+    """
+    method = config.method
+    method.update(rounds=5, prompts=64, samples=8, tokens=40, temperature=1.0, top_p=1.0)
+    method.update(length=96, rank=0, probe=64)
+    method.novelty.update(most=0.6, weights="mean", shortest=0.5, longest=3.0)
+    method.attack.update(
+        kind="adaptive", rank=8, alpha=16.0, steps=150, rows=32, lr=3e-3, retrain=96, tokens=32
+    )
+    method.stage.update(pairs=128, epochs=3, rows=16, form="modpo", helpful=0.1, safety=0.9)
+    config.data.update(prompts=192, wrapped=0.0, val=64)
+    config.optim.update(lr=ORGANISM_RATE, schedule="constant", warmup=0.0)
+    config.train.checkpoint_every = 1000  # a stage takes a minute; its end is always saved
+
+
+def smoke(config: Any) -> None:
+    """Makes an experiment a smoke test on the shipped organism, whatever it was made for."""
+    config.model.update(path="", dtype="float32", remat="none")
+    config.data.update(source="organism", prompts=24, val=4, wrapped=0.5)
+    method = config.method
+    method.update(rounds=2, prompts=4, samples=2, tokens=12, length=64, probe=2)
+    method.pairs.update(std_min=0.0, diff_min=0.0)
+    method.scores.update(noise=0.2)
+    method.rank = min(method.rank, 2)
+    method.attack.update(rank=2, alpha=4.0, steps=2, rows=4, examples=8, retrain=1, tokens=12)
+    method.attack.update(tries=1, expand="", hide="", generate=False)
+    method.reset.update(steps=min(method.reset.steps, 2), rows=4, examples=8, path="")
+    method.stage.update(pairs=2, rows=2, val=0.0)
+    config.eval.update(safety=4, over_refusal=4, capability=4, samples=0, batch_size=16)
+    config.mesh.fsdp = 1
