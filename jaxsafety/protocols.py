@@ -30,6 +30,7 @@ from jaxsafety.data.items import Exchange as Exchange
 from jaxsafety.data.items import Item as Item
 from jaxsafety.data.items import Judge as Judge
 from jaxsafety.data.overlap import Clash
+from jaxsafety.data.preferences import FittedPairs, Preferred
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
@@ -43,6 +44,7 @@ PROMPTS = ("harmful", "harmless", "distil", "train", "val", "prompts", "wrapped"
 OWN_DIALOGUES = ("dialogues", "harmful_share", "wrapped")  # what the organism makes its own by
 CHATS = ("chats", "mix", "limit", "chats_val", "holdout", *OWN_DIALOGUES)
 DOMAINS = ("domains",)  # by methods that learn domain by domain
+PAIRS = ("pairs", "limit", "holdout", *OWN_DIALOGUES)  # by methods that learn from preferences
 Variables = dict[str, Any]  # {"base": params, ...}; a program may add "teacher", "adapters", ...
 Metrics = Mapping[str, Any]
 # (trainable params, frozen, batch, key) -> (scalar loss = weighted sum, metrics = weighted sums)
@@ -211,6 +213,8 @@ class Setting:
       weights: of the parts.
       given: whether `examples` are the user's.
       held_out: dialogues whose loss is measured and that are not among `examples`.
+      pairs: preferences to learn from, where the method reads them.
+      held_pairs: those that are only measured; no prompt of `pairs` is among them.
       seed: of the experiment.
       base: fingerprint of its model, once it is known.
       judged_by: the judge in words.
@@ -230,6 +234,8 @@ class Setting:
     weights: tuple[float, ...] = ()
     given: bool = False
     held_out: tuple[Example, ...] = ()
+    pairs: tuple[Preferred, ...] = ()
+    held_pairs: tuple[Preferred, ...] = ()
     seed: int = 0
     base: str = ""
     judged_by: str = ""
@@ -247,17 +253,20 @@ class Setting:
 class Dialogues:
     """The setting's dialogues as tokens, which are read once, before any weight is.
 
-    `domains`: those of its `Domains` by name, where they come from files.
+    `domains`: those of its `Domains` by name, where they come from files. `pairs`: its preferences.
     """
 
     learnt: Fitted | None = None
     held_out: Fitted | None = None
     domains: Mapping[str, Fitted] = field(default_factory=dict)
+    pairs: FittedPairs | None = None
+    held_pairs: FittedPairs | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What `meta.json` says of them."""
         parts = {"dialogues": self.learnt, "held_out": self.held_out}
+        parts |= {"pairs": self.pairs, "held_pairs": self.held_pairs}
         found = {name: part.facts for name, part in parts.items() if part is not None}
         domains = {name: part.facts for name, part in self.domains.items()}
         return {**found, "domains": domains} if domains else found

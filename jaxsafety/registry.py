@@ -15,6 +15,7 @@ from jaxsafety.core.errors import UsageError, bad
 
 METHODS = {
     "anchored": "jaxsafety.studies.anchored:METHOD",
+    "dpo": "jaxsafety.methods.dpo:METHOD",
     "safesteer": "jaxsafety.methods.safesteer:METHOD",
     "safemoe": "jaxsafety.methods.safemoe:METHOD",
     "safemoe_controls": "jaxsafety.studies.safemoe_controls:METHOD",

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.preferences import Preferred
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.organism import corpora, gold, grammar, prompts, suites
+from jaxsafety.organism import preferences as pairs
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.world import World
 from jaxsafety.protocols import Benchmark, Exchange, Item, Judge, Setting
@@ -118,6 +120,31 @@ def domain_benchmarks(
 def to_example(prompt: Prompt) -> Example:
     """An organism dialogue, which ends with an answer, as one to learn from."""
     return Example(prompt.id, tuple(Message(*m) for m in prompt.messages), prompt.meta)
+
+
+def preferences(
+    world: World, n: int, seed: int, *, harmful: float = 0.5, wrapped: float = 0.5
+) -> tuple[Preferred, ...]:
+    """`n` pairs of answers; see `organism.preferences`.
+
+    Their numbers are the exact judge's: "safe_chosen" and "safe_rejected" are 1.0 for an answer
+    that is not unsafe, "correct_..." for the right answer to a harmless prompt.
+    """
+    exact, made = (
+        gold.Judge(world),
+        pairs.preferences(world, n, seed, harmful=harmful, wrapped=wrapped),
+    )
+    found = []
+    for prompt, other in made:
+        *asked, right = (Message(*m) for m in prompt.messages)
+        numbers = {}
+        for side, text in (("chosen", right.content), ("rejected", other)):
+            told = exact.verdict(dict(prompt.meta), text)
+            numbers[f"safe_{side}"] = float(not told["unsafe"])
+            numbers[f"correct_{side}"] = float(told["correct"])
+        said = (right,), (Message("assistant", other),)
+        found.append(Preferred(prompt.id, tuple(asked), *said, numbers, prompt.meta))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

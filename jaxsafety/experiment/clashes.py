@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jaxsafety.data import overlap
 from jaxsafety.data.overlap import Clash, Told
+from jaxsafety.data.preferences import Preferred
 from jaxsafety.data.schema import Example
 from jaxsafety.experiment.domains import FileDomains
 from jaxsafety.experiment.sections import EVERY, DataConfig
@@ -21,7 +22,7 @@ def clashes(setting: Setting, data: DataConfig, reads: Sequence[str] = EVERY) ->
       reads: what the method reads of it.
     """
     measured_sets = setting.benchmarks
-    if data.source == "organism" and not setting.given:
+    if data.source == "organism" and not setting.given and not data.pairs:
         # Its own splits are disjoint (tests/organism/test_splits.py).
         measured_sets = tuple(b for b in setting.benchmarks if b not in setting.own)
         if not measured_sets:
@@ -84,6 +85,8 @@ def list_dialogues(setting: Setting, data: DataConfig) -> list[tuple[str, list[T
         for example in setting.examples:
             chats.setdefault(str(example.meta["file"]), []).extend(list_told(example, ""))
     source = "data.mix" if data.mix else "data.chats"
+    if data.pairs and setting.pairs:
+        found.append(("data.pairs", [t for pair in setting.pairs for t in list_told(pair, "")]))
     return found + [(source, told) for told in chats.values()]
 
 
@@ -92,7 +95,7 @@ def _field(setting: Setting, name: str) -> str:
     return "eval.benchmarks" if setting.sets[name].get("table") else "eval.sets"
 
 
-def list_told(thing: Item | Example, path: str) -> list[Told]:
+def list_told(thing: Item | Example | Preferred, path: str) -> list[Told]:
     """What the user says in an item or a dialogue, and where that stands."""
     file = str(thing.meta.get("file") or path)
     row = thing.meta.get("row") or (int(thing.id) + 1 if thing.id.isdigit() else thing.id)

@@ -19,19 +19,19 @@ from typing import Any
 from jaxsafety import registry
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.judges import reasoning
-from jaxsafety.protocols import CHATS, DOMAINS, OWN_DIALOGUES, PROMPTS
+from jaxsafety.protocols import CHATS, DOMAINS, OWN_DIALOGUES, PAIRS, PROMPTS
 
 SOURCES = ("organism", "files")
 KINDS = ("safety", "over_refusal", "capability")
 OVERLAPS = ("refuse", "allow")
-PATHS = ("harmful", "harmless", "distil", "chats", "chats_val")
+PATHS = ("harmful", "harmless", "distil", "chats", "chats_val", "pairs")
 # What is read to train on alone, and what is said of it.
 TRAINED_ON = (*PATHS, "mix", "limit", "holdout", *DOMAINS)
 # Settings of one source that the other one has no use for.
 ORGANISM_ONLY = ("wrapped", "dialogues", "harmful_share")
 NEEDED = ("harmful", "harmless", "distil")
 FILES_ONLY = (*NEEDED, *DOMAINS)
-EVERY = (*PROMPTS, *CHATS, *DOMAINS)
+EVERY = (*PROMPTS, *CHATS, *DOMAINS, *PAIRS)
 MOST = 100_000  # of the organism's prompts and dialogues: its sets end, those of tasks do not
 
 
@@ -50,13 +50,14 @@ class DataConfig:
       wrapped: share of the organism's distillation prompts under a seen wrapper.
       chats: a file of dialogues to learn from.
       mix: several, "PATH=WEIGHT" each, by share of the rows.
-      limit: dialogues used of each file of `chats` or `mix`, drawn by the experiment's seed; 0 is
-        all of them.
+      limit: dialogues used of each file of `chats` or `mix`, or pairs of `pairs`, drawn by the
+        experiment's seed; 0 is all of them.
       chats_val: a file of dialogues whose loss is only measured.
-      holdout: instead of `chats_val`: how many of the dialogues are kept out of training for that;
-        a share below 1, or a number. 0 is none.
+      holdout: instead of `chats_val`: how many of the dialogues, or of the pairs, are kept out of
+        training for that; a share below 1, or a number. 0 is none.
       domains: with files, "NAME=FILE" each: dialogues by domain, one expert for each of them.
-      dialogues: how many the organism makes where no `chats` are given.
+      pairs: a file of pairs of answers of which one is preferred.
+      dialogues: how many dialogues, or pairs, the organism makes where no file of them is given.
       harmful_share: the share of those that refuse.
       overlap: what happens to prompts that are both trained on and measured, `OVERLAPS`.
     """
@@ -75,6 +76,7 @@ class DataConfig:
     chats_val: str = ""
     holdout: float = 0.0
     domains: tuple[str, ...] = ()
+    pairs: str = ""
     dialogues: int = 256
     harmful_share: float = 0.5
     overlap: str = "refuse"
@@ -127,8 +129,8 @@ def check(data: DataConfig, evaluation: EvalConfig, seed: Any) -> None:
             raise bad(f"data.{name}", getattr(data, name), allowed)
     if data.limit < 0:
         raise bad("data.limit", data.limit, "1 or more, or 0 for all dialogues of a file")
-    if data.limit and not (data.chats or data.mix):
-        raise bad("data.limit", data.limit, "0 without data.chats or data.mix")
+    if data.limit and not (data.chats or data.mix or data.pairs):
+        raise bad("data.limit", data.limit, "0 without data.chats, data.mix or data.pairs")
     if data.overlap not in OVERLAPS:
         raise bad("data.overlap", data.overlap, ", ".join(OVERLAPS))
     share = data.holdout
@@ -186,8 +188,10 @@ def check_present(
         ]
         if "chats" in reads and not (data.chats or data.mix):
             lacks.append(("data.chats", "", "a file of dialogues, or data.mix"))
+        if "pairs" in reads and not data.pairs:
+            lacks.append(("data.pairs", "", "a file of preference pairs"))
         # Who trains on dialogues may do without measuring; other methods are measured or nothing.
-        if not (evaluation.sets or evaluation.benchmarks or "chats" in reads):
+        if not (evaluation.sets or evaluation.benchmarks or {"chats", "pairs"} & set(reads)):
             lacks.append(("eval.sets", (), "at least one kind/name=path"))
     named = [(f"data.{n}", getattr(data, n)) for n in PATHS if n in reads and getattr(data, n)]
     named += [("data.mix", text.rpartition("=")[0]) for text in data.mix]
@@ -241,6 +245,8 @@ def unread(
             why = f"{method} does not read it"
         elif name in OWN_DIALOGUES and name not in prompts and (data.chats or data.mix):
             why = "beside data.chats or data.mix no dialogues are made"
+        elif name in OWN_DIALOGUES and name not in prompts and data.pairs:
+            why = "beside data.pairs no pairs are made"
         if why:
             found.append((f"data.{name}", value, usual, why))
     if data.source == "organism":

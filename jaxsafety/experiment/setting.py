@@ -22,7 +22,7 @@ from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import domains, sections, thinking
+from jaxsafety.experiment import domains, preferences, sections, thinking
 from jaxsafety.experiment.chats import chats, draw, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
@@ -120,7 +120,7 @@ def make(
     else:
         setting = files(data, evaluation, PROMPTS if reads is None else read)
     setting = add_named(setting, evaluation)
-    setting = _drawn(setting, data, seed)
+    setting = preferences.add(_drawn(setting, data, seed), data, seed, reads or ())
     setting = replace(setting, clashes=tuple(clashes(setting, data, read)))
     if not later:
         verify(setting, data, evaluation, read, method)
@@ -158,12 +158,14 @@ def make_learnt(
     bare = replace(evaluation, sets=(), benchmarks=(), judge="")
     drawn = data.source == "organism"
     setting = organism(model_dir, data, bare, seed) if drawn else files(data, bare, reads)
-    return _drawn(setting, data, seed)
+    return preferences.add(_drawn(setting, data, seed), data, seed, reads)
 
 
 def _drawn(setting: Setting, data: DataConfig, seed: int) -> Setting:
     """With the dialogues that are learnt, and those that are held out."""
     used = draw(setting.examples, data.limit, seed) if setting.given else setting.examples
+    if data.pairs and not used:  # `data.holdout` is of the pairs
+        return replace(setting, seed=seed)
     learnt, measured = held_out(used, data, seed)
     return replace(setting, examples=learnt, held_out=measured, seed=seed)
 

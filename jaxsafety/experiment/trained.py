@@ -64,7 +64,10 @@ def list_learnt(
     found = list_prompts(setting, data, reads)
     if drawn:
         found = [(f"the organism's {name.removeprefix('data.')}", told) for name, told in found]
-        if not setting.given and "dialogues" in reads:
+        if "pairs" in reads and not data.pairs:
+            told = [t for pair in setting.pairs for t in list_told(pair, "")]
+            found.append(("the organism's pairs", told))
+        elif not setting.given and "dialogues" in reads and not data.pairs:
             told = [t for e in setting.examples for t in list_told(e, "")]
             found.append(("the organism's dialogues", told))
     cause = ""

@@ -78,6 +78,7 @@ IDENTITY = 2
 # Settings that came later: at these values a run is what it was before there were any.
 LATER: dict[str, Any] = {
     "data.domains": [],
+    "data.pairs": "",
     "eval.benchmarks": [],
     "eval.judge": "",
     "eval.reasoning": [],

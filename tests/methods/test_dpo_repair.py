@@ -17,6 +17,7 @@ from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Answer, Encoded, Example, Message
 from jaxsafety.data.tokens.encode import encode_example, encode_prompt
+from jaxsafety.losses.preference import Preference
 from jaxsafety.methods.dpo import pairs, repair
 from jaxsafety.methods.dpo.repair import Dpo
 from jaxsafety.mitigations.means import Means, factor
@@ -113,7 +114,7 @@ def test_a_step_is_the_dense_formula(directory, tmp_path, rank):
     made = repair.make_pairs(Dpo(), work, told)
     assert made.tokens.shape[:2] == (3, 2) and made.tokens.shape[2] % 8 == 0
     reference = pairs.referred(model, work.start, made, rows=2)
-    loss = pairs.pair_loss(model, 0.3)
+    loss = pairs.pair_loss(model, Preference(beta=0.3))
     moved = jax.tree.map(lambda x: x * 1.05, work.start)
     params, frozen = trees.partition(moved, work.trainable)
     batch = dataclasses.replace(made, reference=jnp.asarray(reference), weight=jnp.full(3, 1 / 3))
@@ -234,7 +235,7 @@ def test_eight_devices_are_one(directory, tmp_path):
         work, _ = job(directory, tmp_path / str(shape), mesh=mesh)
         told = {"ids": [[20, 21], [22], [23]], "ended": [True] * 3, "unsafe": [True] * 3}
         made = repair.make_pairs(Dpo(), work, told)
-        loss = pairs.pair_loss(work.ctx.model, 0.1, sharding.rows(mesh))
+        loss = pairs.pair_loss(work.ctx.model, Preference(), sharding.rows(mesh))
         params, frozen = trees.partition(work.start, work.trainable)
         batch = sharding.global_batch(mesh, pairs.batches(made, 8, 0)({}, 0))
         with sharding.scope(mesh):

@@ -1,1 +1,15 @@
 """DPO: learning that of two answers one is preferred (arXiv 2305.18290)."""
+
+from jaxsafety.methods.dpo import config, program
+from jaxsafety.protocols import PAIRS, Method
+
+METHOD = Method(
+    config.DpoConfig,
+    config.check,
+    program.program,
+    program.fits,
+    reads=PAIRS,
+    encode=program.encode,
+    planned=program.planned,
+    title="DPO",
+)

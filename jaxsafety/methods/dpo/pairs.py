@@ -3,13 +3,14 @@
 A pair is never split: it is one row [2,T] of the batch, so micro-batches and devices take whole
 ones. Log-probabilities under the reference are computed once per stage, so a step costs one trained
 pass over 2B answers and no other.
-Pinned by tests/methods/test_dpo_repair.py.
-Letters: N pairs, B of a batch, T positions; the second axis is (preferred, other).
+Pinned by tests/methods/test_dpo_pairs.py, tests/methods/test_dpo_repair.py and
+tests/distributed/test_dpo_mesh.py.
+Letters: N pairs, B of a batch, T positions, K scores; the second axis is (preferred, other).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -18,12 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh
 
-from jaxsafety.core import trees
+from jaxsafety.core import sharding, trees
+from jaxsafety.core.errors import bad
 from jaxsafety.data.pipeline import indices, pad_batch
 from jaxsafety.data.schema import Encoded
 from jaxsafety.losses.logprobs import token_logp
-from jaxsafety.losses.preference import dpo
+from jaxsafety.losses.preference import Preference, preference
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import LossFn, Variables
 
@@ -32,9 +35,11 @@ WIDTHS = 8  # rows are a multiple of it long
 
 @struct.dataclass
 class Pairs:
-    """tokens, positions, segments, mask [B,2,T]; reference [B,2] in nats; weight [B].
+    """tokens, positions, segments, mask [B,2,T]; reference [B,2]; scores [B,2,K]; the others [B].
 
-    `mask` is 1.0 on the tokens of the answers that count.
+    `mask` is 1.0 on the tokens of the answers that count; `reference` is their log-probability
+    under the reference in nats, a sum over these tokens; `scores` in [0,1] are of the further
+    objectives of `losses.preference`; `label` in [0,1] says how sure the order is.
     """
 
     tokens: jax.Array
@@ -42,11 +47,19 @@ class Pairs:
     segments: jax.Array
     mask: jax.Array
     reference: jax.Array
+    scores: jax.Array
+    label: jax.Array
     weight: jax.Array
 
 
 def assemble(
-    preferred: Sequence[Encoded], other: Sequence[Encoded], pad_id: int, *, width: int = 0
+    preferred: Sequence[Encoded],
+    other: Sequence[Encoded],
+    pad_id: int,
+    *,
+    width: int = 0,
+    scores: Any = None,
+    label: Any = None,
 ) -> Pairs:
     """[N,2,T] numpy pairs of weight 1 each, with a reference of zeros.
 
@@ -55,10 +68,26 @@ def assemble(
       other: N with the other answer.
       pad_id: token on padding.
       width: T at least; rounded up, and wide enough for all.
+      scores: [N,2,K] in [0,1]; None is K = 0.
+      label: [N] in [0,1]; None is 1, sure.
+
+    Raises:
+      UsageError: no pair, sides of different number, pairs whose two sides are equal (how many),
+        scores or labels of another shape, NaN or outside [0,1].
     """
+    count = len(preferred)
+    if not count or len(other) != count:
+        raise bad("pairs", f"{count} and {len(other)} answers", "as many of each, at least one")
+    equal = sum(
+        list(a.ids) == list(b.ids) and list(a.mask) == list(b.mask)
+        for a, b in zip(preferred, other, strict=True)
+    )
+    if equal:
+        raise bad("pairs", f"{equal} of {count} with two equal answers", "answers that differ")
+    points = _unit("scores", scores, (count, 2, None), (count, 2, 0))
+    sure = _unit("label", label, (count,), (count,))
     longest = max(width, *(len(one.ids) for one in (*preferred, *other)))
     rows = pad_batch([*preferred, *other], -(-longest // WIDTHS) * WIDTHS, pad_id=pad_id)
-    count = len(preferred)
 
     def paired(x: Any) -> Any:
         return np.stack([x[:count], x[count:]], axis=1)
@@ -66,8 +95,28 @@ def assemble(
     tokens, positions, segments = map(paired, (rows.tokens, rows.positions, rows.segments))
     mask = paired(np.asarray(rows.weight > 0, np.float32))
     zeros, weights = np.zeros((count, 2), np.float32), np.ones(count, np.float32)
-    arrays: tuple[Any, ...] = (tokens, positions, segments, mask, zeros, weights)
+    arrays: tuple[Any, ...] = (tokens, positions, segments, mask, zeros, points, sure, weights)
     return Pairs(*arrays)
+
+
+def _unit(name: str, given: Any, shape: tuple[int | None, ...], usual: tuple[int, ...]) -> Any:
+    """float32 numbers in [0,1] of a shape (None: any size); ones of `usual` where none are given.
+
+    Raises:
+      UsageError: another shape, a NaN, a number outside.
+    """
+    found = np.ones(usual, np.float32) if given is None else np.asarray(given, np.float32)
+    fits = len(found.shape) == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, found.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("K" if size is None else str(size) for size in shape)
+        raise bad(f"pairs.{name}", found.shape, f"the shape ({wanted})")
+    wrong = found[~((found >= 0) & (found <= 1))]
+    if wrong.size:
+        given = f"{wrong.size} of {found.size} such as {float(wrong[0])}"
+        raise bad(f"pairs.{name}", given, "numbers from 0 to 1")
+    return found
 
 
 def answer_logps(model: Model, every: Variables, pairs: Pairs, shards: int = 1) -> jax.Array:
@@ -84,29 +133,64 @@ def answer_logps(model: Model, every: Variables, pairs: Pairs, shards: int = 1) 
     return jnp.sum(logp.reshape(shape) * pairs.mask, axis=-1)
 
 
-def referred(model: Model, every: Mapping[str, Any], pairs: Pairs, rows: int = 8) -> np.ndarray:
-    """[N,2] `answer_logps`, `rows` pairs at a time."""
-    told, count, compute = [], pairs.tokens.shape[0], _scorer(model)
+def referred(
+    model: Model,
+    every: Mapping[str, Any],
+    pairs: Pairs,
+    rows: int = 8,
+    mesh: Mesh | None = None,
+    report: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """[N,2] `answer_logps`, `rows` pairs at a time.
+
+    Args:
+      model: the model.
+      every: variables of the reference.
+      pairs: N.
+      rows: pairs of a pass; with a mesh a multiple of its rows is taken.
+      mesh: where the variables live.
+      report: hears after each pass how many pairs are done; may raise to end it.
+    """
+    shards = sharding.rows(mesh)
+    rows = -(-rows // shards) * shards
+    told, count, compute = [], pairs.tokens.shape[0], _scorer(model, shards)
     for start in range(0, count, rows):
         index = np.arange(start, start + rows) % count  # the last call is filled with others
         part = jax.tree.map(lambda x, index=index: x[index], pairs)
+        if mesh is not None:
+            part = sharding.global_batch(mesh, part)
         told.append(trees.host(compute(dict(every), part)))
+        report(min(start + rows, count))
     return np.concatenate(told)[:count]
 
 
 @cache  # compiled once for all checkpoints
-def _scorer(model: Model) -> Any:
-    return jax.jit(partial(answer_logps, model))
+def _scorer(model: Model, shards: int) -> Any:
+    return jax.jit(partial(answer_logps, model, shards=shards))
 
 
 @cache  # equal stages share a compiled step: see `Stage`
-def pair_loss(model: Model, beta: float, shards: int = 1) -> LossFn:
-    """DPO on batches of `Pairs`; metrics "margin" and "preferred" (see `losses.preference.dpo`)."""
+def pair_loss(model: Model, settings: Preference, shards: int = 1) -> LossFn:
+    """The loss of `losses.preference` on batches of `Pairs`; metrics "margin" and "preferred".
+
+    Args:
+      model: the model.
+      settings: form and constants; K of its weights is that of the pairs' scores.
+      shards: how many devices share the rows, see `losses.logprobs.nll`.
+    """
 
     def loss(params: Any, frozen: Any, batch: Pairs, key: jax.Array) -> Any:
         del key
         told = answer_logps(model, trees.combine(params, frozen), batch, shards)
-        return dpo(told, batch.reference, batch.weight, beta=beta)
+        return preference(
+            settings,
+            told,
+            batch.reference,
+            batch.weight,
+            scores=batch.scores,
+            label=batch.label,
+            sizes=jnp.sum(batch.mask, axis=-1),
+        )
 
     return loss
 

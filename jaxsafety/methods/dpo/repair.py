@@ -23,9 +23,11 @@ import numpy as np
 
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
+from jaxsafety.data.preferences import last_answers
 from jaxsafety.data.schema import Encoded, Example
 from jaxsafety.data.tokens.encode import encode_dialogues, encode_prompt
 from jaxsafety.judges.judging import judged, require
+from jaxsafety.losses.preference import Preference
 from jaxsafety.methods.dpo import pairs
 from jaxsafety.mitigations.means import Means
 from jaxsafety.mitigations.repairs import Job, check_room, check_rows
@@ -114,7 +116,7 @@ class Dpo:
         rows, seed = self.rows or means.rows, means.seed
         return Stage(
             job.name,
-            pairs.pair_loss(model, self.beta, sharding.rows(ctx.mesh)),
+            pairs.pair_loss(model, Preference(beta=self.beta), sharding.rows(ctx.mesh)),
             job.trainable,
             pairs.batches(made, rows, seed),
             job.steps,
@@ -184,7 +186,8 @@ def make_pairs(settings: Dpo, job: Job, told: dict[str, Any]) -> pairs.Pairs | N
         if not (unsafe and ids):
             continue
         own = [*prompt, *ids, *(end if ended else [])]
-        if max(len(own), len(good.ids)) <= room:
+        # What says the safe answer itself (a judge's error) is no pair.
+        if max(len(own), len(good.ids)) <= room and list(good.ids) != own:
             preferred.append(Encoded(good.ids, last(good.mask)))
             other.append(Encoded(own, [False] * len(prompt) + [True] * (len(own) - len(prompt))))
     if not preferred:
@@ -202,7 +205,4 @@ def ending(good: Encoded, stops: Sequence[int]) -> list[int]:
 
 def last(mask: Sequence[bool]) -> list[bool]:
     """The last run of a mask alone: of several answers the last."""
-    end = int(np.flatnonzero(mask)[-1])
-    before = [i for i in range(end) if not mask[i]]
-    start = before[-1] + 1 if before else 0
-    return [start <= i <= end for i in range(len(mask))]
+    return last_answers(mask, 1)
