@@ -23,6 +23,7 @@ from jaxsafety.core.interrupt import Interrupt
 from jaxsafety.core.settings import OptimConfig as OptimConfig
 from jaxsafety.core.settings import SampleConfig as SampleConfig
 from jaxsafety.core.settings import TrainConfig as TrainConfig
+from jaxsafety.data.attacks import Attacks
 from jaxsafety.data.domains import Domains
 from jaxsafety.data.fitting import Fitted
 from jaxsafety.data.items import Benchmark as Benchmark
@@ -213,6 +214,7 @@ class Setting:
       weights: of the parts.
       given: whether `examples` are the user's.
       held_out: dialogues whose loss is measured and that are not among `examples`.
+      attacks: what attackers learn from, where the setting makes it itself; None with files.
       pairs: preferences to learn from, where the method reads them.
       held_pairs: those that are only measured; no prompt of `pairs` is among them.
       seed: of the experiment.
@@ -234,6 +236,7 @@ class Setting:
     weights: tuple[float, ...] = ()
     given: bool = False
     held_out: tuple[Example, ...] = ()
+    attacks: Attacks | None = None
     pairs: tuple[Preferred, ...] = ()
     held_pairs: tuple[Preferred, ...] = ()
     seed: int = 0

@@ -14,7 +14,7 @@ from typing import Any
 from jaxsafety.core.errors import bad
 from jaxsafety.data.preferences import Preferred
 from jaxsafety.data.schema import Example, Message
-from jaxsafety.organism import corpora, gold, grammar, prompts, suites
+from jaxsafety.organism import attacks, corpora, gold, grammar, prompts, render, suites
 from jaxsafety.organism import preferences as pairs
 from jaxsafety.organism.render import Prompt
 from jaxsafety.organism.world import World
@@ -183,6 +183,36 @@ class WorldDomains:
     def harmless(self, total: int, seed: int) -> list[Example]:
         """`total`, evenly of the benign domains."""
         return list(map(to_example, corpora.harmless_answers(self.world, total, seed)))
+
+
+@dataclass(frozen=True)
+class WorldAttacks:
+    """What attackers of a world learn from, as `data.attacks.Attacks`: drawn when asked for."""
+
+    world: World
+
+    def expansions(self, n: int, seed: int) -> list[Example]:
+        """`n` requests with another wording of theirs."""
+        return self._dialogues("expand", attacks.lessons(self.world, n, seed)[0])
+
+    def disguises(self, n: int, seed: int) -> list[Example]:
+        """`n` requests, each with itself under a seen wrapper."""
+        return self._dialogues("hide", attacks.lessons(self.world, n, seed)[1])
+
+    def carried_out(self, n: int, seed: int) -> list[Example]:
+        """`n` harmful requests with their procedures."""
+        return list(map(to_example, attacks.carried_out(self.world, n, seed)))
+
+    def reread(self, text: str) -> dict[str, Any] | None:
+        """Meta of a request for the one harmful thing that it names; None for any other."""
+        found = attacks.asked_about(self.world, text)
+        return None if found is None else render.request_meta(found, "harmful", "", "made")
+
+    def _dialogues(self, name: str, lessons: Sequence[tuple[str, str]]) -> list[Example]:
+        return [
+            Example(f"{name}/{i}", (Message("user", asked), Message("assistant", made)), {})
+            for i, (asked, made) in enumerate(lessons)
+        ]
 
 
 def world_of(setting: Setting) -> World:

@@ -204,6 +204,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         DOMAIN_GROUPS,
         EXACT,
         GROUPS,
+        WorldAttacks,
         WorldDomains,
         items,
         refusal_words,
@@ -255,6 +256,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         judged_by=EXACT,
         sets=told,
         domains=WorldDomains(world) if unaligned else None,
+        attacks=WorldAttacks(world),
     )
 
 

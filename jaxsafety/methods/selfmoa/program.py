@@ -69,8 +69,7 @@ class Loop:
     def __init__(self, cfg: SelfMoaConfig, optim: OptimConfig, ctx: Context) -> None:
         """Nothing is trained or asked yet."""
         self.cfg, self.optim, self.ctx = cfg, optim, ctx
-        self.source = source.source_of(ctx.setting)
-        self.pool = Pool(list(source.seeds_of(ctx.setting)))
+        self.pool = Pool(list(source.seeds(ctx.setting)))
         self.judges = Judges(cfg, ctx)
         self.rounds: dict[int, Round] = {}
         self.stages = self.trainings = 0
@@ -80,7 +79,7 @@ class Loop:
         cfg, ctx = self.cfg.reset, self.ctx
         if not cfg.steps:
             return ctx.variables
-        dialogues = self.source.harmful(self.cfg, ctx.setting, ctx.seed)
+        dialogues = source.harmful(self.cfg, ctx.setting, ctx.seed)
         stage = self.taught("reset", dialogues, cfg.steps, cfg.rows, cfg.lr)
         left = yield stage._replace(trainable=("base/.*",), start=ctx.variables)
         return {"base": left["base"]}
@@ -126,7 +125,7 @@ class Loop:
         """Both attackers, trained on the source's pairs at first, on successes later."""
         cfg = self.cfg.attack
         if old is None:
-            lessons = self.source.lessons(self.cfg, self.ctx.setting, self.ctx.seed)
+            lessons = source.lessons(self.cfg, self.ctx.setting, self.ctx.seed)
         else:
             lessons = {
                 source.EXPAND: [_lesson(*pair) for pair in self.pool.expansions],
@@ -315,17 +314,18 @@ def fits(
     if cfg.tokens >= cfg.length:
         raise bad("method.tokens", cfg.tokens, f"less than method.length={cfg.length}")
     most = max(model.config.embed_dim, model.config.mlp_dim)
-    for name, rank in (("rank", cfg.rank), ("attack.rank", cfg.attack.rank)):
+    attacked = cfg.attack.kind != "none"
+    for name, rank in (("rank", cfg.rank), ("attack.rank", cfg.attack.rank * attacked)):
         if rank > most:
             raise bad(f"method.{name}", rank, f"at most {most}, the model's width")
     for name, rows in (
         ("stage.rows", cfg.stage.rows),
-        ("attack.rows", cfg.attack.rows if cfg.attack.kind != "none" else optim.accum),
+        ("attack.rows", cfg.attack.rows if attacked else optim.accum),
         ("reset.rows", cfg.reset.rows if cfg.reset.steps else optim.accum),
     ):
         if rows % optim.accum:
             raise bad("optim.accum", optim.accum, f"a divisor of method.{name}={rows}")
-    seeds = source.seeds_of(setting)
+    seeds = source.seeds(setting)
     tried = min(len(seeds), cfg.rounds * cfg.prompts)
     if cfg.attack.kind == "none" and most_pairs(tried, cfg.samples) < cfg.stage.pairs:
         given = f"{cfg.stage.pairs}, but {tried} prompts with {cfg.samples} answers make at most"

@@ -9,7 +9,7 @@ ORGANISM_RATE = 3e-4
 
 
 def set_organism(config: Any) -> None:
-    """Sets the loop on the organism: 5 rounds, adaptive attackers, a stage per 128 pairs.
+    """Sets the loop on the organism: 5 rounds, adaptive attackers, a stage per 96 pairs.
 
     Its prompts have six to twelve words, so an expansion is another wording of the same length, and
     many of them share more words with their seed than the paper allows: see `novelty`.
@@ -21,7 +21,7 @@ def set_organism(config: Any) -> None:
     method.attack.update(
         kind="adaptive", rank=8, alpha=16.0, steps=150, rows=32, lr=3e-3, retrain=96, tokens=32
     )
-    method.stage.update(pairs=128, epochs=3, rows=16, form="modpo", helpful=0.1, safety=0.9)
+    method.stage.update(pairs=96, epochs=3, rows=16, form="modpo", helpful=0.1, safety=0.9)
     config.data.update(prompts=192, wrapped=0.0, val=64)
     config.optim.update(lr=ORGANISM_RATE, schedule="constant", warmup=0.0)
     config.train.checkpoint_every = 1000  # a stage takes a minute; its end is always saved

@@ -167,7 +167,6 @@ def attack(
         return {**rows, "rejected": {}, "tokens": {}}
     found: dict[int, tuple[str, Any]] = {}
     seen, rejected, tokens = set(pool.seen), Counter[str](), Counter[str]()
-    world, read = ctx.setting, source.source_of(ctx.setting).reread
     for again in range(cfg.attack.tries):
         open_ = [i for i in range(len(seeds)) if i not in found]
         if not open_:
@@ -180,7 +179,7 @@ def attack(
             rewrite(cfg, ctx, team.expander, asked, step, heat, tokens, "expander"),
             strict=True,
         ):
-            meta = read(world, seeds[i], text)
+            meta = source.reread(ctx.setting, seeds[i], text)
             why = why_not(text_of(seeds[i]), text, seen, cfg.novelty) or (
                 OFF if meta is None else ""
             )
