@@ -77,6 +77,7 @@ JUDGES = {
     "shieldgemma": "jaxsafety.judges.guards.shieldgemma:make",
     "reward": "jaxsafety.judges.guards.reward:make",
     "strongreject": "jaxsafety.judges.rubric.strongreject:make",
+    "weak": "jaxsafety.weak.judge:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks
@@ -130,6 +131,7 @@ EXTRAS = {
     "transformers": "parity",
     "peft": "parity",
     "trl": "parity",
+    "crowdkit": "parity",
     "sklearn": "judges",
 }
 
