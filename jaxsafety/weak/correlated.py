@@ -22,6 +22,7 @@ Letters: N items, J sources, S simulations.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ class Copies(NamedTuple):
       threshold: that it was compared with.
       alarm: the false-alarm rate of the threshold.
       unknown: sources that cannot be compared: one-sided, or with too few items in common.
-      cause: why `clusters` is None; "" otherwise.
+      cause: why `clusters` is None, or may be too few; "" otherwise.
     """
 
     clusters: tuple[tuple[str, ...], ...] | None
@@ -186,7 +187,23 @@ def find(votes: Votes, *, alarm: float = 0.05, simulations: int = 200, seed: int
     clusters = tuple(
         tuple(votes.sources[j] for j in sorted(group)) for group in groups if len(group) > 1
     )
-    return Copies(clusters, r, first.excess, first.threshold, alarm, unknown)
+    cause = _doubt(votes, r, groups) if clusters else ""
+    return Copies(clusters, r, first.excess, first.threshold, alarm, unknown, cause)
+
+
+def _doubt(votes: Votes, r: np.ndarray, groups: list[list[int]]) -> str:
+    """Why there may be more copies than those that were joined; "" if nothing says so."""
+    if len(groups) < LEAST_SOURCES:
+        return f"{len(groups)} sources are left of the copies: whether these depend is not tested"
+    joined = [r[j, k] for group in groups for j, k in itertools.combinations(group, 2)]
+    lowest, here = np.nanmin(joined), votes.voted
+    for one, other in itertools.combinations(groups, 2):
+        for j, k in itertools.product(one, other):
+            noise = 2 / np.sqrt(max(1, int((here[:, j] & here[:, k]).sum())))
+            if r[j, k] >= lowest - noise:
+                pair = f"{votes.sources[j]} and {votes.sources[k]}"
+                return f"{pair} agree as much as those that were joined: they may be copies, too"
+    return ""
 
 
 def merge(votes: Votes, groups: list[list[int]]) -> Votes:
@@ -231,9 +248,12 @@ def fit(
 
     Raises:
       UsageError: an unknown model, what `find` refuses, and fewer than three sources left once
-        copies count as one.
+        copies count as one. What was joined, and what could not be tested, is in the warnings.
     """
     if model not in MODELS:
         raise bad("weak.model", model, ", ".join(MODELS))
     copies = find(votes, alarm=alarm, simulations=simulations, seed=settings.seed)
-    return MODELS[model](clustered(votes, copies), settings), copies
+    found = MODELS[model](clustered(votes, copies), settings)
+    lines = [f"{' and '.join(cluster)} count as one" for cluster in copies.clusters or ()]
+    lines += [f"copies: {copies.cause}"] if copies.cause else []
+    return dataclasses.replace(found, warnings=(*lines, *found.warnings)), copies
