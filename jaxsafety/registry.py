@@ -79,6 +79,7 @@ JUDGES = {
     "shieldgemma": "jaxsafety.judges.guards.shieldgemma:make",
     "reward": "jaxsafety.judges.guards.reward:make",
     "strongreject": "jaxsafety.judges.rubric.strongreject:make",
+    "weak": "jaxsafety.weak.judge:make",
 }
 
 # (world or None, *, safety, over_refusal, capability: prompts per set, seed) -> Benchmarks
@@ -132,6 +133,7 @@ EXTRAS = {
     "transformers": "parity",
     "peft": "parity",
     "trl": "parity",
+    "crowdkit": "parity",
     "sklearn": "judges",
 }
 

@@ -26,7 +26,7 @@ FLOORS = (
     ("models",),
     ("protocols",),
     ("judges", "mitigations", "sampling", "train"),
-    ("benchmarks", "probing"),
+    ("benchmarks", "probing", "weak"),
     ("evaluation", "report"),
     ("experiment", "methods"),
     ("planning", "raising", "serving", "studies", "testing"),

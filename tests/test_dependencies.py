@@ -14,7 +14,7 @@ from jaxsafety import registry
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Names that differ from what is installed by more than a dash.
-DISTRIBUTIONS = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"crowdkit": "crowd-kit", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
 # Declared, and imported by somebody else.
 OTHERS = {"importlib-resources"}  # by tensorflow-datasets, which does not ask for it
 
