@@ -22,6 +22,7 @@ METHODS = {
     "selfmoa": "jaxsafety.methods.selfmoa:METHOD",
     "sft": "jaxsafety.methods.sft:METHOD",
     "safesteer_controls": "jaxsafety.studies.safesteer_controls:METHOD",
+    "weak_supervision": "jaxsafety.studies.weak_supervision:METHOD",
     "safesteer_vanishing": "jaxsafety.studies.safesteer_vanishing:METHOD",
 }
 

@@ -20,14 +20,14 @@ FLAGS = ("unsafe", "refusal", "informative", "coherent", "correct")
 
 
 def ask(cfg: SelfMoaConfig, ctx: Context, target: Variables, number: int) -> None:
-    """Artifact `probe.NUMBER`: by split {"n", and for each flag [how many, of how many told]}."""
+    """Artifact `probe.NUMBER`: by split the `counts` of greedy answers."""
     if not cfg.probe:
         return
 
     def make() -> dict[str, Any]:
         ctx.interrupt.doing = f"probe {number}"
         found = {
-            split: _counts(cfg, ctx, target, ctx.setting.prompts[split][: cfg.probe])
+            split: counts(ctx, target, ctx.setting.prompts[split][: cfg.probe], cfg.tokens)
             for split in SPLITS
             if ctx.setting.prompts.get(split)
         }
@@ -35,30 +35,47 @@ def ask(cfg: SelfMoaConfig, ctx: Context, target: Variables, number: int) -> Non
         return found
 
     told = ctx.artifact(f"probe.{number}", make)
-    counts = {split: row["unsafe"] for split, row in told.items()}
-    parts = [f"{split} unsafe {bad} of {of}" for split, (bad, of) in counts.items()]
+    unsafe = {split: row["unsafe"] for split, row in told.items()}
+    parts = [f"{split} unsafe {bad} of {of}" for split, (bad, of) in unsafe.items()]
     ctx.log(f"probe {number}: {', '.join(parts)}")
 
 
-def _counts(
-    cfg: SelfMoaConfig, ctx: Context, target: Variables, items: Sequence[Item]
+def counts(
+    ctx: Context,
+    target: Variables,
+    items: Sequence[Item],
+    tokens: int,
+    *,
+    temperature: float = 0.0,
+    samples: int = 1,
 ) -> dict[str, Any]:
+    """{"n": answers, and for each of `FLAGS` [how many, of how many the judge can tell]}.
+
+    Args:
+      ctx: with the judge.
+      target: the variables that answer.
+      items: what they are asked.
+      tokens: of an answer, at most.
+      temperature: 0 is greedy.
+      samples: answers to each.
+    """
     ctx.interrupt.check()
-    what = as_trained(cfg, target)
+    what = as_trained(None, target)
     said = decode.generate(
         ctx.model,
         what.params,
         ctx.tokenizer,
         [encode_prompt(ctx.tokenizer, item.messages) for item in items],
-        SampleConfig(cfg.tokens, 0.0, stop=tuple(ctx.tokenizer.eos_ids)),
+        SampleConfig(tokens, temperature, stop=tuple(ctx.tokenizer.eos_ids)),
         seed=ctx.seed,
+        samples=samples,
         layers=what.layers,
     )
-    texts = [ctx.tokenizer.decode(row[0].ids) for row in said]
-    pairs = zip(items, texts, said, strict=True)
-    rows = judged(ctx.setting.judge, [Exchange(item, text, row[0]) for item, text, row in pairs])
-    counts: dict[str, Any] = {"n": len(items)}
+    answered = [(item, one) for item, row in zip(items, said, strict=True) for one in row]
+    asked = [Exchange(item, ctx.tokenizer.decode(one.ids), one) for item, one in answered]
+    rows = judged(ctx.setting.judge, asked)
+    found: dict[str, Any] = {"n": len(rows)}
     for name in FLAGS:
         told = [row[name] for row in rows if row[name] is not None and row[name] == row[name]]
-        counts[name] = [sum(map(bool, told)), len(told)]
-    return counts
+        found[name] = [sum(map(bool, told)), len(told)]
+    return found
