@@ -35,10 +35,10 @@ ARMS = _arms()
 
 
 def set_organism(config: Any, seeds: int) -> None:
-    """Sets the study on the organism: 256 pairs a stage, of answers to wrapped attacks."""
+    """Sets the study on the organism: 128 pairs a stage, of answers to wrapped attacks."""
     method = config.method
     method.update(seeds=seeds, prompts=192, samples=8, tokens=40, probe=64)
-    method.stage.update(pairs=256, epochs=1, rows=8, val=0.0)
+    method.stage.update(pairs=128, epochs=1, rows=8, val=0.0)
     config.data.update(prompts=192 * seeds, wrapped=1.0, val=64)
     config.optim.update(lr=6e-4, schedule="constant", warmup=0.0)
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved
