@@ -261,7 +261,8 @@ def solve(
         float(fit.log_likelihood[0]),
         fit.iterations,
         fit.converged,
-        f"{100 * settings.level:g} % percentile bootstrap over items"
-        f" ({settings.resamples} resamples)",
+        f"{100 * settings.level:g} % bootstrap over items, {settings.resamples} resamples"
+        if settings.resamples
+        else "none: no resamples",
         warnings,
     )
