@@ -2,7 +2,14 @@
 
 from jaxsafety.methods.selfmoa import program as _program
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig, check
-from jaxsafety.protocols import Method
+from jaxsafety.protocols import Finished, Method, Section
+
+
+def _sections() -> tuple[Section[Finished], ...]:
+    from jaxsafety.methods.selfmoa import sections
+
+    return sections.SECTIONS
+
 
 METHOD = Method(
     config=SelfMoaConfig,
@@ -10,5 +17,6 @@ METHOD = Method(
     program=_program.program,
     fits=_program.fits,
     prepare=_program.prepare,
+    sections=_sections,
     title="Self-MOA",
 )
