@@ -13,6 +13,7 @@ import pytest
 from jaxsafety.benchmarks.files import items
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.files.layouts import LAYOUTS
+from jaxsafety.data.files.pairs import read_pairs
 from jaxsafety.data.files.sources import load_prompts, read_chats
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "files.md").read_text("utf-8")
@@ -30,6 +31,9 @@ def read(path, kind):
     """Rows as the page writes them."""
     if kind == "dialogues":
         return [[list(message) for message in dialogue] for dialogue in read_chats(path, "data.x")]
+    if kind == "pairs":
+        found = [(pair.prompt, pair.chosen, pair.rejected) for pair in read_pairs(path, "data.x")]
+        return [[[list(turn) for turn in part] for part in pair] for pair in found]
     if kind == "prompts":
         rows = load_prompts(path, "data.x").rows
         return [{"prompt": a.messages[-1].content, "layout": a.layout} for _, a in rows]
@@ -48,7 +52,7 @@ def test_examples(tmp_path, monkeypatch, example):
         assert str(caught.value).startswith(f"data.x: got {place!r}; allowed: {why}")
         return
     expected, seen = json.loads(example["result"]), read(example["name"], example["kind"])
-    if example["kind"] != "dialogues":
+    if example["kind"] not in ("dialogues", "pairs"):
         assert len(expected) == len(seen)
         seen = [{k: row[k] for k in want} for want, row in zip(expected, seen, strict=True)]
     assert seen == expected
@@ -66,7 +70,7 @@ def test_the_conversion_gives_dialogues(tmp_path):
 
 def test_the_page_has_examples_of_every_kind_and_every_layout():
     kinds = {example["kind"] for example in FOUND}
-    assert kinds == {"prompts", "safety", "over_refusal", "capability", "dialogues"}
+    assert kinds == {"prompts", "safety", "over_refusal", "capability", "dialogues", "pairs"}
     table = PAGE.split("<!-- layouts -->")[1].split("<!-- end of layouts -->")[0]
     rows = [line.strip("|").split("|") for line in table.strip().split("\n")[2:]]
     told = {row[0].strip(): row[1].strip() for row in rows}

@@ -17,6 +17,7 @@ LONG = ("controls", "vanishing", "mistral_7b", "mistral_7b_router", "llama3_2_3b
 LONG_NAMES = (
     "anchored/organism",
     "anchored/smollm2_135m",
+    "dpo/organism",
     "safemoe/organism",
     "safesteer/smollm2_135m",
 )

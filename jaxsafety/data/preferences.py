@@ -73,7 +73,7 @@ class FittedPairs:
                 f" tokens (the longest {told['longest']})"
             )
         if told["equal"]:
-            found.append(f"{told['equal']} dropped, whose two answers are the same")
+            found.append(f"{told['equal']} dropped, whose two sides are the same")
         return f"{what}: of {told['given']} pairs {'; '.join(found)}" if found else ""
 
 

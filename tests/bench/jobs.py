@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # A Llama of 40.0 M parameters.
 MODEL: dict[str, Any] = dict(
     vocab_size=32_000,
@@ -27,10 +29,21 @@ MODEL: dict[str, Any] = dict(
     tie_embeddings=True,
 )
 LORA = dict(rank=16, alpha=32.0, batch=4, length=256, lr=1e-4)
+# Pairs of LoRA's rows: of each side the first quarter is the prompt, which both share.
+DPO = dict(pairs=4, length=256, prompt=64, beta=0.1)
 HEAD = dict(rows=1024, width=512, vocab=65_536, share=0.25)
 DECODE = dict(prompt=64, new=64)
 # Four experts on the mlp's linears; forwards of LoRA's rows, decoding of B 8.
 EXPERTS = dict(count=4, rank=16, alpha=32.0, rows=8, prompt=64, new=32)
+
+
+def answers(vocab: int) -> np.ndarray:
+    """Token ids [B,2,T] of `DPO`'s pairs, (preferred, other)."""
+    rows, length = int(DPO["pairs"]), int(DPO["length"])
+    tokens = np.random.default_rng(0).integers(0, vocab, (rows, 2, length))
+    tokens[..., -1] = 1  # where a peer writes its end
+    tokens[:, 1, : int(DPO["prompt"])] = tokens[:, 0, : int(DPO["prompt"])]
+    return tokens
 
 
 def peak() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -14,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from jaxsafety.adapters import lora as lora_experts
 from jaxsafety.adapters import routing
 from jaxsafety.core import trees
-from jaxsafety.data.schema import PromptBatch, TokenBatch
+from jaxsafety.data.schema import Encoded, PromptBatch, TokenBatch
 from jaxsafety.losses.divergence import divergence
+from jaxsafety.losses.preference import Preference
+from jaxsafety.methods.dpo import pairs
 from jaxsafety.methods.sft import program as sft
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import hf
@@ -50,6 +53,36 @@ def lora(folder: Path) -> None:
         held["state"], metrics = step(held["state"], frozen, batch)
         return float(metrics["loss"])
 
+    jobs.serve(run, run())
+
+
+def dpo(folder: Path) -> None:
+    """A step of DPO through the same LoRA; the reference was computed before."""
+    model, params = hf.load(folder)
+    count, length = int(jobs.DPO["pairs"]), int(jobs.DPO["length"])
+    cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
+    optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
+    tx = make_optimizer(optim, 10**6)
+    variables = {"base": params, "adapters": sft.fresh(cfg, model, jax.random.key(0))}
+    trained, frozen = trees.partition(variables, ("adapters/experts/.*",))
+    said = np.arange(length) >= jobs.DPO["prompt"]
+    one, other = (
+        [Encoded(row.tolist(), said.tolist()) for row in side]
+        for side in jobs.answers(model.config.vocab_size).transpose(1, 0, 2)
+    )
+    made = pairs.assemble(one, other, 0)
+    told = pairs.referred(model, {"base": params}, made, count)
+    weight = np.full(count, 1 / count, np.float32)
+    batch = jax.tree.map(jnp.asarray, replace(made, reference=told, weight=weight))
+    loss = pairs.pair_loss(model, Preference(beta=jobs.DPO["beta"]))
+    step = jax.jit(make_train_step(loss, tx), donate_argnums=0)
+    held = {"state": states.create(jax.tree.map(jnp.copy, trained), tx, jax.random.key(0))}
+
+    def run() -> float:
+        held["state"], metrics = step(held["state"], frozen, batch)
+        return float(metrics["loss"])
+
+    run()  # log 2 on both sides: adapters begin with nothing
     jobs.serve(run, run())
 
 
@@ -159,6 +192,7 @@ def gated(folder: Path, kind: str) -> None:
 
 JOBS = {
     "lora": lora,
+    "dpo": dpo,
     "head_all": lambda folder: head(folder, 1.0),
     "head_selected": lambda folder: head(folder, jobs.HEAD["share"]),
     "sample_1": lambda folder: sample(folder, 1),

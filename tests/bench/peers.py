@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +22,24 @@ def model_of(folder: Path) -> torch.nn.Module:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def lora(folder: Path) -> None:
-    """PEFT, eager, AdamW of torch."""
+def lora_config() -> Any:
+    """PEFT's settings of the LoRA of `jobs.LORA`."""
     import peft
 
-    config = peft.LoraConfig(
+    return peft.LoraConfig(
         r=int(jobs.LORA["rank"]),
         lora_alpha=jobs.LORA["alpha"],
         lora_dropout=0.0,
         bias="none",
         target_modules=[f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")],
     )
-    model = peft.get_peft_model(model_of(folder), config)
+
+
+def lora(folder: Path) -> None:
+    """PEFT, eager, AdamW of torch."""
+    import peft
+
+    model = peft.get_peft_model(model_of(folder), lora_config())
     model.train()
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=jobs.LORA["lr"], weight_decay=0.0
@@ -48,6 +55,73 @@ def lora(folder: Path) -> None:
         optimizer.step()
         return loss.item()
 
+    jobs.serve(run, run())
+
+
+def dpo(folder: Path) -> None:
+    """TRL's DPOTrainer: its loss on a batch of its collator, reference precomputed, AdamW."""
+    import tokenizers
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    model = model_of(folder)
+    tokens, prompt = jobs.answers(model.config.vocab_size), int(jobs.DPO["prompt"])
+    words = {f"w{i}": i for i in range(model.config.vocab_size)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="w0", eos_token="w1"
+    )
+
+    def text(ids: np.ndarray) -> str:
+        return " ".join(f"w{i}" for i in ids)
+
+    rows = [
+        {
+            "prompt": text(one[:prompt]),
+            # It appends its end to an answer, here in place of a last token.
+            "chosen": " " + text(one[prompt:-1]) + " w1",
+            "rejected": " " + text(other[prompt:-1]) + " w1",
+        }
+        for one, other in tokens
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        trainer = DPOTrainer(
+            model,
+            args=DPOConfig(
+                temporary,
+                beta=jobs.DPO["beta"],
+                max_length=int(jobs.DPO["length"]),
+                per_device_train_batch_size=int(jobs.DPO["pairs"]),
+                precompute_ref_log_probs=True,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                report_to="none",
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=fast,
+            peft_config=lora_config(),
+        )
+        trainer.get_train_dataloader()  # some versions compute the reference here
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    if tuple(batch["input_ids"].shape) != (2 * len(rows), int(jobs.DPO["length"])):
+        raise RuntimeError(f"TRL made rows of shape {tuple(batch['input_ids'].shape)}")
+    if "ref_chosen_logps" not in batch:
+        raise RuntimeError("TRL did not compute the reference beforehand")
+    made = trainer.model.train()
+    optimizer = torch.optim.AdamW(
+        [p for p in made.parameters() if p.requires_grad], lr=jobs.LORA["lr"], weight_decay=0.0
+    )
+
+    def run() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = trainer.compute_loss(made, batch)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    run()  # log 2 on both sides: adapters begin with nothing
     jobs.serve(run, run())
 
 
@@ -173,6 +247,7 @@ def gated(folder: Path) -> None:
 JOBS = {
     "gated": gated,
     "lora": lora,
+    "dpo": dpo,
     "head_all": lambda folder: gkd(1.0),
     "head_selected": lambda folder: gkd(jobs.HEAD["share"]),
     "chunked_all": lambda folder: chunked(1.0),

@@ -34,6 +34,13 @@ BUSY = 0.5
 # name: (our job, the peer's job, the peer, what one run is, goals: (time ratio, memory ratio))
 PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
     "lora": ("lora", "lora", "PEFT, eager", "LoRA step, rank 16, 4 x 256 tokens", (1.3, None)),
+    "dpo": (
+        "dpo",
+        "dpo",
+        "TRL DPOTrainer, cached reference",
+        "DPO step, LoRA rank 16, 4 pairs x 256 tokens",
+        (1.3, None),
+    ),
     "head_selected": (
         "head_selected",
         "head_selected",
@@ -258,7 +265,7 @@ def checkpoint(folder: Path) -> None:
     """The random model, in a process of its own: JAX beside torch slows torch down."""
     code = (
         "import jax, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from tests.bench import jobs; from jaxsafety.models import hf\n"
+        "from tests.bench import jobs; from jaxsafety.models.formats import hf\n"
         "from jaxsafety.models.api import ModelConfig, build\n"
         "model = build(ModelConfig(family='llama', **jobs.MODEL))\n"
         "hf.save(Path(sys.argv[1]), model, model.init(jax.random.key(0)), dtype='float32')\n"

@@ -77,8 +77,8 @@ def test_what_a_cut_makes_equal_or_leaves_without_an_answer_is_dropped_and_count
     made, lines = read(short, same, none, pair("No.", "No."), length=60, long="cut")
     assert len(made.preferred) == 1
     assert made.facts["equal"] == 3 and made.facts["used"] == 1
-    assert "3 dropped, whose two answers are the same" in lines[-1]
-    with pytest.raises(UsageError, match=r"data\.pairs: got .*1 dropped, whose two answers"):
+    assert "3 dropped, whose two sides are the same" in lines[-1]
+    with pytest.raises(UsageError, match=r"data\.pairs: got .*1 dropped, whose two sides"):
         read(pair("No.", "No."))
 
 

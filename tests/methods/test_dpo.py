@@ -76,6 +76,7 @@ def test_lora_prefers_what_it_was_taught_and_is_kept(ctx):
         assert next(dpo.program(SCORED, OPTIM, ctx)).name == "dpo"
 
 
+@pytest.mark.slow
 def test_all_parameters_are_trained_without_a_rank(ctx):
     cfg = dataclasses.replace(CFG, rank=0, steps=1, val_every=0)
     ctx = tiny.placed(ctx, held_pairs=())
