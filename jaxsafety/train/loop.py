@@ -26,6 +26,7 @@ from jaxsafety.protocols import Context, Marked, Program, Stage, TrainConfig, Va
 from jaxsafety.train import finished, marks
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, lower, mesh_of
+from jaxsafety.train.begin import begun
 from jaxsafety.train.checkpoint import Checkpoints, checkpoints_of
 from jaxsafety.train.clock import Clock
 from jaxsafety.train.optim import make_schedule
@@ -59,7 +60,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
     interrupt, programs = ctx.interrupt, Programs()
     with interrupt.install():
         variables: Any = None
-        begun: dict[str, Stage] = {}  # stages with marks
+        marked: dict[str, Stage] = {}  # stages with marks
         while True:
             try:
                 stage = next(program) if variables is None else program.send(variables)
@@ -68,12 +69,12 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             except Preempted:  # between stages everything is saved already
                 _resumable(ctx, interrupt)
             if isinstance(stage, Marked):
-                variables = marks.get(stage, begun, ctx, train)
+                variables = marks.get(stage, marked, ctx, train)
                 continue
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
             if stage.marks:
-                begun[stage.name] = stage._replace(start=finished.outline(stage, start))
+                marked[stage.name] = stage._replace(start=finished.outline(stage, start))
             variables = run_stage(stage, start, ctx, train, programs=programs)
 
 
@@ -116,6 +117,10 @@ def run_stage(
         return done
     flag, programs = ctx.interrupt, programs or Programs()
     first = saved.step if saved else 0
+    try:
+        stage = begun(stage, ctx, mesh, train)
+    except Preempted:  # what is saved stays, and nothing is new
+        _resumable(ctx, flag, f"{stage.name} step {first} of {stage.steps}", stage.name, first)
     return _StageRun(stage, ctx, mesh, train, flag, programs, checkpoints, first).train()
 
 
