@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -55,6 +55,37 @@ Encode = Callable[[Tokenizer, Sequence[Message]], list[int]]  # a dialogue as a 
 GradFn = Callable[[LossFn], Callable[..., tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]]]
 
 
+class Pass(NamedTuple):
+    """What the trained model made of a batch: hidden [B,T,D], final states; head [D,V]."""
+
+    hidden: jax.Array
+    head: jax.Array
+
+
+@runtime_checkable
+class PassLoss(Protocol):
+    """A `LossFn` in two parts, so that a mitigation has no pass of its own beside the loss's.
+
+    `loss(params, frozen, batch, key)` is `loss.score(loss.forward(params, frozen, batch), batch)`,
+    and of the batch's weights `forward` sees only which are 0: the others may be set in between. An
+    option: what a mitigation wraps may offer it or not, with the same values.
+    """
+
+    def __call__(
+        self, params: PyTree, frozen: PyTree, batch: Any, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Loss and metrics."""
+        ...
+
+    def forward(self, params: PyTree, frozen: PyTree, batch: Any) -> Pass:
+        """The pass through the trained model."""
+        ...
+
+    def score(self, out: Pass, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Loss and metrics of what it made of the batch."""
+        ...
+
+
 class Served(NamedTuple):
     """What a model answers with. `steer` "all" or "prompt": where `layers.add` is added.
 
@@ -70,6 +101,12 @@ class Served(NamedTuple):
 def same(x: Any) -> Any:
     """What it was given."""
     return x
+
+
+def unchanged(stage: Stage, start: Mapping[str, Any], ctx: Context) -> Stage:
+    """The stage it was given."""
+    del start, ctx
+    return stage
 
 
 class Extra(NamedTuple):
@@ -97,6 +134,9 @@ class Mitigation(NamedTuple):
       update: optax transformation -> the same: masks, projections.
       extra: by name. Where a stage has some, mitigations' losses (the method's own does not) find
         their trees in `frozen["extra"][name]`.
+      begin: `(stage, start, ctx) -> stage`, before the first step of a run, and anew when it is
+        resumed: with other `batches`, say, or less in `mitigation.extra`. A function of its
+        arguments to the bit; `start` are the variables that the stage begins with, in their places.
       after: variables -> variables of the same names, shapes and dtypes, once training is done and
         whenever they are read again, so it is a function of its argument.
       serve: what the final model is served with -> the same with steering, a template, an adapter:
@@ -118,6 +158,7 @@ class Mitigation(NamedTuple):
     grad: Callable[[GradFn], GradFn] = same
     update: Callable[[optax.GradientTransformation], optax.GradientTransformation] = same
     extra: Mapping[str, Extra] = MappingProxyType({})
+    begin: Callable[[Stage, Mapping[str, Any], Context], Stage] = unchanged
     after: Callable[[Variables], Variables] = same
     serve: Callable[[Served], Served] = same
     budget: Mapping[str, float] = MappingProxyType({})
@@ -127,9 +168,10 @@ class Stage(NamedTuple):
     """One unit of training.
 
     `trainable` are path regexes over the variables ("base/.*"); `batches(variables, step)` returns
-    the batch of that step and may sample from the current variables (on-policy). `start` are the
-    variables it begins with; None means those the previous stage (or the context) left. `axes` are
-    logical axes of variables that have not the model's structure (others are replicated).
+    the batch of that step and may sample from the current variables (on-policy); one that is a
+    function of the step alone says so by a true attribute `offline`. `start` are the variables it
+    begins with; None means those the previous stage (or the context) left. `axes` are logical axes
+    of variables that have not the model's structure (others are replicated).
     `watch(variables, step) -> metrics` is called after every `every` steps, before the first and
     after the last; its numbers join the step's row of metrics, which `stop` sees, and change
     nothing else. `marks` are steps whose variables a program may ask for again: see `Marked`.

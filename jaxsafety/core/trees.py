@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -86,6 +86,11 @@ def combine(first: PyTree, second: PyTree) -> PyTree:
     return jax.tree.map(
         lambda a, b: b if a is None else a, first, second, is_leaf=lambda x: x is None
     )
+
+
+def without(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The variables but one, if it is there."""
+    return {key: value for key, value in variables.items() if key != name}
 
 
 def count(tree: PyTree) -> int:

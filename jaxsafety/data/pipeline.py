@@ -198,6 +198,8 @@ def assemble(
 class Batches:
     """A stage's `batches`: `(variables, step) -> TokenBatch`, offline: blind to the variables."""
 
+    offline = True
+
     def __init__(
         self,
         source: Source,

@@ -58,13 +58,16 @@ class TokenBatch:
 
     tokens [B,T] int32; positions [B,T] int32 (RoPE positions, restart per segment);
     segments [B,T] int32 (0 = padding, attention stays inside one segment); weight [B,T] float32:
-    the weight of *predicting the token at that index* (the shift lives in losses/logprobs.py).
+    the weight of *predicting the token at that index* (the shift lives in losses/logprobs.py);
+    reference [B,T] float32 or None: log-probability of that token under the model that the stage
+    began with, where a mitigation has asked for it; 0 where the weight is.
     """
 
     tokens: jax.Array
     positions: jax.Array
     segments: jax.Array
     weight: jax.Array
+    reference: jax.Array | None = None
 
 
 @struct.dataclass

@@ -48,6 +48,7 @@ def token_logp(
     head: jax.Array,
     tokens: jax.Array,
     *,
+    mask: jax.Array | None = None,
     chunk: int | None = None,
     shards: int = 1,
     cap: float = 0.0,
@@ -63,6 +64,7 @@ def token_logp(
       hidden: [B,T,D] final hidden states.
       head: [D,V] the unembedding, `model.head(params)`.
       tokens: [B,T] int.
+      mask: [B,T] bool: which of them are asked for. Others are 0, and are not computed.
       chunk: rows whose logits are alive at once; None chooses.
       shards: devices the rows are split over.
       cap: of the logits, `ModelConfig.logit_cap`; 0 is none.
@@ -82,9 +84,9 @@ def token_logp(
       >>> print([f"{x:.3f}" for x in logp[0]])
       ['0.000', '-0.408', '-0.408']
     """
-    _check(hidden, head, tokens)
+    _check(hidden, head, tokens, mask)
     batch, length = tokens.shape
-    used = jnp.ones((batch, length), jnp.float32)
+    used = jnp.ones((batch, length), jnp.float32) if mask is None else mask.astype(jnp.float32)
     rows, targets, used = shift(hidden, tokens, used)
     size = chunks.rows_per_chunk(chunk, head.shape[1], shards)
     return unshift(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jaxsafety.data.schema import TokenBatch
 from jaxsafety.mitigations.drawn import Carried
 from jaxsafety.mitigations.means import Means
 from jaxsafety.models.api import LayerInputs, Model, Output
-from jaxsafety.protocols import EXTRA, Variables
+from jaxsafety.protocols import EXTRA, PERTURBATION, LossFn, Pass, PassLoss, Variables
 
 PyTree = Any
 START = "start"
@@ -70,6 +70,16 @@ def beginning(frozen: PyTree, carried: Mapping[str, Any]) -> PyTree:
 def whole(params: PyTree) -> bool:
     """Whether any parameter of the base is trained."""
     return bool(jax.tree.leaves(params["base"]))
+
+
+def shares(loss: LossFn, frozen: PyTree) -> TypeGuard[PassLoss]:
+    """Whether the loss's own pass can be used: it offers it, of the model as it is."""
+    return isinstance(loss, PassLoss) and PERTURBATION not in frozen
+
+
+def passed(model: Model, every: Variables, batch: TokenBatch) -> Pass:
+    """A pass of our own, as a loss would offer it."""
+    return Pass(forward(model, every, batch).hidden, model.head(every["base"]))
 
 
 def forward(model: Model, every: Variables, batch: TokenBatch, *, capture: bool = False) -> Output:

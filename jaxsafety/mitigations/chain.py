@@ -33,8 +33,8 @@ def chain(*mitigations: Mitigation) -> Mitigation:
 
         chain(a, b).loss(f, share) = b.loss(a.loss(f, share), share)
 
-    and so for `grad`, `update`, `after` and `serve`; `extra` is the union, budgets add up. It is
-    associative and `Mitigation()` is neutral, up to `==`.
+    and so for `grad`, `update`, `begin`, `after` and `serve`; `extra` is the union, budgets add up.
+    It is associative and `Mitigation()` is neutral, up to `==`.
 
     Args:
       mitigations: any number; none is the neutral one.
@@ -55,7 +55,7 @@ def chain(*mitigations: Mitigation) -> Mitigation:
     """
     hooks = {
         name: _joined(NONE._asdict()[name], [getattr(m, name) for m in mitigations])
-        for name in ("loss", "grad", "update", "after", "serve")
+        for name in ("loss", "grad", "update", "begin", "after", "serve")
     }
     extra: dict[str, Any] = {}
     budget: dict[str, float] = {}

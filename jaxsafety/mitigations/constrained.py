@@ -14,12 +14,16 @@ at least 0.001, times - log pi(y_t). t counts from 1 within each answer: the tok
 are learnt, of one segment, so several dialogues of a row, and several answers of a dialogue, each
 begin anew. The first learnt token is whatever the template makes the model say first.
 
-What differs: the mean over tokens is the batch's own weights; log pi_0 is computed in every step by
-a frozen pass, where the paper caches it for its data set; and w_t by another one of the trained
-model, after which the method's own loss runs on the batch with its weights multiplied by w_t. So
-whatever was chained before, and whatever else the loss does with its rows, stays as it is, for a
-pass more than a loss of our own would need. It is for supervised stages: what the batch's weights
-do not multiply is left alone. The metrics of the loss (`nll`) are weighed by w_t too.
+As the paper caches log pi_0 for its data set, it is made once for the stage's rows (`referred.py`),
+and w_t comes from the loss's own pass (`protocols.PassLoss`): a step costs plain SFT's, and a
+product with the head. What differs: the mean over tokens is the batch's own weights, which are
+multiplied by w_t for the method's own loss. So whatever was chained before, and whatever else the
+loss does with its rows, stays as it is. A loss that another mitigation wraps offers no pass, so
+another one is made of the trained model; where log pi_0 cannot be known before (batches that are
+sampled, a mitigation with a `loss` hook after this one in the chain, or a `grad` hook, and
+`jaxsafety plan`) it is made in every step, by a frozen pass of a copy of the start. It is for
+supervised stages: what the batch's weights do not multiply is left alone. The metrics of the loss
+(`nll`) are weighed by w_t too.
 
 Pinned by tests/mitigations/test_constrained.py (M1 of the note).
 Letters: B rows, T positions.
@@ -36,13 +40,13 @@ import numpy as np
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import TokenBatch
-from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.mitigations import began
 from jaxsafety.mitigations.anchor import keep
 from jaxsafety.mitigations.drawn import learnt
 from jaxsafety.mitigations.means import Means
+from jaxsafety.mitigations.referred import Referred, logp
 from jaxsafety.models.api import Model
-from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
+from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation, Pass
 
 PyTree = Any
 NAME = "constrained"
@@ -83,10 +87,12 @@ class Constrained:
         Args:
           means: `model`, `shards`.
         """
+        hook = Weighed(means.model, means.shards, self)
         return Mitigation(
-            Weighed(means.model, means.shards, self),
-            extra={NAME: Extra(began.Begun(means), keep)},
-            budget={"forwards": 2, "copies": 1},
+            hook,
+            extra={NAME: Extra(began.Begun(means), keep)},  # `begin` drops it
+            begin=Referred(NAME, hook, means.model, means.shards),
+            budget={"forwards": 0, "copies": 0},
         )
 
 
@@ -110,27 +116,31 @@ class Weighed:
 
         def weighed(params: PyTree, frozen: PyTree, batch: PyTree, key: jax.Array) -> Any:
             rows = learnt(batch, NAME)
-            now = jax.lax.stop_gradient(params)
-            every = began.trained(now, frozen, NAME)
-            start = began.beginning(frozen, frozen[EXTRA][NAME])
-            gap = self.logp(every, rows) - self.logp({"base": start}, rows)
-            factor = weights(gap, betas(rows, self.settings))
-            given = replace(rows, weight=rows.weight * factor)
-            value, metrics = loss(params, frozen, given, key)
+            every = began.trained(jax.lax.stop_gradient(params), frozen, NAME)
+            if began.shares(loss, frozen):
+                out = loss.forward(params, frozen, rows)
+                given = self.given(out, frozen, rows)
+                value, metrics = loss.score(out, given)
+            else:
+                given = self.given(began.passed(self.model, every, rows), frozen, rows)
+                value, metrics = loss(params, frozen, given, key)
             return value, {**metrics, NAME: jnp.sum(given.weight)}
 
         return weighed
 
-    def logp(self, every: PyTree, rows: TokenBatch) -> jax.Array:
-        """[B,T] log-probabilities of the rows' tokens."""
-        hidden = began.forward(self.model, every, rows).hidden
-        return token_logp(
-            hidden,
-            self.model.head(every["base"]),
-            rows.tokens,
-            shards=self.shards,
-            cap=self.model.config.logit_cap,
-        )
+    def given(self, out: Pass, frozen: PyTree, rows: TokenBatch) -> TokenBatch:
+        """The rows [B,T] with weights times w_t, by what the trained model made of them."""
+        start = rows.reference
+        if start is None:
+            every = {"base": began.beginning(frozen, frozen[EXTRA][NAME])}
+            start = self.logp(began.passed(self.model, every, rows), rows)
+        factor = weights(self.logp(out, rows) - start, betas(rows, self.settings))
+        # Without the reference, or rows of other mitigations would not go with them.
+        return replace(rows, weight=rows.weight * factor, reference=None)
+
+    def logp(self, out: Pass, rows: TokenBatch) -> jax.Array:
+        """[B,T] log-probabilities of the rows' learnt tokens."""
+        return logp(self.model, out, rows, self.shards)
 
 
 def weights(gap: jax.Array, beta: jax.Array, least: float = LEAST) -> jax.Array:

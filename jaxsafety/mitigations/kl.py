@@ -7,7 +7,9 @@ With the model pi_0 that the stage began with (see `began.py`)
 in nats, over the whole vocabulary, at the answer tokens y_t of dialogues that are drawn in every
 step from the safe ones (harmful requests and the start's own refusals): each dialogue weighs the
 same, and so does each token of its answer, so the sum is the mean over drawn dialogues of the mean
-over their answer tokens. With `on="task"` the rows are the task's batch with its own weights.
+over their answer tokens. With `on="task"` the rows are the task's batch with its own weights, and
+the hidden states are those of the loss's own pass where it offers it (`protocols.PassLoss`; not
+where another mitigation wraps it): then a step has one frozen pass more than the task's.
 
 No one paper's: the direction (the trained model first), the anchor set and the grid of strengths
 (0.01, 0.1, 1) are this library's choice. Logits are float32, made chunk by chunk and not kept
@@ -34,7 +36,7 @@ from jaxsafety.mitigations.anchor import keep
 from jaxsafety.mitigations.drawn import drawn, learnt, part, salted
 from jaxsafety.mitigations.means import Means
 from jaxsafety.models.api import Model
-from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
+from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation, Pass
 
 PyTree = Any
 NAME = "kl"
@@ -82,10 +84,10 @@ class Kl:
         safe = self.on == "safe"
         rows = (self.rows or max(1, means.rows // 2)) if safe else 0
         size = rows / means.rows if safe else 1.0
-        budget = {"gradients": size, "forwards": size, "copies": 1}
+        budget = {"forwards": size, "copies": 1}
         if safe:
             assert means.safe is not None  # `means.build` has asked
-            budget["safe"] = means.safe.tokens.shape[0]
+            budget |= {"gradients": size, "safe": means.safe.tokens.shape[0]}
         carried = Extra(began.Begun(means, ("safe",) if safe else ()), keep)
         hook = Held(means.model, means.shards, self.strength, rows)
         return Mitigation(hook, extra={NAME: carried}, budget=budget)
@@ -112,31 +114,45 @@ class Held:
         count = part(self.rows, share, "mitigations.kl.rows")
 
         def held(params: PyTree, frozen: PyTree, batch: PyTree, key: jax.Array) -> Any:
-            value, metrics = loss(params, frozen, batch, key)
             carried = frozen[EXTRA][NAME]
             if count:
+                value, metrics = loss(params, frozen, batch, key)
                 found = drawn(carried["safe"], salted(key, carried, NAME), count)
                 term = share * self.term(params, frozen, found)
+            elif began.shares(loss, frozen):
+                out = loss.forward(params, frozen, learnt(batch, NAME))
+                value, metrics = loss.score(out, batch)
+                term = self.term(params, frozen, batch, out)  # its weights add up
             else:
-                term = self.term(params, frozen, learnt(batch, NAME))  # its weights add up
+                value, metrics = loss(params, frozen, batch, key)
+                term = self.term(params, frozen, learnt(batch, NAME))
             told = {NAME: jax.lax.stop_gradient(term)}
             return value + self.strength * term, {**metrics, **told}
 
         return held
 
-    def term(self, params: PyTree, frozen: PyTree, rows: TokenBatch) -> jax.Array:
-        """[] weighted KL of the trained model from its beginning, on rows [B,T]."""
+    def term(
+        self, params: PyTree, frozen: PyTree, rows: TokenBatch, out: Pass | None = None
+    ) -> jax.Array:
+        """[] weighted KL of the trained model from its beginning, on rows [B,T].
+
+        Args:
+          params: the trained variables.
+          frozen: the others, and what is carried.
+          rows: with their weights.
+          out: what the trained model makes of them; None has to be computed.
+        """
         model, every = self.model, began.trained(params, frozen, NAME)
         start = began.beginning(frozen, frozen[EXTRA][NAME])
-        ours = began.forward(model, every, rows).hidden
-        theirs = began.forward(model, {"base": start}, rows).hidden
-        student, weight = shift(ours, rows.weight)
-        (teacher,) = shift(theirs)
+        ours = began.passed(model, every, rows) if out is None else out
+        theirs = began.passed(model, {"base": start}, rows)
+        student, weight = shift(ours.hidden, rows.weight)
+        (teacher,) = shift(theirs.hidden)
         return divergence(
             student,
             teacher,
-            model.head(every["base"]),
-            model.head(start) if began.whole(params) else None,
+            ours.head,
+            theirs.head if began.whole(params) else None,
             weight,
             shards=self.shards,
             cap=model.config.logit_cap,

@@ -7,7 +7,7 @@ a plan is of the program that trains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,16 @@ import optax
 
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
-from jaxsafety.protocols import EXTRA, Context, LossFn, Stage, TrainConfig, Variables
+from jaxsafety.protocols import (
+    EXTRA,
+    Context,
+    LossFn,
+    Pass,
+    PassLoss,
+    Stage,
+    TrainConfig,
+    Variables,
+)
 from jaxsafety.train import state as states
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.train.state import TrainState
@@ -100,14 +109,35 @@ def lower(parts: Assembled, state: TrainState, frozen: PyTree, batch: PyTree) ->
     return jitted.lower(state, frozen, batch)
 
 
-def own_loss(loss: LossFn) -> LossFn:
+@dataclass(frozen=True)
+class Own:
     """The method's loss, which sees nothing of what mitigations carry."""
 
-    def inner(params: PyTree, frozen: PyTree, batch: PyTree, key: jax.Array) -> Any:
-        rest = {name: value for name, value in frozen.items() if name != EXTRA}
-        return loss(params, rest, batch, key)
+    loss: LossFn
 
-    return inner
+    def __call__(self, params: PyTree, frozen: PyTree, batch: PyTree, key: jax.Array) -> Any:
+        """Loss and metrics."""
+        return self.loss(params, trees.without(frozen, EXTRA), batch, key)
+
+
+@dataclass(frozen=True)
+class OwnPass(Own):
+    """The same of a loss whose pass others may use."""
+
+    loss: PassLoss
+
+    def forward(self, params: PyTree, frozen: PyTree, batch: PyTree) -> Pass:
+        """The loss's pass."""
+        return self.loss.forward(params, trees.without(frozen, EXTRA), batch)
+
+    def score(self, out: Pass, batch: PyTree) -> Any:
+        """The loss of it."""
+        return self.loss.score(out, batch)
+
+
+def own_loss(loss: LossFn) -> LossFn:
+    """The method's loss as mitigations' hooks get it; one in two parts stays so."""
+    return OwnPass(loss) if isinstance(loss, PassLoss) else Own(loss)
 
 
 def mesh_of(ctx: Context) -> Any:

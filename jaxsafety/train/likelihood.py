@@ -9,6 +9,7 @@ Letters: B rows, T positions, E experts, L layers, D width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from jaxsafety.core import trees
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.losses.logprobs import nll
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.protocols import PERTURBATION, LossFn, Variables
+from jaxsafety.protocols import PERTURBATION, Pass, Variables
 
 PyTree = Any
 
@@ -33,7 +34,7 @@ def answer_loss(
     *,
     train_head: bool | None = None,
     routing: Routing = Routing(),
-) -> LossFn:
+) -> AnswerLoss:
     """The loss of a stage whose batches are `TokenBatch`es; metrics nll and accuracy.
 
         loss = - sum_{b,t} weight[b,t] log p(tokens[b,t] | tokens[b,<t])
@@ -49,7 +50,8 @@ def answer_loss(
       routing: static options of the router.
 
     Returns:
-      (trained variables, frozen ones, batch, key) -> (loss, metrics), for `Stage.loss`.
+      (trained variables, frozen ones, batch, key) -> (loss, metrics), for `Stage.loss`; in two
+      parts, `protocols.PassLoss`, so that mitigations can use its pass.
 
     Example:
       >>> import jax
@@ -67,21 +69,42 @@ def answer_loss(
       >>> value.shape, bool(value > 0), sorted(metrics)
       ((), True, ['accuracy', 'nll'])
     """
+    return AnswerLoss(model, shards, train_head, routing)
 
-    def loss(params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array) -> Any:
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """What `answer_loss` makes, which tells its attributes; a `protocols.PassLoss`."""
+
+    model: Model
+    shards: int
+    train_head: bool | None
+    routing: Routing
+
+    def __call__(
+        self, params: PyTree, frozen: PyTree, batch: TokenBatch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Loss and metrics."""
         del key
-        rest = {name: value for name, value in frozen.items() if name != PERTURBATION}
-        return likelihood(
-            model,
-            trees.combine(params, rest),
-            batch,
-            shards=shards,
-            train_head=train_head,
-            routing=routing,
-            add=frozen.get(PERTURBATION),
-        )
+        return self.score(self.forward(params, frozen, batch), batch)
 
-    return loss
+    def forward(self, params: PyTree, frozen: PyTree, batch: TokenBatch) -> Pass:
+        """The pass through all variables, and what is added to it."""
+        every = trees.combine(params, trees.without(frozen, PERTURBATION))
+        add = frozen.get(PERTURBATION)
+        return passed(self.model, every, batch, routing=self.routing, add=add)
+
+    def score(self, out: Pass, batch: TokenBatch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted likelihood of the batch's tokens."""
+        return nll(
+            out.hidden,
+            out.head,
+            batch.tokens,
+            batch.weight,
+            train_head=self.train_head,
+            shards=self.shards,
+            cap=self.model.config.logit_cap,
+        )
 
 
 def likelihood(
@@ -107,6 +130,20 @@ def likelihood(
       mix: [B,E] weights of the experts, given instead of a router's.
       add: [L,B,T,D] what is added to the inputs of the blocks.
     """
+    out = passed(model, every, batch, routing=routing, mix=mix, add=add)
+    return AnswerLoss(model, shards, train_head, routing).score(out, batch)
+
+
+def passed(
+    model: Model,
+    every: Variables,
+    batch: TokenBatch,
+    *,
+    routing: Routing = Routing(),
+    mix: jax.Array | None = None,
+    add: jax.Array | None = None,
+) -> Pass:
+    """The pass of a batch [B,T]; see `likelihood` for the arguments."""
     pool = routers.pool(prompt_mask(batch), routing)
     out = model.apply(
         every["base"],
@@ -116,15 +153,7 @@ def likelihood(
         layers=LayerInputs(adapters=every.get("adapters"), add=add, routing=routing, pool=pool),
         mix=mix,
     )
-    return nll(
-        out.hidden,
-        model.head(every["base"]),
-        batch.tokens,
-        batch.weight,
-        train_head=train_head,
-        shards=shards,
-        cap=model.config.logit_cap,
-    )
+    return Pass(out.hidden, model.head(every["base"]))
 
 
 def prompt_mask(batch: TokenBatch) -> jax.Array:

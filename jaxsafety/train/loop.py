@@ -34,6 +34,7 @@ from jaxsafety.protocols import (
 from jaxsafety.train import finished, marks
 from jaxsafety.train import state as states
 from jaxsafety.train.assemble import assemble, lower, mesh_of
+from jaxsafety.train.begin import begun
 from jaxsafety.train.checkpoint import Checkpoints, checkpoints_of
 from jaxsafety.train.clock import Clock
 from jaxsafety.train.optim import make_schedule
@@ -68,7 +69,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
     interrupt, programs = ctx.interrupt, Programs()
     with interrupt.install():
         variables: Any = None
-        begun: dict[str, Stage] = {}  # stages with marks
+        marked: dict[str, Stage] = {}  # stages with marks
         while True:
             try:
                 stage = next(program) if variables is None else program.send(variables)
@@ -77,7 +78,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             except Preempted:  # between stages everything is saved already
                 _resumable(ctx, interrupt)
             if isinstance(stage, Marked):
-                variables = marks.get(stage, begun, ctx, train)
+                variables = marks.get(stage, marked, ctx, train)
                 continue
             if isinstance(stage, Retired):
                 checkpoints_of(ctx, stage.stage.name, train.keep).retire()
@@ -85,7 +86,7 @@ def run_program(program: Program, ctx: Context, train: TrainConfig = TrainConfig
             current = ctx.variables if variables is None else variables
             start = current if stage.start is None else stage.start
             if stage.marks:
-                begun[stage.name] = stage._replace(start=finished.outline(stage, start))
+                marked[stage.name] = stage._replace(start=finished.outline(stage, start))
             variables = run_stage(stage, start, ctx, train, programs=programs)
 
 
@@ -128,6 +129,10 @@ def run_stage(
         return done
     flag, programs = ctx.interrupt, programs or Programs()
     first = saved.step if saved else 0
+    try:
+        stage = begun(stage, ctx, mesh, train)
+    except Preempted:  # what is saved stays, and nothing is new
+        _resumable(ctx, flag, f"{stage.name} step {first} of {stage.steps}", stage.name, first)
     return _StageRun(stage, ctx, mesh, train, flag, programs, checkpoints, first).train()
 
 

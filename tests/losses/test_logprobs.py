@@ -58,6 +58,11 @@ def test_token_logp_equals_dense_in_value_and_in_any_gradient(chunk):
     np.testing.assert_allclose(
         token_logp(hidden, head, tokens, chunk=chunk), dense_logp(hidden, head, tokens), atol=2e-6
     )
+    masked = lambda h, w, t: token_logp(h, w, t, mask=mask, chunk=chunk)  # noqa: E731
+    asked = np.where(mask, dense_logp(hidden, head, tokens), 0)
+    np.testing.assert_allclose(masked(hidden, head, tokens), asked, atol=2e-6)
+    for a, b in zip(*(pair(fn)(hidden, head)[1] for fn in (masked, dense_logp)), strict=True):
+        assert relative(a, b) < 1e-5
     ours = pair(lambda h, w, t: token_logp(h, w, t, chunk=chunk))(hidden, head)
     dense = pair(dense_logp)(hidden, head)
     assert float(ours[0]) == pytest.approx(float(dense[0]), abs=1e-6)

@@ -13,9 +13,12 @@ import pytest
 from jaxsafety.adapters import lora
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.data.pipeline import Batches
+from jaxsafety.data.schema import Encoded
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import EXTRA, Mitigation, OptimConfig, Stage, TrainConfig
 from jaxsafety.testing import tiny_model
+from jaxsafety.train.assemble import own_loss
 from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.loop import run_program, run_stage
 from jaxsafety.train.metrics import read_metrics
@@ -49,6 +52,18 @@ def offline(variables, step):
     """A stage's batches, [8,WIDTH], that weigh 1 together."""
     del variables
     return dialogues(8, [7, step], total=1.0)
+
+
+def known(count=12, seed=5):
+    """A stage's batches, [8,WIDTH], of rows that are known before; an epoch ends within a step."""
+    rng = np.random.default_rng(seed)
+
+    def one():
+        prompt, answer = rng.integers(1, 4), rng.integers(2, 8)
+        ids = rng.integers(2, 60, prompt + answer)
+        return Encoded(ids.tolist(), [False] * prompt + [True] * answer)
+
+    return Batches([one() for _ in range(count)], length=WIDTH, rows=8, seed=1, packed=False)
 
 
 def means(**given):
@@ -101,6 +116,35 @@ def context(workdir, shape=None):
     """On a mesh, or on one device."""
     mesh = shape and sharding.make_mesh(MeshConfig(*shape))
     return dataclasses.replace(toy.context(workdir, mesh=mesh), model=tiny()[0])
+
+
+def passes(made, batch, wrapped=False):
+    """How often a step goes through the model, and the step's FLOPs beside plain SFT's.
+
+    `wrapped`: the loss hides its own pass, as one does that another mitigation wraps.
+    """
+    model, _ = tiny()
+    count, apply = [], model.apply
+
+    def counted(*args, **given):
+        count.append(1)
+        return apply(*args, **given)
+
+    counting = dataclasses.replace(model, apply=counted)
+    loss = own_loss(answer_loss(counting, train_head=True))
+    given = (lambda *args: loss(*args)) if wrapped else loss
+    hook = dataclasses.replace(made.loss, model=counting)(given, 1.0)
+    params, frozen = prepared(made, 0)
+
+    def flops(loss):
+        step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        cost = step.lower(params, frozen, batch, jax.random.key(0)).compile().cost_analysis()
+        return (cost or {})["flops"]
+
+    plain = flops(loss)
+    count.clear()
+    with_it = flops(hook)
+    return len(count), with_it / plain
 
 
 def run(workdir, made, train=TRAIN, shape=None):

@@ -36,7 +36,7 @@ class Affine:
         return self.a * x + self.b
 
 
-HOOKS = ("loss", "grad", "update", "after", "serve")
+HOOKS = ("loss", "grad", "update", "begin", "after", "serve")
 NUMBERS = st.integers(-3, 3)
 
 
@@ -56,7 +56,7 @@ def test_chains_are_associative_and_the_identity_is_neutral(a, b, c):
     assert chain(chain(a, b), c) == whole == chain(a, chain(b, c))
     assert chain(Mitigation(), a) == a == chain(a, Mitigation()) == chain(a)
     for hook in HOOKS:  # from the inside out
-        rest = (0.5,) if hook == "loss" else ()
+        rest = {"loss": (0.5,), "begin": (None, None)}.get(hook, ())
         parts = [getattr(m, hook) for m in (a, b, c)]
         expected = functools.reduce(lambda x, part: part(x, *rest), parts, 7)
         assert getattr(whole, hook)(7, *rest) == expected

@@ -11,10 +11,12 @@ from jaxsafety.core import trees
 from jaxsafety.core.config import typed
 from jaxsafety.core.errors import UsageError
 from jaxsafety.mitigations.kl import Kl
-from jaxsafety.mitigations.means import build
+from jaxsafety.mitigations.means import build, factor
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import EXTRA
 from jaxsafety.registry import MITIGATIONS, resolve
+from jaxsafety.train.assemble import own_loss
+from jaxsafety.train.likelihood import answer_loss
 from tests.mitigations import guarded
 
 
@@ -83,6 +85,24 @@ def test_the_term_and_its_gradient_are_the_dense_formula_s(on, rank):
     assert bool(copies) == (not rank)  # with adapters the base is not copied
 
 
+def test_on_the_task_it_costs_one_frozen_pass_and_has_the_values_of_a_pass_of_its_own():
+    made = Kl(0.7, "task").mitigation(guarded.means())
+    batch = guarded.offline(None, 0)
+    count, ratio = guarded.passes(made, batch)
+    assert count == 2 and ratio < 1.15 * factor(made.budget)
+    count, own = guarded.passes(made, batch, wrapped=True)
+    assert count == 3 and own > ratio + 0.3
+    start, frozen = guarded.prepared(made, 0)
+    params, loss = guarded.moved(start), own_loss(answer_loss(guarded.tiny()[0], train_head=True))
+    found = []
+    for given in (loss, lambda *args: loss(*args)):
+        step = jax.jit(jax.value_and_grad(made.loss(given, 1.0), has_aux=True))
+        found.append(step(params, frozen, batch, jax.random.key(0)))
+    assert found[0][0][1]["kl"] > 1e-3
+    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_it_holds_the_model_to_its_start(tmp_path):
     found = []
@@ -124,7 +144,7 @@ def test_budget_and_needs():
         "safe": 5,
     }
     task = build({"kl": Kl(on="task")}, guarded.means(safe=None))
-    assert task.budget == {"gradients": 1.0, "forwards": 1.0, "copies": 1}
+    assert task.budget == {"forwards": 1.0, "copies": 1}
     with pytest.raises(UsageError, match=r"mitigations\.kl.*no dialogues of harmful requests"):
         build({"kl": Kl()}, guarded.means(safe=None))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,10 @@ from jaxsafety.adapters import lora, routing
 from jaxsafety.adapters.routing import Routing
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.models.api import LayerInputs
+from jaxsafety.protocols import EXTRA, PassLoss
 from jaxsafety.testing import tiny_model
-from jaxsafety.train.likelihood import answer_loss, likelihood, prompt_mask
+from jaxsafety.train.assemble import own_loss
+from jaxsafety.train.likelihood import AnswerLoss, answer_loss, likelihood, prompt_mask
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,20 @@ def test_through_experts_that_are_mixed_by_hand_or_by_a_router(tiny):
     pool = routing.pool(prompt_mask(batch), pooled)
     layers = LayerInputs(every["adapters"], routing=pooled, pool=pool)
     np.testing.assert_allclose(found, dense(model, base, batch, layers), rtol=1e-5)
+
+
+def test_it_comes_in_two_parts_whatever_is_carried_beside(tiny):
+    model, base, batch, _ = tiny
+    loss, nothing = answer_loss(model, train_head=False), jax.tree.map(lambda _: None, base)
+    given = ({"base": base}, {"base": nothing})
+    whole = loss(*given, batch, None)
+    for each, frozen in ((loss, given[1]), (own_loss(loss), {**given[1], EXTRA: {"x": base}})):
+        assert isinstance(each, PassLoss)
+        parts = each.score(each.forward(given[0], frozen, batch), batch)
+        for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+            assert a == b
+    assert not isinstance(own_loss(lambda *args: loss(*args)), PassLoss)
+    assert loss == AnswerLoss(*(getattr(loss, f.name) for f in fields(loss)))
 
 
 def test_the_prompt_is_what_stands_before_the_first_learnt_token(tiny):
