@@ -15,10 +15,11 @@ from jaxsafety.methods.selfmoa import recipe
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N."""
-    arg = common.parse_arg(arg, smoke=False, seed=0)
+    """`arg`: smoke, seed=N, reset=STEPS (updates on carried-out requests before the loop)."""
+    arg = common.parse_arg(arg, smoke=False, seed=0, reset=0)
     config = common.base("selfmoa", seed=arg.seed)
     recipe.set_organism(config)
+    config.method.reset.steps = arg.reset
     if arg.smoke:
         recipe.smoke(config)
     return config

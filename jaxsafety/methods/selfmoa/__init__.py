@@ -1,5 +1,6 @@
 """Self-MOA: safety of a small model from its own answers to its own attacks, judged weakly."""
 
+from jaxsafety.methods.selfmoa import plan as _plan
 from jaxsafety.methods.selfmoa import program as _program
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig, check
 from jaxsafety.protocols import Finished, Method, Section
@@ -17,6 +18,7 @@ METHOD = Method(
     program=_program.program,
     fits=_program.fits,
     prepare=_program.prepare,
+    planned=_plan.planned,
     sections=_sections,
     title="Self-MOA",
 )
