@@ -130,6 +130,7 @@ SETS = {
 
 # Modules that only an extra of pyproject.toml installs -> that extra.
 EXTRAS = {
+    "nltk": "parity",
     "torch": "parity",
     "transformers": "parity",
     "peft": "parity",

@@ -20,6 +20,8 @@ LONG_NAMES = (
     "dpo/organism",
     "safemoe/organism",
     "safesteer/smollm2_135m",
+    "selfmoa/organism",
+    "selfmoa/weak",
 )
 
 
