@@ -146,6 +146,7 @@ class Checkpoints:
         saved = self.latest()
         if saved is None or not saved.finished:
             raise bad("stage", self.directory.name, "a finished one, to be retired")
+        hosts.barrier(f"retiring {self.directory}")  # nobody reads what is being removed
         if hosts.leader():
             if not (self.directory / RETIRED).exists():
                 told = {"step": saved.step, "fingerprint": self.fingerprint}

@@ -55,6 +55,15 @@ SETTINGS = {
         "eval.over_refusal": 4,
         "eval.capability": 4,
     },
+    # What it says is all alike to the judge; noise makes pairs, a stage for every two of them.
+    "selfmoa": SMALL
+    | {
+        "method.reset.steps": 2,
+        "method.reset.rows": 4,
+        "method.attack.kind": "none",
+        "method.scores.noise": 0.4,
+        "method.scores.incoherent": 0.5,
+    },
 }
 
 
@@ -63,7 +72,8 @@ def models(tmp_path_factory):
     """The base of each kind: SafeMoE's lives in a world with unknown domains."""
     make = lambda **kinds: testing.random_organism(tmp_path_factory.mktemp("organism"), **kinds)  # noqa: E731
     aligned = make()
-    return {"sft": aligned, "safesteer": aligned, "safemoe": make(unaligned=True)}
+    unaligned = make(unaligned=True)
+    return {"sft": aligned, "safesteer": aligned, "selfmoa": aligned, "safemoe": unaligned}
 
 
 def free_address():
@@ -129,7 +139,8 @@ def assert_close(got, expected, **tolerance):
         np.testing.assert_allclose(leaf, expected[name], err_msg=name, **tolerance)
 
 
-KINDS = ["sft", "safemoe", pytest.param("safesteer", marks=pytest.mark.slow)]
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("safesteer", "selfmoa")]
+KINDS = ["sft", "safemoe", *SLOW]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -147,7 +158,8 @@ def both(request, models, tmp_path_factory):
 def test_two_processes_equal_one(both):
     kind, one, two = both
     steps = [value for name, value in SETTINGS[kind].items() if name.endswith(".steps")]
-    assert len(numbers(one)) == sum(steps)
+    count = len(numbers(one))
+    assert count > sum(steps) if kind == "selfmoa" else count == sum(steps)
     np.testing.assert_allclose(numbers(two), numbers(one), rtol=1e-5)
     assert_close(arrays(two), arrays(one), rtol=1e-5, atol=1e-5)
     results = [disk.read_lines(d / "run" / "results.jsonl") for d in (one, two)]
