@@ -11,6 +11,7 @@ import weakref
 import pytest
 
 from jaxsafety.core import attached, signals
+from tests.conftest import QUICK
 
 # Sits in native code that no Python handler interrupts, as a compilation does.
 STUCK = """
@@ -34,7 +35,7 @@ CHAT = ("-m", "jaxsafety", "chat", "--max-tokens=8")
 
 
 def start(*arguments, **options):
-    environment = {**os.environ, "XLA_FLAGS": "", **options.pop("env", {})}
+    environment = {**os.environ, "XLA_FLAGS": QUICK, **options.pop("env", {})}
     environment.pop("PYTHONUNBUFFERED", None)
     return subprocess.Popen(
         [sys.executable, "-c", RESTORE, *arguments],

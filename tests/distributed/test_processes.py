@@ -18,6 +18,7 @@ from jaxsafety.core import disk, sharding, trees
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
+from tests.conftest import QUICK
 from tests.distributed import toy_of
 from tests.train import toy
 
@@ -98,7 +99,7 @@ def launch(kind, models, workdir, *, processes, mesh, devices=1):
         f"--workdir={workdir / 'run'}",
         *(f"--config.{name}={value}" for name, value in overrides.items()),
     ]
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK}"
     started = []
     for index in range(processes):
         joined = [f"--distributed={address},{processes},{index}"] if processes > 1 else []
@@ -219,7 +220,7 @@ def test_parameters_split_over_two_processes(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+            env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count=1 {QUICK}"},
         )
         for index in range(2)
     ]

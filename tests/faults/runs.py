@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxsafety.train.metrics import read_metrics
+from tests.conftest import QUICK
 
 SCRIPT = Path(__file__).with_name("method_run.py")
 CONFIGS = SCRIPT.parents[2] / "configs"
@@ -32,7 +33,7 @@ def launch(config, settings, model, workdir, *, script=SCRIPT, **environment):
     ]
     environment = {
         **os.environ,
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": QUICK,
         "PYTHONUNBUFFERED": "1",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         **environment,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaxsafety import testing
+from tests.conftest import QUICK
 
 pytestmark = pytest.mark.faults
 
@@ -44,7 +45,7 @@ def launch(place, out):
         "--batch-size=1",
         f"--out={out}",
     ]
-    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "XLA_FLAGS": QUICK, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )

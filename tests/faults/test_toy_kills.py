@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.train.metrics import read_metrics
+from tests.conftest import QUICK
 from tests.train.test_checkpoint import uncommit
 
 SCRIPT = Path(__file__).with_name("toy_run.py")
@@ -24,7 +25,7 @@ def launch(workdir, out, pause=0.0):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": QUICK},
     )
 
 
