@@ -13,6 +13,7 @@ Letters: B rows, T tokens of a row, L layers, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -310,7 +311,7 @@ def _flops(stage: Planned, model: Model) -> dict[str, float]:
     trained = trees.count(params) - (table if jax.tree.leaves(params["base"]["embed"]) else 0)
     base = trees.count(stage.variables["base"]) - table
     whole = base + trees.count(stage.variables.get("adapters", {}))
-    rows, width = jax.tree.leaves(stage.batch)[0].shape[:2]
+    rows, width = _tokens(stage)
     again = 2 * (c.remat == "full")
     attention = c.num_layers * c.num_heads * c.head_dim * width  # like parameters: 2 FLOPs forward
     per_token = (4 + again) * whole + 2 * trained + 2 * stage.forwards * base
@@ -321,10 +322,16 @@ def _flops(stage: Planned, model: Model) -> dict[str, float]:
     return {"step": rows * width * per_token, "rollout": rows * sampled * 2 * (base + attention)}
 
 
+def _tokens(stage: Planned) -> tuple[int, int]:
+    """Rows of a step's batch and their length; both answers of a pair [B,2,T] are rows."""
+    *rows, width = jax.tree.leaves(stage.batch)[0].shape
+    return math.prod(rows), width
+
+
 def _saved(stage: Planned, model: Model, mesh: Any, accum: int) -> int:
     """Bytes per chip that the forward pass keeps with full remat: each layer's input. [L,B,T,D]."""
     c = model.config
-    rows, width = jax.tree.leaves(stage.batch)[0].shape[:2]
+    rows, width = _tokens(stage)
     one = rows // accum * width * c.embed_dim * jnp.dtype(c.dtype).itemsize
     return c.num_layers * one // sharding.rows(mesh)
 

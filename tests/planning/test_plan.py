@@ -95,3 +95,18 @@ def test_the_organism_s_step_compiles_for_a_slice(root, tmp_path, capsys):
     assert memory["optimizer"] == pytest.approx(2 * memory["parameters"], rel=0.01)
     assert 0 < memory["sum"] < memory["limit"]
     assert step["collectives"]
+
+
+def test_both_answers_of_a_pair_are_rows():
+    model, parts = plan._parts(load_config("configs/selfmoa/organism.py"))
+    stage = parts["make"](parts["method"], model, None, 0)
+    method = parts["method"]
+    pairs, sides, width = stage.batch.tokens.shape
+    assert (pairs, sides, width) == (method.stage.rows, 2, method.length)
+    assert plan._tokens(stage) == (2 * pairs, width)
+    c, count = model.config, trees.count(stage.variables["base"])
+    attention = c.num_layers * c.num_heads * c.head_dim * width
+    assert plan._flops(stage, model)["step"] == 2 * pairs * width * 6 * (count + attention)
+    trained, frozen = trees.partition(stage.variables, stage.trainable)
+    loss, _ = jax.eval_shape(stage.loss, trained, frozen, stage.batch, jax.random.key(0))
+    assert loss.shape == ()
