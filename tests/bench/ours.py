@@ -82,7 +82,8 @@ def dpo(folder: Path) -> None:
         held["state"], metrics = step(held["state"], frozen, batch)
         return float(metrics["loss"])
 
-    run()  # log 2 on both sides: adapters begin with nothing
+    # Log 2 on both sides, as adapters begin with nothing; after a step their random halves, which
+    # differ, tell. That losses and gradients are equal is tests/parity/test_dpo_trl.py.
     jobs.serve(run, run())
 
 

@@ -121,7 +121,8 @@ def dpo(folder: Path) -> None:
         optimizer.step()
         return loss.item()
 
-    run()  # log 2 on both sides: adapters begin with nothing
+    # Log 2 on both sides, as adapters begin with nothing; after a step their random halves, which
+    # differ, tell. That losses and gradients are equal is tests/parity/test_dpo_trl.py.
     jobs.serve(run, run())
 
 

@@ -39,7 +39,7 @@ PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
         "dpo",
         "TRL DPOTrainer, cached reference",
         "DPO step, LoRA rank 16, 4 pairs x 256 tokens",
-        (1.3, None),
+        (1.5, 2.0),
     ),
     "head_selected": (
         "head_selected",
