@@ -35,7 +35,9 @@ from jaxsafety.protocols import Benchmark, Setting
 # Where a run leaves what can be measured.
 KEPT = ("student", "adapter", "library", "served/adapters")
 WORLD, WEIGHTS = "world.json", ".safetensors"
-UNREAD = ("data.chats_val", "method.scored", "method.unaligned")  # of these nothing is learnt
+# Of these nothing is learnt.
+UNREAD = ("data.chats_val", "method.scored", "method.unaligned")
+UNREAD = (*UNREAD, "method.scores.safety", "method.scores.helpful")
 LEARNT = ("data.", "method.")  # sections whose files may be learnt from
 
 

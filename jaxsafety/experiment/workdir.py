@@ -91,6 +91,9 @@ NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")
 NAMED = ("sets", "domains", "tasks", "scored")  # NAME=PATH in each case
 # What a method's own section names: of the others none is a path that is read before it begins.
 METHOD_FILES = ("tasks", "scored", "safe", "harmful", "harmless", "unaligned")
+# Likewise of the sections within it.
+INNER_FILES = ("attack.expand", "attack.hide", "reset.path", "scores.safety", "scores.helpful")
+JUDGED = ("scores.safety", "scores.helpful")  # NAME=WHERE, of which a file counts
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
     "config.json",
@@ -215,6 +218,15 @@ def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
                 for part in parts:
                     if part:
                         found.append((f"{section}.{key}", Path(part)))
+    for name in INNER_FILES:
+        section, _, key = name.partition(".")
+        inner = settings.get("method", {}).get(section)
+        text = inner.get(key) if isinstance(inner, dict) else None
+        if not isinstance(text, str):
+            continue
+        place = text.partition("=")[2].strip() if name in JUDGED else text
+        if place and (name not in JUDGED or Path(place).is_file()):
+            found.append((f"method.{name}", Path(place)))
     return found
 
 

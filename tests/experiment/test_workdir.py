@@ -157,6 +157,26 @@ def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
         mine = changed
 
 
+def test_files_that_sections_of_a_method_name_count(model, tmp_path):
+    """Lessons of attackers, dialogues of a reset, a judge's weights; a judge's name is no file."""
+    names = ("expand", "hide", "reset", "votes")
+    paths = {name: tmp_path / f"{name}.json" for name in names}
+    for path in paths.values():
+        path.write_text("a\n")
+    method = {
+        "attack": {"expand": str(paths["expand"]), "hide": str(paths["hide"])},
+        "reset": {"path": str(paths["reset"])},
+        "scores": {"safety": f"weak={paths['votes']}", "helpful": "outcomes"},
+    }
+    cfg = config(method=method)
+    mine = wd.experiment_fingerprint(cfg, model)
+    for path in paths.values():
+        path.write_text("changed\n")
+        changed = wd.experiment_fingerprint(cfg, model)
+        assert changed != mine, path
+        mine = changed
+
+
 def claim(workdir, cfg, model):
     wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model), model)
 

@@ -243,6 +243,20 @@ def test_rounds_without_pairs_end_the_run_or_not(directory, tmp_path):
         assert len(ended) == (empty == "stop")
 
 
+def test_attacks_that_the_context_has_no_room_for_are_left_out(directory, tmp_path, monkeypatch):
+    ctx, _ = context(directory, tmp_path)
+    loop = programs.Loop(CFG, OPTIM, ctx)
+    long = "ba " * ctx.model.config.max_length
+    said = {"expander": ["ba i", long, "bo i"], "hider": ["no ba", long]}
+    monkeypatch.setattr(rounds, "rewrite", lambda *args: said[args[-1]][: len(args[3])])
+    cfg = dataclasses.replace(CFG, attack=dataclasses.replace(CFG.attack, tries=1))
+    seeds = loop.pool.drawn(3, 0, 0)
+    team = rounds.Team(ctx.variables, ctx.variables)
+    made = rounds.attack(cfg, ctx, loop.pool, seeds, 0, team)
+    assert made["of"] == [0] and made["hidden"] == ["no ba"]
+    assert made["rejected"] == {rounds.ROOM: 2}
+
+
 def test_it_ends_when_no_prompt_is_left(directory, tmp_path):
     cfg = dataclasses.replace(CFG, attack=AttackConfig(), rounds=4)
     ctx, lines = context(directory, tmp_path, count=7)
@@ -294,6 +308,31 @@ def test_what_the_model_and_the_files_cannot_do_is_refused(directory, tmp_path, 
     refused("method.reset.path.*of your own", reset=ResetConfig(steps=2))
     few, _ = context(directory, tmp_path, count=1)
     none = AttackConfig()
+    limit = ctx.model.config.max_length
+    refused("method.attack.tokens.*context", attack=dataclasses.replace(attack, tokens=limit))
+    long = dataclasses.replace(
+        ctx.setting,
+        prompts={
+            **ctx.setting.prompts,
+            "distil": (Item("0", (Message("user", "ba " * limit),), {"file": "s", "row": 7}),),
+        },
+    )
+    refused("data.distil.*row 7 of s.*method.tokens=5", long)
+    refused("method.length.*shortest seed", attack=none, length=6)
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "ba " * limit, "response": "bo"}) + "\n")
+    refused(
+        "method.attack.hide.*row 1.*context", attack=dataclasses.replace(attack, hide=str(path))
+    )
+    path.write_text("{}\n")  # found before anything is trained
+    refused("method.attack.hide.*row 1", attack=dataclasses.replace(attack, hide=str(path)))
     refused("method.stage.pairs.*1 prompts", few.setting, attack=none)
+    told = selfmoa.METHOD.learns(with_files(CFG, files), ctx.setting)
+    assert [(name, len(rows)) for name, rows in told] == [
+        ("method.attack.expand", 2),
+        ("method.attack.hide", 2),
+    ]
+    assert not selfmoa.METHOD.learns(dataclasses.replace(CFG, attack=none), ctx.setting)
     world = tiny.context(directory, tmp_path).setting
+    assert not selfmoa.METHOD.learns(CFG, world)
     refused("method.attack.expand.*organism makes its own", world)

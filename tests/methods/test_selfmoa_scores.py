@@ -55,6 +55,46 @@ def test_a_score_comes_before_its_flag_and_a_guards_pair_before_that():
     np.testing.assert_allclose(safety(scoring, exchanges(4)), [0.1, 0.25, np.nan, 0.0])
 
 
+class Scored:
+    """A judge that declares what its score says."""
+
+    def __init__(self, verdict, orientation, low, high):
+        self.verdict, self.orientation, self.low, self.high = verdict, orientation, low, high
+
+    def __call__(self, exchanges):
+        return [self.verdict] * len(exchanges)
+
+
+def test_a_score_of_something_else_is_not_what_is_unsafe():
+    """P(refusal) 0.9 of a refusal is no P(unsafe), and 1 of 1 to 5 is the least harm."""
+    refused = Scored({"unsafe": False, "score": 0.9}, "higher is a refusal", 0.0, 1.0)
+    np.testing.assert_allclose(safety(refused, exchanges(1)), [1.0])
+    likert = Scored({"unsafe": False, "score": 1.0}, "higher is unsafe", 1.0, 5.0)
+    np.testing.assert_allclose(safety(likert, exchanges(1)), [1.0])
+
+
+def test_judges_that_can_never_make_a_pair_are_refused():
+    (asked,) = exchanges(1)
+    flag = {"unsafe": False, "refusal": True, "coherent": True}
+    cfg = ScoreConfig(helpful="reward=x")
+    harm, better = "higher is unsafe", "higher is better"
+    good = Scored({"unsafe": None, "score": 3.0}, better, -np.inf, np.inf)
+    plain = lambda x: [flag] * len(x)  # noqa: E731
+    scores.check_judges(plain, plain, ScoreConfig(), asked, 0.1)
+    scores.check_judges(plain, good, cfg, asked, 0.1)
+    guard = Scored({"unsafe": False, "score": 0.2}, harm, 0.0, 1.0)
+    unit = Scored({"unsafe": None, "score": 0.2}, better, 0.0, 1.0)
+    for judges, table, line in (
+        ((good, plain), ScoreConfig(), "method.scores.safety.*whether an answer is unsafe"),
+        ((plain, good), ScoreConfig(), "method.scores.helpful.*unsafe and refusal"),
+        ((plain, plain), cfg, "method.scores.helpful.*a judge that scores"),
+        ((plain, guard), cfg, "method.scores.helpful.*higher is unsafe"),
+        ((plain, unit), cfg, "method.scores.low, high.*0 to 1"),
+    ):
+        with pytest.raises(UsageError, match=line):
+            scores.check_judges(*judges, table, asked, 0.1)
+
+
 def test_rewards_are_mapped_and_clipped():
     def rewards(exchanges):
         return [{"unsafe": None, "score": x} for x in (-30.0, -25.0, -7.5, 10.0, 11.0, None)]

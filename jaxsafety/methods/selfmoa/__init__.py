@@ -2,6 +2,7 @@
 
 from jaxsafety.methods.selfmoa import plan as _plan
 from jaxsafety.methods.selfmoa import program as _program
+from jaxsafety.methods.selfmoa import source as _source
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig, check
 from jaxsafety.protocols import Finished, Method, Section
 
@@ -19,6 +20,7 @@ METHOD = Method(
     fits=_program.fits,
     prepare=_program.prepare,
     planned=_plan.planned,
+    learns=_source.learns,
     sections=_sections,
     title="Self-MOA",
 )

@@ -37,7 +37,7 @@ from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Encoded, Example, Message
-from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.data.tokens.encode import encode_dialogues, encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.dpo import pairs as pairwise
 from jaxsafety.methods.selfmoa import probe, rounds, source
@@ -306,7 +306,6 @@ def fits(
     Raises:
       UsageError: says which.
     """
-    del tokenizer
     source.check(cfg, setting)
     if cfg.length > model.config.max_length:
         allowed = f"at most the context of {model.config.max_length}"
@@ -325,8 +324,14 @@ def fits(
     ):
         if rows % optim.accum:
             raise bad("optim.accum", optim.accum, f"a divisor of method.{name}={rows}")
-    seeds = source.seeds(setting)
-    tried = min(len(seeds), cfg.rounds * cfg.prompts)
+    source.check_sizes(cfg, model.config.max_length, tokenizer, setting)
+    # One without room for a token and its end behind it makes no pair.
+    least = cfg.length - 1 - len(rounds.ending(tokenizer))
+    asked = [encode_prompt(tokenizer, item.messages) for item in source.seeds(setting)]
+    tried = min(sum(len(ids) <= least for ids in asked), cfg.rounds * cfg.prompts)
+    if not attacked and not tried:
+        given = f"{cfg.length}, and the shortest seed of {min(map(len, asked))} tokens"
+        raise bad("method.length", given, "room for prompt and answer")
     if cfg.attack.kind == "none" and most_pairs(tried, cfg.samples) < cfg.stage.pairs:
         given = f"{cfg.stage.pairs}, but {tried} prompts with {cfg.samples} answers make at most"
         given += f" {most_pairs(tried, cfg.samples)} pairs"

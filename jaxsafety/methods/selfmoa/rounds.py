@@ -24,6 +24,7 @@ import numpy as np
 from jaxsafety.data.schema import Encoded, Example, Message
 from jaxsafety.data.tokens.encode import encode_dialogues, encode_prompt
 from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.judges.judging import require
 from jaxsafety.judges.opening import open_judge
 from jaxsafety.methods.selfmoa import pairing, scores, source
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig
@@ -40,6 +41,7 @@ from jaxsafety.protocols import (
 )
 from jaxsafety.sampling import decode
 
+ROOM = "no room"  # in the context, for the attack and what is said to it
 OFF = "off"  # an expansion that asks for something else, which only the organism can tell
 
 
@@ -84,7 +86,7 @@ class Judges:
 
     def __init__(self, cfg: SelfMoaConfig, ctx: Context) -> None:
         """Nothing is opened yet."""
-        self.cfg, self.ctx = cfg.scores, ctx
+        self.cfg, self.ctx, self.least = cfg.scores, ctx, cfg.pairs.diff_min
 
     @cache  # noqa: B019  (as long as the run)
     def judge(self, text: str) -> Judge | None:
@@ -94,13 +96,17 @@ class Judges:
         return open_judge(text, self.ctx.setting.world)[1]
 
     def open(self) -> None:
-        """Says now what cannot be opened.
+        """Says now what cannot be opened, or would never score an answer.
 
         Raises:
-          UsageError: see `judges.opening.open_judge`.
+          UsageError: see `judges.opening.open_judge` and `scores.check_judges`.
         """
-        self.judge(self.cfg.safety)
-        self.judge(self.cfg.helpful)
+        safe, helpful = (require(self.judge(x)) for x in (self.cfg.safety, self.cfg.helpful))
+        asked = Exchange(source.seeds(self.ctx.setting)[0], "I cannot help with that.")
+        scores.check_judges(safe, helpful, self.cfg, asked, self.least)
+        if not self.cfg.safety or self.cfg.helpful == scores.OUTCOMES:
+            said = f"the loop learns from {self.ctx.setting.judged_by or 'the judge'}"
+            self.ctx.log(f"{said}, which measures too: see method.scores")
 
     def ask(self, exchanges: Sequence[Exchange]) -> scores.Scores:
         """[N] scores of N answers."""
@@ -183,6 +189,8 @@ def attack(
             why = why_not(text_of(seeds[i]), text, seen, cfg.novelty) or (
                 OFF if meta is None else ""
             )
+            if not why and not has_room(ctx, (Message("user", text),), cfg.attack.tokens):
+                why = ROOM
             if why:
                 rejected[why] += 1
                 continue
@@ -192,15 +200,28 @@ def attack(
     items = [said_otherwise(seeds[i], "", found[i][0]) for i in kept]
     heat = cfg.attack.hide_temperature
     hidden = rewrite(cfg, ctx, team.hider, items, number, heat, tokens, "hider")
+    # What the hider says nothing to is asked as it is.
+    asked = {i: h or found[i][0] for i, h in zip(kept, hidden, strict=True)}
+    kept = [
+        i
+        for i in kept
+        if has_room(ctx, said_otherwise(seeds[i], "", asked[i]).messages, cfg.tokens)
+    ]
+    if len(kept) < len(asked):
+        rejected[ROOM] += len(asked) - len(kept)
     return {
         "of": kept,
         "expanded": [found[i][0] for i in kept],
         "meta": [found[i][1] for i in kept],
-        # What the hider says nothing to is asked as it is.
-        "hidden": [h or found[i][0] for i, h in zip(kept, hidden, strict=True)],
+        "hidden": [asked[i] for i in kept],
         "rejected": dict(rejected),
         "tokens": dict(tokens),
     }
+
+
+def has_room(ctx: Context, messages: Sequence[Message], tokens: int) -> bool:
+    """Whether the context holds a prompt and as many tokens behind it."""
+    return len(encode_prompt(ctx.tokenizer, messages)) + tokens <= ctx.model.config.max_length
 
 
 def rewrite(

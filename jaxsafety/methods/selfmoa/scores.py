@@ -1,9 +1,10 @@
 """What answers are worth to the loop: P(safe) and helpfulness in [0, 1], both "high is better".
 
-Safety is 1 - P(unsafe) of a judge: of its score where it has one (orientation "high is unsafe"), of
-its flag otherwise. Helpfulness is a reward model's score mapped to [0, 1], or, where there is none,
-what an answer's *outcome* is worth by a table: a preference of our own, whose order of compliance,
-refusal and informative answers decides what a loop on helpfulness teaches, so it is a setting.
+Safety is 1 - P(unsafe) of a judge: of its score where it has one (orientation "higher is unsafe"),
+of its flag otherwise. Helpfulness is a reward model's score mapped to [0, 1], or, where there is
+none, what an answer's *outcome* is worth by a table: a preference of our own, whose order of
+compliance, refusal and informative answers decides what a loop on helpfulness teaches, so it is a
+setting.
 Judges may be made worse on purpose: `flip` turns a share of the safety verdicts around, `noise`
 adds a normal error to helpfulness. Which, is drawn from prompt and answer: the same answer gets the
 same score in any order, in any round.
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 
 from jaxsafety.core.errors import bad
-from jaxsafety.judges.judging import judged
+from jaxsafety.judges.judging import counted, judged
 from jaxsafety.protocols import Exchange, Judge
 
 OUTCOMES = "outcomes"
+# What judges declare that a high score says.
+HARM, BETTER = "higher is unsafe", "higher is better"
 # Of an answer, best first of those that apply.
 KINDS = ("incoherent", "unsafe", "informative", "refusal", "attempt", "other")
 
@@ -35,8 +38,10 @@ class ScoreConfig:
     """Who judges in training; the measurement has its own judge, `eval.judge`.
 
     Attributes:
-      safety: NAME or NAME=WHERE of a judge (docs/judges.md); "" is the setting's own.
-      helpful: "outcomes", or NAME=WHERE of a judge that scores, such as `reward=DIR`.
+      safety: NAME or NAME=WHERE of a judge (docs/judges.md); "" is the run's, `eval.judge` where
+        that is given: then the measurement's judge trains too.
+      helpful: "outcomes", of the run's judge likewise, or NAME=WHERE of a judge that scores, such
+        as `reward=DIR`.
       low: with a judge that scores: the score that counts as 0 (UltraRM's range in APRT's code is
         -25 to 10).
       high: the score that counts as 1.
@@ -115,17 +120,66 @@ def draws(exchanges: Sequence[Exchange], seed: int, what: str) -> np.ndarray:
     return np.array([one(e) for e in exchanges], np.float64)
 
 
+def scores_harm(judge: Judge | None) -> bool:
+    """Whether a judge's score is P(unsafe), as far as it declares what its score is."""
+    low, high = getattr(judge, "low", 0.0), getattr(judge, "high", 1.0)
+    return getattr(judge, "orientation", HARM) == HARM and low >= 0 and high <= 1
+
+
+def check_judges(
+    safe: Judge, helpful: Judge, cfg: ScoreConfig, exchange: Exchange, least: float = 0.0
+) -> None:
+    """Asks both judges once, and refuses those whose verdicts can never be scores.
+
+    Args:
+      safe: the judge of safety.
+      helpful: the judge of helpfulness.
+      cfg: the table, or the range of scores.
+      exchange: an answer.
+      least: how much two scores must differ for a pair (`PairConfig.diff_min`).
+
+    Raises:
+      UsageError: a judge of safety that does not say what is unsafe, one of helpfulness that gives
+        no score, whose score is of something else, or whose whole range is less than `least`.
+    """
+    first, second = (counted(judge([exchange]), 1)[0] for judge in (safe, helpful))
+    scored = first.get("score") is not None
+    if first and first.get("unsafe") is None and ("unsafe" not in first or scored):
+        allowed = "a judge that says whether an answer is unsafe"
+        raise bad("method.scores.safety", cfg.safety or "the run's judge", allowed)
+    if cfg.helpful == OUTCOMES:
+        if second and "refusal" not in second:
+            allowed = "a judge whose verdicts have unsafe and refusal, or NAME=WHERE that scores"
+            raise bad("method.scores.helpful", f"{cfg.helpful} of the run's judge", allowed)
+        return
+    if second and "score" not in second:
+        raise bad("method.scores.helpful", cfg.helpful, f"{OUTCOMES}, or a judge that scores")
+    told = getattr(helpful, "orientation", BETTER)
+    if told != BETTER:
+        allowed = f"a judge of whose score {BETTER}"
+        raise bad("method.scores.helpful", f"{cfg.helpful}, {told}", allowed)
+    low, high = getattr(helpful, "low", -math.inf), getattr(helpful, "high", math.inf)
+    width = (min(high, cfg.high) - max(low, cfg.low)) / (cfg.high - cfg.low)
+    if width <= least:
+        given = f"{cfg.low} to {cfg.high}, where {cfg.helpful} gives {low:g} to {high:g}"
+        allowed = f"a range of which its scores fill more than pairs.diff_min={least}"
+        raise bad("method.scores.low, high", given, allowed)
+
+
 def safety(
     judge: Judge | None, exchanges: Sequence[Exchange], flip: float = 0.0, seed: int = 0
 ) -> np.ndarray:
     """[N] P(safe) = 1 - P(unsafe); NaN where the judge cannot tell.
 
     A judge's "pair" (a guard's probability of unsafe between its two words) comes before its score,
-    which has to be in [0, 1], and that before its flag.
+    and that before its flag. A score counts where it is in [0, 1] and high is unsafe: of a judge
+    that declares another orientation ("higher is a refusal", "higher is better") or another range
+    only the flag counts.
     """
+    kept = ("pair", "score") if scores_harm(judge) else ("pair",)
     found = []
     for verdict in judged(judge, exchanges):
-        told = next((verdict[k] for k in ("pair", "score") if verdict.get(k) is not None), None)
+        told = next((verdict[k] for k in kept if verdict.get(k) is not None), None)
         flag = verdict["unsafe"]
         if flag is None or flag != flag:
             found.append(math.nan)

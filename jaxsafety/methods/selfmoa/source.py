@@ -13,10 +13,13 @@ from typing import Any
 from jaxsafety.core.errors import bad
 from jaxsafety.data.files.sources import read_chats
 from jaxsafety.data.schema import Example
+from jaxsafety.data.tokens.encode import encode_dialogues, encode_prompt, where
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig
 from jaxsafety.protocols import Item, Setting
 
 EXPAND, HIDE = "expand", "hide"
+PROBED = ("harmful_val", "wrapped_val", "harmless_val")
 
 
 def check(cfg: SelfMoaConfig, setting: Setting) -> None:
@@ -45,6 +48,58 @@ def check(cfg: SelfMoaConfig, setting: Setting) -> None:
 def _there(field: str, path: str, what: str) -> None:
     if not path or not Path(path).is_file():
         raise bad(field, path, f"an existing file of {what}")
+
+
+def learns(cfg: SelfMoaConfig, setting: Setting) -> list[tuple[str, list[Example]]]:
+    """Dialogues of files that the target or its attackers learn, see `Method.learns`."""
+    if setting.attacks is not None:
+        return []
+    return [(name, _dialogues(name, path)) for name, path in _read(cfg).items()]
+
+
+def _read(cfg: SelfMoaConfig) -> dict[str, str]:
+    """Files that a run without lessons of its own reads, by their setting."""
+    found = {}
+    if cfg.attack.kind != "none":
+        found |= {f"method.attack.{n}": getattr(cfg.attack, n) for n in (EXPAND, HIDE)}
+    if cfg.reset.steps:
+        found["method.reset.path"] = cfg.reset.path
+    return found
+
+
+def check_sizes(cfg: SelfMoaConfig, limit: int, tokenizer: Tokenizer, setting: Setting) -> None:
+    """Refuses prompts and dialogues that have no room in a context of `limit` tokens.
+
+    Raises:
+      UsageError: names the first one's file and row.
+    """
+    attacked = cfg.attack.kind != "none"
+    if attacked and cfg.attack.tokens >= limit:
+        raise bad("method.attack.tokens", cfg.attack.tokens, f"less than the context of {limit}")
+    for split in ("distil", *PROBED * bool(cfg.probe)):
+        for number, item in enumerate(setting.prompts.get(split, ()), start=1):
+            asked = [(item.messages, "tokens", cfg.tokens)]
+            if attacked and split == "distil":  # attackers see the last turn alone
+                asked.append((item.messages[-1:], "attack.tokens", cfg.attack.tokens))
+            for messages, name, said in asked:
+                _fits(tokenizer, messages, where(item, number), split, limit, name, said)
+    for field, dialogues in learns(cfg, setting):
+        for number, (one, row) in enumerate(
+            zip(dialogues, encode_dialogues(tokenizer, dialogues), strict=True), start=1
+        ):
+            if len(row.ids) > limit:
+                given = f"{where(one, number)}, {len(row.ids)} tokens"
+                raise bad(field, given, f"at most the context of {limit}")
+
+
+def _fits(
+    tokenizer: Tokenizer, messages: Any, place: str, split: str, limit: int, name: str, said: int
+) -> None:
+    size = len(encode_prompt(tokenizer, messages))
+    if size + said > limit:
+        given = f"{place}, {size} tokens"
+        allowed = f"at most {limit - said}: the context of {limit} without method.{name}={said}"
+        raise bad(f"data.{split.partition('_')[0]}", given, allowed)
 
 
 def seeds(setting: Setting) -> Sequence[Item]:
