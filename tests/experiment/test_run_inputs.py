@@ -70,7 +70,7 @@ def refused(root, model, tmp_path, monkeypatch, capsys):
         ("data.source=web", "data.source: got 'web'; allowed: organism, files"),
         (
             "program=magic",
-            "program, a method: got 'magic'; allowed: anchored, safemoe, safemoe_controls",
+            "program, a method: got 'magic'; allowed: anchored, dpo, safemoe, safemoe_controls",
         ),
     ],
 )

@@ -258,7 +258,7 @@ def program(cfg: SelfMoaConfig, optim: OptimConfig, ctx: Context) -> Program:
             ctx.log(f"round {number + 1} made no pair ({_why(found)}): the loop ends")
             break
         full = len(loop.pool.expansions) >= cfg.attack.retrain
-        if cfg.attack.kind == "adaptive" and full:
+        if cfg.attack.kind == "adaptive" and full and number + 1 < cfg.rounds:
             team = yield from loop.attackers(initial, team)
         while len(loop.pool.pairs) >= cfg.stage.pairs:
             target = yield from loop.align(target, initial)

@@ -42,6 +42,8 @@ from jaxsafety.protocols import (
 from jaxsafety.sampling import decode
 
 ROOM = "no room"  # in the context, for the attack and what is said to it
+# Steps of sampling from which the attackers count theirs: answers begin at 0, nobody shares numbers.
+EXPANDER, HIDER = 1 << 28, 1 << 29
 OFF = "off"  # an expansion that asks for something else, which only the organism can tell
 
 
@@ -178,7 +180,7 @@ def attack(
         if not open_:
             break
         asked = [seeds[i] for i in open_]
-        step = number * cfg.attack.tries + again  # other random numbers in every try
+        step = EXPANDER + number * cfg.attack.tries + again  # others in every try
         heat = cfg.attack.expand_temperature
         for i, text in zip(
             open_,
@@ -199,7 +201,7 @@ def attack(
     kept = sorted(found)
     items = [said_otherwise(seeds[i], "", found[i][0]) for i in kept]
     heat = cfg.attack.hide_temperature
-    hidden = rewrite(cfg, ctx, team.hider, items, number, heat, tokens, "hider")
+    hidden = rewrite(cfg, ctx, team.hider, items, HIDER + number, heat, tokens, "hider")
     # What the hider says nothing to is asked as it is.
     asked = {i: h or found[i][0] for i, h in zip(kept, hidden, strict=True)}
     kept = [

@@ -103,8 +103,9 @@ def _fits(
 
 
 def seeds(setting: Setting) -> Sequence[Item]:
-    """A_0: the prompts that the setting has for methods to sample with."""
-    return setting.prompts["distil"]
+    """A_0: the prompts that the setting has for methods to sample with, each text once."""
+    found = {tuple(item.messages): item for item in reversed(setting.prompts["distil"])}
+    return tuple(reversed(found.values()))
 
 
 def lessons(cfg: SelfMoaConfig, setting: Setting, seed: int) -> Mapping[str, Sequence[Example]]:
