@@ -12,6 +12,7 @@ from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.train import toy
 
+pytestmark = pytest.mark.usefixtures("fused")
 DECAY = 0.75
 
 
