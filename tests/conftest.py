@@ -78,6 +78,29 @@ def kills(request) -> int:
     return request.config.getoption("--kills")
 
 
+@pytest.fixture(scope="module")
+def fused():
+    """Compiles a file with the newer emitters after all: two of its programs are equal to the bit
+    or nearly so, which holds by how these fuse."""
+    if not QUICK:
+        yield
+        return
+    import jax
+    from jax._src import compiler
+
+    usual = compiler.get_compile_options
+
+    def newer(*args, env_options_overrides=None, **kwargs):
+        options = {"xla_cpu_use_fusion_emitters": True} | (env_options_overrides or {})
+        return usual(*args, env_options_overrides=options, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        jax.clear_caches()
+        patch.setattr(compiler, "get_compile_options", newer)
+        yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def lean():
     """Lets go of compiled programs once they are many: a bloated process is far slower."""

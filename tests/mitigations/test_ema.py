@@ -13,6 +13,7 @@ from jaxsafety.train.metrics import read_metrics
 from tests.conftest import QUICK
 from tests.train import toy
 
+pytestmark = pytest.mark.usefixtures("fused")
 DECAY = 0.75
 
 

@@ -15,6 +15,7 @@ from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode, engine
 from jaxsafety.testing import tiny_model
 
+pytestmark = pytest.mark.usefixtures("fused")
 STOP = (3, 7, 11, 12, 40, 41, 42)
 
 
