@@ -10,25 +10,14 @@ from jaxsafety.mitigations.ema import Ema
 from jaxsafety.protocols import Stage, TrainConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
-from tests.conftest import QUICK
 from tests.train import toy
 
 pytestmark = pytest.mark.usefixtures("fused")
 DECAY = 0.75
 
 
-@pytest.fixture
-def as_users_compile(monkeypatch):
-    """Two programs are compared to the bit: each is compiled as elsewhere (see conftest.QUICK)."""
-    compile_ = jax.stages.Lowered.compile
-    options = {"xla_cpu_use_fusion_emitters": True} if QUICK else None
-    monkeypatch.setattr(
-        jax.stages.Lowered, "compile", lambda self: compile_(self, compiler_options=options)
-    )
-
-
 @pytest.mark.parametrize("master", ["float32", "bfloat16"])
-def test_a_stage_leaves_the_average_and_trains_as_ever(tmp_path, master, as_users_compile):
+def test_a_stage_leaves_the_average_and_trains_as_ever(tmp_path, master):
     points = []
 
     def batches(variables, step):

@@ -42,7 +42,7 @@ from jaxsafety.protocols import (
 from jaxsafety.sampling import decode
 
 ROOM = "no room"  # in the context, for the attack and what is said to it
-# Steps of sampling from which the attackers count theirs: answers begin at 0, nobody shares numbers.
+# Steps of sampling from which attackers count theirs; answers begin at 0: nobody shares numbers.
 EXPANDER, HIDER = 1 << 28, 1 << 29
 OFF = "off"  # an expansion that asks for something else, which only the organism can tell
 
