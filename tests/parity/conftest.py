@@ -7,8 +7,8 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def optimized():
-    """All of XLA's optimizations, which the other tests do without."""
+def optimized(fused):
+    """All of XLA's optimizations and its newer emitters, which the other tests do without."""
     name = "jax_disable_most_optimizations"
     before = jax.config.values[name]
     jax.config.update(name, False)
