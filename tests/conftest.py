@@ -11,10 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests that start processes compile the same programs again and again; the workers share too.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"jaxsafety-xla-{os.getuid()}")
-)
+# Tests that start processes compile the same programs again and again; the workers share too. The
+# number of cores is in what XLA compiles for CPUs, and so in the bits, but not in the cache's key.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CACHE = Path(tempfile.gettempdir()) / f"jaxsafety-xla-{os.getuid()}-{CORES}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
 # Nearly all the time goes into compiling programs that run once. `tests/parity` and the slow tests
 # of `.ci/run` compile as users do, with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
