@@ -93,7 +93,7 @@ NAMED = ("sets", "domains", "tasks", "scored")  # NAME=PATH in each case
 METHOD_FILES = ("tasks", "scored", "safe", "harmful", "harmless", "unaligned")
 # Likewise of the sections within it.
 INNER_FILES = ("attack.expand", "attack.hide", "reset.path", "scores.safety", "scores.helpful")
-JUDGED = ("scores.safety", "scores.helpful")  # NAME=WHERE, of which a file counts
+JUDGED = ("scores.safety", "scores.helpful")  # judges, of which files count
 # Besides the weights, what a run reads of a model directory.
 MODEL_FILES = (
     "config.json",
@@ -224,10 +224,17 @@ def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
         text = inner.get(key) if isinstance(inner, dict) else None
         if not isinstance(text, str):
             continue
-        place = text.partition("=")[2].strip() if name in JUDGED else text
-        if place and (name not in JUDGED or Path(place).is_file()):
-            found.append((f"method.{name}", Path(place)))
+        places = _judges_files(text) if name in JUDGED else [text] if text else []
+        found += [(f"method.{name}", Path(place)) for place in places]
     return found
+
+
+def _judges_files(text: str) -> list[str]:
+    """Files among what NAME=WHERE, NAME=NAME=WHERE and lists of these with + between them name."""
+    parts = [piece.split("=") for piece in text.split("+")]
+    ends = ["=".join(p[i:]).strip() for p in parts for i in range(1, len(p))]
+    whole = text.partition("=")[2].strip()  # of a path that has a + itself
+    return [end for end in dict.fromkeys([whole, *ends]) if end and Path(end).is_file()]
 
 
 def experts_of(settings: Mapping[str, Any]) -> list[str]:

@@ -158,15 +158,18 @@ def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
 
 
 def test_files_that_sections_of_a_method_name_count(model, tmp_path):
-    """Lessons of attackers, dialogues of a reset, a judge's weights; a judge's name is no file."""
-    names = ("expand", "hide", "reset", "votes")
+    """Lessons of attackers, dialogues of a reset, judges' weights; a judge's name is no file."""
+    names = ("expand", "hide", "reset", "votes", "first", "second")
     paths = {name: tmp_path / f"{name}.json" for name in names}
     for path in paths.values():
         path.write_text("a\n")
     method = {
         "attack": {"expand": str(paths["expand"]), "hide": str(paths["hide"])},
         "reset": {"path": str(paths["reset"])},
-        "scores": {"safety": f"weak={paths['votes']}", "helpful": "outcomes"},
+        "scores": {
+            "safety": f"weak={paths['votes']}",
+            "helpful": f"outcomes=weak=combined={paths['first']}+classifier={paths['second']}",
+        },
     }
     cfg = config(method=method)
     mine = wd.experiment_fingerprint(cfg, model)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxsafety import testing
 from jaxsafety.core.errors import UsageError
-from jaxsafety.data.schema import Message
+from jaxsafety.data.schema import Encoded, Message
 from jaxsafety.methods import selfmoa
 from jaxsafety.methods.dpo import pairs as pairwise
 from jaxsafety.methods.selfmoa import program as programs
@@ -24,7 +24,8 @@ from jaxsafety.methods.selfmoa.config import (
     check,
 )
 from jaxsafety.methods.selfmoa.novelty import Novelty, bleu
-from jaxsafety.methods.selfmoa.pairing import PairConfig
+from jaxsafety.methods.selfmoa.pairing import Pair, PairConfig
+from jaxsafety.methods.selfmoa.pool import Kept
 from jaxsafety.methods.selfmoa.scores import ScoreConfig
 from jaxsafety.protocols import Item, OptimConfig, TrainConfig
 from jaxsafety.train.loop import run_program
@@ -255,6 +256,19 @@ def test_attacks_that_the_context_has_no_room_for_are_left_out(directory, tmp_pa
     made = rounds.attack(cfg, ctx, loop.pool, seeds, 0, team)
     assert made["of"] == [0] and made["hidden"] == ["no ba"]
     assert made["rejected"] == {rounds.ROOM: 2}
+
+
+def test_pairs_of_a_prompt_that_is_learnt_are_not_watched():
+    prompts = [(0, 1), (0, 1), (0, 2), (1, 1), (1, 1), (1, 2), (1, 2)]  # round, prompt
+    taken = [Kept(number, Pair(prompt, 0, 1)) for number, prompt in prompts]
+    mask = (False, True, True)
+    sides = [[Encoded((1, start, ord(end)), mask) for end in "abcdefg"] for start in (2, 3)]
+    made = pairwise.assemble(*sides, 0)
+    for held, watched in ((3, "fg"), (2, "fg"), (1, ""), (6, "cdefg"), (0, "")):
+        first, rest = programs._split(made, taken, held)
+        assert len(first.weight) == len(taken) - held
+        assert len(rest.weight) == len(watched)
+        assert "".join(map(chr, np.asarray(rest.tokens)[:, 0, 2])) == watched
 
 
 def test_it_ends_when_no_prompt_is_left(directory, tmp_path):

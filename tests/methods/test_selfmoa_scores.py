@@ -95,6 +95,24 @@ def test_judges_that_can_never_make_a_pair_are_refused():
             scores.check_judges(*judges, table, asked, 0.1)
 
 
+def test_a_table_can_be_of_another_judge():
+    for helpful, tabled, judge in (
+        ("outcomes", True, ""),
+        ("outcomes=rules", True, "rules"),
+        ("outcomes=combined=fitted.json", True, "combined=fitted.json"),
+        ("reward=outcomes", False, "reward=outcomes"),
+    ):
+        cfg = ScoreConfig(helpful=helpful)
+        assert (cfg.tabled, cfg.helpful_judge) == (tabled, judge)
+    told = helpfulness(flags, exchanges(2), ScoreConfig(helpful="outcomes=rules"))
+    np.testing.assert_allclose(told, [0.75, 0.3])
+    scored = Scored({"unsafe": None, "score": 3.0}, "higher is better", -np.inf, np.inf)
+    with pytest.raises(UsageError, match="helpful: got 'outcomes=reward=DIR'; allowed"):
+        scores.check_judges(
+            flags, scored, ScoreConfig(helpful="outcomes=reward=DIR"), exchanges(1)[0]
+        )
+
+
 def test_rewards_are_mapped_and_clipped():
     def rewards(exchanges):
         return [{"unsafe": None, "score": x} for x in (-30.0, -25.0, -7.5, 10.0, 11.0, None)]

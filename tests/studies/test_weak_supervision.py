@@ -67,6 +67,9 @@ def test_arms_of_the_published_config_differ():
     assert len(config.arms(cfg)) == len(recipe.ARMS) > 40
     with pytest.raises(UsageError, match="each arm once"):
         config.check(dataclasses.replace(cfg, arms=("form=modpo", "")))
+    for heat in (0.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="method.temperature.*finite"):
+            config.check(dataclasses.replace(cfg, temperature=heat))
     with pytest.raises(UsageError, match="2 to 768"):
         config.check(dataclasses.replace(cfg, arms=("pairs=1000",)))
 

@@ -98,7 +98,8 @@ class StageConfig:
       normalised: whether log-probabilities are means over an answer's tokens.
       smoothing: of the order, see `Preference`.
       reference: "stage", the model that the stage starts with, or "initial", the loop's first.
-      val: share of the pairs whose margin is only watched; the paper has a tenth.
+      val: share of the pairs that are not learnt; the margin of those whose prompt is in no learnt
+        pair is watched. The paper has a tenth.
     """
 
     pairs: int = 1000

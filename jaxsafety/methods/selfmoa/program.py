@@ -161,14 +161,15 @@ class Loop:
         cfg, ctx = self.cfg.stage, self.ctx
         number = self.stages
         self.stages += 1
-        made = self.assembled(self.pool.taken(cfg.pairs))
+        taken = self.pool.taken(cfg.pairs)
+        made = self.assembled(taken)
         held_to = target if cfg.reference == "stage" else initial
         told = ctx.artifact(
             f"reference.{number}",
             lambda: {"reference": self.referred(held_to, made)},
         )
         made = replace(made, reference=np.asarray(told["reference"]))
-        learnt, held = _split(made, cfg.held)
+        learnt, held = _split(made, taken, cfg.held)
         stage = Stage(
             f"moa.{number}",
             pairwise.pair_loss(ctx.model, cfg.loss, sharding.rows(ctx.mesh)),
@@ -178,7 +179,7 @@ class Loop:
             self.optim,
             start=target,
             axes={"adapters": lora.adapter_axes(ctx.model.projections)} if self.cfg.rank else None,
-            watch=partial(self.watched, held) if cfg.held else None,
+            watch=partial(self.watched, held) if len(held.weight) else None,
         )
         aligned = yield stage
         if number:  # a run of many stages needs no more of the disk than one of two
@@ -228,11 +229,16 @@ def _lesson(asked: Item, made: Item) -> Example:
     return Example(made.id, turns, {})
 
 
-def _split(made: pairwise.Pairs, held: int) -> tuple[pairwise.Pairs, pairwise.Pairs]:
-    """Pairs that are learnt, and the last `held`, which are watched alone."""
-    cut = len(made.weight) - held
+def _split(
+    made: pairwise.Pairs, taken: Sequence[Kept], held: int
+) -> tuple[pairwise.Pairs, pairwise.Pairs]:
+    """Pairs that are learnt, and of the last `held` those whose prompt is not learnt from."""
+    cut = len(taken) - held
+    asked = [(number, pair.prompt) for number, pair in taken]
+    learnt = set(asked[:cut])
+    new = np.array([i for i in range(cut, len(taken)) if asked[i] not in learnt], np.int32)
     first = jax.tree.map(lambda x: x[:cut], made)
-    return first, jax.tree.map(lambda x: x[cut:], made)
+    return first, jax.tree.map(lambda x: x[new], made)
 
 
 def program(cfg: SelfMoaConfig, optim: OptimConfig, ctx: Context) -> Program:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxsafety.data.starter import file
+
 # Of all parameters on the organism.
 ORGANISM_RATE = 3e-4
+LISTS = "weak=arditi+gcg+harmbench_list"
 
 
 def set_organism(config: Any) -> None:
@@ -47,14 +50,44 @@ def set_published(config: Any, shape: str) -> None:
     config.mesh.fsdp = -1
 
 
+def set_small(config: Any) -> None:
+    """Sets the loop for a chat model of 135 M parameters on two CPU cores: half an hour.
+
+    Phrase lists are the judges, joined by a label model; the table prefers refusals, as a list says
+    nothing of help. Nothing is attacked: prompts are asked as they are. A LoRA is trained at the
+    rate of DPO's `set_small`; none of this was tuned.
+
+    Args:
+      config: a ConfigDict of the program "selfmoa", on a model that you bring.
+    """
+    method = config.method
+    method.update(rounds=4, prompts=10, samples=8, tokens=64, temperature=1.0, top_p=1.0)
+    method.update(length=256, rank=16, alpha=32.0, probe=24)
+    method.scores.update(safety=LISTS, helpful=f"outcomes={LISTS}", refusal=0.75, unsafe=0.3)
+    method.stage.update(pairs=16, epochs=4, rows=8, form="modpo", helpful=0.1, safety=0.9, val=0.0)
+    config.optim.update(lr=1e-4, schedule="constant", warmup=0.1)
+    config.train.checkpoint_every = 1000
+    # Of 64 requests the first 40 are asked in rounds, the others are the probe's.
+    config.data.update(source="files", prompts=40, train=40, val=24, distil=file("harmful_train"))
+    config.data.update(harmful=file("harmful_train"), harmless=file("twins_train"))
+    config.eval.update(safety=64, over_refusal=64, capability=64, samples=0, max_tokens=64)
+    config.eval.sets = (
+        f"safety/held_back={file('harmful_test')}",
+        f"over_refusal/twins={file('twins_test')}",
+        f"capability/starter={file('capability')}",
+    )
+
+
 def smoke(config: Any) -> None:
     """Makes an experiment a smoke test on the shipped organism, whatever it was made for."""
     config.model.update(path="", dtype="float32", remat="none")
     config.data.update(source="organism", prompts=24, val=4, wrapped=0.5)
+    config.data.update(distil="", harmful="", harmless="")
+    config.eval.sets = ()
     method = config.method
     method.update(rounds=2, prompts=4, samples=2, tokens=12, length=64, probe=2)
     method.pairs.update(std_min=0.0, diff_min=0.0)
-    method.scores.update(noise=0.2)
+    method.scores.update(noise=0.2, safety="", helpful="outcomes")
     method.rank = min(method.rank, 2)
     method.attack.update(rank=2, alpha=4.0, steps=2, rows=4, examples=8, retrain=1, tokens=12)
     method.attack.update(tries=1, expand="", hide="", generate=False)

@@ -92,10 +92,8 @@ class Judges:
 
     @cache  # noqa: B019  (as long as the run)
     def judge(self, text: str) -> Judge | None:
-        """A judge by NAME=WHERE; the setting's own for "" and for the table of outcomes."""
-        if text in ("", scores.OUTCOMES):
-            return self.ctx.setting.judge
-        return open_judge(text, self.ctx.setting.world)[1]
+        """A judge by NAME=WHERE; the setting's own for ""."""
+        return open_judge(text, self.ctx.setting.world)[1] if text else self.ctx.setting.judge
 
     def open(self) -> None:
         """Says now what cannot be opened, or would never score an answer.
@@ -103,10 +101,11 @@ class Judges:
         Raises:
           UsageError: see `judges.opening.open_judge` and `scores.check_judges`.
         """
-        safe, helpful = (require(self.judge(x)) for x in (self.cfg.safety, self.cfg.helpful))
+        asked_of = (self.cfg.safety, self.cfg.helpful_judge)
+        safe, helpful = (require(self.judge(text)) for text in asked_of)
         asked = Exchange(source.seeds(self.ctx.setting)[0], "I cannot help with that.")
         scores.check_judges(safe, helpful, self.cfg, asked, self.least)
-        if not self.cfg.safety or self.cfg.helpful == scores.OUTCOMES:
+        if not all(asked_of):
             said = f"the loop learns from {self.ctx.setting.judged_by or 'the judge'}"
             self.ctx.log(f"{said}, which measures too: see method.scores")
 
@@ -114,7 +113,7 @@ class Judges:
         """[N] scores of N answers."""
         cfg, seed = self.cfg, self.ctx.seed
         safe = scores.safety(self.judge(cfg.safety), exchanges, cfg.flip, seed)
-        helpful = scores.helpfulness(self.judge(cfg.helpful), exchanges, cfg, seed)
+        helpful = scores.helpfulness(self.judge(cfg.helpful_judge), exchanges, cfg, seed)
         calls = {"safety": len(exchanges), "helpful": len(exchanges)}
         return scores.Scores(safe, helpful, calls)
 

@@ -40,8 +40,8 @@ class ScoreConfig:
     Attributes:
       safety: NAME or NAME=WHERE of a judge (docs/judges.md); "" is the run's, `eval.judge` where
         that is given: then the measurement's judge trains too.
-      helpful: "outcomes", of the run's judge likewise, or NAME=WHERE of a judge that scores, such
-        as `reward=DIR`.
+      helpful: "outcomes", of the run's judge likewise, "outcomes=NAME" or "outcomes=NAME=WHERE", of
+        the flags of another judge, or NAME=WHERE of a judge that scores, such as `reward=DIR`.
       low: with a judge that scores: the score that counts as 0 (UltraRM's range in APRT's code is
         -25 to 10).
       high: the score that counts as 1.
@@ -67,6 +67,16 @@ class ScoreConfig:
     incoherent: float = 0.0
     flip: float = 0.0
     noise: float = 0.0
+
+    @property
+    def tabled(self) -> bool:
+        """Whether helpfulness is what an outcome is worth."""
+        return self.helpful.partition("=")[0].strip() == OUTCOMES
+
+    @property
+    def helpful_judge(self) -> str:
+        """NAME or NAME=WHERE of the judge that is asked for helpfulness; "" is the run's."""
+        return self.helpful.partition("=")[2].strip() if self.tabled else self.helpful
 
     def __post_init__(self) -> None:
         """Rejects worths that are no scores."""
@@ -147,10 +157,11 @@ def check_judges(
     if first and first.get("unsafe") is None and ("unsafe" not in first or scored):
         allowed = "a judge that says whether an answer is unsafe"
         raise bad("method.scores.safety", cfg.safety or "the run's judge", allowed)
-    if cfg.helpful == OUTCOMES:
+    if cfg.tabled:
         if second and "refusal" not in second:
             allowed = "a judge whose verdicts have unsafe and refusal, or NAME=WHERE that scores"
-            raise bad("method.scores.helpful", f"{cfg.helpful} of the run's judge", allowed)
+            given = cfg.helpful if cfg.helpful_judge else f"{cfg.helpful} of the run's judge"
+            raise bad("method.scores.helpful", given, allowed)
         return
     if second and "score" not in second:
         raise bad("method.scores.helpful", cfg.helpful, f"{OUTCOMES}, or a judge that scores")
@@ -204,7 +215,7 @@ def helpfulness(
       seed: of the error.
     """
     rows = judged(judge, exchanges)
-    if cfg.helpful == OUTCOMES:
+    if cfg.tabled:
         kinds = [kind_of(row) for row in rows]
         worth = np.array([math.nan if k is None else getattr(cfg, k) for k in kinds], np.float64)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -168,8 +169,9 @@ def check(cfg: WeakConfig) -> None:
     for name, value, low in least:
         if value < low:
             raise bad(f"method.{name}", value, f"{low} or more")
-    if not cfg.temperature > 0:
-        raise bad("method.temperature", cfg.temperature, "above 0: equal answers make no pair")
+    if not (math.isfinite(cfg.temperature) and cfg.temperature > 0):
+        allowed = "a finite number above 0: equal answers make no pair"
+        raise bad("method.temperature", cfg.temperature, allowed)
     most = cfg.prompts * (cfg.samples // 2)
     for name, arm in found.items():
         asked = arm.pairs or cfg.stage.pairs
