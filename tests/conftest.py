@@ -17,8 +17,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 CACHE = Path(tempfile.gettempdir()) / f"jaxsafety-xla-{os.getuid()}-{CORES}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
-# Nearly all the time goes into compiling programs that run once. `tests/parity` and the slow tests
-# of `.ci/run` compile as users do, with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+# Nearly all the time goes into compiling programs that run once. `tests/parity` and the whole runs
+# of launch/newest.sh compile as users do, with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # XLA's older emitters of fused loops compile three times as fast. Later versions have none, and end
 # the process at a flag that they do not know. Tests that set a process's flags pass it on.
