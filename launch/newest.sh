@@ -60,7 +60,8 @@ print(\"newest: Python\", platform.python_version(), \"jax\", jax.__version__, \
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 part tests/losses/test_eager.py
   # What compiles; how files are read does not depend on the compiler.
   # One file of each kind of program; what compares two of our own paths runs on the other stack.
-  part --dist loadfile --ignore=tests/losses/test_eager.py tests/losses tests/train tests/sampling/test_decode.py \
+  part --dist loadfile --ignore=tests/losses/test_eager.py tests/losses tests/train \
+    tests/sampling/test_decode.py \
     tests/models/test_transformer.py tests/models/test_branches.py
   # Whole runs, compiled as users compile.
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 part -m "slow or not slow" \

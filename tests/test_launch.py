@@ -110,7 +110,7 @@ def test_ci_runs_all_tiers_and_reports(checkout, code, passes):
         file.write_text("" if name.endswith("fast") else "@pytest.mark.slow")
     done, log = checkout(".ci/run", FAIL=code)
     settings = (checkout.path.parent / "log.settings").read_text().splitlines()[-5:]
-    assert [line.endswith("=0") for line in settings] == [True, False, False, False, False]
+    assert not any(line.endswith("=0") for line in settings)  # parity's conftest sees to it
     ran = [line for line in log if "python -m pytest -q -n 2" in line]
     times, file = "--durations=15 --durations-min=5", "--dist loadfile --no-loadscope-reorder"
     assert [line.removeprefix("python -m pytest -q -n 2 ") for line in ran[-5:]] == [
@@ -142,7 +142,7 @@ def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
     assert all(f"[{name}/organism]" in third for name in ("sft", "safesteer", "safemoe"))
     settings = (checkout.path.parent / "log.settings").read_text().splitlines()
     zero = [line.endswith("=0") for line in settings[-3:]]
-    assert zero == [True, False, False]  # as users compile
+    assert zero == [True, False, True]  # as users compile
     code, log = checkout("launch/newest.sh", "mine", "--flag")
     assert code == 0 and not any("-m pytest" in line for line in log)
     assert installs(log) == [".[dev]"]  # there may be newer ones today
