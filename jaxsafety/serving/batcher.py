@@ -325,7 +325,7 @@ class Batcher:
         keys = jax.random.wrap_key_data(jnp.asarray(self._keys))
         knobs = seats.knobs_of(keys, self._heat, self._share, free)
         assert self._state is not None
-        self._state = seats.advance(
+        self._state = state = seats.advance(
             self._split, self._state, free, knobs, self.what.layers, self._static
         )
         self._length += 1
@@ -336,7 +336,7 @@ class Batcher:
             seat = self._seats[index]
             assert seat is not None
             seat.made += 1
-        self._told(self._state, taken, taken)
+        self._told(state, taken, taken)
 
     def _shift(self, by: int) -> None:
         assert self._state is not None
