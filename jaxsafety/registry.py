@@ -137,6 +137,8 @@ EXTRAS = {
     "trl": "parity",
     "crowdkit": "parity",
     "sklearn": "judges",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 TABLES: Mapping[str, Mapping[str, str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,11 +19,11 @@ from jaxsafety.protocols import SampleConfig, Served
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
 
-from starlette.testclient import TestClient  # noqa: E402
+from starlette.testclient import TestClient
 
-from jaxsafety.serving.batcher import Batcher  # noqa: E402
-from jaxsafety.serving.protocol import Limits  # noqa: E402
-from jaxsafety.serving.server import Server  # noqa: E402
+from jaxsafety.serving.batcher import Batcher
+from jaxsafety.serving.protocol import Limits
+from jaxsafety.serving.server import Server
 
 QUESTION = [{"role": "user", "content": "what is 11 plus 10 ?"}]
 ASKED = ["what is 11 plus 10 ?", "what is 7 plus 5 ?", "tell me about the sea"]
@@ -109,8 +110,8 @@ def test_the_echo_has_the_log_probabilities_of_token_logp_and_one_token_more(cli
     assert len(found["token_logprobs"]) == len(found["tokens"]) == len(ids) + 1
     assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
     text, said, _ = alone(loaded, ids, 1)
-    whole = np.array([[*ids, *said]])
-    hidden = model.apply(params, whole, np.arange(whole.shape[1])[None]).hidden
+    whole = jnp.array([[*ids, *said]])
+    hidden = model.apply(params, whole, jnp.arange(whole.shape[1])[None]).hidden
     right = np.asarray(token_logp(hidden, model.head(params), whole))[0]
     np.testing.assert_allclose(found["token_logprobs"][1:], right[1:], atol=1e-5)
     assert choice["text"].endswith(text)

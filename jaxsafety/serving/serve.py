@@ -1,0 +1,137 @@
+"""`jaxsafety serve`: opens the models, listens, and leaves nothing behind when it ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxsafety import registry
+from jaxsafety.core.errors import bad
+from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.experiment import served
+from jaxsafety.experiment.beside import NOTHING, Beside
+from jaxsafety.models.formats import hf
+from jaxsafety.serving.batcher import Batcher
+from jaxsafety.serving.protocol import Limits
+
+TOKEN = "JAXSAFETY_TOKEN"  # the environment's: a command line can be read by every user
+
+
+class Place(NamedTuple):
+    """A model to be served.
+
+    Attributes:
+      name: that requests call it by.
+      path: a Hugging Face directory or a GGUF file.
+      beside: what it is served with.
+      dtype: that it computes in.
+      mesh: of the run that made it; None takes all devices here.
+      variables: of its chat template.
+    """
+
+    name: str
+    path: Path
+    beside: Beside = NOTHING
+    dtype: str = "float32"
+    mesh: MeshConfig | None = None
+    variables: Mapping[str, Any] | None = None
+
+
+def open_model(place: Place, limits: Limits, context: int = 0) -> Batcher:
+    """Loads a model, and starts what makes its tokens.
+
+    Raises:
+      UsageError: see `served.load` and `Batcher`.
+    """
+    config = hf.read_config(place.path)
+    mesh = served.mesh_here(config, limits.rows)
+    if place.mesh is not None:
+        mesh = served.mesh_of_run(place.mesh)
+    model, tokenizer, what = served.load(
+        place.path,
+        dtype=place.dtype,
+        mesh=mesh,
+        beside=place.beside,
+        variables=place.variables,
+    )
+    return Batcher(
+        model,
+        tokenizer,
+        what,
+        rows=limits.rows,
+        queue=limits.queue,
+        context=min(context, model.config.max_length) if context else 0,
+        mesh=mesh,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at that address; found out before a model is loaded.
+
+    Raises:
+      UsageError: no such address, or a port that is taken.
+    """
+    if not 0 <= port < 1 << 16:
+        raise bad("--port", port, "0 (any that is free) to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        made.close()
+        raise bad(
+            "--host, --port", f"{host}, {port}", f"an address to listen at ({error})"
+        ) from None
+    return made
+
+
+def serve(places: list[Place], *, host: str, port: int, limits: Limits, context: int = 0) -> None:
+    """Serves until Ctrl-C or SIGTERM.
+
+    Args:
+      places: the models; the first serves requests that name none.
+      host: to listen at.
+      port: likewise; 0 is any that is free.
+      limits: of requests.
+      context: tokens of a request, at most; 0 is the model's.
+
+    Raises:
+      UsageError: a package that is missing, an address that is taken, two models of one name, a
+        model that cannot be opened, or an open address without a token.
+    """
+    for module in ("starlette", "uvicorn"):
+        try:
+            __import__(module)
+        except ImportError:
+            raise registry.lacks("serve", "jaxsafety serve", module) from None
+    import uvicorn
+
+    from jaxsafety.serving.server import LOOPBACK, Server
+
+    names = [place.name for place in places]
+    if len(set(names)) < len(names):
+        raise bad("--name, --compare", names[0], "two names")
+    token = os.environ.get(TOKEN, "")
+    if host not in LOOPBACK and not token:
+        raise bad("--host", host, f"127.0.0.1, or {TOKEN} in the environment: others can reach it")
+    bound = listen(host, port)
+    models: dict[str, Batcher] = {}
+    try:
+        for place in places:
+            models[place.name] = open_model(place, limits, context)
+        hosts = LOOPBACK if host in LOOPBACK else ()
+        app = Server(models, limits, token=token, hosts=hosts).app()
+        url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
+        print(f"serving {', '.join(models)} at {url}/v1 (Ctrl-C ends)", flush=True)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=5, server_header=False
+        )
+        uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        bound.close()
+        for batcher in models.values():
+            batcher.close()
