@@ -1,0 +1,56 @@
+"""Pieces of a growing answer joined are the whole answer, whatever the tokens are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxsafety.data.tokens.tokenizer import ByteTokenizer
+from jaxsafety.serving.settled import HALF, Settled
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def said(text, stops):
+    tokenizer = ByteTokenizer()
+    settled = Settled(tokenizer, stops)
+    pieces = []
+    for token in tokenizer.encode(text):
+        pieces.append(settled.add(token))
+        if settled.stopped:
+            break
+    return settled, [*pieces, settled.end()]
+
+
+@given(TEXTS)
+def test_joined_they_are_the_text(text):
+    settled, pieces = said(text, ())
+    whole = ByteTokenizer().decode(ByteTokenizer().encode(text))
+    assert "".join(pieces) == whole == settled.given
+    assert HALF in whole or not any(HALF in piece for piece in pieces)
+
+
+@given(TEXTS, st.lists(st.text("abä€", min_size=1, max_size=3), max_size=3), TEXTS)
+def test_a_stop_string_ends_it_at_its_first_place(text, stops, more):
+    text = text + "".join(stops) + more
+    settled, pieces = said(text, stops)
+    whole = ByteTokenizer().decode(ByteTokenizer().encode(text))
+    places = [at for at in map(whole.find, stops) if at >= 0]
+    first = min(places) if places else len(whole)
+    assert settled.stopped == bool(places)
+    # A stop string that ends first is found before a longer one that begins earlier is whole.
+    ended = [whole[: whole.find(s) + len(s)] for s in stops if whole.find(s) >= 0]
+    if ended and len({len(e) for e in ended}) == len(ended):
+        shortest = min(ended, key=len)
+        first = min(at for at in map(shortest.find, stops) if at >= 0)
+    assert "".join(pieces) == whole[:first]
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "kept"),
+    [("abc", ["c"], "ab"), ("abab", ["bac"], "abab"), ("a€b", ["€"], "a"), ("aab", ["ab"], "a")],
+)
+def test_what_may_be_a_stop_string_is_held_back(text, stops, kept):
+    _, pieces = said(text, stops)
+    assert "".join(pieces) == kept
