@@ -139,6 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT LoRA directory")
     serve.add_argument("--compare", metavar="DIR", help="a second model, such as the base")
     serve.add_argument("--name", default="", help="that requests call it by; default: the file's")
+    serve.add_argument(
+        "--judges", default="rules", metavar="NAME[=WHERE],...", help="of the page; default: rules"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
     serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
     for name, usual, text in (
@@ -482,7 +485,9 @@ def _serve(args: argparse.Namespace) -> None:
     places = [own]
     if other is not None:
         places.append(Place(other.name, other, variables=variables))
-    serve(places, host=args.host, port=args.port, limits=limits, context=args.context)
+    judges = tuple(part.strip() for part in args.judges.split(",") if part.strip())
+    place = {"host": args.host, "port": args.port}
+    serve(places, **place, limits=limits, context=args.context, judges=judges)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.data.schema import Message
+from jaxsafety.protocols import Exchange, Item
 from jaxsafety.serving.scores import TOP
 
 STOPS = 16  # stop strings of a request, each of at most
@@ -148,6 +150,24 @@ def parse(kind: str, body: Mapping[str, Any], limits: Limits) -> Wish:
     except UsageError as error:
         field = str(error).partition(":")[0]
         raise Refusal(400, str(error), "invalid_value", field) from None
+
+
+def parse_exchange(body: Mapping[str, Any]) -> Exchange:
+    """A chat and the answer to it, of {"messages", "response"}.
+
+    Raises:
+      Refusal: it is neither.
+    """
+    try:
+        (messages,) = _messages(body)
+        response = body.get("response")
+        if not isinstance(response, str) or set(body) - {"messages", "response"}:
+            raise bad("response", _short(response), "a text, beside messages alone")
+    except UsageError as error:
+        field = str(error).partition(":")[0]
+        raise Refusal(400, str(error), "invalid_value", field) from None
+    turns = tuple(Message(m["role"], m["content"]) for m in messages)
+    return Exchange(Item("page", turns, {}), response)
 
 
 def _parse(kind: str, body: Mapping[str, Any], limits: Limits) -> Wish:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.experiment import served
 from jaxsafety.experiment.beside import NOTHING, Beside
+from jaxsafety.judges.opening import open_judge
 from jaxsafety.models.formats import hf
 from jaxsafety.serving.batcher import Batcher
 from jaxsafety.serving.protocol import Limits
@@ -89,7 +90,15 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
-def serve(places: list[Place], *, host: str, port: int, limits: Limits, context: int = 0) -> None:
+def serve(
+    places: list[Place],
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    context: int = 0,
+    judges: Sequence[str] = (),
+) -> None:
     """Serves until Ctrl-C or SIGTERM.
 
     Args:
@@ -98,6 +107,7 @@ def serve(places: list[Place], *, host: str, port: int, limits: Limits, context:
       port: likewise; 0 is any that is free.
       limits: of requests.
       context: tokens of a request, at most; 0 is the model's.
+      judges: NAME or NAME=WHERE each, of the answers on the page.
 
     Raises:
       UsageError: a package that is missing, an address that is taken, two models of one name, a
@@ -117,16 +127,18 @@ def serve(places: list[Place], *, host: str, port: int, limits: Limits, context:
         raise bad("--name, --compare", names[0], "two names")
     token = os.environ.get(TOKEN, "")
     if host not in LOOPBACK and not token:
-        raise bad("--host", host, f"127.0.0.1, or {TOKEN} in the environment: others can reach it")
+        allowed = f"127.0.0.1, or {TOKEN} in the environment: others can reach it"
+        raise bad("--host", host, allowed)
+    opened = dict(map(open_judge, judges))
     bound = listen(host, port)
     models: dict[str, Batcher] = {}
     try:
         for place in places:
             models[place.name] = open_model(place, limits, context)
         hosts = LOOPBACK if host in LOOPBACK else ()
-        app = Server(models, limits, token=token, hosts=hosts).app()
+        app = Server(models, limits, token=token, hosts=hosts, judges=opened).app()
         url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
-        print(f"serving {', '.join(models)} at {url}/v1 (Ctrl-C ends)", flush=True)
+        print(f"serving {', '.join(models)} at {url}/v1 (page: {url}/, Ctrl-C ends)", flush=True)
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=5, server_header=False
         )

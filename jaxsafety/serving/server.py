@@ -8,8 +8,11 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,12 +20,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from jaxsafety.judges.judging import judged
+from jaxsafety.protocols import Judge
 from jaxsafety.serving.answering import Answering, Choice, prepare
 from jaxsafety.serving.batcher import Batcher
-from jaxsafety.serving.protocol import CHAT, TEXT, Limits, Refusal, Wish, parse, read
+from jaxsafety.serving.protocol import (
+    CHAT,
+    TEXT,
+    Limits,
+    Refusal,
+    Wish,
+    parse,
+    parse_exchange,
+    read,
+)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 USUAL = Limits()
+NO_JUDGES: Mapping[str, Judge] = MappingProxyType({})
+PAGE = Path(__file__).with_name("page.html")
+# The page is one file: it loads nothing, and asks nobody but this server.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+POLICY += "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -36,6 +55,7 @@ class Server:
         *,
         token: str = "",
         hosts: tuple[str, ...] = (),
+        judges: Mapping[str, Judge] = NO_JUDGES,
     ):
         """Args are kept; nothing is started.
 
@@ -45,9 +65,10 @@ class Server:
           token: that requests have to bear; "" asks for none.
           hosts: names that a request may call this machine; () takes any. A page of somewhere else
             whose name leads here is kept out by it.
+          judges: by name, of the answers on the page.
         """
         self.models, self.limits, self.hosts = dict(models), limits, hosts
-        self._token = token.encode()
+        self._token, self._judges = token.encode(), dict(judges)
 
     def app(self) -> Starlette:
         """The ASGI application; when it ends, so do the batchers."""
@@ -61,7 +82,9 @@ class Server:
 
         guarded = self._guarded
         routes = [
+            Route("/", _answered(page)),
             Route("/health", _answered(self.health)),
+            Route("/judge", guarded(self.judge), methods=["POST"]),
             Route("/v1/models", guarded(self.list_models)),
             Route("/v1/completions", guarded(self.complete(TEXT)), methods=["POST"]),
             Route("/v1/chat/completions", guarded(self.complete(CHAT)), methods=["POST"]),
@@ -100,7 +123,16 @@ class Server:
             {"id": name, "object": "model", "owned_by": "jaxsafety", "max_model_len": m.context}
             for name, m in self.models.items()
         ]
-        return _json({"object": "list", "data": data})
+        return _json({"object": "list", "data": data, "judges": list(self._judges)})
+
+    async def judge(self, request: Request) -> Response:
+        """Every judge's verdict on the answer to a chat."""
+        exchange = parse_exchange(read(await self._body(request)))
+        told = {
+            name: (await run_in_threadpool(judged, judge, [exchange]))[0]
+            for name, judge in self._judges.items()
+        }
+        return _json({"verdicts": {name: _plain(verdict) for name, verdict in told.items()}})
 
     def complete(self, kind: str) -> Handler:
         """The handler of a kind of request."""
@@ -136,6 +168,26 @@ class Server:
             line = f"model: got {name[:80]!r}; allowed: {', '.join(self.models)}"
             raise Refusal(404, line, "model_not_found", "model")
         return replace(wish, model=name), self.models[name]
+
+
+async def page(request: Request) -> Response:
+    """The page to talk to all models at once."""
+    del request
+    headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}
+    return Response(PAGE.read_bytes(), media_type="text/html", headers=headers)
+
+
+def _plain(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict without what JSON does not have: an unknown flag is null."""
+    found: dict[str, Any] = {}
+    for name, value in verdict.items():
+        if isinstance(value, bool | np.bool_):
+            found[name] = bool(value)
+        elif isinstance(value, int | float | np.number):
+            found[name] = float(value) if np.isfinite(value) else None
+        else:
+            found[name] = None if value is None else str(value)
+    return found
 
 
 def _json(told: Any, status: int = 200) -> Response:
