@@ -118,17 +118,33 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("--prompt", type=int, help="tokens of the longest prompt; default: 256")
     planned.add_argument("--json", type=Path, metavar="FILE", help="writes the report there too")
 
-    chat = add("chat", _chat, "talk to a model; reads lines, /reset forgets, /quit leaves")
+    chat = add("chat", _chat, "talk to a model; /help lists the commands, /quit leaves")
     which = chat.add_mutually_exclusive_group()
     which.add_argument(
-        "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
+        "--model",
+        metavar="DIR",
+        help="a directory, a GGUF file or a hub id; default: the shipped organism",
     )
     which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
-    chat.add_argument("--system", default="", help="a system message")
+    chat.add_argument(
+        "--compare",
+        metavar="DIR",
+        help="another model, or a run, that answers each message too; default: none",
+    )
+    chat.add_argument("--system", default="", help="a system message; default: none")
     chat.add_argument("--temperature", type=float, default=0.0, help="default: 0, which is greedy")
-    chat.add_argument("--max-tokens", type=int, default=256, help="of an answer; default: 256")
+    chat.add_argument(
+        "--max-tokens",
+        type=int,
+        default=256,
+        help="of an answer; default: 256, and never more than half of the context",
+    )
     chat.add_argument("--seed", type=int, default=0, help="of sampling; default: 0")
     _add_variables(chat)
+    chat.epilog = (
+        "On a terminal an answer is shown while it is said, and Ctrl-C stops it. From a pipe each "
+        "line is a message, and each answer is printed when it is whole."
+    )
 
     serve = add("serve", _serve, "answer over HTTP as lm-eval, inspect_ai and OpenAI's clients ask")
     which = serve.add_mutually_exclusive_group()
@@ -191,7 +207,7 @@ def _add_variables(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=JSON",
-        help="of the chat template, such as enable_thinking=false; may be repeated",
+        help="of the chat template, such as enable_thinking=false; repeatable; default: none",
     )
 
 
@@ -245,11 +261,11 @@ def _seed(seed: int) -> None:
         raise bad("--seed", seed, "an integer, 0 or more, of 32 bits")
 
 
-def _model(text: str) -> Path:
+def _model(text: str, field: str = "--model") -> Path:
     """The directory or GGUF file of --model, which may be a hub id."""
     from jaxsafety.models.formats import hub
 
-    return hub.directory(text, "--model")
+    return hub.directory(text, field)
 
 
 def _default_workdir(spec: str) -> Path:
@@ -420,33 +436,36 @@ def _chat(args: argparse.Namespace) -> None:
         raise bad("--temperature", args.temperature, "0 (greedy) or more")
     if args.max_tokens < 1:
         raise bad("--max-tokens", args.max_tokens, "1 or more")
-    model = _model(args.model) if args.model is not None else None
     if args.workdir is not None:
         _existing("--workdir", args.workdir)
+    model = _model(args.model) if args.model is not None else None
+    other = _model(args.compare, "--compare") if args.compare is not None else None
     from jaxsafety.data.tokens import template
-    from jaxsafety.experiment import beside, run
-    from jaxsafety.models.formats.source import SHIPPED
+    from jaxsafety.serving import opening
     from jaxsafety.serving.chat import Chat
+    from jaxsafety.serving.terminal import Terminal
 
     variables = template.parse(args.variables, "--variables")
     if args.workdir is not None:
-        variables = {**run.variables_of(args.workdir), **variables}
-    path, served_with, dtype, mesh = model or SHIPPED, beside.NOTHING, "float32", None
-    if args.workdir is not None:
-        path, served_with = beside.find(args.workdir)
-        dtype, mesh = run.read_place(args.workdir)
-    chat = Chat.open(
-        path,
-        system=args.system,
-        temperature=args.temperature,
-        max_tokens=args.max_tokens,
-        seed=args.seed,
-        beside=served_with,
-        variables=variables,
-        dtype=dtype,
-        mesh=mesh,
-    )
-    chat.repl(sys.stdin, sys.stdout)
+        places = [opening.finished(args.workdir, variables)]
+    elif model is not None:
+        places = [opening.model(str(args.model), model, variables)]
+    else:
+        places = [opening.shipped(variables)]
+    if other is not None:
+        places.append(opening.model(str(args.compare), other, variables))
+    chats = {
+        name: Chat.open(
+            place.path,
+            system=args.system,
+            temperature=args.temperature,
+            max_tokens=args.max_tokens,
+            seed=args.seed,
+            **place.options,
+        )
+        for name, place in zip(opening.names(places), places, strict=True)
+    }
+    Terminal(chats, sys.stdin, sys.stdout).talk()
 
 
 def _serve(args: argparse.Namespace) -> None:

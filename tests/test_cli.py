@@ -175,6 +175,7 @@ def tiny(tmp_path_factory):
 
 def test_chat_remembers_resets_and_refuses_what_is_too_long(tiny, capsys):
     from jaxsafety.serving.chat import Chat
+    from jaxsafety.serving.terminal import Terminal
 
     chat = Chat.open(tiny, max_tokens=12)
     first = chat.ask("hello")
@@ -182,10 +183,10 @@ def test_chat_remembers_resets_and_refuses_what_is_too_long(tiny, capsys):
     assert first == chat.messages[-1].content
     chat.reset()
     assert not chat.messages and chat.ask("hello") == first  # greedy, and nothing was kept
-    sink = io.StringIO()
-    chat.repl(io.StringIO(f"/reset\n\n{'hello ' * 400}\nhello\n/quit\nnever\n"), sink)
+    sink, lines = io.StringIO(), f"/reset\n\n{'hello ' * 400}\nhello\n/quit\nnever\n"
+    Terminal({"tiny": chat}, io.StringIO(lines), sink).talk()
     assert sink.getvalue() == first + "\n"
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.replace("[cut at 12 tokens; --max-tokens]\n", "")
     assert "conversation: got" in error and error.count("\n") == 1
     assert len(chat.messages) == 2
 
@@ -256,3 +257,6 @@ def test_chat_with_what_a_run_made(tmp_path, root, monkeypatch, capsys):
     shutil.rmtree(workdir / "library")
     shutil.copytree(base, workdir / "student")
     assert said(*asked) == alone
+    (workdir / "meta.json").write_text("{}")  # which is what a run's directory is known by
+    both = said("chat", f"--model={base}", f"--compare={workdir}", "--max-tokens=8")
+    assert both == f"base> {alone}run> {alone}"

@@ -22,7 +22,6 @@ from types import FrameType
 
 STOPPED = 130  # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 AGAIN = "Ctrl-C again stops at once"
-_watches: list[_Watch] = []
 
 
 @contextlib.contextmanager
@@ -51,7 +50,6 @@ def watch(
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, partial(_answer, act))
     outer = signal.set_wakeup_fd(watch.sink.fileno(), warn_on_full_buffer=False)
-    _watches.append(watch)
     watch.thread.start()
     try:
         yield
@@ -59,7 +57,6 @@ def watch(
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(outer)
-        _watches.remove(watch)
         watch.close()
 
 
@@ -82,12 +79,6 @@ def _answer(act: Callable[[int], None], number: int, frame: FrameType | None) ->
             return
         frame = frame.f_back
     act(number)
-
-
-def settle() -> None:
-    """Says that the last Ctrl-C was dealt with: the next one is a first one again."""
-    if _watches:
-        _watches[-1].seen.clear()
 
 
 def leave(code: int) -> None:

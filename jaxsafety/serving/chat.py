@@ -1,23 +1,28 @@
-"""A conversation in a terminal: history, one prompt per turn, each answer as it is ready."""
+"""A model with a conversation: history, one prompt per turn, each answer as it is said."""
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
-from jaxsafety.core import signals
-from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import MeshConfig, scope
 from jaxsafety.data.schema import Message
+from jaxsafety.data.tokens.growing import Growing
 from jaxsafety.experiment import served
 from jaxsafety.experiment.beside import NOTHING, Beside
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats import hf
 from jaxsafety.protocols import SampleConfig, Served
-from jaxsafety.sampling import decode
+from jaxsafety.sampling.stream import Stream
+
+
+class Reply(NamedTuple):
+    """An answer, and how it ended: "" of itself, "cut" at the limit, or "stopped"."""
+
+    text: str
+    ended: str
 
 
 class Chat:
@@ -25,6 +30,8 @@ class Chat:
 
     Attributes:
       messages: the history, the system message first if there is one.
+      limit: tokens of the longest answer.
+      most: what `open` makes of a greater one: half of the context.
     """
 
     def __init__(
@@ -37,9 +44,10 @@ class Chat:
         system: str = "",
         seed: int = 0,
     ):
-        self._model, self._tokenizer, self._what = model, tokenizer, what
-        self._system, self._sample, self._seed = system, sample, seed
+        self._tokenizer, self._what, self._system, self._seed = tokenizer, what, system, seed
+        self._stream = Stream(model, what, sample, pad_id=tokenizer.pad_id)
         self._turn, self._mesh = 0, None
+        self.limit, self.most = sample.max_tokens, model.config.max_length // 2
         self.reset()
 
     @classmethod
@@ -86,50 +94,50 @@ class Chat:
         Raises:
           UsageError: the conversation no longer fits the context; the history stays as it was.
         """
+        return self.reply(text).text
+
+    def reply(
+        self,
+        text: str,
+        show: Callable[[str], None] | None = None,
+        halt: Callable[[], bool] | None = None,
+        fresh: Callable[[], None] | None = None,
+    ) -> Reply:
+        """The same while it is being said.
+
+        Args:
+          text: the user's message.
+          show: called with each piece of the answer that no later token changes. Joined they are
+            the whole answer.
+          halt: asked before each token; True stops the answer. What was shown of it is the answer
+            then, and joins the history; where nothing was, the message is forgotten, since most
+            templates refuse two of the user's in a row.
+          fresh: called before an answer whose programs have not run yet: they are compiled first.
+
+        Raises:
+          UsageError: as `ask`.
+        """
         messages = [*self.messages, Message("user", text)]
         prompt = self._what.encode(self._tokenizer, messages)
-        room = self._model.config.max_length - self._sample.max_tokens
+        room = self._stream.limit
         if len(prompt) > room:
             raise bad("conversation", f"{len(prompt)} tokens", f"at most {room}; /reset forgets it")
+        if fresh is not None and self._stream.fresh(len(prompt)):
+            fresh()
+        show = show or (lambda piece: None)
+        answer, stopped = Growing(self._tokenizer), False
         with scope(self._mesh):
-            answers = decode.generate(
-                self._model,
-                self._what.params,
-                self._tokenizer,
-                [prompt],
-                self._sample,
-                seed=self._seed,
-                step=self._turn,
-                batch_size=1,
-                layers=self._what.layers,
-                steer=self._what.steer,
-            )
-        answer = self._tokenizer.decode(answers[0][0].ids).strip()
-        self.messages = [*messages, Message("assistant", answer)]
-        self._turn += 1
-        return answer
-
-    def repl(self, source: TextIO, sink: TextIO) -> None:
-        """Answers line by line until `/quit` or the end of `source`."""
-        if isinstance(source, io.TextIOWrapper):  # bytes that are no text spoil one line, not all
-            source.reconfigure(errors="surrogateescape")
-        tty = source.isatty()
-        if tty:
-            print("/reset forgets the conversation, /quit leaves", file=sink)
-        while True:
-            if tty:
-                print("you> ", end="", file=sink, flush=True)
-            line = source.readline()
-            text = line.strip()
-            if not line or text == "/quit":
-                return
-            if text == "/reset":
-                self.reset()
-            elif text:
-                try:
-                    print(self.ask(text), file=sink, flush=True)
-                except UsageError as error:
-                    print(f"jaxsafety: error: {error}", file=sys.stderr)
-                except KeyboardInterrupt:  # it comes once the batch is through XLA
-                    print("(stopped; this message is forgotten)", file=sink, flush=True)
-                    signals.settle()
+            for token in self._stream.tokens(prompt, seed=self._seed, step=self._turn):
+                stopped = halt is not None and halt()
+                if stopped:
+                    break
+                if piece := answer.add(token):
+                    show(piece)
+        if not stopped and (piece := answer.end()):
+            show(piece)
+        said = answer.said if stopped else answer.whole
+        if said or not stopped:
+            self.messages = [*messages, Message("assistant", said)]
+            self._turn += 1
+        cut = len(answer.ids) == self.limit
+        return Reply(said, "stopped" if stopped else "cut" if cut else "")

@@ -13,9 +13,8 @@ from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import run, served
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import stream
 from jaxsafety.serving import chat
-from jaxsafety.testing import answers
 
 
 @pytest.fixture(scope="module")
@@ -106,17 +105,27 @@ def test_what_was_trained_on_may_be_gone(tmp_path, root, base, monkeypatch, prog
         run.evaluate_workdir(workdir, rejudge)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_chat_runs_what_a_run_made_as_the_run_did(tmp_path, root, base, monkeypatch, capsys, dtype):
-    overrides = (f"model.dtype={dtype}", "mesh.tensor=2")
+@pytest.mark.parametrize(("dtype", "axis"), [("float32", "tensor"), ("bfloat16", "fsdp")])
+def test_chat_runs_what_a_run_made_as_the_run_did(
+    tmp_path, root, base, monkeypatch, capsys, dtype, axis
+):
+    overrides = (f"model.dtype={dtype}", f"mesh.{axis}=2")
     workdir = made(tmp_path / "run", root, base, *overrides)
-    seen = seen_by(monkeypatch, decode, "generate", answers([[[5]]]))
+    seen, prefill = [], stream._prefill
+
+    def spy(params, batch, *args):
+        seen.append((args[-1].model, params, jax.sharding.get_mesh(), len(batch.tokens)))
+        return prefill(params, batch, *args)
+
+    monkeypatch.setattr(stream, "_prefill", spy)
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     assert cli.main(["chat", f"--workdir={workdir}", "--max-tokens=4"]) == 0
-    ((model, params, mesh, _),) = seen
+    ((model, params, mesh, rows),) = seen
     assert model.config.dtype == dtype and devices(params) == {2}
     assert {str(x.dtype) for x in jax.tree.leaves(params)} == {dtype}
-    assert dict(mesh.shape)["tensor"] == 2 and not capsys.readouterr().err
+    assert dict(mesh.shape)[axis] == 2 and rows == (2 if axis == "fsdp" else 1)
+    said, told = capsys.readouterr()
+    assert said.strip() and told in ("", "[cut at 4 tokens; --max-tokens]\n")
 
 
 def test_chat_hashes_only_where_experts_have_to_fit(base, monkeypatch):

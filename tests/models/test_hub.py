@@ -1,6 +1,7 @@
 """Directories and hub ids: what is a name of which, and what a hub that is not there says."""
 
 import huggingface_hub
+import huggingface_hub.errors
 import pytest
 
 import jaxsafety
@@ -48,6 +49,46 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     with pytest.raises(UsageError, match="or a hub id that can be fetched") as caught:
         hub.directory("no-such-owner/no-such-model")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("GatedRepoError", "its owner asks for an agreement there"),
+        ("RepositoryNotFoundError", "the hub has no such model, or it is private"),
+        ("RevisionNotFoundError", "the model is there, without such a revision"),
+    ],
+)
+def test_usual_causes_are_told_shortly(monkeypatch, kind, words):
+    class Refused(getattr(huggingface_hub.errors, kind)):
+        def __init__(self):
+            OSError.__init__(
+                self, "404 Client Error.\n\nRequest ID: 7; Repository Not Found for url"
+            )
+
+    def download(name, **kwargs):
+        raise Refused
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(UsageError, match=words) as caught:
+        hub.directory("owner/some-model")
+    assert "Request ID" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (OSError("Name or\nservice not known"), "was not reached, Name or service not known, and"),
+        (huggingface_hub.errors.OfflineModeIsEnabled("off"), "reached, HF_HUB_OFFLINE is set, and"),
+    ],
+)
+def test_a_hub_out_of_reach_says_what_kept_it(monkeypatch, cause, words):
+    def download(name, **kwargs):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("nothing cached") from cause
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(UsageError, match=words):
+        hub.directory("owner/some-model")
 
 
 def test_the_whole_cause_is_told(monkeypatch):

@@ -49,11 +49,26 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
             name, revision=revision or None, allow_patterns=list(WANTED)
         )
     except Exception as error:  # of the network, the hub or the disk: it cannot be fetched
-        why = " ".join(str(error).split())
-        raise bad(
-            field, text, f"a directory here, or a hub id that can be fetched ({why})"
-        ) from None
+        allowed = f"a directory here, or a hub id that can be fetched ({_why(error)})"
+        raise bad(field, text, allowed) from None
     return Path(found)
+
+
+def _why(error: Exception) -> str:
+    """What went wrong at the hub: the usual causes shortly, all others in its own words."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "its owner asks for an agreement there, and for a login here: `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such model, or it is private: `hf auth login`"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the model is there, without such a revision"
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        off = isinstance(error.__cause__ or error, errors.OfflineModeIsEnabled)
+        why = "HF_HUB_OFFLINE is set" if off else error.__cause__ or "no answer"
+        return f"the hub was not reached, {' '.join(str(why).split())}, and the cache lacks it"
+    return " ".join(str(error).split())
 
 
 def only_gguf(folder: Path, field: str = "model.path") -> Path | None:
