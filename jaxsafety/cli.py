@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from jaxsafety.core import attached, overrides, signals
 from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.serving import options
 
 # What is true after Ctrl-C ended a command. While `run` works it says so itself, and where it was.
 AFTER = {
@@ -147,33 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     serve = add("serve", _serve, "answer over HTTP as lm-eval, inspect_ai and OpenAI's clients ask")
-    which = serve.add_mutually_exclusive_group()
-    which.add_argument(
-        "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
-    )
-    which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
-    serve.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT LoRA directory")
-    serve.add_argument("--compare", metavar="DIR", help="a second model, such as the base")
-    serve.add_argument("--name", default="", help="that requests call it by; default: the file's")
-    serve.add_argument(
-        "--judges", default="rules", metavar="NAME[=WHERE],...", help="of the page; default: rules"
-    )
-    serve.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
-    serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
-    for name, usual, text in (
-        ("rows", 16, "requests that are answered at once"),
-        ("queue", 512, "requests that may wait beside them"),
-        ("max-tokens", 512, "of a chat answer whose request names no number"),
-        ("context", 0, "tokens of a request and its answer; 0: the model's"),
-    ):
-        serve.add_argument(
-            f"--{name}", type=int, default=usual, metavar="N", help=f"{text}; default: {usual}"
-        )
     _add_variables(serve)
-    serve.epilog = (
-        "JAXSAFETY_TOKEN in the environment is a bearer token that requests then need; without "
-        "one only this machine is served."
-    )
+    options.add(serve)
 
     export = add("export", _export, "write a model directory that transformers loads")
     export.add_argument("--model", required=True, metavar="DIR", help="a GGUF file, or a hub id")
@@ -469,44 +445,12 @@ def _chat(args: argparse.Namespace) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    if args.workdir is not None:
-        _existing("--workdir", args.workdir)
-        if args.adapter is not None:
-            raise bad("--adapter", str(args.adapter), "only with --model; a run has its own")
-    if args.adapter is not None:
-        _existing("--adapter", args.adapter)
-    if args.context < 0:
-        raise bad("--context", args.context, "0 or more")
-    from jaxsafety.serving.protocol import Limits
-
-    limits = Limits(answer=args.max_tokens, rows=args.rows, queue=args.queue)
+    for name in ("workdir", "adapter"):
+        if getattr(args, name) is not None:
+            _existing(f"--{name}", getattr(args, name))
     model = _model(args.model) if args.model is not None else None
     other = _model(args.compare) if args.compare is not None else None
-    from jaxsafety.data.tokens import template
-    from jaxsafety.experiment import beside, run
-    from jaxsafety.models.formats.source import SHIPPED
-    from jaxsafety.serving.serve import Place, serve
-
-    variables = template.parse(args.variables, "--variables")
-    path = model or SHIPPED
-    own = Place(
-        args.name or (path.name if model else "organism"),
-        path,
-        beside.NOTHING._replace(adapters=args.adapter),
-        variables=variables,
-    )
-    if args.workdir is not None:
-        found, served_with = beside.find(args.workdir)
-        dtype, mesh = run.read_place(args.workdir)
-        variables = {**run.variables_of(args.workdir), **variables}
-        name = args.name or args.workdir.resolve().name
-        own = Place(name, found, served_with, dtype, mesh, variables)
-    places = [own]
-    if other is not None:
-        places.append(Place(other.name, other, variables=variables))
-    judges = tuple(part.strip() for part in args.judges.split(",") if part.strip())
-    place = {"host": args.host, "port": args.port}
-    serve(places, **place, limits=limits, context=args.context, judges=judges)
+    options.serve(args, model, other)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import UsageError
+from jaxsafety.data.tokens.growing import Growing
 from jaxsafety.serving.batcher import FAILED, LENGTH, STOP, Ask, Batcher, Busy, Ticket
 from jaxsafety.serving.protocol import CHAT, Limits, Refusal, Wish
 from jaxsafety.serving.scores import Scored
-from jaxsafety.serving.settled import Settled
 
 
 @dataclass(eq=False)
@@ -32,7 +32,7 @@ class Choice:
 
     index: int
     prompt: Prompt
-    text: Settled
+    text: Growing
     ticket: Ticket | None
     heard: asyncio.Queue[tuple[int, float, str]]
     end: str = ""
@@ -96,7 +96,7 @@ class Answering:
             Choice(
                 index * wish.answers + sample,
                 prompt,
-                Settled(batcher.tokenizer, wish.stops),
+                Growing(batcher.tokenizer, wish.stops, strip=False),
                 self._ticket(prompt, sample),
                 asyncio.Queue(),
             )
@@ -206,7 +206,7 @@ class Answering:
         choice.end = STOP if token in self.batcher.tokenizer.eos_ids else LENGTH
         choice.text.ids = [token]
         if choice.end == LENGTH:
-            choice.text.given = self.batcher.tokenizer.decode([token])
+            choice.text.said = self.batcher.tokenizer.decode([token])
 
     def _object(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {**self.head(), "choices": choices, "usage": self.usage()}
@@ -228,7 +228,7 @@ class Answering:
         }
 
     def _told(self, choice: Choice) -> dict[str, Any]:
-        text, tokenizer = choice.text.given, self.batcher.tokenizer
+        text, tokenizer = choice.text.said, self.batcher.tokenizer
         base = {"index": choice.index, "finish_reason": choice.end or LENGTH}
         if self.wish.kind == CHAT:
             told = {**base, "message": {"role": "assistant", "content": text}}

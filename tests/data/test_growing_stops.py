@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxsafety.data.tokens.growing import CUT, Growing
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
-from jaxsafety.serving.settled import HALF, Settled
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 def said(text, stops):
     tokenizer = ByteTokenizer()
-    settled = Settled(tokenizer, stops)
+    settled = Growing(tokenizer, stops, strip=False)
     pieces = []
     for token in tokenizer.encode(text):
         pieces.append(settled.add(token))
@@ -27,8 +27,8 @@ def said(text, stops):
 def test_joined_they_are_the_text(text):
     settled, pieces = said(text, ())
     whole = ByteTokenizer().decode(ByteTokenizer().encode(text))
-    assert "".join(pieces) == whole == settled.given
-    assert HALF in whole or not any(HALF in piece for piece in pieces)
+    assert "".join(pieces) == whole == settled.said
+    assert CUT in whole or not any(CUT in piece for piece in pieces)
 
 
 @given(TEXTS, st.lists(st.text("abä€", min_size=1, max_size=3), max_size=3), TEXTS)

@@ -1,0 +1,88 @@
+"""The command line of `jaxsafety serve`; what it needs is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jaxsafety.core.errors import bad
+
+NUMBERS = (
+    ("rows", 16, "requests that are answered at once"),
+    ("queue", 512, "requests that may wait beside them"),
+    ("max-tokens", 512, "of a chat answer whose request names no number"),
+    ("context", 0, "tokens of a request and its answer; 0: the model's"),
+)
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Adds the options, but for the chat template's variables."""
+    which = command.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
+    )
+    which.add_argument("--workdir", type=Path, metavar="DIR", help="what this run made")
+    command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT LoRA directory")
+    command.add_argument("--compare", metavar="DIR", help="a second model, such as the base")
+    command.add_argument("--name", default="", help="that requests call it by; default: the file's")
+    command.add_argument(
+        "--judges", default="rules", metavar="NAME[=WHERE],...", help="of the page; default: rules"
+    )
+    command.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
+    command.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
+    for name, usual, text in NUMBERS:
+        text = f"{text}; default: {usual}"
+        command.add_argument(f"--{name}", type=int, default=usual, metavar="N", help=text)
+    command.epilog = (
+        "JAXSAFETY_TOKEN in the environment is a bearer token that requests then need; without "
+        "one only this machine is served."
+    )
+
+
+def serve(args: argparse.Namespace, model: Path | None, other: Path | None) -> None:
+    """Serves what was asked for.
+
+    Args:
+      args: of `add`.
+      model: of --model.
+      other: of --compare.
+
+    Raises:
+      UsageError: options that do not go together, and see `serve.serve`.
+    """
+    if args.workdir is not None and args.adapter is not None:
+        raise bad("--adapter", str(args.adapter), "only with --model; a run has its own")
+    if args.context < 0:
+        raise bad("--context", args.context, "0 or more")
+    from jaxsafety.serving.protocol import Limits
+
+    limits = Limits(answer=args.max_tokens, rows=args.rows, queue=args.queue)
+    from jaxsafety.data.tokens import template
+    from jaxsafety.experiment import beside, run
+    from jaxsafety.models.formats.source import SHIPPED
+    from jaxsafety.serving import serve as server
+
+    variables = template.parse(args.variables, "--variables")
+    own = server.Place(
+        args.name or (model.name if model else "organism"),
+        model or SHIPPED,
+        beside.NOTHING._replace(adapters=args.adapter),
+        variables=variables,
+    )
+    if args.workdir is not None:
+        found, served_with = beside.find(args.workdir)
+        dtype, mesh = run.read_place(args.workdir)
+        name = args.name or args.workdir.resolve().name
+        told = {**run.variables_of(args.workdir), **variables}
+        own = server.Place(name, found, served_with, dtype, mesh, told)
+    places = [own]
+    if other is not None:
+        places.append(server.Place(other.name, other, variables=variables))
+    server.serve(
+        places,
+        host=args.host,
+        port=args.port,
+        limits=limits,
+        context=args.context,
+        judges=tuple(part.strip() for part in args.judges.split(",") if part.strip()),
+    )
