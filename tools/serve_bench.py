@@ -4,21 +4,21 @@
 
 Prints one JSON line: whether every stream got the text that the model says alone, p50 and p99 of
 the first piece and of the whole answer, the time of 16 streams at once against one after the other
-(in this one run), and the server's memory before and after many requests. Needs httpx.
+(in this one run), and the server's memory before and after many requests.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import http.client
 import json
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import numpy as np
 
 import jaxsafety
@@ -47,50 +47,56 @@ def memory(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def stream(client: httpx.AsyncClient, text: str, tokens: int) -> tuple[str, float, float]:
+def stream(url: str, text: str, tokens: int) -> tuple[str, float, float]:
     """What is said, and seconds to the first piece and to the end."""
     body = {"messages": [{"role": "user", "content": text}], "temperature": 0, "stream": True}
     begun, first, said = time.perf_counter(), 0.0, []
-    async with client.stream(
-        "POST", "/v1/chat/completions", json={**body, "max_tokens": tokens}
-    ) as told:
-        assert told.status_code == 200, await told.aread()
-        async for line in told.aiter_lines():
-            if line.startswith("data: {"):
-                piece = json.loads(line[6:])["choices"][0]["delta"].get("content", "")
-                if piece and not first:
-                    first = time.perf_counter() - begun
-                said.append(piece)
+    client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=600)
+    headers = {"content-type": "application/json"}
+    data = json.dumps({**body, "max_tokens": tokens})
+    client.request("POST", "/v1/chat/completions", data, headers)
+    told = client.getresponse()
+    assert told.status == 200, told.read()
+    for line in told:
+        if line.startswith(b"data: {"):
+            piece = json.loads(line[6:])["choices"][0]["delta"].get("content", "")
+            if piece and not first:
+                first = time.perf_counter() - begun
+            said.append(piece)
+    client.close()
     return "".join(said), first, time.perf_counter() - begun
 
 
-async def measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, object]:
-    """All of it, on one client."""
+def measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, object]:
+    """All of it, by as many threads as streams."""
     asked = [
         ASKED[number % len(ASKED)].format(number + 3, number % 7 + 2)
         for number in range(args.streams)
     ]
-    limits = httpx.Limits(max_connections=args.streams)
-    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
+    with ThreadPoolExecutor(args.streams) as threads:
+
+        def at_once(texts: list[str], tokens: int = args.tokens) -> list[tuple[str, float, float]]:
+            return list(threads.map(lambda text: stream(url, text, tokens), texts))
+
         for _ in range(2):  # compiles, for one and for several
-            await stream(client, asked[0], args.tokens)
-            await asyncio.gather(*(stream(client, text, args.tokens) for text in asked))
-        found = await asyncio.gather(*(stream(client, text, args.tokens) for text in asked))
+            stream(url, asked[0], args.tokens)
+            at_once(asked)
+        found = at_once(asked)
         begun = time.perf_counter()
         for text in asked[:16]:
-            await stream(client, text, args.tokens)
+            stream(url, text, args.tokens)
         one = time.perf_counter() - begun
         begun = time.perf_counter()
-        await asyncio.gather(*(stream(client, text, args.tokens) for text in asked[:16]))
+        at_once(asked[:16])
         together = time.perf_counter() - begun
-        before, left = memory(pid), args.requests
-        half = before
+        sizes, left = [memory(pid)], args.requests
         while left > 0:
             part = min(left, args.streams)
-            await asyncio.gather(*(stream(client, text, 4) for text in asked[:part]))
+            at_once(asked[:part], 4)
             left -= part
-            if left <= args.requests // 2 and half == before:
-                half = memory(pid)
+            if left <= args.requests // 2 and len(sizes) == 1:
+                sizes.append(memory(pid))
+        sizes.append(memory(pid))
     waits, whole = ([row[place] for row in found] for place in (1, 2))
     percent = lambda x: [round(float(np.percentile(x, q)), 4) for q in (50, 99)]  # noqa: E731
     return {
@@ -103,7 +109,7 @@ async def measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, obj
         "at_once_s": round(together, 3),
         "ratio": round(one / together, 2),
         "requests": args.requests,
-        "mib": [round(x, 1) for x in (before, half, memory(pid))],
+        "mib": [round(x, 1) for x in sizes],
     }
 
 
@@ -116,7 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     process, url = start(args.model)
     try:
-        found = asyncio.run(measure(url, process.pid, args))
+        found = measure(url, process.pid, args)
     finally:
         process.terminate()
         process.wait(60)

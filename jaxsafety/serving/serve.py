@@ -138,6 +138,7 @@ def serve(
         hosts = LOOPBACK if host in LOOPBACK else ()
         app = Server(models, limits, token=token, hosts=hosts, judges=opened).app()
         url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
+        bound.listen(1024)  # who reads the line may ask at once
         print(f"serving {', '.join(models)} at {url}/v1 (page: {url}/, Ctrl-C ends)", flush=True)
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=5, server_header=False
