@@ -21,6 +21,7 @@ LONG_NAMES = (
     "safemoe/organism",
     "safesteer/smollm2_135m",
     "selfmoa/organism",
+    "selfmoa/smollm2_135m",
     "selfmoa/weak",
 )
 

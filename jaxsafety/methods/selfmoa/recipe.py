@@ -94,4 +94,5 @@ def smoke(config: Any) -> None:
     method.reset.update(steps=min(method.reset.steps, 2), rows=4, examples=8, path="")
     method.stage.update(pairs=2, rows=2, val=0.0)
     config.eval.update(safety=4, over_refusal=4, capability=4, samples=0, batch_size=16)
+    config.eval.max_tokens = 512
     config.mesh.fsdp = 1
