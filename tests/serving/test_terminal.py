@@ -145,13 +145,19 @@ def test_help_of_the_command_shows_defaults(capsys):
     assert len(options) == 8 and text.count("default: ") == 7  # all but --workdir
 
 
-# Tells at once that something is compiled, so that a test can strike while it is.
+# Tells at once that something is compiled, and compiles when the strike was heard: on a busy
+# machine the whole answer might be there before it.
 EAGER = """
-import signal, sys
+import signal, sys, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from jaxsafety import cli
+from jaxsafety.core import signals
+from jaxsafety.sampling import stream
 from jaxsafety.serving import terminal
 terminal.PATIENCE = 0.0
+heard, say, prefill = threading.Event(), signals.say, stream._prefill
+signals.say = lambda line: (say(line), heard.set())
+stream._prefill = lambda *given: (heard.wait(60), prefill(*given))[1]
 sys.argv = ["jaxsafety", "chat"]
 sys.exit(cli.main())
 """
