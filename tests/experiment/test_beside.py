@@ -22,6 +22,7 @@ from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import peft
 from jaxsafety.protocols import Marked, Method, Mitigation, Served, Stage, as_trained, same
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.stream import Stream
 from jaxsafety.testing import tiny_model
 
 SYSTEM = SystemPrompt("the answer is that i do not")
@@ -92,6 +93,14 @@ class Said:
             return said
 
         monkeypatch.setattr(decode, "generate", spy)
+        tokens = Stream.tokens
+
+        def overheard(self_, prompt, **options):  # a conversation's
+            ids = list(tokens(self_, prompt, **options))
+            self.calls.append([(tuple(prompt), ids)])
+            yield from ids
+
+        monkeypatch.setattr(Stream, "tokens", overheard)
 
     def taken(self):
         calls, self.calls = self.calls, []

@@ -202,7 +202,7 @@ def test_the_third_stage_compiles_nothing(directory, tmp_path, files, monkeypatc
 
 
 def test_a_stage_learns_its_pairs_and_watches_the_others(directory, tmp_path, files):
-    cfg = with_files(CFG, files)
+    cfg = with_files(dataclasses.replace(CFG, samples=2), files)  # a pair of a prompt
     ctx, _ = context(directory, tmp_path)
     run(cfg, ctx)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
