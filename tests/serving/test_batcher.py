@@ -76,8 +76,10 @@ def small(monkeypatch):
     monkeypatch.setattr(batching, "SLOTS", 32)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("heat", [(0.0, 1.0), (1.3, 0.9)], ids=["greedy", "drawn"])
+@pytest.mark.parametrize(
+    ("family", "heat"),
+    [*((family, (0.0, 1.0)) for family in FAMILIES), ("gemma3_text", (1.3, 0.9))],
+)
 def test_answers_are_those_of_generate(small, family, heat):
     model, what = made(family)
     rng = np.random.default_rng(0)
@@ -195,7 +197,7 @@ def test_a_listener_that_fails_stops_nobody(small):
 def test_scores_are_token_logp_of_any_length():
     model, what = made("gemma2")
     rng = np.random.default_rng(1)
-    sequences = [rng.integers(1, 250, n).tolist() for n in (1, 2, 31, 32, 33, 63, 64)]
+    sequences = [rng.integers(1, 250, n).tolist() for n in (1, 32, 33, 64)]
     found = scores.score(model, what, sequences, 64)
     for ids, scored in zip(sequences, found, strict=True):
         whole = jnp.asarray([ids])
