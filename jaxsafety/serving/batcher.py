@@ -75,7 +75,6 @@ class Ask:
 
     ids: Sequence[int]
     tell: Callable[[Scored | None], None]
-    cancelled: bool = False
 
 
 @dataclass
@@ -89,7 +88,7 @@ class Seat:
 
 @dataclass
 class Counts:
-    """What was done since the start; tests and `/health` read it."""
+    """What was done since the start."""
 
     steps: int = 0
     read: int = 0
@@ -306,7 +305,7 @@ class Batcher:
         size = SLOTS
         while size < slots:
             size *= 2
-        return min(size, max(self.context, 1))
+        return min(size, self.context)
 
     def _widen(self, slots: int) -> None:
         assert self._state is not None
@@ -364,7 +363,6 @@ class Batcher:
     def _score(self) -> None:
         with self._wake:
             asked = [self._asked.popleft() for _ in range(min(SCORING, len(self._asked)))]
-        asked = [ask for ask in asked if not ask.cancelled]
         if not asked:
             return
         try:

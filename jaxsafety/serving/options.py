@@ -50,34 +50,30 @@ def serve(args: argparse.Namespace, model: Path | None, other: Path | None) -> N
     Raises:
       UsageError: options that do not go together, and see `serve.serve`.
     """
-    if args.workdir is not None and args.adapter is not None:
-        raise bad("--adapter", str(args.adapter), "only with --model; a run has its own")
     if args.context < 0:
         raise bad("--context", args.context, "0 or more")
     from jaxsafety.serving.protocol import Limits
 
     limits = Limits(answer=args.max_tokens, rows=args.rows, queue=args.queue)
     from jaxsafety.data.tokens import template
-    from jaxsafety.experiment import beside, run
-    from jaxsafety.models.formats.source import SHIPPED
+    from jaxsafety.experiment.beside import NOTHING
+    from jaxsafety.serving import opening
     from jaxsafety.serving import serve as server
 
     variables = template.parse(args.variables, "--variables")
-    own = server.Place(
-        args.name or (model.name if model else "organism"),
-        model or SHIPPED,
-        beside.NOTHING._replace(adapters=args.adapter),
-        variables=variables,
-    )
+    own = opening.shipped(variables)
     if args.workdir is not None:
-        found, served_with = beside.find(args.workdir)
-        dtype, mesh = run.read_place(args.workdir)
-        name = args.name or args.workdir.resolve().name
-        told = {**run.variables_of(args.workdir), **variables}
-        own = server.Place(name, found, served_with, dtype, mesh, told)
-    places = [own]
+        own = opening.finished(args.workdir, variables)
+    elif model is not None:
+        own = opening.model(args.model, model, variables)
+    if args.adapter is not None:
+        if "beside" in own.options:
+            raise bad("--adapter", str(args.adapter), "only with a model: a run has its own")
+        served_with = NOTHING._replace(adapters=args.adapter)
+        own = own._replace(options={**own.options, "beside": served_with})
+    places = [own._replace(name=args.name or own.name)]
     if other is not None:
-        places.append(server.Place(other.name, other, variables=variables))
+        places.append(opening.model(args.compare, other, variables))
     server.serve(
         places,
         host=args.host,

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 from jaxsafety import registry
 from jaxsafety.core.errors import bad
-from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.experiment import served
-from jaxsafety.experiment.beside import NOTHING, Beside
 from jaxsafety.judges.opening import open_judge
 from jaxsafety.models.formats import hf
+from jaxsafety.serving import opening
 from jaxsafety.serving.batcher import Batcher
+from jaxsafety.serving.opening import Place
 from jaxsafety.serving.protocol import Limits
 
 TOKEN = "JAXSAFETY_TOKEN"  # the environment's: a command line can be read by every user
-
-
-class Place(NamedTuple):
-    """A model to be served.
-
-    Attributes:
-      name: that requests call it by.
-      path: a Hugging Face directory or a GGUF file.
-      beside: what it is served with.
-      dtype: that it computes in.
-      mesh: of the run that made it; None takes all devices here.
-      variables: of its chat template.
-    """
-
-    name: str
-    path: Path
-    beside: Beside = NOTHING
-    dtype: str = "float32"
-    mesh: MeshConfig | None = None
-    variables: Mapping[str, Any] | None = None
 
 
 def open_model(place: Place, limits: Limits, context: int = 0) -> Batcher:
@@ -47,17 +25,12 @@ def open_model(place: Place, limits: Limits, context: int = 0) -> Batcher:
     Raises:
       UsageError: see `served.load` and `Batcher`.
     """
-    config = hf.read_config(place.path)
-    mesh = served.mesh_here(config, limits.rows)
-    if place.mesh is not None:
-        mesh = served.mesh_of_run(place.mesh)
-    model, tokenizer, what = served.load(
-        place.path,
-        dtype=place.dtype,
-        mesh=mesh,
-        beside=place.beside,
-        variables=place.variables,
-    )
+    options = dict(place.options)
+    run_s = options.pop("mesh", None)
+    mesh = served.mesh_here(hf.read_config(place.path), limits.rows)
+    if run_s is not None:
+        mesh = served.mesh_of_run(run_s)
+    model, tokenizer, what = served.load(place.path, mesh=mesh, **options)
     return Batcher(
         model,
         tokenizer,
@@ -110,8 +83,8 @@ def serve(
       judges: NAME or NAME=WHERE each, of the answers on the page.
 
     Raises:
-      UsageError: a package that is missing, an address that is taken, two models of one name, a
-        model that cannot be opened, or an open address without a token.
+      UsageError: a package that is missing, an address that is taken, a model that cannot be
+        opened, or an open address without a token.
     """
     for module in ("starlette", "uvicorn"):
         try:
@@ -122,9 +95,6 @@ def serve(
 
     from jaxsafety.serving.server import LOOPBACK, Server
 
-    names = [place.name for place in places]
-    if len(set(names)) < len(names):
-        raise bad("--name, --compare", names[0], "two names")
     token = os.environ.get(TOKEN, "")
     if host not in LOOPBACK and not token:
         allowed = f"127.0.0.1, or {TOKEN} in the environment: others can reach it"
@@ -133,8 +103,8 @@ def serve(
     bound = listen(host, port)
     models: dict[str, Batcher] = {}
     try:
-        for place in places:
-            models[place.name] = open_model(place, limits, context)
+        for name, place in zip(opening.names(places), places, strict=True):
+            models[name] = open_model(place, limits, context)
         hosts = LOOPBACK if host in LOOPBACK else ()
         app = Server(models, limits, token=token, hosts=hosts, judges=opened).app()
         url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
