@@ -16,7 +16,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 CACHE = Path(tempfile.gettempdir()) / f"jaxsafety-xla-{os.getuid()}-{CORES}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Nearly all the time goes into compiling programs that run once. `tests/parity` and the whole runs
 # of launch/newest.sh compile as users do, with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
