@@ -30,7 +30,7 @@ FLOORS = (
     ("evaluation", "report"),
     ("experiment", "methods"),
     ("planning", "raising", "serving", "studies", "testing"),
-    ("", "cli", "__main__"),
+    ("", "cli", "commands", "__main__"),
 )
 FRONT = FLOORS[-1]  # one room: how the package is entered
 # The modules that stand in no room, and how many there may be.

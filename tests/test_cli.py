@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from jaxsafety import cli
+from jaxsafety.commands import run, shown
 from jaxsafety.core import overrides
 
 
@@ -75,7 +76,7 @@ def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
 
     seen = {}
     monkeypatch.setattr(run, "run", lambda cfg, workdir: seen.update(cfg=cfg, workdir=workdir))
-    monkeypatch.setattr(cli, "_show", lambda workdir: seen.update(shown=workdir))
+    monkeypatch.setattr(shown, "show", lambda workdir: seen.update(shown=workdir))
     file = tmp_path / "experiment.py"
     file.write_text(
         "from ml_collections import ConfigDict\n"
@@ -108,7 +109,7 @@ def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
 def test_default_workdirs_differ(tmp_path, monkeypatch, spec, name):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert str(cli._default_workdir(spec)) == f"runs/{name}"
+    assert str(run.default_workdir(spec)) == f"runs/{name}"
 
 
 def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
@@ -120,7 +121,7 @@ def test_eval_and_organism_hand_over(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "evaluate_model", lambda m, out, variables: seen.append((m, out)))
     monkeypatch.setattr(recipe, "train_base", lambda *args, **kw: seen.append((*args, kw)))
     monkeypatch.setattr(twin, "train_twin", lambda *args, **kw: seen.append((*args, kw)))
-    monkeypatch.setattr(cli, "_show", lambda workdir: None)
+    monkeypatch.setattr(shown, "show", lambda workdir: None)
     out = tmp_path / "out"
     assert cli.main(["eval", f"--workdir={tmp_path}", "--rejudge"]) == 0
     assert cli.main(["eval", f"--model={tmp_path}", f"--out={out}"]) == 0
@@ -147,7 +148,7 @@ def test_interrupt_is_no_traceback(tmp_path, monkeypatch, capsys):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_show", stop)
+    monkeypatch.setattr(shown, "show", stop)
     (tmp_path / "results.jsonl").write_text("")
     assert cli.main(["report", f"--workdir={tmp_path}"]) == 130
     said = capsys.readouterr().err

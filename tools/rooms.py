@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "jaxsafety"
-FRONT = ("__init__", "__main__", "cli")  # how the package is entered: one room
+FRONT = ("__init__", "__main__", "cli", "commands")  # how the package is entered: one room
 Graph = dict[str, set[str]]
 
 

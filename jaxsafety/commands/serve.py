@@ -1,11 +1,15 @@
-"""The command line of `jaxsafety serve`; what it needs is imported when it is called."""
+"""`jaxsafety serve`: an endpoint that others drive, and a page to talk to."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from jaxsafety.commands import given
 from jaxsafety.core.errors import bad
+
+HELP = "answer over HTTP as lm-eval, inspect_ai and OpenAI's clients ask"
+AFTER = "it serves no more"
 
 NUMBERS = (
     ("rows", 16, "requests that are answered at once"),
@@ -16,7 +20,8 @@ NUMBERS = (
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """Adds the options, but for the chat template's variables."""
+    """Adds the options."""
+    given.add_variables(command)
     which = command.add_mutually_exclusive_group()
     which.add_argument(
         "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
@@ -39,17 +44,13 @@ def add(command: argparse.ArgumentParser) -> None:
     )
 
 
-def serve(args: argparse.Namespace, model: Path | None, other: Path | None) -> None:
-    """Serves what was asked for.
-
-    Args:
-      args: of `add`.
-      model: of --model.
-      other: of --compare.
-
-    Raises:
-      UsageError: options that do not go together, and see `serve.serve`.
-    """
+def call(args: argparse.Namespace) -> None:
+    """Does what was asked for."""
+    for name in ("workdir", "adapter"):
+        if getattr(args, name) is not None:
+            given.existing(f"--{name}", getattr(args, name))
+    model = given.model(args.model) if args.model is not None else None
+    other = given.model(args.compare, "--compare") if args.compare is not None else None
     if args.context < 0:
         raise bad("--context", args.context, "0 or more")
     from jaxsafety.serving.protocol import Limits
@@ -65,7 +66,7 @@ def serve(args: argparse.Namespace, model: Path | None, other: Path | None) -> N
     if args.workdir is not None:
         own = opening.finished(args.workdir, variables)
     elif model is not None:
-        own = opening.model(args.model, model, variables)
+        own = opening.model(str(args.model), model, variables)
     if args.adapter is not None:
         if "beside" in own.options:
             raise bad("--adapter", str(args.adapter), "only with a model: a run has its own")
@@ -73,7 +74,7 @@ def serve(args: argparse.Namespace, model: Path | None, other: Path | None) -> N
         own = own._replace(options={**own.options, "beside": served_with})
     places = [own._replace(name=args.name or own.name)]
     if other is not None:
-        places.append(opening.model(args.compare, other, variables))
+        places.append(opening.model(str(args.compare), other, variables))
     server.serve(
         places,
         host=args.host,
