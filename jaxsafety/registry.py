@@ -136,6 +136,7 @@ EXTRAS = {
     "peft": "parity",
     "trl": "parity",
     "crowdkit": "parity",
+    "lm_eval": "parity",
     "sklearn": "judges",
     "starlette": "serve",
     "uvicorn": "serve",
