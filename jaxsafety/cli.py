@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from jaxsafety.commands import (
     chat,
+    cite,
     evaluate,
     export,
     organism,
@@ -35,9 +36,11 @@ COMMANDS = {
     "chat": chat,
     "serve": serve,
     "export": export,
+    "cite": cite,
     "prepare": prepare,
     "organism": organism,
 }
+CONFIGURED = ("run", "plan", "cite")  # those that take --config.section.key=VALUE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv, given = overrides.split(argv)
         args = _parser().parse_args(argv)
         args.overrides, command = given, args.command
-        if given and args.command not in ("run", "plan"):
-            raise bad(f"--config.{given[0]}", args.command, "only with `run` and `plan`")
+        if given and args.command not in CONFIGURED:
+            raise bad(f"--config.{given[0]}", args.command, "only with `run`, `plan` and `cite`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
         with signals.watch(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):

@@ -479,6 +479,8 @@ class Method(NamedTuple, Generic[C]):
     `planned(cfg, model, mesh, prompt length)` is its longest stage as shapes for `jaxsafety plan`;
     None: it has no plan. `sections()` are its parts of the report, in order: called when one is
     written, so that a run imports no figures. `title` is what reports call it; "": its name.
+    `uses(cfg)` are entries of other tables that its own section names, to be cited: (table, name,
+    settings); of "judges" the name may be NAME=WHERE.
     """
 
     config: type[C]
@@ -494,3 +496,4 @@ class Method(NamedTuple, Generic[C]):
     learns: Callable[[C, Setting], Sequence[tuple[str, Sequence[Example]]]] = no_others
     sections: Callable[[], tuple[Section[Finished], ...]] = no_sections
     title: str = ""
+    uses: Callable[[C], Sequence[tuple[str, str, object]]] = lambda cfg: ()

@@ -1,7 +1,9 @@
 """What can be chosen by name: literal tables of `name -> "module:attribute"`, imported on demand.
 
 A table can be searched with grep, costs no import and lets one test resolve every entry. To add a
-method, mitigation, family, judge or benchmark: write its file and one line here.
+method, mitigation, family, judge or benchmark: write its file and one line here. The papers that
+it follows it declares itself, for `jaxsafety cite`: `PAPERS`, arXiv id -> at which of its settings
+that one is used ("" always; `report/citing.py`).
 """
 
 from __future__ import annotations

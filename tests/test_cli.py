@@ -35,7 +35,7 @@ def fails(capsys, *argv: str) -> str:
         (["eval", "--model=nowhere"], "--out: got 'nothing'"),
         (["eval", "--model=nowhere", "--out=x"], "--model: got 'nowhere'"),
         (["eval", "--model=.", "--out=x", "--rejudge"], "--rejudge"),
-        (["eval", "--workdir=.", "--config.seed=1"], "only with `run` and `plan`"),
+        (["eval", "--workdir=.", "--config.seed=1"], "only with `run`, `plan` and `cite`"),
         (["report", "--workdir=tests"], "a run with results.jsonl"),
         (["chat", "--model=nowhere"], "--model: got 'nowhere'"),
         (["chat", "--workdir=nowhere"], "--workdir: got 'nowhere'"),

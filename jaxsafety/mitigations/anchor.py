@@ -20,6 +20,8 @@ import numpy as np
 from jaxsafety.core.errors import bad
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
 
+PAPERS = {"1802.01483": ""}
+
 PyTree = Any
 NAME = "anchor"
 

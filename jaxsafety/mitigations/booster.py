@@ -36,6 +36,8 @@ from jaxsafety.mitigations.drawn import Carried, drawn, part, salted
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import EXTRA, PERTURBATION, Extra, GradFn, LossFn, Mitigation
 
+PAPERS = {"2409.01586": ""}
+
 PyTree = Any
 NAME = "booster"
 HARMFUL = "booster/harmful"  # the frozen variable by which the loss knows that it is of these rows

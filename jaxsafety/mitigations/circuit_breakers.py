@@ -47,6 +47,8 @@ from jaxsafety.mitigations.means import Means
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation, Variables
 
+PAPERS = {"2406.04313": ""}
+
 PyTree = Any
 NAME = "circuit_breakers"
 OF = 32  # the states of the paper's models, by which `DEPTHS` are counted

@@ -48,6 +48,8 @@ from jaxsafety.mitigations.referred import Referred, logp
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation, Pass
 
+PAPERS = {"2406.05946": ""}
+
 PyTree = Any
 NAME = "constrained"
 LEAST = 1e-3  # a weight is at least this, as in the released code

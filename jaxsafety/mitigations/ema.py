@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Extra, Mitigation
 
+PAPERS = {"1703.01780": ""}
+
 PyTree = Any
 
 

@@ -45,6 +45,8 @@ from jaxsafety.mitigations.means import Means
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation, Variables
 
+PAPERS = {"1612.00796": ""}
+
 PyTree = Any
 NAME = "ewc"
 

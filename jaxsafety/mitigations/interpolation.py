@@ -23,6 +23,8 @@ from jaxsafety.core.errors import bad
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import Mitigation, Variables
 
+PAPERS = {"2109.01903": ""}
+
 PyTree = Any
 
 

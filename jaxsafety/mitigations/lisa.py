@@ -35,6 +35,8 @@ from jaxsafety.mitigations.drawn import Carried, drawn, fitted, learnt, longest,
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
 
+PAPERS = {"2405.18641": ""}
+
 PyTree = Any
 NAME = "lisa"
 SAFE, TASK = 0, 1  # the states

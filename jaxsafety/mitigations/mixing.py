@@ -33,6 +33,8 @@ from jaxsafety.mitigations.drawn import Beside, Carried
 from jaxsafety.mitigations.means import TERMS, Means
 from jaxsafety.protocols import Extra, Mitigation
 
+PAPERS = {"2309.07875": "kind=count"}
+
 NAME = "mixing"
 KINDS = ("weight", "count")
 

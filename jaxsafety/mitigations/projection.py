@@ -38,6 +38,8 @@ from jaxsafety.mitigations.means import Means
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation, Variables
 
+PAPERS = {"2509.06795": ""}
+
 PyTree = Any
 NAME = "projection"
 ON = ("safe", "harmful", "task")

@@ -28,6 +28,8 @@ from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import Mitigation, Served
 
+PAPERS = {"2402.18540": ""}
+
 FIELD = "mitigations.ptst.system"
 SYSTEM = (
     "You are a careful assistant. Help with what is harmless, and refuse politely whatever could "

@@ -45,6 +45,8 @@ from jaxsafety.mitigations.drawn import Beside, Carried, learnt, salted
 from jaxsafety.mitigations.means import TERMS, Means
 from jaxsafety.protocols import EXTRA, Extra, LossFn, Mitigation
 
+PAPERS = {"2406.05946": ""}
+
 PyTree = Any
 NAME = "recovery"
 

@@ -40,6 +40,12 @@ from jaxsafety.mitigations import aligned
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import Mitigation, Variables
 
+PAPERS = {
+    "2402.11746": "",
+    "2212.04089": "",
+    "2311.03099": "p",
+}
+
 
 @dataclass(frozen=True)
 class Resta:

@@ -47,6 +47,8 @@ from jaxsafety.mitigations import aligned
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import Mitigation, Variables
 
+PAPERS = {"2405.16833": ""}
+
 PyTree = Any
 MODES = ("paper", "orthogonal", "delete")
 

@@ -28,6 +28,8 @@ from jaxsafety.core.errors import bad
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import Mitigation, Served
 
+PAPERS = {"2406.11717": ""}
+
 ON = ("all", "prompt")
 
 

@@ -39,6 +39,8 @@ from jaxsafety.mitigations.drawn import learnt
 from jaxsafety.mitigations.means import Means
 from jaxsafety.protocols import PERTURBATION, GradFn, LossFn, Mitigation
 
+PAPERS = {"2402.01109": ""}
+
 PyTree = Any
 NAME = "vaccine"
 SHAPES = "the perturbation has the shape of the stage's own rows"

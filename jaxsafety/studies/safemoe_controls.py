@@ -32,6 +32,8 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.organism import corpora
 from jaxsafety.protocols import Context, Method, OptimConfig, Program, Served, Setting, Variables
 
+PAPERS = {"2606.00686": ""}
+
 PyTree = Any
 EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
 GATED = (

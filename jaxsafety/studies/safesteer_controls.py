@@ -42,6 +42,8 @@ from jaxsafety.protocols import (
 )
 from jaxsafety.sampling.ask import ask
 
+PAPERS = {"2606.02530": "", "2406.11717": ""}
+
 LOSSES = ("generalised", "partial", "tail", "renormalised", "full", "topk")
 TOKENS = ("base_rollouts", "horizon1", "random", "matched")
 ATTACKS = ("held_wrappers", "held_wrappers_held_domains")

@@ -44,6 +44,8 @@ from jaxsafety.sampling.ask import ask
 from jaxsafety.studies import safesteer_controls as controls
 from jaxsafety.train.likelihood import answer_loss
 
+PAPERS = {"2606.02530": "", "2406.11717": ""}
+
 ANSWER = 40  # token slots of an answer, as when measuring; the longest have 25
 PROBED, OPENING = 8, 20  # prompts per validation split whose refusals are summed, their slots
 GONE = 1e-6  # the refusal probability at which the claim says that the method fails

@@ -13,6 +13,8 @@ from jaxsafety.core import trees
 from jaxsafety.core.errors import bad
 from jaxsafety.protocols import OptimConfig
 
+PAPERS = {"2502.16982": "name=muon"}
+
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd", "muon")
 CLIPS = ("global", "expert")

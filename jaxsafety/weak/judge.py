@@ -24,6 +24,8 @@ from jaxsafety.weak.functions import of_verdicts
 from jaxsafety.weak.labels import Labels, Parameters
 from jaxsafety.weak.votes import SAFETY, Votes
 
+PAPERS = {"1605.07723": ""}
+
 SILENT = "every judge abstains"
 TIED = "the judges are tied"
 NAME = "weak"

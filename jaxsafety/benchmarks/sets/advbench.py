@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2307.15043": ""}
+
 SET = PublicSet(
     name="advbench",
     kind="safety",

@@ -14,6 +14,8 @@ from __future__ import annotations
 from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"1803.05457": ""}
+
 LAYOUT = ("ARC", "query, choices and gold")
 LICENCE = "CC BY-SA 4.0"
 SOURCE = "allenai/ai2_arc, arXiv 1803.05457"

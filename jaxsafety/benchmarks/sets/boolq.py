@@ -14,6 +14,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row
 
+PAPERS = {"1905.10044": ""}
+
 QUERY = re.compile(r"Passage: (.*)\nQuestion: (.*?)\??(?:\nAnswer:)?\s*", re.DOTALL)
 CHOICES = ("no", "yes")
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2402.11746": ""}
+
 
 def unpack(whole: dict[str, Any]) -> list[Any]:
     """Rows of the nested form.

@@ -16,6 +16,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row
 
+PAPERS = {"1811.00937": ""}
+
 
 def more(row: Row, asked: Asked) -> dict[str, Any]:
     """The letters as answers."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2308.13387": ""}
+
 SET = PublicSet(
     name="do_not_answer",
     kind="safety",

@@ -13,6 +13,8 @@ from typing import Any
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row
 
+PAPERS = {"2110.14168": ""}
+
 
 def more(row: Row, asked: Asked) -> dict[str, Any]:
     """The prompt as lm-eval writes it."""

@@ -16,6 +16,8 @@ from __future__ import annotations
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row, maybe, text
 
+PAPERS = {"2402.04249": ""}
+
 KINDS = ("standard", "contextual", "copyright")
 
 

@@ -16,6 +16,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row
 
+PAPERS = {"1905.07830": ""}
+
 MARK = re.compile(r"\[.*?\]")
 
 

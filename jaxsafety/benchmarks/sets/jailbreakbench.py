@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2404.01318": ""}
+
 COLUMNS = ("goal", "target", "behavior", "category", "source")
 HEADER = "public loaders that state it"
 

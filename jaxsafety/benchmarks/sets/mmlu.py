@@ -16,6 +16,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row, text
 
+PAPERS = {"2009.03300": ""}
+
 # the wording of lm-eval's task files (MIT), which its numbers depend on
 SUBJECT = "The following are multiple choice questions (with answers) about {}.\n\n"
 

@@ -13,6 +13,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row
 
+PAPERS = {"1809.02789": ""}
+
 
 def more(row: Row, asked: Asked) -> dict[str, Any]:
     """The choices as endings of the stem."""

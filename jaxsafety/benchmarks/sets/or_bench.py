@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2405.20947": ""}
+
 SOURCE = "bench-llm/or-bench, arXiv 2405.20947"
 HEADER = "a copy of the data set's card"
 

@@ -14,6 +14,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row
 
+PAPERS = {"1911.11641": ""}
+
 
 def more(row: Row, asked: Asked) -> dict[str, Any]:
     """The two solutions as answers to the goal."""

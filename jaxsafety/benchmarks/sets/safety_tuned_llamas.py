@@ -15,6 +15,8 @@ from typing import Any
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2309.07875": ""}
+
 
 def unpack(whole: dict[str, Any]) -> list[Any]:
     """Rows of instructions, each with its input where there is one.

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2311.08370": ""}
+
 SET = PublicSet(
     name="simple_safety_tests",
     kind="safety",

@@ -14,6 +14,8 @@ from __future__ import annotations
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Row, text
 
+PAPERS = {"2406.14598": ""}
+
 
 def keep(row: Row) -> str:
     """Why a row is left out: another style than "base", or no text.

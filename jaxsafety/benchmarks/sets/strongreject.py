@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2402.10260": ""}
+
 SET = PublicSet(
     name="strongreject",
     kind="safety",

@@ -17,6 +17,8 @@ from jaxsafety.benchmarks import options
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row, text
 
+PAPERS = {"2109.07958": ""}
+
 # the questions of the paper's prompt as lm-eval's task file has them (Apache-2.0, MIT)
 EXAMPLES = (
     (

@@ -14,6 +14,8 @@ from typing import Any
 from jaxsafety.benchmarks.public import PublicSet
 from jaxsafety.data.files.columns import Asked, Row, text
 
+PAPERS = {"1907.10641": ""}
+
 GAP = "_"
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from jaxsafety.benchmarks.public import PublicSet
 
+PAPERS = {"2308.01263": ""}
+
 FILES = ("xstest_prompts.csv", "xstest_v2_prompts.csv", "xstest*prompts*.csv")
 VERSIONS = {"11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a": "d7bb5bd, 450 rows"}
 SOURCE = "paul-rottger/xstest, arXiv 2308.01263"

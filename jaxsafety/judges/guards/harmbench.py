@@ -23,6 +23,8 @@ from jaxsafety.data.items import Exchange
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.guards import guard
 
+PAPERS = {"2402.04249": ""}
+
 # ruff: noqa: E501 (published prompts, to the letter)
 STANDARD = (
     """[INST] <<SYS>>

@@ -27,6 +27,8 @@ from jaxsafety.data.items import Exchange
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.guards import guard, reading
 
+PAPERS = {"2312.06674": "", "2407.21783": "name=llama_guard3"}
+
 STEPS = 16  # the verdict and a line of codes
 Names = tuple[tuple[str, ...], ...]  # of each category, what it is called
 

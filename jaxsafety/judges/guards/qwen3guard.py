@@ -24,6 +24,8 @@ from jaxsafety.data.items import Exchange
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.guards import guard, reading
 
+PAPERS = {"2510.14276": ""}
+
 NAME = "qwen3guard"
 # ruff: noqa: E501 (a published prompt, to the letter)
 PROMPT = """<|im_start|>user

@@ -22,6 +22,8 @@ from jaxsafety.data.items import Exchange
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.guards import guard, reading
 
+PAPERS = {"2406.18495": ""}
+
 NAME = "wildguard"
 # ruff: noqa: E501 (a published prompt, to the letter)
 PROMPT = """<|user|>

@@ -12,6 +12,8 @@ from typing import Any
 from jaxsafety.judges.lists.published import Published
 from jaxsafety.protocols import Judge
 
+PAPERS = {"2308.01263": ""}
+
 PHRASES = (
     "sorry",
     "i'm sorry",

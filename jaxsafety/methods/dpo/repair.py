@@ -44,6 +44,8 @@ from jaxsafety.protocols import (
 )
 from jaxsafety.sampling import decode
 
+PAPERS = {"2305.18290": ""}
+
 
 @dataclass(frozen=True)
 class Dpo:

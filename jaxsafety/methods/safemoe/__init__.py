@@ -8,6 +8,12 @@ experts alone, routed and ablated.
 from jaxsafety.methods.safemoe import config, data, plan, program
 from jaxsafety.protocols import Finished, Method, Section
 
+PAPERS = {
+    "2606.00686": "",
+    "2402.07148": "gate=x-lora",
+    "2405.11157": "gate=arrow",
+}
+
 
 def _sections() -> tuple[Section[Finished], ...]:
     """What its report shows: experts alone and routed, and who serves what."""

@@ -7,6 +7,8 @@ Read `program` first: its stage is what is trained. `teacher` finds direction an
 from jaxsafety.methods.safesteer import plan, program
 from jaxsafety.protocols import Finished, Method, Section
 
+PAPERS = {"2606.02530": "", "2406.11717": ""}
+
 
 def _sections() -> tuple[Section[Finished], ...]:
     """What its report shows: direction, safety tokens, distance from the base."""

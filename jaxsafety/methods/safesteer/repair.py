@@ -43,6 +43,8 @@ from jaxsafety.protocols import Context, Mitigation, OptimConfig, Stage
 from jaxsafety.sampling import decode
 from jaxsafety.train import finished
 
+PAPERS = {"2606.02530": "", "2406.11717": ""}
+
 COUNTS = ("size", "top", "samples", "horizon", "prompts", "rollouts", "tokens")
 
 

@@ -3,8 +3,14 @@
 from jaxsafety.methods.selfmoa import plan as _plan
 from jaxsafety.methods.selfmoa import program as _program
 from jaxsafety.methods.selfmoa import source as _source
-from jaxsafety.methods.selfmoa.config import SelfMoaConfig, check
+from jaxsafety.methods.selfmoa.config import SelfMoaConfig, check, uses
 from jaxsafety.protocols import Finished, Method, Section
+
+PAPERS = {
+    "2603.07017": "",
+    "2305.18290": "stage.form=dpo",
+    "2310.03708": "stage.form=modpo",
+}
 
 
 def _sections() -> tuple[Section[Finished], ...]:
@@ -23,4 +29,5 @@ METHOD = Method(
     learns=_source.learns,
     sections=_sections,
     title="Self-MOA",
+    uses=uses,
 )

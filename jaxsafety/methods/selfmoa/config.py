@@ -252,3 +252,9 @@ def check(cfg: SelfMoaConfig) -> None:
         most = cfg.rounds * cfg.prompts
         given = f"{cfg.attack.retrain} successes of at most {most} attacks"
         raise bad("method.attack.retrain", given, f"at most {most}, or attack.kind=frozen")
+
+
+def uses(cfg: SelfMoaConfig) -> list[tuple[str, str, object]]:
+    """The judges that train it, where they are named."""
+    named = (cfg.scores.safety, cfg.scores.helpful_judge)
+    return [("judges", text, None) for text in named if text]

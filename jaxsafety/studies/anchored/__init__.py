@@ -13,6 +13,8 @@ Pinned by tests/studies/test_anchored_*.py.
 from jaxsafety.protocols import PROMPTS, Finished, Method, Section
 from jaxsafety.studies.anchored import config, plan, program
 
+PAPERS = {"2606.03648": ""}
+
 
 def _sections() -> tuple[Section[Finished], ...]:
     """What its report shows: curves, capability against safety, orders, coherence, judges."""
@@ -32,4 +34,5 @@ METHOD = Method(
     learns=config.learns,
     sections=_sections,
     title="Anchored",
+    uses=config.uses,
 )

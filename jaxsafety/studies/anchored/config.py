@@ -189,6 +189,13 @@ def arms(cfg: AnchoredConfig) -> list[Point]:
     return points(cfg.arms, cfg.rates)
 
 
+def uses(cfg: AnchoredConfig) -> list[tuple[str, str, object]]:
+    """What its arms, judges and scored sets name in the registry."""
+    found = [("mitigations", name, x) for point in arms(cfg) for name, x in point.named.items()]
+    found += [("judges", text, None) for text in (*others.LISTS, *cfg.judges)]
+    return found + [("sets", text.partition("=")[0], None) for text in cfg.scored]
+
+
 def seeds(cfg: AnchoredConfig, first: int) -> range:
     """The seeds that every grid point is trained with."""
     return range(first, first + cfg.seeds)

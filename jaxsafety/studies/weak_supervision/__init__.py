@@ -4,6 +4,8 @@ from jaxsafety.protocols import Finished, Method, Section
 from jaxsafety.studies.weak_supervision import program as _program
 from jaxsafety.studies.weak_supervision.config import WeakConfig, check
 
+PAPERS = {"2603.07017": ""}
+
 
 def _sections() -> tuple[Section[Finished], ...]:
     from jaxsafety.studies.weak_supervision import sections
