@@ -18,7 +18,7 @@ from jaxsafety.data.files.sources import load_prompts, read_chats
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "files.md").read_text("utf-8")
 EXAMPLE = re.compile(
-    r"File `(?P<name>[\w.]+)`, as (?P<kind>\w+):\n\n"
+    r"File `(?P<name>[\w.]+)`, as (?P<kind>\w+)(?: of `(?P<place>[^`]+)`)?:\n\n"
     r"```(?P<form>\w+)\n(?P<text>.*?)```\n\n(?:is refused:\n\n)?"
     r"(?:```(?P<how>json|text)\n(?P<result>.*?)```)?",
     re.DOTALL,
@@ -45,13 +45,14 @@ def read(path, kind):
 def test_examples(tmp_path, monkeypatch, example):
     monkeypatch.chdir(tmp_path)
     Path(example["name"]).write_text(example["text"], "utf-8")
+    named = example["place"] or example["name"]
     if example["how"] == "text":
         with pytest.raises(UsageError) as caught:
-            read(example["name"], example["kind"])
+            read(named, example["kind"])
         place, why = example["result"].strip().split("; ", 1)
         assert str(caught.value).startswith(f"data.x: got {place!r}; allowed: {why}")
         return
-    expected, seen = json.loads(example["result"]), read(example["name"], example["kind"])
+    expected, seen = json.loads(example["result"]), read(named, example["kind"])
     if example["kind"] not in ("dialogues", "pairs"):
         assert len(expected) == len(seen)
         seen = [{k: row[k] for k in want} for want, row in zip(expected, seen, strict=True)]

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxsafety.benchmarks import files
+from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
 from jaxsafety.data import overlap
-from jaxsafety.data.files import sources, tables
+from jaxsafety.data.files import located, sources, tables
 from jaxsafety.data.files.columns import Asked, Row, normalise
 from jaxsafety.data.files.text_rows import Unpack
 from jaxsafety.protocols import Benchmark, Item
@@ -33,9 +34,9 @@ class Opened(NamedTuple):
 
     Attributes:
       benchmark: its items; the id of an item is its row in the file, from 1.
-      facts: set, kind, form, licence, source, file, sha256 (of the file as it lies), version (None
-        where it is not known) and version_note, layout, rows, left_out (reason -> count), usable,
-        used, limit, seed.
+      facts: set, kind, form, licence, source, file, sha256 (of the file as it lies, see
+        `Located.sha256`), version (None where it is not known) and version_note, layout, rows,
+        left_out (reason -> count), usable, used, limit, seed.
     """
 
     benchmark: Benchmark
@@ -118,7 +119,7 @@ class PublicSet:
         """Reads a file of this set.
 
         Args:
-          path: the file.
+          path: the file, or another place of its rows (`data/files/spec.py`).
           limit: at most so many items, 0 for all. Which ones depends on the seed and on their
             words alone, so that those of a smaller limit are among those of a larger one.
           seed: of the choice.
@@ -146,7 +147,7 @@ class PublicSet:
         made = files.to_items(loaded, str(place), self.kind)
         items = [self._item(item, cells, loaded, number) for number, item in enumerate(made)]
         used = sample(items, limit, seed)
-        digest, version = self._version(place)
+        digest, version = self._read_version(place, where)
         facts = {
             "set": self.name,
             "kind": self.kind,
@@ -190,6 +191,13 @@ class PublicSet:
         digests = _digests(path)
         known = (self.versions[digest] for digest in digests if digest in self.versions)
         return digests[0], next(known, None)
+
+    def _read_version(self, path: Path, where: str) -> tuple[str, str | None]:
+        """As `_version`, of rows that may be in several files, or a part of one."""
+        found = located.locate(path, where)
+        if found.whole is None and [found.sha256] == [disk.digest(f) for f in found.files]:
+            return self._version(found.files[0])
+        return found.sha256, None
 
     def _note(self, version: str | None) -> str:
         if version is not None:

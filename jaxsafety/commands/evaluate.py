@@ -36,7 +36,8 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         metavar="DIR",
-        help="with files of public sets; or SET=FILE, or KIND/NAME=FILE for one's own; repeatable",
+        help="with files of public sets; or SET=FILE, or KIND/NAME=FILE for one's own, also "
+        "owner/name:SPLIT[a:b] of the hub; repeatable",
     )
     command.add_argument("--judges", metavar="NAME[=WHERE],...", help="default: rules")
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT LoRA directory")

@@ -11,7 +11,9 @@ AFTER = "the data set is not complete"
 
 def add(command: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    command.add_argument("--chats", required=True, metavar="FILE", help="jsonl, parquet, ...")
+    command.add_argument(
+        "--chats", required=True, metavar="FILE", help="jsonl, ..., or owner/name:SPLIT"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 

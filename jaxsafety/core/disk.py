@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import shutil
@@ -114,3 +116,16 @@ def whole_lines(path: Path, *, ended: bool = False) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError, RecursionError):
             values.append(json.loads(row.decode("utf-8")))
     return [value for value in values if isinstance(value, dict)]
+
+
+def digest(file: Path) -> str:
+    """sha256 of a file, read once as long as it is the same one."""
+    now = file.stat()
+    return _read_digest(str(file.resolve()), now.st_size, now.st_mtime_ns, now.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_digest(path: str, size: int, changed: int, inode: int) -> str:
+    del size, changed, inode  # of the key alone
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.files import located
 from jaxsafety.data.files.sources import read_chats
 from jaxsafety.data.schema import Example
 from jaxsafety.experiment.sections import DataConfig
@@ -31,7 +30,7 @@ def chats(data: DataConfig) -> tuple[tuple[Example, ...], tuple[float, ...]]:
             weights.append(0.0)
         if not (equals and path) or not 0 < weights[-1] < float("inf"):
             raise bad("data.mix", text, "PATH=WEIGHT with a weight above 0")
-        paths.append(Path(path).resolve())
+        paths.append(located.identity(path))
         if paths.index(paths[-1]) < part:
             raise bad("data.mix", text, f"each file once; {path} is named before")
         found += rows("data.mix", path, part)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.files import located
 from jaxsafety.data.schema import Example
 from jaxsafety.experiment.chats import rows
 from jaxsafety.experiment.sections import DataConfig
@@ -65,7 +65,7 @@ def read(data: DataConfig) -> FileDomains:
     """
     field = "data.domains"
     safe = [data.chats, *(text.rpartition("=")[0] for text in data.mix)]
-    used = {Path(path).resolve(): "among the safe answers" for path in safe if path}
+    used = {located.identity(path): "among the safe answers" for path in safe if path}
     found: dict[str, tuple[Example, ...]] = {}
     taken: set[str] = set()
     for text in data.domains:
@@ -74,7 +74,7 @@ def read(data: DataConfig) -> FileDomains:
             raise bad(field, text, "NAME=FILE each, names of letters, digits, _ and -")
         if name.casefold() in taken:
             raise bad(field, f"{name} twice in {text}", "names that differ")
-        where = Path(path).resolve()
+        where = located.identity(path)
         if where in used:
             raise bad(field, text, f"each file once; {path} is {used[where]}")
         taken.add(name.casefold())

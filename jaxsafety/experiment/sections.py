@@ -13,11 +13,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jaxsafety import registry
 from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.data.files import located
 from jaxsafety.judges import reasoning
 from jaxsafety.protocols import CHATS, DOMAINS, OWN_DIALOGUES, PAIRS, PROMPTS
 
@@ -38,6 +38,8 @@ MOST = 100_000  # of the organism's prompts and dialogues: its sets end, those o
 @dataclass(frozen=True)
 class DataConfig:
     """Prompts and dialogues of the method; a method reads some of these (`Method.reads`).
+
+    A file may be a split, a slice or a column of one, here or on the hub (`data/files/spec.py`).
 
     Attributes:
       source: "organism", the world beside the model, or "files".
@@ -200,9 +202,9 @@ def check_present(
             named += [("data.domains", text.partition("=")[2]) for text in data.domains]
         named += [("eval.sets", text.partition("=")[2]) for text in evaluation.sets]
     lacks += [
-        (field, path, "an existing file")
+        (field, path, "an existing file, or a data set of the hub")
         for field, path in named
-        if path and not Path(path).exists()
+        if path and not located.is_there(path)
     ]
     if model is not None and not lacks:
         raise model

@@ -22,7 +22,7 @@ from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import domains, preferences, sections, thinking
+from jaxsafety.experiment import domains, preferences, reading, sections, thinking
 from jaxsafety.experiment.chats import chats, draw, held_out
 from jaxsafety.experiment.clashes import clashes
 from jaxsafety.experiment.sections import EVERY, DataConfig, EvalConfig
@@ -39,6 +39,7 @@ def facts(setting: Setting, data: DataConfig) -> dict[str, Any]:
     """What `meta.json` says of a setting."""
     return {
         "source": data.source,
+        "read": reading.facts(setting, data),
         "judge": setting.judged_by,
         **thinking.facts(setting),
         "sets": {name: dict(told) for name, told in setting.sets.items()},
@@ -72,6 +73,7 @@ def lines(setting: Setting, data: DataConfig) -> list[str]:
     if isinstance(setting.domains, domains.FileDomains):
         sizes = [f"{name} {len(own)}" for name, own in setting.domains.examples.items()]
         found.append(f"data.domains, dialogues of each: {', '.join(sizes)}")
+    found += reading.lines(reading.facts(setting, data))
     found += [f"data.overlap=allow: {c.one}: {c.line()}" for c in setting.clashes]
     if told := thinking.facts(setting):
         begun = ", which the prompt opens" if told["opened"] else ""

@@ -23,7 +23,6 @@ from jaxsafety.experiment.clashes import list_dialogues, list_prompts, list_told
 from jaxsafety.experiment.domains import FileDomains
 from jaxsafety.experiment.sections import DataConfig
 from jaxsafety.experiment.workdir import (
-    digest,
     experts_of,
     model_digests,
     named_files,
@@ -190,7 +189,7 @@ def _bases(config: Mapping[str, Any], known: Mapping[str, str]) -> tuple[list[Pa
         start = f"method paths {index}: "
         for name, then in known.items():
             file = path / name.removeprefix(start)
-            if name.startswith(start) and not (file.is_file() and digest(file) == then):
+            if name.startswith(start) and not (file.is_file() and disk.digest(file) == then):
                 cause = cause or f"its expert {path} has changed since"
     return found, cause
 
@@ -212,7 +211,7 @@ def _changed(config: Mapping[str, Any], known: Mapping[str, str]) -> str:
         second = f"{name} (2)"
         if second in places and second not in known:  # of a run before each had its own
             return f"of the files {name} the run recorded one digest"
-        if digest(places[name]) != then:
+        if disk.digest(places[name]) != then:
             return f"{name} has changed since"
     for name in places:
         field = name.partition(": ")[0]
@@ -224,6 +223,6 @@ def _changed(config: Mapping[str, Any], known: Mapping[str, str]) -> str:
 def _other_world(model: Path, known: Mapping[str, str]) -> str:
     """Whether the organism is another one than the run's."""
     then, file = known.get(f"model: {WORLD}"), model / WORLD
-    if then is None or (file.is_file() and digest(file) == then):
+    if then is None or (file.is_file() and disk.digest(file) == then):
         return ""
     return f"{WORLD} of its base is not there any more or has changed since"

@@ -6,8 +6,8 @@ can be trusted by the next start.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import functools
 import hashlib
 import json
 import platform
@@ -22,7 +22,8 @@ import numpy as np
 
 from jaxsafety.core import config as configs
 from jaxsafety.core import disk, hosts, outputs, trees
-from jaxsafety.core.errors import bad
+from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.data.files import located
 
 
 class Artifacts:
@@ -91,6 +92,7 @@ NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")
 NAMED = ("sets", "domains", "tasks", "scored")  # NAME=PATH in each case
 # What a method's own section names: of the others none is a path that is read before it begins.
 METHOD_FILES = ("tasks", "scored", "safe", "harmful", "harmless", "unaligned")
+MODELS = ("unaligned",)  # of these
 # Likewise of the sections within it.
 INNER_FILES = ("attack.expand", "attack.hide", "reset.path", "scores.safety", "scores.helpful")
 JUDGED = ("scores.safety", "scores.helpful")  # judges, of which files count
@@ -140,7 +142,7 @@ def _as_before(cfg: configs.ConfigDict, model_dir: Path) -> str:
     given = _given_files(configs.plain(cfg))
     again = {name for name, _ in named_files(configs.plain(cfg))} - {name for name, _ in given}
     found = {n: d for n, d in file_digests(cfg, model_dir).items() if n not in again}
-    return _identify(cfg, found | {name: digest(path) for name, path in given})
+    return _identify(cfg, found | {name: disk.digest(path) for name, path in given})
 
 
 def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
@@ -151,10 +153,10 @@ def file_digests(cfg: configs.ConfigDict, model_dir: Path) -> dict[str, str]:
     """
     settings = configs.plain(cfg)
     found = model_digests(model_dir)
-    found |= {name: digest(path) for name, path in named_files(settings)}
+    found |= {name: disk.digest(path) for name, path in named_files(settings)}
     for i, path in enumerate(experts_of(settings)):
         inside = [f for f in sorted(Path(path).glob("adapter_*")) if f.is_file()]
-        found.update({f"method paths {i}: {f.name}": digest(f) for f in inside})
+        found.update({f"method paths {i}: {f.name}": disk.digest(f) for f in inside})
     return found
 
 
@@ -165,7 +167,7 @@ def model_digests(model_dir: Path) -> dict[str, str]:
       UsageError: a directory without weights.
     """
     files = [model_dir] if model_dir.is_file() else _model_files(model_dir)
-    return {f"model: {f.name}": digest(f) for f in files}
+    return {f"model: {f.name}": disk.digest(f) for f in files}
 
 
 def named_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
@@ -186,9 +188,14 @@ def named_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
 def _given_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
     """As `named_files`, but a name may come more than once."""
     found = []
-    for setting, path in _named(settings):
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        found += [(f"{setting}: {file.name}", file) for file in inside if file.is_file()]
+    for setting, text, whole in _named(settings):
+        place = Path(text)
+        inside = sorted(place.iterdir()) if place.is_dir() else [place]
+        inside = [file for file in inside if file.is_file()]
+        if whole and not place.is_file():
+            with contextlib.suppress(UsageError):  # nothing is there: its reader has said so
+                inside += [f for f in located.locate(text).files if f not in inside]
+        found += [(f"{setting}: {file.name}", file) for file in inside]
     return found
 
 
@@ -201,23 +208,25 @@ def _model_files(model_dir: Path) -> list[Path]:
     return [*weights, *(f for f in map(model_dir.joinpath, MODEL_FILES) if f.is_file())]
 
 
-def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
-    """(setting, path) of what data and eval may name: PATH, NAME=PATH and PATH=WEIGHT.
+def _named(settings: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """(setting, text, whether it names rows) of what data and eval may name.
 
-    What is a name in any case is no path, even where a file is called so.
+    That is PATH, NAME=PATH and PATH=WEIGHT. A part that may be a path by chance counts if it is
+    there, and is asked of no hub; what is a name in any case is no path, even where a file is
+    called so.
     """
-    found: list[tuple[str, Path]] = []
+    found: list[tuple[str, str, bool]] = []
     for section in ("data", "eval", "method"):
         for key, value in settings.get(section, {}).items():
             if section == "method" and key not in METHOD_FILES:
                 continue
             texts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
             for text in texts if key not in NAMES else ():
-                parts = [text.partition("=")[2]]
-                parts += [] if key in NAMED else [text, text.rpartition("=")[0]]
-                for part in parts:
-                    if part:
-                        found.append((f"{section}.{key}", Path(part)))
+                named, weighed = text.partition("=")[2], text.rpartition("=")[0]
+                parts = [named] if key in NAMED else [named, text, weighed]
+                rows = named if key in NAMED else weighed if key == "mix" else text
+                rows = "" if key in MODELS else rows
+                found += [(f"{section}.{key}", part, part == rows) for part in parts if part]
     for name in INNER_FILES:
         section, _, key = name.partition(".")
         inner = settings.get("method", {}).get(section)
@@ -225,7 +234,7 @@ def _named(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
         if not isinstance(text, str):
             continue
         places = _judges_files(text) if name in JUDGED else [text] if text else []
-        found += [(f"method.{name}", Path(place)) for place in places]
+        found += [(f"method.{name}", place, name not in JUDGED) for place in places]
     return found
 
 
@@ -259,21 +268,8 @@ def model_fingerprint(model_dir: Path) -> str:
     """
     parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
     parts = [model_dir] if model_dir.is_file() else parts
-    whole = lambda: hashlib.sha256("".join(map(digest, parts)).encode())  # noqa: E731
+    whole = lambda: hashlib.sha256("".join(map(disk.digest, parts)).encode())  # noqa: E731
     return hosts.share(lambda: whole().hexdigest()[:16])
-
-
-def digest(file: Path) -> str:
-    """sha256 of a file, read once as long as it is the same one."""
-    now = file.stat()
-    return _read_digest(str(file.resolve()), now.st_size, now.st_mtime_ns, now.st_ino)
-
-
-@functools.lru_cache(maxsize=4096)
-def _read_digest(path: str, size: int, changed: int, inode: int) -> str:
-    del size, changed, inode  # of the key alone
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_owner(

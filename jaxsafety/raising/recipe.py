@@ -23,7 +23,7 @@ from jaxsafety.core import disk
 from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import make_mesh
 from jaxsafety.data.tokens.tokenizer import load_tokenizer
-from jaxsafety.experiment.workdir import Artifacts, digest
+from jaxsafety.experiment.workdir import Artifacts
 from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.models.formats import hf, load
 from jaxsafety.organism import lexicon
@@ -178,7 +178,7 @@ def train(
 
 def fingerprint(path: Path) -> str:
     """The content of a base's weights, as one line."""
-    return digest(path / "model.safetensors")
+    return disk.digest(path / "model.safetensors")
 
 
 def claim(out: Path, plan: Mapping[str, Any]) -> None:

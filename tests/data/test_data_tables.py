@@ -71,8 +71,7 @@ def test_the_datasets_library_agrees(tmp_path, jsonl):
     assert read_chats(tmp_path / "one") == read_chats(jsonl)
     datasets.DatasetDict(train=datasets.Dataset.from_list(CHATS)).save_to_disk(tmp_path / "many")
     assert read_chats(tmp_path / "many" / "train") == read_chats(jsonl)
-    with pytest.raises(UsageError, match=r"several splits, name one: .*many/SPLIT"):
-        read_chats(tmp_path / "many")
+    assert read_chats(tmp_path / "many") == read_chats(jsonl)  # its only split
 
 
 def test_prompts_from_parquet(tmp_path):

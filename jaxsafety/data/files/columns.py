@@ -170,6 +170,12 @@ def half(row: Row, but: tuple[str, ...]) -> str:
     return found.pop() if found else ""
 
 
+def labels(name: str, value: Any) -> bool:
+    """Whether a cell (of a compared name) may say that a row is safe or unsafe."""
+    named = bool(set(name.split("_")) & _LABELS) and not isinstance(value, (list, dict))
+    return named or _word(value) in (*SAFE, *UNSAFE)
+
+
 def other_label(rows: Sequence[Any], but: tuple[str, ...]) -> tuple[int, str, str] | None:
     """(row from 1, column, word) of the first label that is neither safe nor unsafe, or None.
 

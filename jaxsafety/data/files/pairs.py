@@ -1,4 +1,4 @@
-"""Preference pairs of local files: a prompt with two answers, two dialogues, two transcripts.
+"""Preference pairs of files: a prompt with two answers, two dialogues, two transcripts.
 
 Each side is read as `layouts.py` reads the preferred one: as HH-RLHF's transcript, as turns, or as
 the answer to a column with the prompt. The turns that both share, up to an answer, are the prompt.

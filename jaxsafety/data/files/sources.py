@@ -1,6 +1,6 @@
-"""Prompts and dialogues from local files, one per row or line.
+"""Prompts and dialogues from files, one per row or line.
 
-Formats are in tables.py, columns in layouts.py, examples in docs/files.md.
+Places are in spec.py, formats in tables.py, columns in layouts.py, examples in docs/files.md.
 """
 
 from __future__ import annotations

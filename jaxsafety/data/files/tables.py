@@ -1,8 +1,8 @@
-"""Rows of local files: jsonl, json, csv, plain text, parquet, Hugging Face and TFDS directories.
+"""Rows of files: jsonl, json, csv, plain text, parquet, Hugging Face and TFDS directories.
 
 Parquet and Arrow are read by pyarrow, array_record by TFDS (which needs no TensorFlow to read).
-Nothing is downloaded and nothing in a file is executed. What is wrong with a file is one line that
-names the file and the row (1-based, blank lines not counted) or the line.
+Nothing in a file is executed. What is wrong with a file is one line that names the file and the row
+(1-based, blank lines not counted) or the line. What can be named is in spec.py.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxsafety.core.errors import bad
-from jaxsafety.data.files import text_rows
+from jaxsafety.data.files import picked, text_rows
+from jaxsafety.data.files.located import Located, locate
+from jaxsafety.data.files.repository import PACKED, TABLES, TEXT, suffix
 from jaxsafety.data.files.text_rows import Flaw, Unpack
 
-TEXT = (".jsonl", ".json", ".csv", ".txt")
-SUFFIXES = (*TEXT, ".parquet", ".arrow")
+SUFFIXES = (*TEXT, *TABLES)
+T = TypeVar("T")
 
 
 def read_rows(path: str | Path, field: str = "path", unpack: Unpack | None = None) -> list[Any]:
     """The rows of a table, whatever they hold.
 
     Args:
-      path: a .jsonl, .json (a list), .csv (with a header) or .txt file, optionally + ".gz"; a
-        .parquet or .arrow file; a directory that `datasets.Dataset.save_to_disk` or TFDS wrote
-        (one split: `DIR/train` of the former, all of `DIR` of the latter), or of parquet files.
+      path: a .jsonl, .json (a list), .csv (with a header) or .txt file, optionally + ".gz" or
+        ".zst"; a .parquet or .arrow file; a directory that `datasets` saved or TFDS wrote, or of
+        files of rows; a data set of the hub. A split, a slice and a column may follow, see
+        `spec.py`.
       field: how an error names this path.
       unpack: of a .json that is one object: the rows in it.
 
@@ -35,22 +38,57 @@ def read_rows(path: str | Path, field: str = "path", unpack: Unpack | None = Non
       A mapping per row, or a string per line.
 
     Raises:
-      UsageError: a missing file, another format, a file that cannot be read.
+      UsageError: see `located.locate`; another format, a file that cannot be read, a column that is
+        not there.
     """
-    place = Path(path)
-    if str(path) and place.is_dir():
-        return _read(field, path, "a readable data set", lambda: _directory(place))
-    if not str(path) or not place.is_file():
-        raise bad(field, str(path), "an existing file or directory of rows")
-    suffix = place.with_suffix("").suffix if place.suffix == ".gz" else place.suffix
-    if suffix not in (TEXT if place.suffix == ".gz" else SUFFIXES):
-        raise bad(field, str(path), f"one of {', '.join(SUFFIXES)} (the first four also with .gz)")
-    return _read(
-        field, path, f"a readable {suffix} file", lambda: _file(place, suffix, unpack=unpack)
-    )
+    found = locate(path, field)
+    if found.whole:
+        rows = _read(field, path, "a readable data set", lambda: _directory(found))
+    else:
+        rows = _files(found, path, field, unpack)
+    if not found.spec.column:
+        return rows
+    try:
+        return picked.pick(rows, found.spec.column)
+    except Flaw as flaw:
+        raise bad(field, f"{flaw.place} of {path}", str(flaw)) from None
 
 
-def _read(field: str, path: Any, what: str, read: Callable[[], list[Any]]) -> list[Any]:
+def _files(found: Located, path: str | Path, field: str, unpack: Unpack | None) -> list[Any]:
+    """The rows of all files, one after the other, as far as the slice wants them."""
+    rows: list[Any] = []
+    cut, sizes, first, end = found.spec.cut, [], 0, 0
+    if cut and suffix(found.files[0].name) == ".parquet":  # what is not wanted need not be read
+        sizes = [_read(field, f, _readable(f), lambda f=f: _size(f)) for f in found.files]
+        first, end = cut.bounds(sum(sizes))
+    before = 0
+    for number, file in enumerate(found.files):
+        # Of a part a flaw is told by its row in that file.
+        named = str(path) if found.spec.plain and found.spec.kind == "file" else str(file)
+        if not suffix(file.name):
+            known = f"{', '.join(SUFFIXES)} (the first four also with {' or '.join(PACKED)})"
+            raise bad(field, named, f"one of {known}")
+        part = slice(None)
+        if sizes:
+            part = slice(max(first - before, 0), max(min(end - before, sizes[number]), 0))
+            before += sizes[number]
+            if part.start >= part.stop:
+                continue
+        rows += _read(field, named, _readable(file), lambda f=file, p=part: _file(f, p, unpack))
+    return rows[slice(*cut.bounds(len(rows)))] if cut and not sizes else rows
+
+
+def _readable(file: Path) -> str:
+    return f"a readable {suffix(file.name)} file"
+
+
+def _size(file: Path) -> int:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_metadata(file).num_rows
+
+
+def _read(field: str, path: Any, what: str, read: Callable[[], T]) -> T:
     """Runs a reader; whatever a foreign file makes it raise becomes one line."""
     try:
         return read()
@@ -61,41 +99,46 @@ def _read(field: str, path: Any, what: str, read: Callable[[], list[Any]]) -> li
         raise bad(field, str(path), f"{what} ({why})") from None
 
 
-def _file(file: Path, suffix: str, before: int = 0, unpack: Unpack | None = None) -> list[Any]:
-    if suffix == ".parquet":
+def _file(file: Path, part: slice, unpack: Unpack | None) -> list[Any]:
+    """The rows of a file; of parquet a part of them, where one is wanted."""
+    kind = suffix(file.name)
+    if kind == ".parquet":
         import pyarrow.parquet
 
-        return _rows(pyarrow.parquet.read_table(file, memory_map=True), before)
-    if suffix == ".arrow":
-        return _arrow(file, before)
-    raw = file.read_bytes()
-    raw = gzip.decompress(raw) if file.suffix == ".gz" else raw
-    return text_rows.parse(suffix, text_rows.decode(raw), unpack)
+        table = pyarrow.parquet.read_table(file, memory_map=True)
+        first, end, _ = part.indices(table.num_rows)
+        return _rows(table.slice(first, end - first), first)
+    if kind == ".arrow":
+        return _arrow(file, 0)
+    return text_rows.parse(kind, text_rows.decode(_unpacked(file)), unpack)
 
 
-def _directory(folder: Path) -> list[Any]:
+def _unpacked(file: Path) -> bytes:
+    if file.suffix == ".gz":
+        return gzip.decompress(file.read_bytes())
+    if file.suffix == ".zst":
+        import pyarrow as pa
+
+        with pa.OSFile(str(file)) as source, pa.CompressedInputStream(source, "zstd") as stream:
+            return stream.read()
+    return file.read_bytes()
+
+
+def _directory(found: Located) -> list[Any]:
+    """The wanted rows of a directory that is read as one."""
+    folder, cut = found.whole or Path(), found.spec.cut
+    rows: list[Any]
     if (folder / "state.json").is_file():
         state = json.loads((folder / "state.json").read_text("utf-8"))
         files = [entry["filename"] for entry in state["_data_files"]]
         if any(Path(name).name != name for name in files):
             raise ValueError("state.json names files elsewhere")
-        return _all([folder / name for name in files], ".arrow")
-    if (folder / "features.json").is_file():
-        return _tfds(folder)
-    if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text("utf-8")).get("splits")
-        raise ValueError(f"several splits, name one: {folder / 'SPLIT'}, SPLIT in {splits}")
-    parquet = sorted(folder.glob("*.parquet"))
-    if not parquet:
-        raise ValueError("no state.json (datasets), features.json (TFDS) or *.parquet in it")
-    return _all(parquet, ".parquet")
-
-
-def _all(files: list[Path], suffix: str) -> list[Any]:
-    rows: list[Any] = []
-    for file in files:
-        rows += _file(file, suffix, len(rows))
-    return rows
+        rows = []
+        for name in files:
+            rows += _arrow(folder / name, len(rows))
+    else:
+        rows = _tfds(folder, found.spec.split)
+    return rows[slice(*cut.bounds(len(rows)))] if cut else rows
 
 
 def _arrow(file: Path, before: int) -> list[Any]:
@@ -129,16 +172,17 @@ def _rows(table: Any, before: int) -> list[Any]:
         raise
 
 
-def _tfds(folder: Path) -> list[Any]:
-    """Rows of a prepared TFDS data set: the split "train", or its only one."""
+def _tfds(folder: Path, split: str) -> list[Any]:
+    """Rows of a prepared TFDS data set: of a split, else of "train", else of its only one."""
     import tensorflow_datasets as tfds
 
     _only_known_features(json.loads((folder / "features.json").read_text("utf-8")))
     builder: Any = tfds.builder_from_directory(folder)
     splits = list(builder.info.splits or ())
-    if "train" not in splits and len(splits) != 1:
-        raise ValueError(f"no split called train in {splits}")
-    source = builder.as_data_source(split="train" if "train" in splits else splits[0])
+    wanted = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
+    if wanted not in splits:
+        raise ValueError(f"no split called {wanted} in {splits}")
+    source = builder.as_data_source(split=wanted)
     features = builder.info.features
     # A sequence of records comes as a record of sequences.
     turned = {

@@ -13,6 +13,7 @@ from jaxsafety.benchmarks.files import items
 from jaxsafety.benchmarks.outcomes import POOLS
 from jaxsafety.benchmarks.public import KINDS
 from jaxsafety.core.errors import bad
+from jaxsafety.data.files import located
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment.measuring.request import Request
 from jaxsafety.organism.world import World
@@ -101,7 +102,7 @@ def _places(data: Sequence[str]) -> tuple[str, dict[str, Path], list[tuple[str, 
             own.append((kind, name, path))
         else:
             registry.resolve(registry.SETS, head)  # an unknown one is one line
-            if not Path(path).is_file() or head in files:
+            if not located.is_there(path) or Path(path).is_dir() or head in files:
                 raise bad("--data", text, "SET=FILE with an existing file, each set once")
             files[head] = Path(path)
     return folder, files, own
@@ -117,8 +118,7 @@ def _public(
 def _own(kind: str, name: str, path: str, request: Request) -> tuple[Benchmark, dict[str, Any]]:
     found = items("--data", path, 1, kind)
     used = public.sample(found, request.limit, request.seed)
-    place = Path(path)
-    digest = hashlib.sha256(place.read_bytes()).hexdigest() if place.is_file() else None
+    place = located.locate(path, "--data")
     facts = {
         "set": name,
         "kind": kind,
@@ -126,7 +126,8 @@ def _own(kind: str, name: str, path: str, request: Request) -> tuple[Benchmark, 
         "licence": None,
         "source": "a file of one's own",
         "file": path,
-        "sha256": digest,
+        "sha256": place.sha256,
+        **({"commit": place.commit} if place.commit else {}),
         "version": None,
         "version_note": "a file of one's own",
         "layout": str(found[0].meta.get("layout", "")),

@@ -7,10 +7,10 @@ answer that harms, is shipped.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.files import located
 from jaxsafety.data.files.sources import read_chats
 from jaxsafety.data.schema import Example
 from jaxsafety.data.tokens.encode import encode_dialogues, encode_prompt, where
@@ -46,7 +46,7 @@ def check(cfg: SelfMoaConfig, setting: Setting) -> None:
 
 
 def _there(field: str, path: str, what: str) -> None:
-    if not path or not Path(path).is_file():
+    if not path or not located.is_there(path):
         raise bad(field, path, f"an existing file of {what}")
 
 

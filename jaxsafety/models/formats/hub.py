@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from jaxsafety.core import hub
 from jaxsafety.core.errors import bad
 
 LAYOUT = "in the Hugging Face layout with safetensors"
 GGUF = ".gguf"
 # What a model directory is read for. Nothing that could run, nothing in another format.
 WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+HUB_ID = re.compile(rf"{hub.NAME}(@[\w./-]+)?")
 
 
 def directory(path: str | Path, field: str = "model.path") -> Path:
@@ -41,34 +42,12 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
     if not HUB_ID.fullmatch(text) or hopeless:
         allowed = "an existing directory in the Hugging Face layout, a GGUF file, or a hub id"
         raise bad(field, text, allowed)
-    import huggingface_hub
-
     name, _, revision = text.partition("@")
     try:
-        found = huggingface_hub.snapshot_download(
-            name, revision=revision or None, allow_patterns=list(WANTED)
-        )
-    except Exception as error:  # of the network, the hub or the disk: it cannot be fetched
-        allowed = f"a directory here, or a hub id that can be fetched ({_why(error)})"
+        return hub.snapshot(name, revision, WANTED)
+    except ValueError as error:
+        allowed = f"a directory here, or a hub id that can be fetched ({error})"
         raise bad(field, text, allowed) from None
-    return Path(found)
-
-
-def _why(error: Exception) -> str:
-    """What went wrong at the hub: the usual causes shortly, all others in its own words."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return "its owner asks for an agreement there, and for a login here: `hf auth login`"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has no such model, or it is private: `hf auth login`"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "the model is there, without such a revision"
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        off = isinstance(error.__cause__ or error, errors.OfflineModeIsEnabled)
-        why = "HF_HUB_OFFLINE is set" if off else error.__cause__ or "no answer"
-        return f"the hub was not reached, {' '.join(str(why).split())}, and the cache lacks it"
-    return " ".join(str(error).split())
 
 
 def only_gguf(folder: Path, field: str = "model.path") -> Path | None:

@@ -36,7 +36,7 @@ from typing import Any
 from jaxsafety import registry
 from jaxsafety.core.errors import bad
 from jaxsafety.data import overlap
-from jaxsafety.data.files import sources
+from jaxsafety.data.files import located, sources
 from jaxsafety.data.files.columns import Asked
 from jaxsafety.data.schema import Example, Message
 from jaxsafety.data.starter import file
@@ -74,7 +74,7 @@ class Files:
         """
         given = {name: getattr(cfg, name) for name in GUARDS}
         for name, path in given.items():
-            if path and not Path(path).exists():
+            if path and not located.is_there(path):
                 raise bad(f"method.{name}", path, "a file of dialogues that is there, or nothing")
         return cls(parse(cfg.tasks), given, parse_scored(cfg.scored))
 
@@ -206,7 +206,7 @@ def _files(field: str, texts: Sequence[str]) -> dict[str, Path]:
         name, equals, path = text.partition("=")
         if not (equals and path and _NAME.fullmatch(name)) or name in found:
             raise bad(field, text, "NAME=FILE, each name once, of letters, digits and _")
-        if not Path(path).exists():
+        if not located.is_there(path):
             raise bad(field, text, "a file that is there")
         found[name] = Path(path)
     return found
