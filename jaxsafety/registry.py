@@ -1,9 +1,9 @@
 """What can be chosen by name: literal tables of `name -> "module:attribute"`, imported on demand.
 
 A table can be searched with grep, costs no import and lets one test resolve every entry. To add a
-method, mitigation, family, judge or benchmark: write its file and one line here. The papers that
-it follows it declares itself, for `jaxsafety cite`: `PAPERS`, arXiv id -> at which of its settings
-that one is used ("" always; `report/citing.py`).
+method, mitigation, family, judge, benchmark or tracker: write its file and one line here. The
+papers that it follows it declares itself, for `jaxsafety cite`: `PAPERS`, arXiv id -> at which of
+its settings that one is used ("" always; `report/citing.py`).
 """
 
 from __future__ import annotations
@@ -130,6 +130,13 @@ SETS = {
     "winogrande": "jaxsafety.benchmarks.sets.winogrande:SET",
 }
 
+# (train.trackers.api.Tracked) -> Tracker
+TRACKERS = {
+    "tensorboard": "jaxsafety.train.trackers.tensorboard:TensorBoard",
+    "trackio": "jaxsafety.train.trackers.trackio_runs:Trackio",
+    "wandb": "jaxsafety.train.trackers.wandb_runs:Wandb",
+}
+
 # Modules that only an extra of pyproject.toml installs -> that extra.
 EXTRAS = {
     "nltk": "parity",
@@ -142,6 +149,8 @@ EXTRAS = {
     "sklearn": "judges",
     "starlette": "serve",
     "uvicorn": "serve",
+    "trackio": "trackio",
+    "wandb": "wandb",
 }
 
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -151,6 +160,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "judges": JUDGES,
     "benchmarks": BENCHMARKS,
     "sets": SETS,
+    "trackers": TRACKERS,
 }
 
 

@@ -67,6 +67,9 @@ class TrainConfig:
     the moments and gradients (their sums over micro-batches too). bfloat16 rounds after every
     update, as SafeSteer's published code does: a change below half the spacing (2^-9 to 2^-8 of the
     value) is lost. Frozen leaves keep their dtype.
+
+    `trackers` are shown the numbers beside `metrics.jsonl` (docs/trackers.md), and `project` is
+    what they file the run under; "" is their own default.
     """
 
     checkpoint_every: int = 50
@@ -75,6 +78,8 @@ class TrainConfig:
     max_skips: int = 5
     progress: bool = True
     master: str = "float32"
+    trackers: tuple[str, ...] = ("tensorboard",)
+    project: str = ""
 
     def __post_init__(self) -> None:
         """Rejects an unknown dtype and numbers that the loop divides or counts by."""

@@ -22,7 +22,7 @@ from jaxsafety.core.interrupt import Interrupt, Preempted
 from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.evaluation import evaluate
-from jaxsafety.experiment import beside, mitigated, record, served, thinking, trained
+from jaxsafety.experiment import beside, mitigated, record, served, thinking, tracked, trained
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.arms import Arms, export, round_as_stored
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
@@ -47,7 +47,8 @@ from jaxsafety.models.formats.source import (
 )
 from jaxsafety.protocols import Context, Dialogues, Served, Setting
 from jaxsafety.train.loop import run_program
-from jaxsafety.train.metrics import MetricWriter, NoWriter
+from jaxsafety.train.metrics import closing
+from jaxsafety.train.trackers import opening
 
 
 def run(cfg: Any, workdir: Path, log: Callable[[str], None] = print) -> dict:
@@ -106,6 +107,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     """`run`, inside its handling of signals."""
     started = time.time()
     exp = record.typed(cfg)
+    hosts.share(lambda: opening.check(exp.train.trackers))
     method, measure = exp.entry, exp.eval
     mesh = make_mesh(exp.mesh)
     path, why = found(exp.model)
@@ -165,7 +167,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     log(f"model: {name}, {count_parameters(params) / 1e6:.2f} M parameters")
     for line in settings.lines(setting, exp.data):
         log(line)
-    writer = MetricWriter(workdir) if hosts.leader() else NoWriter()
+    writer = tracked.writer(workdir, exp.train, cfg, log)
     # From here on whoever works in pieces asks: what is finished is on disk, and stays.
     interrupt.poll()
     interrupt.kept = "what is finished is kept"
@@ -197,7 +199,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         # Until `served/` is written nobody may take what is there for the finished model.
         write_meta(workdir, {beside.ASKED: True})
 
-    with scope(mesh):
+    with closing(writer), scope(mesh):
         interrupt.check()
         method.prepare(exp.method, exp.optim, ctx)
         arm("base", Served(params))
@@ -220,7 +222,6 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         method.inspect(exp.method, ctx, variables)
         interrupt.check()
         arm("student", what)
-    writer.close()
     add_seconds(workdir, time.time() - started, finished=True)
     hosts.barrier(f"end of {workdir}")
     return {

@@ -72,7 +72,7 @@ class Artifacts:
 FREE = {
     *("model.path", "model.shape", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"),
     *("train.progress", "train.log_every", "train.keep", "train.checkpoint_every"),
-    "eval.batch_size",
+    *("train.trackers", "train.project", "eval.batch_size"),
 }
 # What a fingerprint is made of; one made otherwise belongs to another version of this package.
 IDENTITY = 2

@@ -1,51 +1,55 @@
-"""Metrics as one JSON line per step, and TensorBoard beside it.
+"""Metrics as one JSON line per step, and trackers beside it.
 
 The file holds each (stage, step) once: a resumed run cuts off what was logged after its checkpoint.
+Trackers cannot be cut, so what is redone is shown to them again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxsafety.core import disk
+from jaxsafety.core.interrupt import Preempted
+from jaxsafety.train.trackers.api import FAILED, FINISHED, INTERRUPTED, Tracked, Tracker
+from jaxsafety.train.trackers.tensorboard import TensorBoard
 
 
 class MetricWriter:
-    """Appends to `metrics.jsonl` and `tb/` of a workdir; a `protocols.Writer`."""
+    """Appends to `metrics.jsonl` of a workdir and tells a tracker; a `protocols.Writer`."""
 
-    def __init__(self, workdir: Path | str, *, tensorboard: bool = True) -> None:
-        """Opens the files, keeping what is there but a half-written last line.
+    def __init__(
+        self, workdir: Path | str, *, tensorboard: bool = True, tracker: Tracker | None = None
+    ) -> None:
+        """Opens the file, keeping what is there but a half-written last line.
 
         Args:
           workdir: the run's directory, made if absent.
-          tensorboard: whether to write event files too.
+          tensorboard: whether `tracker` is TensorBoard where none is given.
+          tracker: shown every row; closed with this writer.
         """
         self.path = Path(workdir) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._tb = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._tb = SummaryWriter(str(self.path.parent / "tb"))
+        if tracker is None and tensorboard:
+            tracker = TensorBoard(Tracked(self.path.parent))
+        self._tracker = tracker
         self._file = None
         self._rewrite(lambda row: True)
 
     def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes one line. A non-finite value becomes null and its name goes to "nonfinite"."""
+        """Writes one line. A non-finite value becomes null and its name goes to "nonfinite".
+
+        A tracker is not told of such a value.
+        """
         row: dict[str, Any] = {"stage": stage, "step": int(step), "time": round(time.time(), 3)}
-        broken = []
-        for name, value in metrics.items():
-            number = float(value)
-            if not math.isfinite(number):
-                broken.append(name)
-            elif self._tb is not None:
-                self._tb.add_scalar(f"{stage}/{name}", number, int(step))
-            row[name] = number if math.isfinite(number) else None
+        numbers = {name: float(value) for name, value in metrics.items()}
+        broken = [name for name, number in numbers.items() if not math.isfinite(number)]
+        row |= {name: None if name in broken else number for name, number in numbers.items()}
         if broken:
             row["nonfinite"] = broken
         assert self._file is not None, "the writer is closed"
@@ -53,6 +57,9 @@ class MetricWriter:
             json.dumps(row) + "\n"
         )  # one write call: a kill leaves at most a torn tail
         self._file.flush()
+        finite = {f"{stage}/{k}": number for k, number in numbers.items() if k not in broken}
+        if self._tracker is not None and finite:
+            self._tracker.write(int(step), finite)
 
     def truncate(self, stage: str, step: int) -> None:
         """Drops everything from the first line of `stage` beyond `step` on: it will be redone."""
@@ -65,14 +72,14 @@ class MetricWriter:
 
         self._rewrite(keep)
 
-    def close(self) -> None:
-        """Flushes and closes; safe to call twice."""
+    def close(self, end: str = FINISHED) -> None:
+        """Flushes and closes; safe to call twice. `end`: see `Tracker.close`."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._tb is not None:
-            self._tb.close()
-            self._tb = None
+        if self._tracker is not None:
+            self._tracker.close(end)
+            self._tracker = None
 
     def _rewrite(self, keep: Any) -> None:
         if self._file is not None:
@@ -100,8 +107,22 @@ class NoWriter:
     def truncate(self, stage: str, step: int) -> None:
         """Does nothing."""
 
-    def close(self) -> None:
+    def close(self, end: str = FINISHED) -> None:
         """Does nothing."""
+
+
+@contextlib.contextmanager
+def closing(writer: MetricWriter | NoWriter) -> Iterator[None]:
+    """Closes a writer at the end of the block, and tells its tracker how that came."""
+    end = FAILED
+    try:
+        yield
+        end = FINISHED
+    except (SystemExit, KeyboardInterrupt, Preempted):
+        end = INTERRUPTED
+        raise
+    finally:
+        writer.close(end)
 
 
 def read_metrics(workdir: Path | str) -> list[dict[str, Any]]:

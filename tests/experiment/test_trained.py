@@ -216,10 +216,10 @@ def test_a_run_counts_what_it_measures_and_learns(tmp_path, allowed, monkeypatch
     class Begun(Exception):
         """All that is known before the first step is written."""
 
-    def begin(workdir):
+    def begin(*args):
         raise Begun
 
-    monkeypatch.setattr(run, "MetricWriter", begin)
+    monkeypatch.setattr(run.tracked, "writer", begin)
     with pytest.raises(Begun):
         run.run(allowed[0], tmp_path / "run", log=lambda line: None)
     assert read_meta(tmp_path / "run")["shared"] == SHARED
