@@ -62,6 +62,10 @@ def refused(root, model, tmp_path, monkeypatch, capsys):
         ("optim.accum=3", "optim.accum: got 3; allowed: a divisor of the 4 rollouts"),
         ("train.log_every=0", "train.log_every: got 0; allowed: 1 or more"),
         ("train.checkpoint_every=0", "train.checkpoint_every: got 0"),
+        (
+            "train.trackers=wanbd",
+            "train.trackers, a tracker: got 'wanbd'; allowed: 'wandb'? known:",
+        ),
         ("model.dtype=int8", "model.dtype: got 'int8'; allowed: float32"),
         ("model.remat=some", "model.remat: got 'some'; allowed: none, full, dots"),
         ("mesh.data=64", "mesh.data: got 64"),

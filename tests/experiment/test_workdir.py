@@ -300,6 +300,8 @@ FREED = {
     "train__keep": 7,
     "train__log_every": 10,
     "train__checkpoint_every": 3,
+    "train__trackers": ("wandb", "trackio"),
+    "train__project": "mine",
     "eval__batch_size": 8,
     "model__remat": "full",
     "mesh__fsdp": 4,

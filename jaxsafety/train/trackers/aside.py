@@ -19,10 +19,10 @@ Row = tuple[int, Mapping[str, float]]
 
 
 class Aside:
-    """One tracker, from its opening on; itself a `Tracker`, whose calls return at once."""
+    """One tracker, opened by its first row; itself a `Tracker`, whose `write` returns at once."""
 
     def __init__(self, name: str, make: Callable[[Tracked], Tracker], about: Tracked) -> None:
-        """Opens it, without waiting.
+        """Does nothing yet: a start that finds the run finished leaves trackers alone.
 
         Args:
           name: in `registry.TRACKERS`.
@@ -32,11 +32,11 @@ class Aside:
         self.name, self._log = name, about.log
         self._lines: deque[str] = deque()
         self._rows: SimpleQueue[Row | str] = SimpleQueue()  # rows, then how the run ended
-        self._over = False
-        about = about._replace(log=self._lines.append)
-        target = lambda: self._work(make, about)  # noqa: E731
-        self._thread = threading.Thread(target=target, name=f"tracker {name}", daemon=True)
-        self._thread.start()
+        self._over = self._open = False
+        args = (make, about._replace(log=self._lines.append))
+        self._thread = threading.Thread(
+            target=self._work, args=args, name=f"tracker {name}", daemon=True
+        )
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Puts a row in line."""
@@ -48,6 +48,9 @@ class Aside:
             self._say()
             return
         self._rows.put((step, dict(scalars)))
+        if not self._open:
+            self._open = True
+            self._thread.start()
 
     def close(self, end: str = FINISHED) -> None:
         """Waits for the rows in line, `WAIT` seconds at most."""
@@ -60,6 +63,8 @@ class Aside:
 
     def wait(self, until: float) -> None:
         """Waits until its end or `until`, of `time.monotonic()`; what hangs is left behind."""
+        if not self._open:
+            return
         self._thread.join(max(0.0, until - time.monotonic()))
         if self._thread.is_alive():
             self._give_up(f"it did not end within {WAIT:.0f} s")

@@ -1,4 +1,4 @@
-"""Trackers by name: asked for before a run does anything, opened when its first row is near."""
+"""Trackers by name: looked for before a run does anything, opened by its first row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxsafety import registry
-from jaxsafety.core.errors import UsageError
+from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.train.trackers.api import Tracked
 from jaxsafety.train.trackers.aside import Aside, Several
 
@@ -34,11 +34,15 @@ def _find(name: str, module: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError:
-        raise registry.lacks("tracker", name, module) from None
+        if module in registry.EXTRAS:
+            raise registry.lacks("tracker", name, module) from None
+        raise bad("tracker", name, f"an installation with {module}") from None
+    except Exception:  # a broken installation costs no run: the tracker says so, and is left out
+        return
 
 
 def begin(names: Sequence[str], about: Tracked) -> Several:
-    """Opens trackers; those that cannot be opened say so in a line, later.
+    """Trackers that the first row opens; one that cannot be opened says so in a line.
 
     Args:
       names: in `registry.TRACKERS`; twice the same is once.
