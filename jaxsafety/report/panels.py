@@ -24,6 +24,7 @@ from jaxsafety.report.plots import COLORS, GRID, INK, LINES, MUTED, STYLE, WIDTH
 SHAPES = "osD^vP"
 NARROW = 0.2  # of an axis of shares: noise should not fill a picture
 _LEGEND = 0.165  # inches a line
+TRAIL = "#dcd5c3"
 _WIDE = 20  # characters of a label beside which no other fits
 
 
@@ -71,6 +72,7 @@ def plane(
     level: tuple[float, float] | None = None,
     limits: tuple[float, float] | None = None,
     heights: tuple[float, float] | None = None,
+    path: Sequence[tuple[float, float]] = (),
 ) -> str | None:
     """Marks with a bar from `lo` to `hi` and thin intervals.
 
@@ -83,6 +85,7 @@ def plane(
       level: up, a grey band from and to: where everything began.
       limits: of the axis across, in 0..1; panels beside each other share them.
       heights: of the axis up, likewise; at least `NARROW` of it are shown.
+      path: a broad pale line through these places, behind the marks.
     """
     if not spots:
         return None
@@ -95,6 +98,9 @@ def plane(
             ax.axhspan(low, max(high, low + 0.4), color=GRID, alpha=0.8, lw=0)
         if goal is not None:
             ax.axvline(100 * goal, color=MUTED, lw=1, ls=(0, (4, 3)))
+        if path:
+            line = zip(*((100 * x, 100 * y) for x, y in path), strict=True)
+            ax.plot(*line, color=TRAIL, lw=4, solid_joinstyle="round")
         for spot in spots:
             color, shape = look[spot.name]
             x, low, high = 100 * spot.across[0], 100 * spot.lo[0], 100 * spot.hi[0]

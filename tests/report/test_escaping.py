@@ -21,9 +21,9 @@ from jaxsafety.report.load import Run
 PACKAGE = Path(jaxsafety.__file__).parent
 TEMPLATES = sorted(PACKAGE.rglob("templates/*.html"))
 TAGS = """html head meta title style body main p h1 h2 h3 div span small b i a nav section table
-thead tbody tr th td code picture source img svg path circle details summary wbr""".split()
+thead tbody tr th td code picture source img svg path circle details summary wbr ul li""".split()
 ATTRIBUTES = """lang charset name content class id href style alt src width height viewbox
-aria-hidden d stroke stroke-width cx cy r fill media srcset""".split()
+aria-hidden d stroke stroke-width cx cy r fill media srcset colspan""".split()
 
 
 def mark(name):
