@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jaxsafety import registry
 from jaxsafety.protocols import Finished, Section
-from jaxsafety.report import examples, measured, page, plots, tables, trained, training
+from jaxsafety.report import examples, measured, page, panels, plots, tables, trained, training
 from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
 
 TONE = {True: "good", False: "bad", None: "even"}
@@ -208,12 +208,22 @@ def _changed(run: Run) -> str:
 def _outcomes(run: Run) -> str:
     procedures = tables.group(run, "safety")[1] == "safe"
     names = [] if procedures else run.decodings("safety")
-    drawn = [(decoding_label(d), plots.outcomes(run, d)) for d in names]
-    drawn = [(label, svg) for label, svg in drawn if svg is not None]
+    drawn = [(decoding_label(d), _bars(run, d)) for d in names]
+    drawn = [(label, bars) for label, bars in drawn if bars is not None]
     if not drawn and not procedures:
         return ""
     values = {"procedures": procedures, "drawn": drawn, "unsafe": run.words.outcomes["unsafe"]}
     return page.fill(page.TEMPLATES, "outcomes.html", **values)
+
+
+def _bars(run: Run, decoding: str) -> plots.Drawn | None:
+    wide, known = plots.outcomes(run, decoding), plots.shares(run, decoding)
+    stacks = {
+        run.title(name): [panels.Stack(arm, told, 0) for arm, told in arms.items()]
+        for name, arms in known.items()
+    }
+    narrow = panels.stacks(stacks, run.words.outcomes)
+    return None if wide is None or narrow is None else plots.Drawn(wide, narrow)
 
 
 def _over_refusal(run: Run) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -284,16 +284,21 @@ class Run:
         second = self._per_prompt(self.after, benchmark, kind, metric, decoding)
         if not first or first.keys() != second.keys():
             return None
-        pairs = [
-            (x, second[key]) for key, x in first.items() if x == x and second[key] == second[key]
-        ]
-        if not pairs:  # no prompt was judged in both arms
-            return None
-        change, lo, hi = outcomes.paired_bootstrap(*zip(*pairs, strict=True))
-        if lo == hi:  # every prompt moved alike: no spread to resample, so bound what was not seen
-            _, unseen = outcomes.wilson(0, len(pairs))
-            lo, hi = max(-1.0, change - unseen), min(1.0, change + unseen)
-        return change, lo, hi
+        return paired(first, second)
+
+
+def paired(
+    first: Mapping[Any, float], second: Mapping[Any, float]
+) -> tuple[float, float, float] | None:
+    """The mean change over prompts that both have, with its interval; None where none is judged."""
+    pairs = [(x, second[key]) for key, x in first.items() if x == x and second[key] == second[key]]
+    if not pairs:  # no prompt was judged in both arms
+        return None
+    change, lo, hi = outcomes.paired_bootstrap(*zip(*pairs, strict=True))
+    if lo == hi:  # every prompt moved alike: no spread to resample, so bound what was not seen
+        _, unseen = outcomes.wilson(0, len(pairs))
+        lo, hi = max(-1.0, change - unseen), min(1.0, change + unseen)
+    return change, lo, hi
 
 
 def _unpaired(first: Estimate, second: Estimate) -> tuple[float, float, float]:

@@ -8,13 +8,14 @@ beside a method's sections has the templates of that method; `report/macros.html
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jaxsafety.core import disk
 
@@ -68,13 +69,18 @@ def environment(folder: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(data_uri=data_uri, across=across)
+    found.filters.update(data_uri=data_uri, across=across, soft=soft)
     return found
 
 
 def data_uri(svg: str) -> str:
     """A picture as an address that holds it, so that its ids cannot clash with another's."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def soft(text: object) -> Markup:
+    """A long name, escaped, that may break into lines where its parts meet."""
+    return Markup(re.sub(r"[/_,|]+(?=[^/_,|\s])", r"\g<0><wbr>", str(escape(text))))
 
 
 def across(share: float) -> float:

@@ -18,12 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from jaxsafety.report.plots import COLORS, GRID, INK, LINES, MUTED, STYLE, svg
+from jaxsafety.report import plots
+from jaxsafety.report.plots import COLORS, GRID, INK, LINES, MUTED, STYLE, WIDTH, shorten
 
-WIDTH = 3.4  # inches: 326 pixels, about what a phone of 390 shows in a card
 SHAPES = "osD^vP"
 NARROW = 0.2  # of an axis of shares: noise should not fill a picture
 _LEGEND = 0.165  # inches a line
+TRAIL = "#dcd5c3"
 _WIDE = 20  # characters of a label beside which no other fits
 
 
@@ -71,6 +72,7 @@ def plane(
     level: tuple[float, float] | None = None,
     limits: tuple[float, float] | None = None,
     heights: tuple[float, float] | None = None,
+    path: Sequence[tuple[float, float]] = (),
 ) -> str | None:
     """Marks with a bar from `lo` to `hi` and thin intervals.
 
@@ -83,6 +85,7 @@ def plane(
       level: up, a grey band from and to: where everything began.
       limits: of the axis across, in 0..1; panels beside each other share them.
       heights: of the axis up, likewise; at least `NARROW` of it are shown.
+      path: a broad pale line through these places, behind the marks.
     """
     if not spots:
         return None
@@ -95,6 +98,9 @@ def plane(
             ax.axhspan(low, max(high, low + 0.4), color=GRID, alpha=0.8, lw=0)
         if goal is not None:
             ax.axvline(100 * goal, color=MUTED, lw=1, ls=(0, (4, 3)))
+        if path:
+            line = zip(*((100 * x, 100 * y) for x, y in path), strict=True)
+            ax.plot(*line, color=TRAIL, lw=4, solid_joinstyle="round")
         for spot in spots:
             color, shape = look[spot.name]
             x, low, high = 100 * spot.across[0], 100 * spot.lo[0], 100 * spot.hi[0]
@@ -114,7 +120,7 @@ def plane(
         ax.grid()
         ax.set_axisbelow(True)
         _legend(fig, [(s.name, *look[s.name], s.hollow) for s in spots], lines)
-        return svg(fig)
+        return plots.svg(fig)
 
 
 def stairs(
@@ -146,7 +152,7 @@ def stairs(
         ax.grid()
         ax.set_axisbelow(True)
         _legend(fig, [(line.name, *look[line.name], False) for line in steps], lines)
-        return svg(fig)
+        return plots.svg(fig)
 
 
 def learning(
@@ -180,7 +186,7 @@ def learning(
         ax.set(xlabel=labels[0], ylabel=labels[1], ylim=(-3, 103), title=title)
         ax.grid(axis="y")
         _legend(fig, [(name, *look[name], False) for name in names], lines)
-        return svg(fig)
+        return plots.svg(fig)
 
 
 def stacks(
@@ -205,7 +211,8 @@ def stacks(
         for group, bar in rows:
             if group != last:
                 y += 1.25
-                ax.text(0, y - 0.85, group, size=8, color=INK, weight="bold", va="center_baseline")
+                heading: Any = ax.text(0, y - 0.85, shorten(group, 40), size=8, color=INK)
+                heading.set(weight="bold", va="center_baseline")
                 last = group
             left = 0.0
             for key in words:
@@ -226,7 +233,7 @@ def stacks(
         ax.spines[["left", "bottom"]].set_visible(False)
         patches = [Rectangle((0, 0), 1, 1, color=COLORS[key]) for key in words]
         _below(fig, patches, list(words.values()), 2)
-        return svg(fig)
+        return plots.svg(fig)
 
 
 def _room(limits: tuple[float, float]) -> tuple[float, float]:
@@ -236,11 +243,6 @@ def _room(limits: tuple[float, float]) -> tuple[float, float]:
     low, high = max(0.0, low - lack), min(1.0, high + lack)
     room = 0.04 * (high - low) + 0.01
     return 100 * (low - room), 100 * (high + room)
-
-
-def shorten(text: str, most: int) -> str:
-    """The text, or its beginning with an ellipsis."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _shares(ax: Any) -> None:

@@ -1,7 +1,8 @@
-"""Figures of a run as SVG text: outcomes, training curves, direction map, safety tokens, KL.
+"""Figures of a run as SVG text: outcomes and training curves; how all pictures look.
 
 Drawn with plain matplotlib figure objects (no pyplot state, no display). Text stays text, in the
 reader's own font. Every function returns an SVG string, or None when there is nothing to draw.
+A page holds a wide picture and one for phones (`Drawn`), and shows the one that fits.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from jaxsafety.report.load import Run, finite
 
-INK, MUTED, GRID, FRAME = "#22262b", "#6b7178", "#e4e2dc", "#f0a532"
+INK, MUTED, GRID = "#22262b", "#6b7178", "#e4e2dc"
+WIDTH = 3.4  # inches: 326 pixels, about what a phone of 390 shows in a card
 COLORS = {
     "unsafe": "#c8503f",
     "safe_answer": "#2f8f7f",
@@ -54,29 +57,56 @@ STYLE: Any = {
 FONTS = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
 # What a reader asks of training first; other logged numbers follow while there is room.
 CURVES = ("loss", "val/loss", "mass", "kl", "grad_norm", "entropy", "refusal", "length", "lr")
-MOST_CURVES, MOST_TOKENS = 6, 24
+MOST_CURVES = 6
+MOST_NAMES = 60  # of a legend; nobody tells more colours apart
+
+
+class Drawn(NamedTuple):
+    """One picture, wide and as narrow as a phone."""
+
+    wide: str
+    narrow: str
+
+
+def twice(draw: Callable[..., str | None], *args: Any) -> Drawn | None:
+    """Wide, and with `narrow=True`; None where there is nothing to draw."""
+    wide, narrow = draw(*args), draw(*args, narrow=True)
+    return None if wide is None or narrow is None else Drawn(wide, narrow)
+
+
+def shares(run: Run, decoding: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Safety benchmark -> arm -> share of each outcome, where all of them are known."""
+    keys = dict(zip(COLORS, ("asr", "safe_answer", "refusal", "incoherent"), strict=True))
+    told: dict[str, dict[str, dict[str, float]]] = {}
+    for name in run.benchmarks("safety"):
+        if run.row(name, "safety", "asr", decoding) is None:
+            continue
+        told[name] = {}
+        for arm in (run.before, run.after):
+            found = {k: run.estimate(arm, name, f"{m}.{decoding}") for k, m in keys.items()}
+            known = {k: e.value for k, e in found.items() if e}
+            if arm and len(known) == len(keys):
+                told[name][arm] = known
+    return told
 
 
 def outcomes(run: Run, decoding: str) -> str | None:
     """Stacked bars of the four outcomes per safety benchmark, before above after."""
-    arms = [a for a in (run.before, run.after) if a]
-    names = [b for b in run.benchmarks("safety") if run.row(b, "safety", "asr", decoding)]
-    keys = dict(zip(COLORS, ("asr", "safe_answer", "refusal", "incoherent"), strict=True))
-    bars = []
-    for index, name in enumerate(names):
-        for offset, arm in enumerate(arms):
-            found = {k: run.estimate(arm, name, f"{m}.{decoding}") for k, m in keys.items()}
-            shares = {k: e.value for k, e in found.items() if e}
-            if len(shares) == len(keys):
-                bars.append((1.0 * index + 0.36 * offset, arm, shares))
+    arms, told = [a for a in (run.before, run.after) if a], shares(run, decoding)
+    names = list(told)
+    bars = [
+        (1.0 * index + 0.36 * arms.index(arm), arm, known)
+        for index, name in enumerate(names)
+        for arm, known in told[name].items()
+    ]
     if not bars:
         return None
     with matplotlib.rc_context(STYLE):
         fig = Figure((8.6, 0.9 + 0.5 * len(names)), layout="constrained")
         ax = fig.subplots()
-        for y, arm, shares in bars:
+        for y, arm, known in bars:
             left = 0.0
-            for key, share in shares.items():
+            for key, share in known.items():
                 ax.barh(y, 100 * share, 0.31, 100 * left, color=COLORS[key])
                 if share > 0.045:
                     shade = "white" if key in ("unsafe", "safe_answer") else INK
@@ -112,23 +142,30 @@ def outcomes(run: Run, decoding: str) -> str | None:
         return svg(fig)
 
 
-def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+def curves(metrics: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> str | None:
     """Small multiples of the training log; one line per stage, mass measures share a panel.
 
-    Where stages are many (the controls of a method) they share one legend below.
+    Where stages are many (the controls of a method) they share one legend below; of more than it
+    has room for it names the first, the middle and the last.
     """
     panels = _panels(metrics)
     if not panels:
         return None
-    columns = min(3, len(panels))
+    columns = 1 if narrow else min(3, len(panels))
     rows = -(-len(panels) // columns)
     labels = list(dict.fromkeys(label for series in panels.values() for label in series))
     many = len(labels) > 2 * len(LINES)
-    below = 0.17 * -(-len(labels) // 5) if many else 0.0
+    named = {label: label for label in labels}
+    if len(labels) > MOST_NAMES:
+        first, middle, last = labels[0], labels[len(labels) // 2], labels[-1]
+        named = {first: f"{first}, first of {len(labels)}", middle: middle, last: f"{last}, last"}
+    across = min(3 if narrow else 5, len(named), 2 * columns + narrow)
+    below = 0.17 * -(-len(named) // across) if many else 0.0
     shades = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(labels)))
     colors = dict(zip(labels, shades, strict=True))
     with matplotlib.rc_context(STYLE):
-        fig = Figure((2.87 * columns, 0.25 + 2.0 * rows + below), layout="constrained")
+        size = (WIDTH, 0.25 + 1.6 * rows) if narrow else (2.87 * columns, 0.25 + 2.0 * rows)
+        fig = Figure((size[0], size[1] + below), layout="constrained")
         axes = fig.subplots(rows, columns, squeeze=False).ravel()
         for ax, (name, series) in zip(axes, panels.items(), strict=False):
             for place, (label, (steps, values)) in enumerate(series.items()):
@@ -143,16 +180,17 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str | None:
             ax.grid(axis="y")
             ax.margins(y=0.12)
             ax.locator_params(nbins=5)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         fig.supxlabel("step", size=9, color=MUTED)
         if many:
-            handles = [Line2D([], [], color=colors[label], lw=1.6) for label in labels]
+            handles = [Line2D([], [], color=colors[label], lw=1.6) for label in named]
             fig.legend(
                 handles,
-                labels,
+                list(named.values()),
                 loc="outside lower center",
-                ncols=min(5, 2 * columns),
+                ncols=across,
                 frameon=False,
                 fontsize=7.5,
                 labelcolor=MUTED,
@@ -211,167 +249,9 @@ def _moves(series: Mapping[str, tuple[list, list]]) -> bool:
     return any(min(y) != max(y) for _, y in series.values())
 
 
-# direction.json field -> panel title; "bypass" and "steering" are next-token log-odds of refusing
-MAPS = {
-    "score": "what decided: score",
-    "steering": "added: refusal of harmless",
-    "bypass": "removed: refusal of harmful",
-}
-
-
-def direction(found: Mapping[str, Any]) -> str | None:
-    """Layer-by-position maps of the candidate directions, the chosen cell framed."""
-    cells = _best_per_cell(found)
-    layers = sorted({layer for layer, _ in cells})
-    positions = sorted({position for _, position in cells})
-    maps = {}
-    for field, name in MAPS.items():
-        grid = np.full((len(positions), len(layers)), np.nan)
-        for (layer, position), c in cells.items():
-            value = finite(c.get(field))
-            if value is not None:
-                grid[positions.index(position), layers.index(layer)] = value
-        if np.isfinite(grid).any():
-            maps[name] = grid
-    if not maps:
-        return None
-    chosen = (found.get("layer"), found.get("position"))
-    with matplotlib.rc_context(STYLE):
-        fig = Figure((2.87 * len(maps), 0.95 + 0.32 * max(3, len(positions))), layout="constrained")
-        axes = np.atleast_1d(np.array(fig.subplots(1, len(maps), sharey=True)))
-        for ax, (name, grid) in zip(axes, maps.items(), strict=True):
-            name_of_map = "OrRd" if "removed" in name else "PuBu"
-            palette = matplotlib.colormaps[name_of_map].with_extremes(bad="#f3f1ec")
-            image = ax.imshow(grid, cmap=palette, aspect="auto", interpolation="nearest")
-            if grid.size <= 90:
-                _numbers(ax, grid, image)
-            if chosen[0] in layers and chosen[1] in positions:
-                x, y = layers.index(chosen[0]), positions.index(chosen[1])
-                ax.add_patch(
-                    Rectangle(
-                        (x - 0.5, y - 0.5),
-                        1,
-                        1,
-                        fill=False,
-                        ec=FRAME,
-                        lw=2.6,
-                        zorder=5,
-                        clip_on=False,
-                    )
-                )
-            ax.set_title(name)
-            ax.set_xlabel("layer")
-            ax.spines[:].set_visible(False)
-            step = max(1, len(layers) // 8)
-            ax.set_xticks(range(0, len(layers), step), [str(x) for x in layers[::step]])
-        axes[0].set_yticks(range(len(positions)), [str(p) for p in positions])
-        axes[0].set_ylabel("position")
-        return svg(fig)
-
-
-def _best_per_cell(found: Mapping[str, Any]) -> dict[tuple[Any, Any], Mapping[str, Any]]:
-    """One candidate per (layer, position): the chosen coefficient's, else the best that passed."""
-    cells: dict[tuple[Any, Any], Mapping[str, Any]] = {}
-    ranks: dict[tuple[Any, Any], tuple] = {}
-    for c in found.get("candidates") or []:
-        key = (c.get("layer"), c.get("position"))
-        if None in key:
-            continue
-        here = key == (found.get("layer"), found.get("position"))
-        score = finite(c.get("score"))
-        rank = (
-            here and c.get("coefficient") == found.get("coefficient"),
-            bool(c.get("passed")),
-            score if score is not None else -np.inf,
-        )
-        if key not in cells or rank > ranks[key]:
-            cells[key], ranks[key] = c, rank
-    return cells
-
-
-def _numbers(ax: Any, grid: np.ndarray, image: Any) -> None:
-    """Prints each cell's value in a readable shade."""
-    for (y, x), value in np.ndenumerate(grid):
-        if np.isfinite(value):
-            dark = image.norm(value) > 0.6
-            ax.text(
-                x,
-                y,
-                f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}".replace("0.", "."),
-                ha="center",
-                va="center",
-                size=7.5,
-                color="white" if dark else INK,
-            )
-
-
-def tokens(found: Mapping[str, Any]) -> str | None:
-    """Safety tokens: votes, and how much likelier the teacher makes each (mean log-ratio)."""
-    labels = [str(t) for t in found.get("tokens") or []][:MOST_TOKENS]
-    votes = [finite(v) or 0.0 for v in found.get("votes") or []][: len(labels)]
-    ratios = [finite(v) or 0.0 for v in found.get("mean_log_ratio") or []][: len(labels)]
-    if not labels or len(votes) != len(labels):
-        return None
-    parts = [("votes", votes, LINES[0])]
-    if len(ratios) == len(labels):
-        parts.append(("mean log-ratio, teacher over base", ratios, LINES[2]))
-    with matplotlib.rc_context(STYLE):
-        fig = Figure((8.6, 0.55 + 0.235 * len(labels)), layout="constrained")
-        axes = np.atleast_1d(np.array(fig.subplots(1, len(parts), sharey=True)))
-        for ax, (name, values, color) in zip(axes, parts, strict=True):
-            ax.barh(range(len(values)), values, 0.68, color=color)
-            for y, value in enumerate(values):
-                text = f"{value:,.0f}" if name == "votes" else f"{value:.2f}"
-                spot = (max(value, 0), y)
-                ax.annotate(
-                    text,
-                    spot,
-                    (4, 0),
-                    textcoords="offset points",
-                    va="center_baseline",
-                    size=8,
-                    color=MUTED,
-                )
-            ax.set_title(name)
-            ax.set_xlim(right=1.14 * max(0.0, *values) or 1)
-            ax.set_xticks([])
-            ax.spines[["bottom"]].set_visible(False)
-        axes[0].set_yticks(
-            range(len(labels)), [repr(t)[1:-1] if t.strip() else repr(t) for t in labels]
-        )
-        axes[0].tick_params(axis="y", colors=INK)
-        axes[0].set_ylim(len(labels) - 0.4, -0.6)
-        return svg(fig)
-
-
-def position_kl(found: Mapping[str, Any]) -> str | None:
-    """KL of the student from the base at each response position."""
-    x = found.get("positions") or []
-    lines = (("all tokens", found.get("kl")), ("outside S", found.get("kl_off_subset")))
-    lines = [(name, y) for name, y in lines if y and len(y) == len(x)]
-    if not lines:
-        return None
-    with matplotlib.rc_context(STYLE):
-        fig = Figure((8.6, 2.6), layout="constrained")
-        ax = fig.subplots()
-        for color, (name, y) in zip(LINES, lines, strict=False):
-            ax.plot(
-                x,
-                [float("nan") if finite(v) is None else v for v in y],
-                "o-",
-                color=color,
-                lw=1.6,
-                ms=3.2,
-                label=name,
-            )
-        ax.fill_between(
-            x, [finite(v) or 0.0 for v in lines[0][1]], color=LINES[0], alpha=0.08, lw=0
-        )
-        ax.set(ylim=(0, None), xlabel="response token", ylabel="KL(base || student), nats")
-        ax.grid(axis="y")
-        if len(lines) > 1:
-            ax.legend(frameon=False, labelcolor=MUTED)
-        return svg(fig)
+def shorten(text: str, most: int) -> str:
+    """The text, or its beginning with an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def svg(fig: Figure) -> str:

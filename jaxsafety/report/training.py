@@ -12,7 +12,7 @@ from jaxsafety.report.load import Run, finite
 def section(run: Run) -> str:
     """Training curves, what was learnt from, and whether it was learnt: the held-out loss."""
     dialogues, domains = _dialogues(run), _domains(run)
-    held_out, curves = tables.held_out(run), plots.curves(run.metrics)
+    held_out, curves = tables.held_out(run), plots.twice(plots.curves, run.metrics)
     if not (dialogues or domains or held_out) and curves is None:
         return ""
     values = {"dialogues": dialogues, "domains": domains, "held_out": held_out, "curves": curves}

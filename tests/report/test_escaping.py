@@ -21,9 +21,9 @@ from jaxsafety.report.load import Run
 PACKAGE = Path(jaxsafety.__file__).parent
 TEMPLATES = sorted(PACKAGE.rglob("templates/*.html"))
 TAGS = """html head meta title style body main p h1 h2 h3 div span small b i a nav section table
-thead tbody tr th td code img svg path circle details summary wbr""".split()
+thead tbody tr th td code picture source img svg path circle details summary wbr ul li""".split()
 ATTRIBUTES = """lang charset name content class id href style alt src width height viewbox
-aria-hidden d stroke stroke-width cx cy r fill""".split()
+aria-hidden d stroke stroke-width cx cy r fill media srcset colspan""".split()
 
 
 def mark(name):
@@ -44,7 +44,7 @@ class Page(HTMLParser):
         assert {name for name, _ in attrs} <= set(ATTRIBUTES), self.get_starttag_text()
         for name, value in attrs:
             head, _, data = (value or "").partition(";base64,")
-            if name == "src":
+            if name in ("src", "srcset"):
                 assert head == "data:image/svg+xml"
                 self.pictures.append(base64.b64decode(data).decode())
             else:

@@ -53,7 +53,7 @@ def test_arms_are_a_table(tmp_path, controls):
 def test_routing_is_drawn_with_how_many_layers_know_the_domain(tmp_path, controls):
     text = experts.routing(kept(tmp_path, controls=controls))
     assert "99 tokens" in text and "in 2 of 3 layers" in text
-    drawn = re.findall(r"base64,([^\"]+)", text)
+    drawn = re.findall(r" src=\"[^,]+base64,([^\"]+)", text)
     maps, curves = (base64.b64decode(found).decode() for found in drawn)
     assert "layer 2" in maps and "domain of the request" in maps and "entropy" in curves
 

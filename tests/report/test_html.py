@@ -20,7 +20,7 @@ ANCHORS = {
     "kl": "artifacts/position_kl.json",
     "examples": "generations",
 }
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "source", "wbr"}
 
 
 class Tree(HTMLParser):
@@ -69,6 +69,9 @@ def test_page_is_well_formed_and_complete(text):
     assert len(ids) == 10 and 'class="absent"' not in text
     pictures = [a["src"] for tag, a in tree.tags if tag == "img"]
     assert len(pictures) == 6  # outcomes twice, direction, tokens, curves, KL
+    narrow = [a["srcset"] for tag, a in tree.tags if tag == "source"]
+    assert len(narrow) == 6 and not set(narrow) & set(pictures)  # a phone's own
+    pictures += narrow
     for source in pictures:
         svg = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,"))
         assert xml.etree.ElementTree.fromstring(svg).tag.endswith("svg")
@@ -78,7 +81,8 @@ def test_page_loads_nothing(text):
     tree = Tree(text)
     assert not [tag for tag, _ in tree.tags if tag in ("script", "link", "iframe", "object")]
     for _, attrs in tree.tags:
-        assert attrs.get("src", "data:").startswith("data:")
+        for name in ("src", "srcset"):
+            assert attrs.get(name, "data:").startswith("data:")
         assert attrs.get("href", "#").startswith("#")
     assert not re.search(r"https?://|@import|url\(", text)
 

@@ -2,8 +2,6 @@
 
 import xml.etree.ElementTree
 
-import pytest
-
 from jaxsafety.report import plots
 from jaxsafety.report.load import Run
 
@@ -41,32 +39,23 @@ def test_of_too_many_stages_the_largest_family_is_not_drawn():
     assert plots.shown(stages[:20]) == stages[:20] and plots.shown(repairs) == repairs
 
 
-def test_direction_map_keeps_one_candidate_per_cell():
-    cell = {"layer": 1, "position": -1}
-    cells = [
-        {**cell, "coefficient": 1.0, "score": 0.25, "passed": True, "steering": 7.5},
-        {**cell, "coefficient": 2.0, "score": 0.75, "passed": False, "steering": 8.5},
-    ]
-    found = {"layer": 0, "position": -1, "coefficient": 1.0, "candidates": cells}
-    said = words(plots.direction(found))
-    assert ".25" in said and ".75" not in said  # what passed stands for its cell
-    chosen = {**found, "layer": 1, "coefficient": 2.0}
-    assert ".75" in words(plots.direction(chosen))  # unless the other was chosen
-    assert plots.direction({"candidates": []}) is None
-
-
-def test_tokens_are_drawn_as_they_are():
-    svg = plots.tokens({"tokens": ["$x$", "<b>", " "], "votes": [3, 2, 1]})
-    assert {"$x$", "<b>", "' '", "3"} <= set(words(svg))
-    assert plots.tokens({"tokens": []}) is None
-    assert plots.tokens({"tokens": ["a"], "votes": []}) is None
-
-
-@pytest.mark.parametrize("found", [{}, {"positions": [0, 1], "kl": [1.0]}])
-def test_kl_needs_matching_lists(found):
-    assert plots.position_kl(found) is None
-
-
 def test_same_data_same_bytes(workdir):
     run = Run(workdir)
     assert plots.curves(run.metrics) == plots.curves(run.metrics)
+
+
+def test_a_phone_has_a_picture_of_its_own(workdir):
+    drawn = plots.twice(plots.curves, Run(workdir).metrics)
+    assert drawn is not None and set(words(drawn.wide)) >= {"loss", "grad norm"}
+    width = [
+        float(xml.etree.ElementTree.fromstring(svg).attrib["width"].removesuffix("pt"))
+        for svg in drawn
+    ]
+    assert width[0] > 72 * 8 and width[1] <= 72 * plots.WIDTH + 1
+    assert plots.twice(plots.curves, []) is None
+
+
+def test_of_very_many_stages_three_are_named():
+    many = [{"stage": f"a{a}.x", "step": s, "loss": a + s} for a in range(70) for s in (1, 2)]
+    said = words(plots.curves(many))
+    assert {"a0.x, first of 70", "a35.x", "a69.x, last"} <= set(said) and "a1.x" not in said

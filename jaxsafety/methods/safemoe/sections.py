@@ -64,15 +64,15 @@ def routing(run: Finished) -> str:
         tokens=found.get("tokens", 0),
         above=int((information > chance).sum()),
         layers=len(information),
-        heatmaps=_heatmaps(found),
-        curves=_curves(found),
+        heatmaps=plots.twice(_heatmaps, found),
+        curves=plots.twice(_curves, found),
     )
 
 
-def _heatmaps(found: Mapping[str, Any]) -> str:
+def _heatmaps(found: Mapping[str, Any], *, narrow: bool = False) -> str:
     grid = np.asarray(found["by_domain"])  # [L,G,E]
     layers, groups, count = grid.shape
-    columns = min(6, layers)
+    columns = min(2 if narrow else 6, layers)
     rows = -(-layers // columns)
     with matplotlib.rc_context(STYLE):
         size = (1.35 * columns + 0.6, (0.5 + 0.17 * groups) * rows + 0.5)
@@ -92,7 +92,7 @@ def _heatmaps(found: Mapping[str, Any]) -> str:
         return plots.svg(fig)
 
 
-def _curves(found: Mapping[str, Any]) -> str:
+def _curves(found: Mapping[str, Any], *, narrow: bool = False) -> str:
     layers = np.arange(len(found["entropy"]))
     usage = np.asarray(found["usage"])
     panels = {
@@ -104,8 +104,9 @@ def _curves(found: Mapping[str, Any]) -> str:
         "mean weight per expert": {str(e): usage[:, e] for e in range(usage.shape[1])},
     }
     with matplotlib.rc_context(STYLE):
-        fig = Figure((8.6, 2.4), layout="constrained")
-        for ax, (name, lines) in zip(fig.subplots(1, 3), panels.items(), strict=True):
+        fig = Figure((plots.WIDTH, 6.6) if narrow else (8.6, 2.4), layout="constrained")
+        axes = fig.subplots(*((3, 1) if narrow else (1, 3)))
+        for ax, (name, lines) in zip(axes, panels.items(), strict=True):
             for color, (label, values) in zip(LINES * 4, lines.items(), strict=False):
                 ax.plot(layers, values, "o-", color=color, lw=1.5, ms=3, label=label)
             if len(lines) > 1:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxsafety.methods.safesteer import pictures
 from jaxsafety.protocols import Finished, Section
 from jaxsafety.report import page, plots
 from jaxsafety.report.load import finite
@@ -47,7 +48,7 @@ def direction(run: Finished) -> str:
         chosen=[(name.replace("_", " "), text) for name, text in _known(found, names)],
         tried=len(tried),
         passed=sum(bool(c.get("passed")) for c in tried),
-        drawn=plots.direction(found),
+        drawn=plots.twice(pictures.direction, found),
     )
 
 
@@ -63,7 +64,7 @@ def tokens(run: Finished) -> str:
         found=found,
         kind=str(found.get("kind", "votes")),
         setting=_known(found, ("size", "top", "horizon", "floor", "rollout")),
-        drawn=plots.tokens(found),
+        drawn=plots.twice(pictures.tokens, found),
         bars=bars,
         aims=aims,
         inverse_e=1 / math.e,
@@ -104,7 +105,7 @@ def _bars(mass: Mapping[str, Any], prefix: str, predicted: float | None) -> Bars
 def kl(run: Finished) -> str:
     """KL from the base by answer position."""
     found = run.artifact("position_kl")
-    drawn = plots.position_kl(found) if found else None
+    drawn = plots.twice(pictures.position_kl, found) if found else None
     if drawn is None or found is None:
         return ""
     answers = None if finite(found.get("n")) is None else found["n"]

@@ -102,10 +102,10 @@ def _parts(counts: Mapping[str, int]) -> str:
 
 
 def _mean(values: Any) -> float:
-    """Of what could be told; 0.5, in the middle, where nothing could (it is drawn, not counted)."""
+    """Of what could be told; NaN, a gap in the curve, where nothing could."""
     told = np.asarray([] if values is None else values, np.float64)
     told = told[np.isfinite(told)]
-    return float(told.mean()) if told.size else 0.5
+    return float(told.mean()) if told.size else float("nan")
 
 
 def _share(pair: Sequence[int]) -> float:
