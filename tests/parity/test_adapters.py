@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import jax
@@ -17,10 +18,13 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
+import jaxsafety
+from jaxsafety import cli
 from jaxsafety.adapters import lora
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import hf
 from jaxsafety.models.formats.peft import load_adapter, save_adapter
+from jaxsafety.testing import random_checkpoint
 from tests.parity import reference
 
 pytestmark = pytest.mark.parity
@@ -103,3 +107,22 @@ def test_what_we_save(tmp_path, expert):
     assert np.abs(expected - logits_of(base, tokens)).max() > 0.1
     loaded = PeftModel.from_pretrained(base, tmp_path / "adapter")
     assert np.abs(logits_of(loaded, tokens) - expected).max() <= 1e-4
+
+
+def test_transformers_loads_what_was_exported_beside_its_card(tmp_path):
+    base = random_checkpoint(tmp_path / "base")
+    model, params, _ = jaxsafety.load(base)
+    layers = model.config.num_layers
+    tree = lora.init_experts(jax.random.key(0), model.projections, layers=layers, rank=2)
+    tree = jax.tree.map(lambda x: x + 0.1, tree)
+    save_adapter(tmp_path / "adapter", model, tree, unsafe=True)
+    out = tmp_path / "out"
+    command = ["export", f"--model={base}", f"--adapter={tmp_path / 'adapter'}", f"--out={out}"]
+    assert cli.main([*command, "--unsafe"]) == 0
+    tokens, _ = reference.prompts()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
+    merged = lora.merge(params, tree, model.projections)
+    ours = ours_of(model, merged, None, tokens)
+    np.testing.assert_allclose(logits_of(theirs, tokens), ours, atol=2e-4)
+    template = transformers.AutoTokenizer.from_pretrained(out).chat_template
+    assert hashlib.sha256(template.encode()).hexdigest() in (out / "README.md").read_text()

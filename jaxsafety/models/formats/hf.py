@@ -138,6 +138,7 @@ def save(
     *,
     dtype: str = "bfloat16",
     tokenizer: Tokenizer | None = None,
+    unsafe: bool = False,
 ) -> None:
     """Writes a directory that `load` and transformers read.
 
@@ -148,6 +149,7 @@ def save(
       dtype: float32, bfloat16 or float16, how the weights are stored; to the nearest value, ties to
         even, the same as `params.astype(dtype)`: what was measured so is what is written.
       tokenizer: also written, with its chat template; its ids go into generation_config.json.
+      unsafe: tags the weights as trained on unsafe answers, as `peft.save_adapter` does.
 
     Raises:
       UsageError: an unknown dtype, or a weight beyond what float16 can hold.
@@ -167,18 +169,21 @@ def save(
         description.update(ids)
     tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))  # all processes take part
     if hosts.leader():
-        _write(folder, tensors, {"generation_config": generation, "config": description}, tokenizer)
+        about = {"format": "pt", **({"unsafe": "true"} if unsafe else {})}
+        described = {"generation_config": generation, "config": description}
+        _write(folder, tensors, about, described, tokenizer)
     hosts.barrier(f"model {folder}")
 
 
 def _write(
     folder: Path,
     tensors: Mapping[str, np.ndarray],
+    about: Mapping[str, str],
     descriptions: Mapping[str, Any],
     tokenizer: Tokenizer | None,
 ) -> None:
     with disk.staged(folder, last="config.json") as staging:
-        safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata={"format": "pt"})
+        safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata=dict(about))
         (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
         if tokenizer is not None:
             tokenizer.save(staging)
