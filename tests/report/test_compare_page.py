@@ -22,21 +22,25 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(plots, "svg", lambda fig: "<svg/>")
 
 
-@pytest.fixture
-def runs(tmp_path):
+def make(folder):
     """Two runs that can be compared, one with another limit, a measurement of other sets."""
     config = {"optim": {"lr": 0.1, "clip": 1.0}}
     arms = {"base": shares(30)}
     return [
-        run(tmp_path / "first", {**arms, "student": shares(20)}, config=config),
+        run(folder / "first", {**arms, "student": shares(20)}, config=config),
         run(
-            tmp_path / "second",
+            folder / "second",
             {**arms, "student": shares(8, 6, 30)},
             config={"optim": {"lr": 0.2, "clip": 1.0, "accum": 2}},
         ),
-        run(tmp_path / "short", {"student": shares(2, n=10)}),
-        measurement(tmp_path / "seen", {"model": {("others", "safety"): [True, False]}}),
+        run(folder / "short", {"student": shares(2, n=10)}),
+        measurement(folder / "seen", {"model": {("others", "safety"): [True, False]}}),
     ]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return make(tmp_path)
 
 
 def text_of(paths):
@@ -84,7 +88,7 @@ def test_every_set_has_rates_differences_and_causes(runs):
     text = text_of(runs)
     said = section(text, "safety")
     assert "attacks base 40 75.0 [59.8, 85.8] +25.0 [+12.5, +40.0]" in said
-    assert "first 40 50.0 [35.2, 64.8] the others are held against it" in said
+    assert "first 40 50.0 [35.2, 64.8] reference" in said
     assert "second 40 20.0 [10.5, 34.8] −30.0 [−45.0, −15.0]" in said
     assert "short 10 20 [6, 51] – different prompts: 40 and 10, of which 10 are the same" in said
     assert "– not measured in seen" in said and "– not measured in first, second, short" in said

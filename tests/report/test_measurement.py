@@ -36,8 +36,7 @@ def says(judge, name, i):
     return verdict(i, name != "twins" and not refused, refused)
 
 
-@pytest.fixture
-def out(tmp_path):
+def write(folder):
     """Two judges of three sets; `attacks` and `assaults` share prompts 0 to 2."""
     names = {"rules": "not refused", "guard": "unsafe"}
     facts = {
@@ -63,24 +62,29 @@ def out(tmp_path):
         },
         "missing": ["catqa"],
     }
-    disk.write_json(tmp_path / "eval.json", facts)
+    disk.write_json(folder / "eval.json", facts)
     for name, (_, _) in SETS.items():
         texts = [f"{name if i > 2 or name == 'twins' else 'Shared'} {i}?" for i in range(N)]
         lines = [
             {"id": str(i), "sample": 0, "prompt": text, "response": NASTY, "finished": i > 0}
             for i, text in enumerate(texts)
         ]
-        disk.write_lines(tmp_path / f"generations/model/{name}.greedy.jsonl", lines)
+        disk.write_lines(folder / f"generations/model/{name}.greedy.jsonl", lines)
     for judge in names:
         records = []
         for name, (kind, _) in SETS.items():
             said = [says(judge, name, i) for i in range(N)]
-            place = tmp_path / f"judges/{judge}/verdicts/model/{name}.greedy.jsonl"
+            place = folder / f"judges/{judge}/verdicts/model/{name}.greedy.jsonl"
             disk.write_lines(place, said)
             ids = [v["id"] for v in said]
             records += outcomes.records("model", name, kind, "greedy", said, ids, 0)
-        disk.write_lines(tmp_path / f"judges/{judge}/results.jsonl", records)
-    return tmp_path
+        disk.write_lines(folder / f"judges/{judge}/results.jsonl", records)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return write(tmp_path)
 
 
 def test_agreement_is_that_of_the_verdicts(out):
