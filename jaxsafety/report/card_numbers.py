@@ -23,7 +23,9 @@ def section(run: Run | None, other: Sequence[str] = ()) -> list[str]:
     lines, cause = ["## What was measured\n"], missing(run)
     if run is None or cause:
         return [*lines, f"null ({cause})\n"]
-    lines += [f"{cell(tables.headline(run))}\n", f"{cell(run.words.judged)}\n"]
+    lines.append(f"{cell(tables.headline(run))}\n")
+    if not run.words.judge:  # else the headline ends with who judged
+        lines.append(f"{cell(run.words.judged)}\n")
     lines += [f"What was measured differs from these files: {'; '.join(other)}.\n"] if other else []
     for kind in run.words.groups:
         name, _, wish = tables.group(run, kind)
