@@ -222,7 +222,7 @@ Program = Generator[Stage | Marked | Retired, Variables, Variables]
 
 
 class Writer(Protocol):
-    """Where metrics go (jsonl + TensorBoard)."""
+    """Where metrics go (jsonl and trackers)."""
 
     def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
         """Adds one row."""

@@ -86,6 +86,19 @@ def test_rows_are_named_by_stage_and_finite(told):
     assert [row.get("nonfinite") for row in read_metrics(told.workdir)] == [["kl"], ["kl"], None]
 
 
+def test_the_one_of_the_page_works(told, root):
+    page = (root / "docs" / "trackers.md").read_text().partition("```python\n")[2]
+    names = {}
+    exec(page.partition("```")[0], names)
+    told.patch.setattr(sys.modules[__name__], "Csv", names["Csv"], raising=False)
+    told.patch.setitem(registry.TRACKERS, "csv", f"{__name__}:Csv")
+    writer = told.writer("csv")
+    writer.write("sft", 1, {"loss": 0.31, "kl": 2.0})
+    writer.close()
+    assert (told.workdir / "mine.csv").read_text() == "sft/loss,1,0.31\nsft/kl,1,2.0\n"
+    assert not told.lines
+
+
 def test_several_at_once_and_each_name_once(told):
     writer = told.add("one").add("two").writer("one", "two", "one")
     writer.write("a", 1, {"loss": 1.0})
