@@ -31,6 +31,12 @@ def test_overlap_is_no_difference(tmp_path):
     assert title == "Attack success: no clear difference between a and b"
 
 
+def test_a_few_prompts_that_moved_are_none_either(tmp_path):
+    # Four of twelve: the bootstrap's interval leaves out zero, an exact test does not.
+    title, _ = headline(tmp_path, shares(9, n=12), shares(5, n=12))
+    assert title == "Attack success: no clear difference between a and b"
+
+
 def test_of_three_the_lowest_must_be_clear_of_both(tmp_path):
     title, _ = headline(tmp_path, shares(30), shares(8), shares(9))
     assert title == "Attack success: no run is clearly below all the others"
@@ -56,7 +62,8 @@ def test_who_cannot_be_compared_is_named_with_the_cause(tmp_path):
     found = opening.read([tmp_path / "a", tmp_path / "b", other])
     title, lead = claims.headline(found, pareto.groups(found))
     assert title.startswith("Attack success: lower with b") and "other" not in title
-    assert "other is not in this comparison: different decoding: tokens 16 and 64." in lead
+    assert title.endswith(", of 2 runs that can be compared")
+    assert "Not in this comparison: other (different decoding: tokens 16 and 64)." in lead
     found = opening.read([tmp_path / "a", other])
     title, lead = claims.headline(found, pareto.groups(found))
     assert title == "Two runs whose rates of harmful requests cannot be compared"

@@ -58,7 +58,7 @@ def test_within_a_run_it_is_what_its_own_report_says(workdir, tmp_path):
         ({"base": "bb"}, "different base models: "),
         ({"judge": "phrase rules"}, f"different judges: {EXACT} and phrase rules"),
         ({"tokens": 64}, "different decoding: tokens 16 and 64"),
-        ({"prompt": "please, {name} {i}?"}, "different prompts: 4 and 4, of which 0 are the same"),
+        ({"prompt": "please, {name} {i}?"}, "different prompts: 4 and 4, 0 shared"),
     ],
 )
 def test_what_was_not_the_same_is_a_cause_and_no_number(tmp_path, options, cause):
@@ -73,7 +73,7 @@ def test_what_was_not_the_same_is_a_cause_and_no_number(tmp_path, options, cause
 def test_another_limit_is_other_prompts(tmp_path):
     more = {HARM: [1, 1, 0, 0, 1, 1]}
     a, b = sides(run(tmp_path / "a", {"student": FOUR}), run(tmp_path / "b", {"student": more}))
-    assert matching.cause(a, b) == "different prompts: 4 and 6, of which 4 are the same"
+    assert matching.cause(a, b) == "different prompts: 4 and 6, 4 shared"
 
 
 def test_worlds_have_judges_of_one_name(tmp_path):
@@ -109,7 +109,25 @@ def test_what_no_judge_can_tell_is_in_no_difference(tmp_path):
     )
     assert matching.differ(a, b, "asr").change[0] == -0.5  # of the two prompts that both know
     a, b = sides(tmp_path / "a", run(tmp_path / "c", {"student": {HARM: [None] * 4}}))
-    assert matching.differ(a, b, "asr") == (None, "no prompt was judged in both")
+    assert matching.differ(a, b, "asr") == (None, "no prompt was judged in both", (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("moved", "sure"),
+    # 2 / 2^5 = 0.0625 and 2 / 2^6 = 0.031; with one against, 2 (1 + 9) / 2^9 = 0.039.
+    [
+        ((5, 0), False),
+        ((6, 0), True),
+        ((0, 6), True),
+        ((8, 1), True),
+        ((7, 1), False),
+        ((0, 0), False),
+    ],
+)
+def test_sure_is_clear_by_an_exact_sign_test_too(moved, sure):
+    change = (-0.3, -0.5, -0.1)
+    assert matching.Difference(change, "", moved).sure == sure
+    assert not matching.Difference((-0.3, -0.5, 0.1), "", moved).sure
 
 
 def test_a_prompt_that_is_asked_twice_is_two(tmp_path):

@@ -80,8 +80,8 @@ def test_pictures_are_of_runs_that_can_be_compared(runs, monkeypatch):
     assert "on the frontier second, first" in said  # the base refuses as few
     assert said.count("different") == 0 and "may be chance" in said
     said = section(text, "compared")
-    assert "short is not compared: different prompts: 40 and 10, of which 10 are the same." in said
-    assert "seen is not compared: no set of harmful requests in common with first." in said
+    assert "Not compared: short (different prompts: 40 and 10, 10 shared)." in said
+    assert "Not compared: seen (no set of harmful requests in common with first)." in said
 
 
 def test_every_set_has_rates_differences_and_causes(runs):
@@ -90,7 +90,7 @@ def test_every_set_has_rates_differences_and_causes(runs):
     assert "attacks base 40 75.0 [59.8, 85.8] +25.0 [+12.5, +40.0]" in said
     assert "first 40 50.0 [35.2, 64.8] reference" in said
     assert "second 40 20.0 [10.5, 34.8] −30.0 [−45.0, −15.0]" in said
-    assert "short 10 20 [6, 51] – different prompts: 40 and 10, of which 10 are the same" in said
+    assert "short 10 20 [6, 51] – different prompts: 40 and 10, 10 shared" in said
     assert "– not measured in seen" in said and "– not measured in first, second, short" in said
     assert "seen 2 50 [9, 91] by phrase rules" not in said
     assert re.search(r"second 40 75\.0 \[.*?\] −25\.0", section(text, "capability"))
@@ -193,6 +193,20 @@ def test_mistakes_are_a_line_and_no_page(runs, tmp_path, monkeypatch, capsys, ar
     error = capsys.readouterr().err
     assert line in error and error.count("\n") == 1
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_torn_and_odd_files_do_not_break_the_page(runs):
+    odd = '{"id": ["x"], "sample": 0}\n{"id": 3, "messages": 4, "settings": []}\n[]\n{"a'
+    for path in runs[1].rglob("*.greedy.jsonl"):
+        path.write_text(odd)
+    (runs[1] / "verdicts/pools.json").write_text('{"all_safety": 3, "attacks": []}')
+    (runs[1] / "config.json").write_text('{"eval": [], "data": 3, "program": ["x"]}')
+    (runs[1] / "meta.json").write_text('{"files": [], "sets": {"attacks": 2}, "versions": 1}')
+    facts = json.loads((runs[3] / "eval.json").read_text())
+    (runs[3] / "eval.json").write_text(json.dumps({**facts, "sets": {"others": 3}, "versions": []}))
+    text = text_of(runs)
+    assert Tree(text).open == [] and "cannot be read" not in text
+    assert "second 40 20.0 [10.5, 34.8] – different" in section(text, "safety")
 
 
 def test_damaged_files_cost_a_cell_and_not_the_page(runs):

@@ -1,5 +1,7 @@
 """What a comparison may say in its title: a difference only where its interval leaves out zero.
 
+An exact sign test over the prompts that moved has to agree, as a bootstrap of few prompts is rash.
+
 Pinned by tests/report/test_compare_claims.py.
 """
 
@@ -23,7 +25,7 @@ def headline(sources: Sequence[Source], found: Sequence[Group]) -> tuple[str, st
     group = next((g for g in found if len(g.sources) > 1 and "safety" in g.axes), None)
     count = COUNTS.get(len(sources), str(len(sources)))
     if group is None:
-        told = " ".join(f"{label}: {why}." for label, why in apart(sources, found))
+        told = " ".join(f"{', '.join(of)}: {why}." for why, of in by_cause(sources, found))
         return f"{count} runs whose rates of harmful requests cannot be compared", told
     axis = group.axes["safety"]
     title = _title(group, axis)
@@ -33,7 +35,11 @@ def headline(sources: Sequence[Source], found: Sequence[Group]) -> tuple[str, st
     n = max((e.n for _, e in rates if e), default=0)
     where = f"{axis.title}, {decoding_label(axis.decoding)}, n = {n} answers"
     text = f"{words[:1].upper()}{words[1:]} ({where}): {lead}. {_costs(group)}"
-    others = [f"{label} is not in this comparison: {why}." for label, why in apart(sources, found)]
+    if len(group.sources) < len(sources):
+        title += f", of {len(group.sources)} runs that can be compared"
+    others = [
+        f"Not in this comparison: {', '.join(of)} ({why})." for why, of in by_cause(sources, found)
+    ]
     return title, " ".join([text, *others]).strip()
 
 
@@ -42,6 +48,14 @@ def apart(sources: Sequence[Source], found: Sequence[Group]) -> list[tuple[str, 
     with_company = next((g for g in found if len(g.sources) > 1), found[0])
     first = with_company.sources[0]
     return [(s.label, why(first, s)) for s in sources if s not in with_company.sources]
+
+
+def by_cause(sources: Sequence[Source], found: Sequence[Group]) -> list[tuple[str, list[str]]]:
+    """As `apart`, one cause of several runs told once."""
+    told: dict[str, list[str]] = {}
+    for label, cause in apart(sources, found):
+        told.setdefault(cause, []).append(label)
+    return list(told.items())
 
 
 def why(first: Source, second: Source) -> str:
@@ -78,7 +92,7 @@ def _title(group: Group, axis: Axis) -> str:
         return f"{claim}: known of fewer than two runs"
     best = min(told, key=lambda one: -one[2].value if axis.higher else one[2].value)
     rest = [one for one in told if one is not best]
-    if not all(matching.differ(one[1], best[1], axis.metric).clear for one in rest):
+    if not all(matching.differ(one[1], best[1], axis.metric).sure for one in rest):
         if len(told) == 2:
             return f"{claim}: no clear difference between {told[0][0]} and {told[1][0]}"
         most = "above" if axis.higher else "below"
@@ -110,7 +124,7 @@ def _costly(group: Group, kind: str, best: Source) -> bool:
     """Whether `best` is clearly worse in this than some other run."""
     axis = group.axes.get(kind)
     return axis is not None and any(
-        d.clear and d.change is not None and (d.change[0] < 0) == axis.higher
+        d.sure and d.change is not None and (d.change[0] < 0) == axis.higher
         for _, d in _differences(group, kind, best)
     )
 

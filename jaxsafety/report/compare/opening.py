@@ -64,16 +64,16 @@ def _run(path: Path, label: str) -> Source:
     arms = sorted(dict.fromkeys(r["arm"] for r in run.records), key=lambda arm: arm != BASE)
     models = _models(arms, label)
     lead = next((m for m in models if m.arm == run.after), models[-1])
-    world = _files(run).get("model: world.json", "")
+    world, pools = _files(run).get("model: world.json", ""), _pools(run.pools)
     for model in models:
         for record in run.records:
             if record["arm"] != model.arm:
                 continue
             name, kind = str(record["benchmark"]), str(record["kind"])
             metric, _, decoding = str(record["metric"]).rpartition(".")
-            key = Key(name, decoding, _judge_of(run, name, kind, world))
+            key = Key(name, decoding, _judge_of(run, pools.get(name, [name])[0], kind, world))
             model.rates[key, metric] = rate_of(record)
-            if name not in run.pools and key not in model.told and kind in outcomes.METRICS:
+            if name not in pools and key not in model.told and kind in outcomes.METRICS:
                 place = f"{model.arm}/{name}.{decoding}.jsonl"
                 files = path / "generations" / place, path / "verdicts" / place
                 model.told[key] = Measured(kind, *files)
@@ -88,7 +88,7 @@ def _run(path: Path, label: str) -> Source:
         _base_of(run),
         run.words,
         kinds,
-        run.pools,
+        pools,
         {name: run.title(name) for name in kinds},
         dict(page.flat(run.config)),
         {
@@ -120,6 +120,12 @@ def _models(arms: list[str], label: str) -> list[Model]:
     ]
 
 
+def _pools(told: Any) -> dict[str, list[str]]:
+    """Pool -> sets; what is torn is no pool."""
+    found = told if isinstance(told, Mapping) else {}
+    return {str(k): [*map(str, v)] for k, v in found.items() if isinstance(v, list) and v}
+
+
 def _files(run: Run) -> dict[str, str]:
     files = run.meta.get("files")
     return {str(k): str(v) for k, v in files.items()} if isinstance(files, Mapping) else {}
@@ -136,9 +142,9 @@ def _base_of(run: Run) -> str:
 
 
 def _judge_of(run: Run, name: str, kind: str, world: str) -> Judge:
-    """Who judged a set of a run; a pool is of its sets."""
+    """Who judged a set of a run."""
     sets = run.meta.get("sets")
-    own = sets.get(run.pools.get(name, [name])[0]) if isinstance(sets, Mapping) else None
+    own = sets.get(name) if isinstance(sets, Mapping) else None
     told = own.get("judge") if isinstance(own, Mapping) else None
     asked = _at(run.config, "eval", "judge")
     if asked:
@@ -173,7 +179,7 @@ def _measurement(path: Path, label: str) -> Source:
     for model in models:
         for judge, root, records in [*heard, (Judge(BY_SCORE), None, measured.scored)]:
             own = disk.read_json(root / "verdicts" / "pools.json") if root else None
-            pools |= own if isinstance(own, dict) else {}
+            pools |= _pools(own)
             for record in records:
                 if record["arm"] == model.arm:
                     _add(model, record, judge, path, root, kinds, pools)

@@ -7,7 +7,8 @@ everything that a run said.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from jaxsafety.core import disk
@@ -55,13 +56,24 @@ def render(sources: Sequence[Source]) -> tuple[str, str, str]:
     """Title, first sentences, and the page as text."""
     found = pareto.groups(sources)
     title, lead = claims.headline(sources, found)
-    bodies = [
-        ("pareto", "Safety against what it costs", _pictures(found)),
-        ("compared", "What is compared", _compared(sources, found)),
-        *((kind.replace("_", "-"), name, _table(sources, kind)) for kind, name in TITLES.items()),
-        ("settings", "What differs in the settings", _settings(sources)),
-        ("limits", "What this comparison can and cannot show", _limits(sources, found)),
+    sections: list[tuple[str, str, Callable[[], str]]] = [
+        ("pareto", "Safety against what it costs", lambda: _pictures(found)),
+        ("compared", "What is compared", lambda: _compared(sources, found)),
+        *(
+            (kind.replace("_", "-"), name, partial(_table, sources, kind))
+            for kind, name in TITLES.items()
+        ),
+        ("settings", "What differs in the settings", lambda: _settings(sources)),
+        ("limits", "What this comparison can and cannot show", lambda: _limits(sources, found)),
     ]
+    parts = []
+    for anchor, name, make in sections:
+        try:
+            body, unread = make(), ""
+        except Exception as error:  # one damaged file must not cost the whole page
+            body, unread = "", f"What it is made of ({type(error).__name__})"
+        if body or unread:
+            parts.append(page.Part(anchor, name, body, unread))
     text = page.fill(
         page.TEMPLATES,
         "page.html",
@@ -70,7 +82,7 @@ def render(sources: Sequence[Source]) -> tuple[str, str, str]:
         claim=title,
         headline=lead,
         tiles=[],
-        sections=[page.Part(anchor, name, body) for anchor, name, body in bodies if body],
+        sections=parts,
     )
     return title, lead, text
 
@@ -171,7 +183,6 @@ def _rate(e: Estimate) -> tuple[str, str, str]:
 
 
 def _compared(sources: Sequence[Source], found: Sequence[Group]) -> str:
-    apart = dict(claims.apart(sources, found))
     rows = [
         {
             "label": source.label,
@@ -182,11 +193,10 @@ def _compared(sources: Sequence[Source], found: Sequence[Group]) -> str:
                 dict.fromkeys(decoding_label(key.decoding) for key in source.lead.told)
             ),
             "sets": sum(name not in source.pools for name in source.kinds),
-            "cause": apart.get(source.label, ""),
         }
         for source in sources
     ]
-    return page.fill(TEMPLATES, "compared.html", rows=rows, first=sources[0].label)
+    return page.fill(TEMPLATES, "compared.html", rows=rows, apart=claims.by_cause(sources, found))
 
 
 def _table(sources: Sequence[Source], kind: str) -> str:

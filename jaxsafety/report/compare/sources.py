@@ -53,7 +53,7 @@ class Measured:
 
     @cached_property
     def _lines(self) -> list[dict[str, Any]]:
-        return disk.whole_lines(self._answers)
+        return _items(self._answers)
 
     @cached_property
     def decoded(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Measured:
             scores = [[_number(x["scores"].get(name)) for x in lines] for name in names]
             arrays = dict(zip(names, np.array(scores, float), strict=True)) if lines else {}
             return [x.get("id") for x in lines], arrays
-        lines = [x for x in disk.whole_lines(self._verdicts) if "id" in x]
+        lines = _items(self._verdicts)
         return [x["id"] for x in lines], outcomes.indicators(lines, self.kind) if lines else {}
 
     def values(self, metric: str) -> dict[str, list[float]]:
@@ -151,6 +151,11 @@ class Source:
     settings: dict[str, Any]
     facts: dict[str, Any]
     marks: tuple[str, ...] = ()
+
+
+def _items(path: Path) -> list[dict[str, Any]]:
+    """Lines that are of an item."""
+    return [x for x in disk.whole_lines(path) if isinstance(x.get("id"), str | int)]
 
 
 def _number(value: Any) -> float:
