@@ -114,13 +114,13 @@ def describe(what: Exported, out: Path, *, version: str, name: str) -> card.Fact
         base=base,
         base_model=base_model,
         base_files=_weights(what),
-        adapter={file.name: workdir.digest(file) for file in adapter},
+        adapter={file.name: disk.digest(file) for file in adapter},
         licence=_licence(place),
         unsafe=what.unsafe,
         world=world if isinstance(world, dict) else None,
-        weights=workdir.digest(out / hf.WEIGHTS),
+        weights=disk.digest(out / hf.WEIGHTS),
         dtype=str(config["dtype"]),
-        template=workdir.digest(template) if template.is_file() else "",
+        template=disk.digest(template) if template.is_file() else "",
     )
     if what.run is None:
         return facts

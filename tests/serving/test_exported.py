@@ -16,9 +16,10 @@ import jaxsafety
 from jaxsafety import cli
 from jaxsafety.adapters import lora, routing
 from jaxsafety.core.config import load_config, plain
+from jaxsafety.core.disk import digest
 from jaxsafety.data.tokens.system import SystemPrompt
 from jaxsafety.experiment import beside
-from jaxsafety.experiment.workdir import digest, model_fingerprint
+from jaxsafety.experiment.workdir import model_fingerprint
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import hf, library, peft
 from jaxsafety.models.formats.source import SHIPPED
