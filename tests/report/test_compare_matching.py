@@ -199,12 +199,14 @@ def test_the_base_is_the_model_that_adapters_are_compared_with(tmp_path):
         (["a", "empty"], "got 'empty'; allowed: a run with results"),
         (["a", "torn"], "got 'torn'; allowed: a run with results"),
         (["a", "broken"], "eval.json"),
+        (["a", "unfinished"], "this one has results of its base alone"),
     ],
 )
 def test_bad_input_is_a_line(tmp_path, monkeypatch, names, line):
     monkeypatch.chdir(tmp_path)
     for name in "ab":
         run(tmp_path / name, {"student": shares(3)})
+    run(tmp_path / "unfinished", {"base": shares(3)})
     for name in ("empty", "torn", "broken"):
         (tmp_path / name).mkdir()
     (tmp_path / "torn/results.jsonl").write_text('{"arm": "stu')

@@ -62,7 +62,7 @@ def test_the_section_has_a_row_an_arm_and_a_curve_a_loss(tmp_path):
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "table.json").write_text(json.dumps(table()))
     text = sections.arms(Run(tmp_path))
-    assert text.count("<tr>") == 1 + 4 and "order=safe,accuracy=0.75" in text
+    assert text.count("<tr>") == 1 + 4 and "order=safe,<wbr>accuracy=0.75" in text
     assert "21.0 [18.5, 23.5]" in text
     drawn = sections.curves(summarise(table()))
     assert drawn is not None and drawn == sections.curves(summarise(table())[:3])

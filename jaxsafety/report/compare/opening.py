@@ -62,6 +62,9 @@ def _run(path: Path, label: str) -> Source:
     if not run.records:
         raise bad(FIELD, str(path), "a run with results.jsonl, or what `jaxsafety eval` made")
     arms = sorted(dict.fromkeys(r["arm"] for r in run.records), key=lambda arm: arm != BASE)
+    if arms == [BASE]:
+        allowed = "a run that measured what it made: this one has results of its base alone"
+        raise bad(FIELD, str(path), allowed)
     models = _models(arms, label)
     lead = next((m for m in models if m.arm == run.after), models[-1])
     world, pools = _files(run).get("model: world.json", ""), _pools(run.pools)
