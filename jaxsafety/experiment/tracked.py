@@ -14,7 +14,7 @@ from jaxsafety.train.metrics import MetricWriter, NoWriter
 from jaxsafety.train.trackers import opening
 from jaxsafety.train.trackers.api import Tracked
 
-ID = "tracked_as"  # of meta.json
+ID = "tracked_as"  # of meta.json: name and id, which stay where a workdir is moved
 
 
 def writer(
@@ -23,7 +23,7 @@ def writer(
     """The leader's writer, with the trackers of the config; the other processes write nothing.
 
     Args:
-      workdir: of the run, which is its own by now: the id of the first start is kept in it.
+      workdir: of the run, which is its own by now: name and id of the first start are kept in it.
       train: `trackers` and `project`.
       cfg: all settings, which trackers show beside the numbers.
       log: where a tracker that fails says so.
@@ -33,7 +33,8 @@ def writer(
     """
     if not hosts.leader():
         return NoWriter()
-    known = str(read_meta(workdir).get(ID) or secrets.token_hex(4))
+    known = read_meta(workdir).get(ID) or [workdir.absolute().name, secrets.token_hex(4)]
     write_meta(workdir, {ID: known})
-    about = Tracked(workdir, train.project, workdir.absolute().name, known, configs.plain(cfg), log)
+    name, number = map(str, known)
+    about = Tracked(workdir, train.project, name, number, configs.plain(cfg), log)
     return MetricWriter(workdir, tracker=opening.begin(train.trackers, about))

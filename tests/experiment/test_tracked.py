@@ -35,7 +35,7 @@ def workdir(tmp_path, monkeypatch):
     return tmp_path / "mine"
 
 
-def test_a_start_with_another_tracker_is_the_same_run(root, workdir):
+def test_a_start_with_another_tracker_is_the_same_run(root, workdir, tmp_path):
     for step, name in enumerate(("one", "other"), 1):
         spec = f"{root / 'configs' / 'sft' / 'organism.py'}:smoke"
         cfg = load_config(spec, [f"train.trackers={name}", f"train.project=p{step}"])
@@ -45,9 +45,11 @@ def test_a_start_with_another_tracker_is_the_same_run(root, workdir):
         writer = tracked.writer(workdir, train, cfg, print)
         writer.write("a", step, {"loss": 1.0})
         writer.close()
+        workdir = workdir.rename(tmp_path / "moved")
     first, second = TOLD
-    assert first.id == second.id == read_meta(workdir)["tracked_as"] and first.id.isalnum()
-    assert (first.name, first.workdir, first.project) == ("mine", workdir, "p1")
+    assert [first.name, first.id] == read_meta(workdir)["tracked_as"] and first.id.isalnum()
+    assert (second.name, second.id, second.workdir) == ("mine", first.id, tmp_path / "moved")
+    assert (first.workdir, first.project) == (tmp_path / "mine", "p1")
     assert second.config["train"]["trackers"] == ["other"]
     assert first.config["method"]["steps"] == 2
     assert [row["step"] for row in read_metrics(workdir)] == [1, 2]
