@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 PACKED = (".gz", ".zst")
-TEXT = (".jsonl", ".json", ".csv", ".txt")
+TEXT = (".jsonl", ".json", ".csv", ".txt")  # the last only where it is named: LICENSE.txt
 TABLES = (".parquet", ".arrow")
 DEFAULT = "default"
 KEYWORDS = {
@@ -61,7 +61,7 @@ def files(
     if not known:
         known, preferred = _by_folders(names), DEFAULT
     if not known:
-        raise ValueError(f"files of rows ({', '.join((*TABLES, *TEXT))}); it has none")
+        raise ValueError(f"files of rows ({', '.join((*TABLES, *TEXT[:-1]))}); it has none")
     splits = known[_one("configuration", config, known, preferred)]()
     if not splits:
         raise ValueError("files for that configuration; those of its card are not there")
