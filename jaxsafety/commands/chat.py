@@ -62,12 +62,7 @@ def call(args: argparse.Namespace) -> None:
     from jaxsafety.serving.terminal import Terminal
 
     variables = template.parse(args.variables, "--variables")
-    if args.workdir is not None:
-        places = [opening.finished(args.workdir, variables)]
-    elif model is not None:
-        places = [opening.model(str(args.model), model, variables)]
-    else:
-        places = [opening.shipped(variables)]
+    places = [opening.asked(args.workdir, args.model, model, variables)]
     if other is not None:
         places.append(opening.model(str(args.compare), other, variables))
     chats = {

@@ -62,11 +62,7 @@ def call(args: argparse.Namespace) -> None:
     from jaxsafety.serving import serve as server
 
     variables = template.parse(args.variables, "--variables")
-    own = opening.shipped(variables)
-    if args.workdir is not None:
-        own = opening.finished(args.workdir, variables)
-    elif model is not None:
-        own = opening.model(str(args.model), model, variables)
+    own = opening.asked(args.workdir, args.model, model, variables)
     if args.adapter is not None:
         if "beside" in own.options:
             raise bad("--adapter", str(args.adapter), "only with a model: a run has its own")

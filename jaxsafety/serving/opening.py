@@ -18,6 +18,25 @@ class Place(NamedTuple):
     options: Mapping[str, Any]
 
 
+def asked(
+    workdir: Path | None, text: str | None, path: Path | None, variables: Mapping[str, Any]
+) -> Place:
+    """What --workdir or --model names; without either the shipped organism.
+
+    Args:
+      workdir: a run's.
+      text: a model as it was named.
+      path: where that lies.
+      variables: of the chat template.
+
+    Raises:
+      UsageError: see `finished`.
+    """
+    if workdir is not None:
+        return finished(workdir, variables)
+    return shipped(variables) if path is None else model(str(text), path, variables)
+
+
 def shipped(variables: Mapping[str, Any]) -> Place:
     """The organism that comes with the package."""
     return Place("organism", SHIPPED, {"variables": variables})
