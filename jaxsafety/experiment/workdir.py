@@ -420,15 +420,22 @@ def versions() -> dict[str, str]:
 
 
 def git_hash() -> str:
-    """The commit of the source tree, "" outside a checkout."""
+    """The commit of the source tree, "" outside a checkout.
+
+    A repository that merely holds an environment with this package installed is somebody else's:
+    its commit says nothing of this code.
+    """
+    here = Path(__file__)
+    if not _git("ls-files", "--error-unmatch", here.name):
+        return ""
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*args: str) -> str:
+    """What git says from this file's directory, "" where it refuses or is not there."""
+    command = ["git", "-C", str(Path(__file__).parent), *args]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except OSError:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import jax.numpy as jnp
 import numpy as np
@@ -447,3 +448,23 @@ def test_names_are_no_files_and_later_settings_no_other_run(tmp_path, monkeypatc
     assert wd.experiment_fingerprint(ConfigDict(named), model) == then
     (tmp_path / "tea.txt").write_text("b")
     assert wd.experiment_fingerprint(ConfigDict(named), model) != then
+
+
+def test_the_commit_is_this_code_s_not_that_of_a_repository_around_it(tmp_path, monkeypatch):
+    """Installed in an environment inside somebody's repository, the code has no commit to name."""
+
+    def git(*args: str) -> str:
+        names = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        command = ["git", "-C", str(tmp_path), *names, *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    module = tmp_path / "env" / "workdir.py"
+    module.parent.mkdir()
+    module.write_text("")
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "theirs")
+    monkeypatch.setattr(wd, "__file__", str(module))
+    assert wd.git_hash() == ""
+    git("add", "env/workdir.py")
+    git("commit", "-q", "-m", "the code itself")
+    assert wd.git_hash() == git("rev-parse", "HEAD")
