@@ -224,7 +224,7 @@ def test_chat_with_what_a_run_made(tmp_path, root, monkeypatch, capsys):
     from jaxsafety import testing
     from jaxsafety.adapters import lora, routing
     from jaxsafety.core import config
-    from jaxsafety.experiment.workdir import model_fingerprint
+    from jaxsafety.experiment.identity import model_fingerprint
     from jaxsafety.models.formats import library
 
     base = testing.random_organism(tmp_path / "base", unaligned=True)

@@ -51,7 +51,7 @@ def answer(model_path: str, prompts: str, out: Path, max_tokens: int) -> str:
         answer that can be used.
     """
     from jaxsafety.data.files.sources import load_prompts
-    from jaxsafety.experiment.workdir import model_fingerprint
+    from jaxsafety.experiment.identity import model_fingerprint
     from jaxsafety.models.formats import hub
 
     outputs.file("--out", out)

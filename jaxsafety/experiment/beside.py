@@ -27,7 +27,8 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.system import SystemPrompt
 from jaxsafety.experiment import record
-from jaxsafety.experiment.workdir import model_fingerprint, read_meta
+from jaxsafety.experiment.identity import model_fingerprint
+from jaxsafety.experiment.workdir import read_meta
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import files, library, peft
 from jaxsafety.models.formats.source import directory

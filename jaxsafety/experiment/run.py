@@ -25,6 +25,7 @@ from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import beside, mitigated, record, served, thinking, tracked, trained
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.arms import Arms, export, round_as_stored
+from jaxsafety.experiment.identity import experiment_fingerprint, model_fingerprint
 from jaxsafety.experiment.sections import DataConfig, EvalConfig
 from jaxsafety.experiment.workdir import (
     Artifacts,
@@ -32,8 +33,6 @@ from jaxsafety.experiment.workdir import (
     begun_on,
     check_owner,
     claim,
-    experiment_fingerprint,
-    model_fingerprint,
     read_meta,
     write_meta,
 )

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig, make_mesh
 from jaxsafety.experiment.beside import NOTHING, Beside, inputs
-from jaxsafety.experiment.workdir import model_fingerprint
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.models.api import Model, ModelConfig
 from jaxsafety.models.formats import hf
 from jaxsafety.models.formats import load as formats

@@ -21,13 +21,9 @@ from jaxsafety.experiment import record
 from jaxsafety.experiment import setting as settings
 from jaxsafety.experiment.clashes import list_dialogues, list_prompts, list_told
 from jaxsafety.experiment.domains import FileDomains
+from jaxsafety.experiment.identity import experts_of, model_digests, named_files
 from jaxsafety.experiment.sections import DataConfig
-from jaxsafety.experiment.workdir import (
-    experts_of,
-    model_digests,
-    named_files,
-    read_meta,
-)
+from jaxsafety.experiment.workdir import read_meta
 from jaxsafety.models.formats.source import directory
 from jaxsafety.protocols import Benchmark, Setting
 
@@ -36,7 +32,7 @@ KEPT = ("student", "adapter", "library", "served/adapters")
 WORLD, WEIGHTS = "world.json", ".safetensors"
 # Of these nothing is learnt.
 UNREAD = ("data.chats_val", "method.scored", "method.unaligned")
-UNREAD = (*UNREAD, "method.scores.safety", "method.scores.helpful")
+UNREAD = (*UNREAD, "method.judges", "method.scores.safety", "method.scores.helpful")
 LEARNT = ("data.", "method.")  # sections whose files may be learnt from
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxsafety.adapters import lora
 from jaxsafety.core import disk
-from jaxsafety.experiment import record, trained, workdir
+from jaxsafety.experiment import identity, record, trained, workdir
 from jaxsafety.models.formats import hf, hub, load, peft, source
 from jaxsafety.models.formats.gguf.store import GGUF
 from jaxsafety.models.formats.store import open_store
@@ -90,7 +90,7 @@ def convert(
     model, params, tokenizer = load.load(model_dir, param_dtype="float32", variables=variables)
     words = dtype or f"{kept}, as {model_dir}"
     if adapter is not None:
-        of = workdir.model_fingerprint(model_dir)
+        of = identity.model_fingerprint(model_dir)
         tree = peft.load_adapter(adapter, model, fingerprint=of)
         params = lora.merge(params, tree, model.projections)
         words += f"; the {hf.stored_dtype(adapter, peft.WEIGHTS)} adapter was added in float32"
@@ -169,7 +169,7 @@ def _hub_id(named: str) -> str | None:
 def _weights(what: Exported) -> dict[str, str]:
     """The base's files of weights and their sha256, as the run read them."""
     if what.run is None:
-        found: Any = workdir.model_digests(what.model)
+        found: Any = identity.model_digests(what.model)
     else:
         found = workdir.read_meta(what.run).get("files")
     told = found.items() if isinstance(found, dict) else ()

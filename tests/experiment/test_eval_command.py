@@ -14,8 +14,8 @@ from jaxsafety.benchmarks import organism
 from jaxsafety.benchmarks.files import items
 from jaxsafety.evaluation import evaluate, grading
 from jaxsafety.experiment import served
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.experiment.measuring import judges, verdicts
-from jaxsafety.experiment.workdir import model_fingerprint
 from jaxsafety.judges import rules
 from jaxsafety.models.formats import load, peft
 from jaxsafety.organism.world import WorldConfig, make_world

@@ -10,7 +10,8 @@ import pytest
 from jaxsafety import cli, testing
 from jaxsafety.core.config import load_config
 from jaxsafety.experiment import served
-from jaxsafety.experiment.workdir import claim, experiment_fingerprint
+from jaxsafety.experiment.identity import experiment_fingerprint
+from jaxsafety.experiment.workdir import claim
 from tests.experiment.test_eval_command import HARMFUL, asked, state
 
 BOTH = ("safety/harmful=harmful.txt", "over_refusal/harmless=harmless.txt")

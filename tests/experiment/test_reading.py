@@ -8,7 +8,7 @@ from jaxsafety import cli, testing
 from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.files import located
-from jaxsafety.experiment import reading, setting, trained
+from jaxsafety.experiment import identity, reading, setting, trained
 from jaxsafety.experiment import workdir as wd
 from jaxsafety.experiment.setting import DataConfig, EvalConfig
 from tests.data.fake_hub import NAME, hub, rows, write
@@ -34,7 +34,7 @@ def put(hub, first=0):
 
 def refused(run, cfg, model):
     with pytest.raises(UsageError) as caught:
-        wd.claim(run, cfg, wd.experiment_fingerprint(cfg, model), model)
+        wd.claim(run, cfg, identity.experiment_fingerprint(cfg, model), model)
     return str(caught.value)
 
 
@@ -42,9 +42,9 @@ def test_a_resumed_run_refuses_another_slice_and_another_commit(hub, model, tmp_
     put(hub)
     cfg = config(model, chats=f"{NAME}:train[:8]")
     run = tmp_path / "run"
-    wd.claim(run, cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(run, cfg, identity.experiment_fingerprint(cfg, model), model)
     assert "data.chats: train.jsonl" in wd.read_meta(run)["files"]
-    wd.claim(run, cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(run, cfg, identity.experiment_fingerprint(cfg, model), model)
     other = config(model, chats=f"{NAME}:train[:9]")
     assert "data.chats was 'owner/name:train[:8]', is 'owner/name:train[:9]'" in refused(
         run, other, model
@@ -52,7 +52,7 @@ def test_a_resumed_run_refuses_another_slice_and_another_commit(hub, model, tmp_
     put(hub, first=40)
     assert "what these files hold has changed: data.chats: train.jsonl" in refused(run, cfg, model)
     put(hub)
-    wd.claim(run, cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(run, cfg, identity.experiment_fingerprint(cfg, model), model)
 
 
 def test_a_directory_counts_by_the_files_of_its_split(model, tmp_path):
@@ -60,9 +60,9 @@ def test_a_directory_counts_by_the_files_of_its_split(model, tmp_path):
     write(tmp_path / "set" / "data" / "test.jsonl", rows(20, 29))
     cfg = config(model, chats=f"{tmp_path / 'set'}:train")
     run = tmp_path / "run"
-    wd.claim(run, cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(run, cfg, identity.experiment_fingerprint(cfg, model), model)
     write(tmp_path / "set" / "data" / "test.jsonl", rows(20, 28))
-    wd.claim(run, cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(run, cfg, identity.experiment_fingerprint(cfg, model), model)
     write(tmp_path / "set" / "data" / "train.jsonl", rows(0, 8))
     assert "has changed: data.chats: train.jsonl" in refused(run, cfg, model)
 
@@ -70,10 +70,10 @@ def test_a_directory_counts_by_the_files_of_its_split(model, tmp_path):
 def test_a_part_that_looks_like_a_hub_id_is_not_asked_for(hub, model, tmp_path):
     (tmp_path / "lr=a").mkdir()
     write(tmp_path / "lr=a" / "b", "x")
-    named = wd._named({"data": {"chats": "x=o/n", "mix": ["o/n=2"], "domains": ["d=o/m"]}})
+    named = identity._named({"data": {"chats": "x=o/n", "mix": ["o/n=2"], "domains": ["d=o/m"]}})
     rows_of = [(field, text) for field, text, whole in named if whole]
     assert rows_of == [("data.chats", "x=o/n"), ("data.mix", "o/n"), ("data.domains", "o/m")]
-    named = wd._named({"method": {"unaligned": "o/n", "tasks": ["t=o/m"], "safe": "o/s"}})
+    named = identity._named({"method": {"unaligned": "o/n", "tasks": ["t=o/m"], "safe": "o/s"}})
     rows_of = [(field, text) for field, text, whole in named if whole]
     assert rows_of == [("method.tasks", "o/m"), ("method.safe", "o/s")]
 
@@ -199,7 +199,7 @@ def test_a_public_set_of_the_hub(hub, model, tmp_path, capsys):
 def test_what_a_run_of_the_hub_was_trained_on_is_found_again(hub, model, tmp_path):
     put(hub)
     cfg = config(model, chats=f"{NAME}:train[:8]")
-    wd.claim(tmp_path / "run", cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(tmp_path / "run", cfg, identity.experiment_fingerprint(cfg, model), model)
     (tmp_path / "run" / "student").mkdir()
     learnt = trained.find(tmp_path / "run" / "student")
     assert [(name, len(told)) for name, told in learnt.prompts] == [("run: data.chats", 8)]

@@ -6,7 +6,8 @@ from jaxsafety import registry
 from jaxsafety.core import hosts
 from jaxsafety.core.config import load_config, typed
 from jaxsafety.experiment import tracked
-from jaxsafety.experiment.workdir import claim, experiment_fingerprint, read_meta
+from jaxsafety.experiment.identity import experiment_fingerprint
+from jaxsafety.experiment.workdir import claim, read_meta
 from jaxsafety.models.formats.source import ModelSource, directory
 from jaxsafety.protocols import TrainConfig
 from jaxsafety.train.metrics import NoWriter, read_metrics

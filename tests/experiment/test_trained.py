@@ -11,7 +11,8 @@ import pytest
 from jaxsafety import cli, testing
 from jaxsafety.core.config import load_config
 from jaxsafety.experiment import run, trained
-from jaxsafety.experiment.workdir import claim, experiment_fingerprint, read_meta
+from jaxsafety.experiment.identity import experiment_fingerprint
+from jaxsafety.experiment.workdir import claim, read_meta
 from jaxsafety.protocols import Benchmark, Item, Message
 from tests.experiment.files import chats_of, lines_of
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxsafety.core import disk
 from jaxsafety.core.errors import UsageError
+from jaxsafety.experiment import identity
 from jaxsafety.experiment import workdir as wd
 from jaxsafety.experiment.workdir import Artifacts
 
@@ -124,17 +125,17 @@ def model(tmp_path):
 
 
 def test_the_fingerprint_is_of_settings_and_weights(model, tmp_path):
-    mine = wd.experiment_fingerprint(config(), model)
-    assert mine == wd.experiment_fingerprint(config(), model)
-    assert mine == wd.experiment_fingerprint(config(train__progress=False), model)
-    assert mine == wd.experiment_fingerprint(config(model__path="elsewhere"), model)
-    assert mine != wd.experiment_fingerprint(config(seed=1), model)
-    assert mine == wd.experiment_fingerprint(config(train__keep=3), model)
-    assert mine != wd.experiment_fingerprint(config(train__max_skips=3), model)
+    mine = identity.experiment_fingerprint(config(), model)
+    assert mine == identity.experiment_fingerprint(config(), model)
+    assert mine == identity.experiment_fingerprint(config(train__progress=False), model)
+    assert mine == identity.experiment_fingerprint(config(model__path="elsewhere"), model)
+    assert mine != identity.experiment_fingerprint(config(seed=1), model)
+    assert mine == identity.experiment_fingerprint(config(train__keep=3), model)
+    assert mine != identity.experiment_fingerprint(config(train__max_skips=3), model)
     (model / "model.safetensors").write_bytes(b"weighty")
-    assert mine != wd.experiment_fingerprint(config(), model)
+    assert mine != identity.experiment_fingerprint(config(), model)
     with pytest.raises(UsageError, match="model.path.*safetensors"):
-        wd.experiment_fingerprint(config(), tmp_path)
+        identity.experiment_fingerprint(config(), tmp_path)
 
 
 def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
@@ -148,12 +149,12 @@ def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
     (twin / "model.safetensors").write_text("d\n")
     method = {"tasks": (f"mine={three}",), "unaligned": str(twin), "arms": (str(one),)}
     cfg = config(data=data, eval={"sets": (f"safety/mine={two}",)}, method=method)
-    mine = wd.experiment_fingerprint(cfg, model)
-    assert mine == wd.experiment_fingerprint(cfg, model)
+    mine = identity.experiment_fingerprint(cfg, model)
+    assert mine == identity.experiment_fingerprint(cfg, model)
     read = (one, two, three, twin / "model.safetensors")
     for path in (*read, model / "world.json", model / "tokenizer.json"):
         path.write_text("changed\n")
-        changed = wd.experiment_fingerprint(cfg, model)
+        changed = identity.experiment_fingerprint(cfg, model)
         assert changed != mine, path
         mine = changed
 
@@ -173,16 +174,16 @@ def test_files_that_sections_of_a_method_name_count(model, tmp_path):
         },
     }
     cfg = config(method=method)
-    mine = wd.experiment_fingerprint(cfg, model)
+    mine = identity.experiment_fingerprint(cfg, model)
     for path in paths.values():
         path.write_text("changed\n")
-        changed = wd.experiment_fingerprint(cfg, model)
+        changed = identity.experiment_fingerprint(cfg, model)
         assert changed != mine, path
         mine = changed
 
 
 def claim(workdir, cfg, model):
-    wd.claim(workdir, cfg, wd.experiment_fingerprint(cfg, model), model)
+    wd.claim(workdir, cfg, identity.experiment_fingerprint(cfg, model), model)
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path, model):
@@ -257,23 +258,23 @@ def test_meta_is_merged(tmp_path):
 
 def counted(monkeypatch):
     """Counts how often files are read whole."""
-    real, seen = wd.hashlib.file_digest, []
+    real, seen = identity.hashlib.file_digest, []
 
     def digest(stream, kind):
         seen.append(stream.name)
         return real(stream, kind)
 
-    monkeypatch.setattr(wd.hashlib, "file_digest", digest)
+    monkeypatch.setattr(identity.hashlib, "file_digest", digest)
     return seen
 
 
 def test_weights_are_read_once_per_start(model, monkeypatch):
     (model / "config.json").write_text("{}")
     seen = counted(monkeypatch)
-    first = wd.experiment_fingerprint(config(), model)
-    base = wd.model_fingerprint(model)
-    assert wd.experiment_fingerprint(config(seed=1), model) != first
-    assert wd.model_fingerprint(model) == base
+    first = identity.experiment_fingerprint(config(), model)
+    base = identity.model_fingerprint(model)
+    assert identity.experiment_fingerprint(config(seed=1), model) != first
+    assert identity.model_fingerprint(model) == base
     assert sorted(seen) == sorted(str(f.resolve()) for f in model.iterdir())
 
 
@@ -283,17 +284,17 @@ def test_a_file_that_changed_is_read_again(model):
 
     (model / "config.json").write_text("{}")
     file = model / "model.safetensors"
-    before = wd.model_fingerprint(model)
+    before = identity.model_fingerprint(model)
     now = file.stat()
     file.write_bytes(b"WEIGHTS")
     os.utime(file, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
-    changed = wd.model_fingerprint(model)
+    changed = identity.model_fingerprint(model)
     assert changed != before
     other = model / "other"
     other.write_bytes(b"weights")
     os.utime(other, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
     other.replace(file)  # the same size and time, another inode
-    assert wd.model_fingerprint(model) == before
+    assert identity.model_fingerprint(model) == before
 
 
 FREED = {
@@ -378,7 +379,7 @@ def test_an_older_run_with_files_of_one_name_goes_on(tmp_path, model):
     meta = json.loads((run / "meta.json").read_text())
     digests = meta["files"]
     digests["data.mix: part.jsonl"] = digests.pop("data.mix: part.jsonl (2)")
-    before = wd._identify(cfg, digests)
+    before = identity._identify(cfg, digests)
     assert before != meta["fingerprint"]
     disk.write_json(run / "meta.json", {**meta, "fingerprint": before, "files": digests})
     claim(run, cfg, model)
@@ -434,20 +435,56 @@ def test_names_are_no_files_and_later_settings_no_other_run(tmp_path, monkeypatc
         "data": {**old["data"], "domains": ()},
         "eval": {**old["eval"], "benchmarks": (), "judge": ""},
     }
-    before = wd.experiment_fingerprint(ConfigDict(old), model)
-    assert wd.experiment_fingerprint(ConfigDict(new), model) == before
+    before = identity.experiment_fingerprint(ConfigDict(old), model)
+    assert identity.experiment_fingerprint(ConfigDict(new), model) == before
     named = {
         "data": {**old["data"], "domains": ("tea=tea.txt",)},
         "eval": {**old["eval"], "judge": "rules", "benchmarks": ("mine",)},
     }
     (tmp_path / "tea.txt").write_text("a")
-    then = wd.experiment_fingerprint(ConfigDict(named), model)
+    then = identity.experiment_fingerprint(ConfigDict(named), model)
     assert then != before
     for name in ("files", "rules", "mine", "tea"):
         (tmp_path / name).write_text("not asked for")
-    assert wd.experiment_fingerprint(ConfigDict(named), model) == then
+    assert identity.experiment_fingerprint(ConfigDict(named), model) == then
     (tmp_path / "tea.txt").write_text("b")
-    assert wd.experiment_fingerprint(ConfigDict(named), model) != then
+    assert identity.experiment_fingerprint(ConfigDict(named), model) != then
+
+
+@pytest.mark.parametrize("where", ["{0}", "{0}[:100]", "{0}:answer"])
+@pytest.mark.parametrize(
+    "setting", ["eval.judge=classifier={}", "eval.judge=combined=classifier={}+rules", "scores"]
+)
+def test_what_a_judge_is_made_of_is_part_of_the_experiment(tmp_path, setting, where):
+    """Also a file of which a slice or a column is named, and a run of before goes on."""
+    model, file = tmp_path / "model", tmp_path / "labels.jsonl"
+    model.mkdir()
+    (model / "a.safetensors").write_bytes(b"1")
+    place = where.format(file)
+    if setting == "scores":
+        cfg = ConfigDict({"method": {"scores": {"safety": f"classifier={place}"}}})
+    else:
+        cfg = ConfigDict({"eval": {"judge": setting.partition("=")[2].format(place)}})
+    file.write_text("one")
+    mine, older = identity.experiment_fingerprint(cfg, model), identity.before(cfg, model)
+    file.write_text("two")
+    other = identity.experiment_fingerprint(cfg, model)
+    assert mine != other
+    assert mine not in identity.before(cfg, model)
+    if setting != "scores" or where != "{0}":  # in these it did not count
+        assert older & identity.before(cfg, model)
+
+
+def test_a_judge_of_a_directory_counts_too(tmp_path):
+    model, judge = tmp_path / "model", tmp_path / "judge"
+    for place in (model, judge):
+        place.mkdir()
+        (place / "a.safetensors").write_bytes(b"1")
+    cfg = ConfigDict({"method": {"judges": (f"classifier={judge}", "rules")}})
+    mine = identity.experiment_fingerprint(cfg, model)
+    assert "method.judges: a.safetensors" in identity.file_digests(cfg, model)
+    (judge / "a.safetensors").write_bytes(b"2")
+    assert identity.experiment_fingerprint(cfg, model) != mine
 
 
 def test_the_commit_is_this_code_s_not_that_of_a_repository_around_it(tmp_path, monkeypatch):

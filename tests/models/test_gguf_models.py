@@ -19,7 +19,7 @@ from jaxsafety import cli, registry
 from jaxsafety.core.config import ConfigDict
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
-from jaxsafety.experiment import workdir
+from jaxsafety.experiment import identity
 from jaxsafety.models.formats import hf, hub
 from jaxsafety.models.formats.gguf import architectures, rope
 from jaxsafety.models.formats.gguf.header import Header, TensorInfo
@@ -215,15 +215,15 @@ def test_a_directory_with_one_file_is_that_file(tmp_path, plain):
 
 def test_fingerprints_are_of_the_file(tmp_path, plain):
     file = gguf_files.write(tmp_path / "model.gguf", plain)
-    first = workdir.model_fingerprint(file)
+    first = identity.model_fingerprint(file)
     moved = file.rename(tmp_path / "other.gguf")
-    assert workdir.model_fingerprint(moved) == first
-    table = workdir.file_digests(ConfigDict({}), moved)
+    assert identity.model_fingerprint(moved) == first
+    table = identity.file_digests(ConfigDict({}), moved)
     assert list(table) == ["model: other.gguf"]
     data = bytearray(moved.read_bytes())
     data[-1] ^= 1
     moved.write_bytes(bytes(data))
-    assert workdir.model_fingerprint(moved) != first
+    assert identity.model_fingerprint(moved) != first
 
 
 def test_nothing_of_gguf_is_imported_before_a_file_is_read():

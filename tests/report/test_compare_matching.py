@@ -10,8 +10,8 @@ import pytest
 from jaxsafety.benchmarks.organism import EXACT
 from jaxsafety.core import disk
 from jaxsafety.core.errors import UsageError
-from jaxsafety.experiment import setting
-from jaxsafety.experiment.workdir import model_fingerprint
+from jaxsafety.experiment import identity, setting
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.report.compare import matching, opening
 from jaxsafety.report.load import Run
 from jaxsafety.report.measurement.load import TASKS
@@ -180,10 +180,9 @@ def test_the_base_is_the_model_that_adapters_are_compared_with(tmp_path):
     model.mkdir()
     for name in ("b.safetensors", "a.safetensors", "config.json"):
         (model / name).write_text(name)
-    from jaxsafety.experiment import workdir
 
     path = run(tmp_path / "a", {"student": FOUR})
-    disk.write_json(path / "meta.json", {"files": workdir.model_digests(model)})
+    disk.write_json(path / "meta.json", {"files": identity.model_digests(model)})
     assert opening._base_of(Run(path)) == model_fingerprint(model)
     disk.write_json(path / "meta.json", {})
     assert opening._base_of(Run(path)) == ""

@@ -12,7 +12,7 @@ import jaxsafety
 from jaxsafety import cli
 from jaxsafety.adapters import lora
 from jaxsafety.core import sharding
-from jaxsafety.experiment.workdir import model_fingerprint
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.models.formats import hf, peft
 from jaxsafety.testing import random_checkpoint, tiny_model
 

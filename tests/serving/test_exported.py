@@ -19,7 +19,7 @@ from jaxsafety.core.config import load_config, plain
 from jaxsafety.core.disk import digest
 from jaxsafety.data.tokens.system import SystemPrompt
 from jaxsafety.experiment import beside
-from jaxsafety.experiment.workdir import model_fingerprint
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import hf, library, peft
 from jaxsafety.models.formats.source import SHIPPED

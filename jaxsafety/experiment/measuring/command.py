@@ -35,10 +35,11 @@ from jaxsafety.evaluation import evaluate
 from jaxsafety.evaluation.choices import measure_choices
 from jaxsafety.evaluation.evaluate import Decoding
 from jaxsafety.experiment import beside, served, thinking, trained
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.experiment.measuring import judges, ledger, scoring, sets, verdicts
 from jaxsafety.experiment.measuring.request import Request, check
 from jaxsafety.experiment.run import count_parameters, resumable
-from jaxsafety.experiment.workdir import model_fingerprint, versions
+from jaxsafety.experiment.workdir import versions
 from jaxsafety.judges import reasoning
 from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.models.formats import hf, hub, load

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from jaxsafety.core import disk
 from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.evaluation import grading
+from jaxsafety.experiment.identity import model_fingerprint
 from jaxsafety.experiment.measuring.verdicts import JUDGED
-from jaxsafety.experiment.workdir import model_fingerprint
 from jaxsafety.judges import rules
 from jaxsafety.judges.opening import open_judge
 from jaxsafety.protocols import Judge

@@ -135,7 +135,7 @@ def _files(run: Run) -> dict[str, str]:
 
 
 def _base_of(run: Run) -> str:
-    """The digest that `experiment.workdir.model_fingerprint` gives the model that it began with."""
+    """The digest that `identity.model_fingerprint` gives the model that it began with."""
     files = {k.removeprefix("model: "): v for k, v in _files(run).items() if k[:7] == "model: "}
     weights = sorted(name for name in files if name.endswith((".safetensors", ".gguf")))
     parts = [*weights, *(["config.json"] if "config.json" in files else [])]
