@@ -362,6 +362,34 @@ def measure_loss(setting: Setting, base: Mapping[str, float], floor: Floor) -> L
     return Loss(setting.run, setting.step, worst, where, worst <= floor.margin + _ROUNDING)
 
 
+def by_chance(base: Mapping[str, tuple[int, int]], floor: Floor) -> list[str]:
+    """A sentence for each task of which chance decides whether a floor is kept.
+
+    The rule takes point estimates. Where the loss that it allows is less than half of the 95 %
+    Wilson interval of the base's own rate, as many answers change by chance alone.
+
+    Args:
+      base: task -> (right, asked) of the base.
+      floor: the floor.
+
+    Example:
+      >>> by_chance({"piqa": (21, 32), "arc": (900, 1000)}, Floor(("piqa", "arc")))
+      ['piqa: 2 of 32 answers may be lost, and 5 change by chance']
+    """
+    found = []
+    for task in floor.tasks:
+        right, n = base.get(task, (0, 0))
+        if not n:
+            continue
+        lo, hi = wilson(right, n)
+        lost = floor.margin * (right if floor.relative else n)
+        change = n * (hi - lo) / 2
+        if lost < change:
+            told = f"{math.floor(lost + _ROUNDING)} of {n} answers may be lost"
+            found.append(f"{task}: {told}, and {change:.0f} change by chance")
+    return found
+
+
 def select_floor(
     settings: Sequence[Setting],
     base: Mapping[str, float],

@@ -284,3 +284,20 @@ def test_the_two_anchors_can_disagree():
     floor = anchors.select_floor(rows, {"t": 0.6}, Floor(("t",)), harm)
     assert (goal.step, floor.step) == (20, 40)
     assert Point(*runs[0].points[0]).rate == 0.5
+
+
+@given(st.integers(1, 400), st.data(), st.sampled_from((0.0, 0.05, 0.1, 0.5)), st.booleans())
+def test_a_floor_that_chance_decides_is_told(n, data, margin, relative):
+    """The rule itself: what may be lost against half of the interval of the base's rate."""
+    right = data.draw(st.integers(0, n))
+    lo, hi = wilson(right, n)
+    floor = Floor(("t",), margin, relative)
+    told = anchors.by_chance({"t": (right, n)}, floor)
+    assert bool(told) == (margin * (right / n if relative else 1) * n < n * (hi - lo) / 2)
+    assert not anchors.by_chance({"t": (0, 0)}, floor)
+
+
+def test_enough_questions_need_no_word():
+    assert anchors.by_chance({"a": (900, 1000), "b": (21, 32)}, Floor(("a", "b"))) == [
+        "b: 2 of 32 answers may be lost, and 5 change by chance"
+    ]

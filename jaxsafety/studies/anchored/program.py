@@ -29,7 +29,7 @@ from typing import Any
 import jax
 
 from jaxsafety.adapters import lora
-from jaxsafety.benchmarks.anchors import resolve_target
+from jaxsafety.benchmarks.anchors import Floor, by_chance, resolve_target
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.pipeline import Batches
@@ -230,6 +230,10 @@ def prepare(cfg: AnchoredConfig, optim: OptimConfig, ctx: Context) -> None:
         given = f"goals that the base meets: {', '.join(told)}"
         raise bad("method.goals", given, "one at least that it does not meet")
     chosen = [point for point in config.arms(cfg) if not config.lacks(cfg, point)]
+    if cfg.floor:
+        general = {name: (k, n) for name, (k, n) in scores[next(iter(scores))]["general"].items()}
+        for doubt in by_chance(general, Floor(tuple(general), cfg.floor)):
+            ctx.log(f"method.floor={cfg.floor}, {doubt}: more of method.general tells more")
     at_hand = means.maker(cfg, ctx, chosen)(ctx.variables["base"], ctx.seed)
     for point in chosen:
         for when in WHEN:  # what cannot be built or chained is said now
