@@ -132,11 +132,11 @@ class Claim:
         if math.isnan(found.lo) or math.isnan(found.hi) or (p is not None and not p < alpha):
             return OPEN
         if self.side == "above":
-            return self._word(found.lo > self.margin, found.hi <= self.margin)
+            return self._word(found.lo > self.margin, found.hi < self.margin)
         if self.side == "below":
-            return self._word(found.hi < self.margin, found.lo >= self.margin)
+            return self._word(found.hi < self.margin, found.lo > self.margin)
         inside = -self.margin < found.lo and found.hi < self.margin
-        return self._word(inside, found.lo >= self.margin or found.hi <= -self.margin)
+        return self._word(inside, found.lo > self.margin or found.hi < -self.margin)
 
     @staticmethod
     def _word(holds: bool, fails: bool) -> str:
