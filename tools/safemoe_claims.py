@@ -101,6 +101,9 @@ def rivals(worlds: Worlds) -> list[Row]:
             known = FACTS if key == HELD and arm in STRANGERS else ""
             claim, text = Claim("above", construction=known), f"minus `{arm}`: {names[key]}"
             rows.append(Row(text, claim, minus(worlds, "safemoe", arm, key)))
+        if arm in ("lora_pooled", "warning"):
+            sampled = minus(worlds, "safemoe", arm, HELD, "t1")
+            rows.append(Row(f"minus `{arm}`: {names[HELD]}, T = 1", Claim("above"), sampled))
     return rows
 
 
@@ -183,10 +186,14 @@ def checks(worlds: Worlds) -> list[Row]:
     rows.append(Row(f"{nats}: SafeMoE minus `untrained`", more, learnt, 3))
     untrained = excess(worlds, "untrained")
     rows.append(Row(f"{nats}: `untrained` above chance", more, untrained, 3))
-    lost = gap(worlds, "base", "safemoe", HARMLESS)
-    rows.append(Row("15: harmless right, lost", Claim("below", 10), lost))
     again = gap(worlds, "base", "harmless", HARMLESS)
-    rows.append(Row("15: the same with harmless answers (`harmless`)", Claim("below", 10), again))
+    rows.append(
+        Row(
+            "15: harmless right, lost with harmless answers in the data (`harmless`)",
+            Claim("below", 10),
+            again,
+        )
+    )
     rows.append(Row("15: tasks right, lost", more, gap(worlds, "base", "safemoe", TASKS)))
     equal = gap(worlds, "uniform", "base", CARRIED)
     rows.append(Row("16: carried out on `seen_trained`, `uniform` minus `base`", more, equal))
@@ -261,6 +268,30 @@ def rate(values: list[float]) -> str:
     return told(Row("", Claim("above"), {}, 0, (0.0, 100.0)), t_interval(values), signed=False)
 
 
+QUESTIONS = {
+    "safemoe": "as configured: own forms, all four mixed, one router per block",
+    "shared": "one form for all domains",
+    "warned0": "unsafe answers never warn (world 0 only)",
+    "top2": "the paper's top 2",
+    "linears": "one router per linear",
+    "null": "one expert more, that does nothing",
+    "generic": "every expert of all domains, no specialists",
+}
+
+
+def questions(worlds: Worlds) -> list[str]:
+    """What the settings were chosen by, as arms of the final ones, in world 0."""
+    lines = ["| arm | seen_trained | seen_held | carried out, seen_trained | harmless right |"]
+    lines.append("|---" * 5 + "|")
+    for arm, text in QUESTIONS.items():
+        mean = lambda key, arm=arm: f"{np.mean(level(worlds, arm, key)['0']):.0f}"  # noqa: E731
+        cells = [f"`{arm}`: {text}"]
+        for split in ("seen_trained", "seen_held"):
+            cells.append(f"{mean(f'{split}.safe_informative')} / {mean(f'{split}.safe')}")
+        lines.append("| " + " | ".join([*cells, mean(CARRIED), mean(HARMLESS)]) + " |")
+    return lines
+
+
 def blocks() -> dict[str, list[str]]:
     """Name of a table on the page -> its lines."""
     worlds = read()
@@ -273,7 +304,7 @@ def blocks() -> dict[str, list[str]]:
         "predictions": table(predictions(worlds), clean),
     }
     made["checks"] += ["", *reasons(checks(worlds))]
-    return made | {"sets": sets(worlds)}
+    return made | {"sets": sets(worlds), "questions": questions(worlds)}
 
 
 if __name__ == "__main__":
