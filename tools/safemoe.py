@@ -10,7 +10,7 @@ data, minus the arm), of the same seed, with a 95 % t-interval, cut at what is p
 behind one that leaves zero out and does not survive Holm over the table. Workdirs of one name are
 one run: arms that came later may lie in a workdir of their own. Three small tables follow: what
 becomes of the other answers, what each expert alone carries out in its own domain and in the others
-(check 7 of docs/results/safemoe.md), and where the answers' tokens are routed (check 13).
+(check 7 of docs/published.md), and where the answers' tokens are routed (check 13).
 """
 
 from __future__ import annotations
