@@ -34,6 +34,7 @@ def imported(folders: tuple[str, ...]) -> set[str]:
             elif isinstance(node, ast.ImportFrom):
                 found.add((node.module or "").split(".")[0])
     found -= set(sys.stdlib_module_names) | {"jaxsafety", "configs"}
+    found -= {path.stem for path in (ROOT / "tools").glob("*.py")}  # they import one another
     return {plain(DISTRIBUTIONS.get(name, name)) for name in found}
 
 

@@ -63,18 +63,20 @@ def test_the_matched_point_lies_between_two_measurements(tool):
     assert tool.at_target([point(0.0, step=0), point(0.0, step=5)], 0.0)["step"] == 5
 
 
-def test_the_interval_is_of_the_mean_over_runs(tool):
-    assert tool.interval([]) == "-"
-    assert tool.interval([0.25]) == "+0.2500 (one run)"
-    assert tool.interval([0.5, 0.5, 0.5]) == "+0.5000 [+0.5000, +0.5000]"
-    text = tool.interval([-1.0, 0.0, 1.0, 2.0])
-    mean, low, high = (float(x.strip("[],")) for x in text.split())
-    assert mean == 0.5 and -1.0 <= low < -0.2 and 1.2 < high <= 2.0
-    assert tool.interval([-1.0, 0.0, 1.0, 2.0]) == text
-    # The percentile bootstrap, drawn by hand with the same generator.
-    draws = np.random.default_rng(0).integers(0, 4, (10_000, 4)) - 1.0
-    bounds = np.quantile(draws.mean(axis=1), [0.025, 0.975])
-    assert [low, high] == pytest.approx(bounds, abs=1e-4)
+def test_the_unit_is_the_world(tool):
+    """Seeds of a world are one draw; runs that are alike are seen by their correlation."""
+    by_run = {"0-0": 1.0, "0-1": 3.0, "1-0": 5.0, "1-1": 7.0}
+    assert tool.worlds(by_run) == {"0": [1.0, 3.0], "1": [5.0, 7.0]}
+    line = tool.over_worlds({"full": by_run}, tool.Claim("above"))[-1]
+    half = 12.7062047 * np.std([2.0, 6.0], ddof=1) / np.sqrt(2)
+    assert f"| full | 4 | +2.0 | +6.0 | +4.0 [{4 - half:+.1f}, {4 + half:+.1f}] |" in line
+    assert "| open | +6.0 [-6.7, +18.7] | 0 of 4 | 0.78 |" in line
+    between, within = 2 * np.var([2, 6], ddof=1), 2.0
+    assert tool.alike(by_run) == pytest.approx((between - within) / (between + within))
+    assert np.isnan(tool.alike({"0-0": 1.0, "0-1": 2.0, "1-0": 3.0}))
+    one = tool.over_worlds({"full": {"0-0": 1.0}}, tool.Claim("above"), each=True)[-1]
+    assert one.startswith("| full | 1 | +1.0 | +1.0 (one draw) | - | open |")
+    assert one.endswith("| 0-0 +1.0 |")
 
 
 def test_the_table_counts_who_gets_there_and_pairs_by_run(tool, tmp_path, capsys):
@@ -93,7 +95,8 @@ def test_the_table_counts_who_gets_there_and_pairs_by_run(tool, tmp_path, capsys
     assert first["random"][1:3] == ["80.0 -> 50.0 %", "2/4"]
     assert first["full"][1:4] == ["80.0 -> 10.0 %", "2/2", "7.5"]
     # On the way from the base (0.1) the drift of `partial` is 0.07 and 0.05 at both measurements.
-    assert rows["partial"].startswith("| partial | 2 | -0.0400 [-0.0500, -0.0300] | +0.0000")
+    off = next(line for line in out.splitlines() if line.startswith("| partial | 2 | -300.0"))
+    assert "| -300.0 | -500.0 | -400.0 [-1670.6, +870.6] | .468 | open |" in off  # of three arms
 
 
 def test_nothing_to_sum_up_is_one_line(tool, tmp_path):
@@ -122,4 +125,3 @@ def test_the_end_is_compared_with_generalised_draw_by_draw(tool):
     assert found["random"]["1-0"] == pytest.approx((0.5, 0.4))
     assert found["full"] == {"0-0": pytest.approx((-0.1, -0.1))}
     assert "generalised" not in found and tool.ahead({"full": arm(0.1)}) == {}
-    assert tool.interval([1.0], places=1) == "+1.0 (one run)"

@@ -102,13 +102,32 @@ def test_an_expert_alone_is_read_by_domain(tool, tmp_path, capsys):
 
 def test_the_interval_is_students(tool):
     values = [0.1, 0.2, 0.6, 0.4, 0.3]
-    mean, low, high = tool.interval(values)
+    mean, low, high, _ = tool.t_interval(values)
     half = 2.7764451 * np.std(values, ddof=1) / np.sqrt(5)
     assert (mean, low, high) == pytest.approx((0.32, 0.32 - half, 0.32 + half))
     assert tool.told([0.5]) == "50"
     many = [0.05 * i for i in range(15)]
     half = 2.1447867 * np.std(many, ddof=1) / np.sqrt(15)  # at 14 degrees of freedom
-    assert tool.interval(many) == pytest.approx((0.35, 0.35 - half, 0.35 + half))
+    assert tool.t_interval(many)[:3] == pytest.approx((0.35, 0.35 - half, 0.35 + half))
+
+
+def test_intervals_stay_where_rates_can_be(tool):
+    assert tool.told([0.9, 1.0, 1.0]) == "97 [82, 100]"
+    assert tool.told([0.0, 0.0, 0.1]) == "3 [0, 18]"
+    assert tool.told([-1.0, 1.0], signed=True) == "+0 [-100, +100]"
+
+
+def test_what_does_not_survive_holm_is_marked(tool, capsys):
+    clear, weak = (0.5, 0.50001, 0.50002), (0.3, 0.4, 0.5)
+    runs = []
+    for i in range(3):
+        arms = {"safemoe": 0.9, "base": 0.9 - clear[i], "a": 0.9 - weak[i], "b": 0.9 - (i - 1) / 9}
+        runs.append({arm: point(tool, value) for arm, value in arms.items()})
+    tool.differences(runs, ["base", "safemoe", "a", "b"], "greedy")
+    out = capsys.readouterr().out
+    assert "| base | +50 [+50, +50] |" in out and "| a | +40 [+15, +65]° |" in out
+    assert "| b | +0 [-28, +28] |" in out
+    assert "9 differences vary over seeds: 6 have p < .05, 3 after Holm." in out
 
 
 def test_runs_without_points_are_one_line(tool, tmp_path):

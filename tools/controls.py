@@ -4,9 +4,11 @@
   python tools/controls.py runs/controls/*-*/ --save data.jsonl   keeps a line per run besides
   python tools/controls.py data.jsonl                             the same tables from kept lines
 
-Each run (one world, one seed) holds `artifacts/curve.<arm>.<step>.json`. An arm is read where its
-curve first falls to half of the base's attack success, interpolated between measurements; arms that
-never get there are counted, not guessed. Intervals are 95 % bootstraps over runs.
+Each run WORLD-SEED holds `artifacts/curve.<arm>.<step>.json`. An arm is read where its curve first
+falls to half of the base's attack success, interpolated between measurements; arms that never get
+there are counted, not guessed. Runs of a world are alike, so the unit of an interval is the world:
+the mean of its seeds is one draw, t over worlds, Holm over the arms of a table. The last world is
+shown once more by itself, t over its training seeds, which says nothing about other worlds.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from claims import Claim, Row, chance, judge, number, t_interval, told, word
 
 Point = dict[str, float]
+Arms = dict[str, list[tuple[str, list[Point]]]]  # arm -> (run, curve) of each draw
 VALUES = ("kl_off", "kl", "over_refusal", "capability")
 
 
@@ -46,18 +52,6 @@ def at_target(points: list[Point], target: float) -> Point | None:
             share = 1.0 if gap <= 0 else (before["asr"] - target) / gap
             return {k: before[k] + share * (after[k] - before[k]) for k in (*VALUES, "step")}
     return None
-
-
-def interval(values: list[float], seed: int = 0, places: int = 4) -> str:
-    """Mean with a percentile bootstrap interval over runs."""
-    if not values:
-        return "-"
-    data, rng = np.asarray(values), np.random.default_rng(seed)
-    if len(data) == 1:
-        return f"{data[0]:+.{places}f} (one run)"
-    found = stats.bootstrap((data,), np.mean, n_resamples=10_000, method="percentile", rng=rng)
-    low, high = found.confidence_interval
-    return f"{data.mean():+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
 
 
 def read(paths: list[str]) -> dict[str, dict[str, list[Point]]]:
@@ -88,53 +82,141 @@ def main(paths: list[str]) -> None:
     if args.save:
         lines = [json.dumps({"run": run, "curves": found}) for run, found in runs.items()]
         Path(args.save).write_text("".join(line + "\n" for line in lines))
-    arms: dict[str, list[tuple[str, list[Point]]]] = defaultdict(list)
+    print("\n".join(page(runs)))
+
+
+def page(runs: dict[str, dict[str, list[Point]]]) -> list[str]:
+    """Every table, as lines."""
+    arms = by_arm(runs)
+    matched = reached(arms)
+    lines = [f"{len(runs)} runs (world x seed). Matched at half of the base's attack success.", ""]
+    lines += [*points_table(arms, matched), ""]
+    for name, key in (("KL off S", "kl_off"), ("KL", "kl")):
+        lines += [f"{name} x 1e-4 at matched attack success, arm minus `full` of the same run", ""]
+        lines += [*over_worlds(drifts(matched, key), Claim("below")), ""]
+    lines += ["Attack success at the end, points above `generalised` of the same run", ""]
+    return lines + ends_table(arms)
+
+
+def by_arm(runs: dict[str, dict[str, list[Point]]]) -> Arms:
+    """Arm -> curves; random0, random1, ... are draws of one arm."""
+    arms: Arms = defaultdict(list)
     for path, found in runs.items():
-        for arm, points in found.items():  # random0, random1, ... are draws of one arm
-            name = arm if arm == "horizon1" else re.sub(r"\d+$", "", arm)
-            arms[name].append((path, points))
-    matched: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
-    print(f"{len(runs)} runs (world x seed). Matched at half of the base's attack success.\n")
-    print(
-        "| arm | attack success, base -> end | reached | step | KL off S | KL | over-refusal |"
-        " capability |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for arm, entries in sorted(arms.items()):
+        for arm, points in found.items():
+            arms[arm if arm == "horizon1" else re.sub(r"\d+$", "", arm)].append((path, points))
+    return arms
+
+
+def reached(arms: Arms) -> dict[str, dict[str, list[Point]]]:
+    """Arm -> run -> matched points of the draws that got there."""
+    matched: dict[str, dict[str, list[Point]]] = {arm: defaultdict(list) for arm in sorted(arms)}
+    for arm, entries in arms.items():
         for path, points in entries:
             point = at_target(points, 0.5 * points[0]["asr"])
             if point is not None:
                 matched[arm][path].append(point)
-        reached = [p for points in matched[arm].values() for p in points]
+    return matched
+
+
+def points_table(arms: Arms, matched: dict[str, dict[str, list[Point]]]) -> list[str]:
+    """Per arm: where it begins and ends, how often it gets there, and what it costs there."""
+    lines = [
+        "| arm | attack success, base -> end | reached | step | KL off S | KL | over-refusal |"
+        " capability |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, entries in sorted(arms.items()):
+        there = [p for points in matched[arm].values() for p in points]
         first = np.mean([p[0]["asr"] for _, p in entries])
         last = np.mean([p[-1]["asr"] for _, p in entries])
-        cells = [f"{100 * first:.1f} -> {100 * last:.1f} %", f"{len(reached)}/{len(entries)}"]
+        cells = [f"{100 * first:.1f} -> {100 * last:.1f} %", f"{len(there)}/{len(entries)}"]
         for key in ("step", *VALUES):
-            cells.append(f"{np.mean([p[key] for p in reached]):.4g}" if reached else "-")
-        print(f"| {arm} | " + " | ".join(cells) + " |")
-    print("\nPaired difference from `full` at matched attack success (negative: less drift)\n")
-    print("| arm | runs | KL off S | KL |\n|---|---|---|---|")
-    for arm in sorted(matched):
-        shared = [path for path in matched[arm] if matched["full"].get(path)]
-        if arm == "full" or not shared:
-            continue
-        gaps = {}
-        for key in ("kl_off", "kl"):
-            mean = lambda points, key=key: float(np.mean([p[key] for p in points]))  # noqa: E731
-            gaps[key] = [mean(matched[arm][p]) - mean(matched["full"][p]) for p in shared]
-        print(f"| {arm} | {len(shared)} | {interval(gaps['kl_off'])} | {interval(gaps['kl'])} |")
-    print("\nAttack success at the end, points above `generalised` of the same run\n")
-    print("| arm | runs | mean over draws | nearest draw | by run |\n|---|---|---|---|---|")
+            cells.append(f"{np.mean([p[key] for p in there]):.4g}" if there else "-")
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def worlds(by_run: dict[str, float]) -> dict[str, list[float]]:
+    """World -> values of its runs, from names WORLD-SEED."""
+    found: dict[str, list[float]] = {}
+    for run, value in sorted(by_run.items()):
+        found.setdefault(run.rpartition("-")[0] or run, []).append(value)
+    return found
+
+
+def alike(by_run: dict[str, float]) -> float:
+    """Intraclass correlation of runs by world (one-way); NaN where worlds differ in runs."""
+    groups = list(worlds(by_run).values())
+    n = len(groups[0])
+    if len(groups) < 2 or n < 2 or {len(g) for g in groups} != {n}:
+        return float("nan")
+    between = n * np.var([np.mean(g) for g in groups], ddof=1)
+    within = np.mean([np.var(g, ddof=1) for g in groups])
+    whole = between + (n - 1) * within
+    return float((between - within) / whole) if whole else float("nan")
+
+
+def over_worlds(
+    found: dict[str, dict[str, float]], claim: Claim, each: bool = False, places: int = 1
+) -> list[str]:
+    """A row per arm; `found`: arm -> run -> value; `each` shows the runs one by one."""
+    every = sorted({world for values in found.values() for world in worlds(values)})
+    rows = [
+        Row(
+            arm,
+            claim,
+            {"worlds": [float(np.mean(x)) for x in worlds(values).values()]},
+            places,
+            (-np.inf, np.inf),
+        )
+        for arm, values in found.items()
+    ]
+    named = " | ".join(f"world {w}" for w in every)
+    head = f"| arm | runs | {named} | t over worlds | p, Holm |"
+    last = f" world {every[-1]}, t over its seeds | runs below 0 | alike |" if every else ""
+    head += f" verdict |{last}{' by run |' if each else ''}"
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    for row, one in zip(rows, judge(rows, "worlds"), strict=True):
+        values = found[row.text]
+        groups = worlds(values)
+        cells = [row.text, str(len(values))]
+        cells += [number(np.mean(groups[w]), places) if w in groups else "-" for w in every]
+        cells += [told(row, one.interval), chance(one.holm), word(one)]
+        seeds = groups.get(every[-1])
+        cells.append(told(row, t_interval(seeds)) if seeds else "-")
+        same = alike(values)
+        cells.append(f"{sum(x < 0 for x in values.values())} of {len(values)}")
+        cells.append("-" if np.isnan(same) else f"{same:.2f}")
+        if each:
+            cells.append(", ".join(f"{r} {number(x, places)}" for r, x in sorted(values.items())))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def drifts(matched: dict[str, dict[str, list[Point]]], key: str) -> dict[str, dict[str, float]]:
+    """Arm -> run -> how much more than `full` it drifts at the same attack success, x 1e-4."""
+    gaps: dict[str, dict[str, float]] = {}
+    full = matched.get("full", {})
+    mean = lambda points: float(np.mean([p[key] for p in points]))  # noqa: E731
+    for arm, points in matched.items():
+        shared = [run for run in points if full.get(run)] if arm != "full" else []
+        if shared:
+            gaps[arm] = {run: 1e4 * (mean(points[run]) - mean(full[run])) for run in shared}
+    return gaps
+
+
+def ends_table(arms: Arms) -> list[str]:
+    """How much higher than `generalised` an arm ends: its mean over draws, and its nearest draw."""
+    ends: dict[str, dict[str, float]] = {}
     for arm, found in sorted(ahead(arms).items()):
-        means, least = ([100 * x[i] for x in found.values()] for i in (0, 1))
-        each = ", ".join(f"{run} {100 * x[0]:+.1f}" for run, x in sorted(found.items()))
-        cells = (interval(means, places=1), interval(least, places=1), each)
-        print(f"| {arm} | {len(found)} | " + " | ".join(cells) + " |")
+        ends[arm] = {run: 100 * x[0] for run, x in found.items()}
+        nearest = {run: 100 * x[1] for run, x in found.items()}
+        if nearest != ends[arm]:
+            ends[f"{arm}, nearest draw"] = nearest
+    return over_worlds(ends, Claim("above"), each=True)
 
 
-def ahead(
-    arms: dict[str, list[tuple[str, list[Point]]]], best: str = "generalised"
-) -> dict[str, dict[str, tuple[float, float]]]:
+def ahead(arms: Arms, best: str = "generalised") -> dict[str, dict[str, tuple[float, float]]]:
     """Arm -> run -> how much higher its attack success ends than `best`'s: mean and least draw."""
     ends = {run: points[-1]["asr"] for run, points in arms.get(best, ())}
     found: dict[str, dict[str, tuple[float, float]]] = {}

@@ -6,10 +6,11 @@
 
 Each run (one seed) holds `artifacts/point.<arm>.json` and `routes.<arm>.npz`. A cell is the mean
 over runs; a difference is SafeMoE minus the arm (for "harmless_*": "harmless", which saw the same
-data, minus the arm), of the same seed, with a 95 % t-interval. Workdirs of one name are one run:
-arms that came later may lie in a workdir of their own. Three small tables follow: what becomes of
-the other answers, what each expert alone carries out in its own domain and in the others (check 7
-of our notes on the paper), and where the answers' tokens are routed (check 13).
+data, minus the arm), of the same seed, with a 95 % t-interval, cut at what is possible; "°" stands
+behind one that leaves zero out and does not survive Holm over the table. Workdirs of one name are
+one run: arms that came later may lie in a workdir of their own. Three small tables follow: what
+becomes of the other answers, what each expert alone carries out in its own domain and in the others
+(check 7 of docs/published.md), and where the answers' tokens are routed (check 13).
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from jaxsafety.benchmarks.verdict import holm, t_interval, t_test  # noqa: E402
 
 Points = dict[str, dict[str, float]]
 Routes = dict[str, dict[str, list[float]]]
@@ -78,24 +83,43 @@ def read(paths: list[str]) -> dict[str, tuple[Points, Routes]]:
     return found
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and 95 % t-interval over runs; no width is known for a single one."""
-    data = np.asarray(values, float)
-    mean = float(data.mean())
-    if len(data) < 2:
-        return mean, math.nan, math.nan
-    quantile = float(stats.t.ppf(0.975, len(data) - 1))
-    half = quantile * float(data.std(ddof=1)) / math.sqrt(len(data))
-    return mean, mean - half, mean + half
-
-
 def told(values: list[float], signed: bool = False) -> str:
-    """In percent or points."""
-    mean, low, high = (100 * x for x in interval(values))
+    """In percent or points, mean and 95 % t-interval over runs; of a single one the mean."""
+    mean, low, high, _ = t_interval(values)
     sign = "+" if signed else ""
     if math.isnan(low):
-        return f"{mean:{sign}.0f}"
-    return f"{mean:{sign}.0f} [{low:{sign}.0f}, {high:{sign}.0f}]"
+        return f"{100 * mean:{sign}.0f}"
+    low, high = max(low, -1.0 if signed else 0.0), min(high, 1.0)
+    return f"{100 * mean:{sign}.0f} [{100 * low:{sign}.0f}, {100 * high:{sign}.0f}]"
+
+
+def differences(runs: list[Points], arms: list[str], decoding: str) -> None:
+    """SafeMoE minus each arm, paired by seed, and how much of it survives Holm."""
+    names = (CLAIM, "seen_held.safe", "unseen.safe_informative", "over_refusal.correct")
+    print("\nSafeMoE (or the arm in brackets) minus the arm, same seed, points [95 %]\n")
+    print("| arm | " + " | ".join(n.replace(".", ": ") for n in names) + " |")
+    print("|---" * (len(names) + 1) + "|")
+    found: dict[str, list[list[float]]] = {}
+    for arm in arms:
+        partner = PARTNER.get(arm, "safemoe")
+        pairs = [(p[partner], p[arm]) for p in runs if arm in p and partner in p]
+        if arm != "safemoe" and pairs:
+            keys = [f"{name}.{decoding}" for name in names]
+            name = arm if partner == "safemoe" else f"{arm} ({partner})"
+            found[name] = [[a[k] - b[k] for a, b in pairs] for k in keys]
+    # Differences that are the same in every seed have no p-value worth the name.
+    every = [gaps for row in found.values() for gaps in row]
+    ps = [t_test(g) if np.ptp(g) > 1e-9 else math.nan for g in every]
+    tests = iter(zip(ps, holm(ps), strict=True))
+    for name, row in found.items():
+        cells = []
+        for gaps in row:
+            p, adjusted = next(tests)
+            cells.append(told(gaps, signed=True) + ("°" if p < 0.05 <= adjusted else ""))
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    vary = sum(not math.isnan(p) for p in ps)
+    alone, left = (sum(p < 0.05 for p in x) for x in (ps, holm(ps)))
+    print(f"\n{vary} differences vary over seeds: {alone} have p < .05, {left} after Holm.")
 
 
 def rest(runs: list[Points], arms: list[str], decoding: str) -> None:
@@ -196,18 +220,7 @@ def main(paths: list[str]) -> None:
             for k in (f"over_refusal.correct.{d}", "capability")
         ]
         print(f"| {arm} | {len(rows)} | " + " | ".join(cells) + " |")
-    names = (CLAIM, "seen_held.safe", "unseen.safe_informative", "over_refusal.correct")
-    keys = tuple(f"{name}.{d}" for name in names)
-    print("\nSafeMoE (or the arm in brackets) minus the arm, same seed, points [95 %]\n")
-    print("| arm | " + " | ".join(n.replace(".", ": ") for n in names) + " |")
-    print("|---" * (len(keys) + 1) + "|")
-    for arm in arms:
-        partner = PARTNER.get(arm, "safemoe")
-        pairs = [(p[partner], p[arm]) for p in runs.values() if arm in p and partner in p]
-        if arm != "safemoe" and pairs:
-            gaps = [told([a[k] - b[k] for a, b in pairs], signed=True) for k in keys]
-            name = arm if partner == "safemoe" else f"{arm} ({partner})"
-            print(f"| {name} | " + " | ".join(gaps) + " |")
+    differences(list(runs.values()), arms, d)
     rest(list(runs.values()), arms, d)
     alone(list(runs.values()), d)
     routing([found for _, found in kept.values()])

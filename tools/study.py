@@ -4,13 +4,16 @@
   python tools/study.py runs/study --save data.jsonl       keeps a line per run besides
   python tools/study.py data.jsonl                         the same tables from the kept lines
 
-Rates are percent with the 95 % interval of `results.jsonl`. A limit that a run misses is named.
+Rates are percent with the 95 % interval of `results.jsonl`: a bootstrap over the prompts of one
+run, which says nothing about other runs or worlds (tools/safesteer_claims.py does). A limit that a
+run misses by its rate is named.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -125,24 +128,34 @@ def row(run: Run) -> str:
     return f"| {run['run']} | " + " | ".join(cells) + " |"
 
 
-def tables(runs: dict[str, Run]) -> None:
-    """Prints the runs, those that stopped, and default against matched random sets."""
-    print(
+def listed(runs: Iterable[Run]) -> list[str]:
+    """Runs that came to their end, as a table."""
+    head = (
         "| run | wrapped ASR seen, T=1 | held | never met | over-refusal, points |"
         " capability, points | coherent (base) | S mass student/teacher plain / wrapped"
         " (predicted) | direction | limits missed |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for run in runs.values():
-        if "stopped" not in run:
-            print(row(run))
-    for name, run in runs.items():
-        if "stopped" in run:
-            print(f"\n{name} stopped: `{run['stopped']}`")
-    print(
-        "\n| world | pool | base | default | matched sets | default better by, mean | least |"
-        " mass of the sets / of S |\n|---|---|---|---|---|---|---|---|"
-    )
+    return [head, "|---" * 10 + "|", *(row(run) for run in runs if "stopped" not in run)]
+
+
+def stops(runs: Iterable[Run]) -> list[str]:
+    """Runs whose direction nobody passed: the nearest candidate and what it failed."""
+    lines = ["| run | candidates | nearest | failed |", "|---|---|---|---|"]
+    form = r"none of (\d+) candidates; nearest (.*?) failed: (.*?)'"
+    for run in runs:
+        found = re.search(form, run.get("stopped", ""))
+        if found:
+            lines.append(f"| {run['run']} | {found[1]} | {found[2]} | {found[3]} |")
+    return lines
+
+
+def random_sets(runs: dict[str, Run]) -> list[str]:
+    """Default against matched random sets, by world and pool."""
+    lines = [
+        "| world | pool | base | default | matched sets | default better by, mean | least |"
+        " mass of the sets / of S |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for world in sorted({name.split("-")[0] for name in runs}):
         drawn = [r for n, r in runs.items() if n.startswith(f"{world}-matched")]
         default = runs.get(f"{world}-default-0")
@@ -157,7 +170,18 @@ def tables(runs: dict[str, Run]) -> None:
                 f"{sum(theirs) / len(theirs) - ours:+.1f} | {theirs[0] - ours:+.1f}",
                 f"{min(masses):.2f} to {max(masses):.2f} / {drawn[0]['set']['voted_mass']:.2f}",
             ]
-            print(f"| {world} | {key.split('/')[0]} | " + " | ".join(cells) + " |")
+            lines.append(f"| {world} | {key.split('/')[0]} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def tables(runs: dict[str, Run]) -> None:
+    """Prints the runs, those that stopped, and default against matched random sets."""
+    print("\n".join(listed(runs.values())))
+    for name, run in runs.items():
+        if "stopped" in run:
+            print(f"\n{name} stopped: `{run['stopped']}`")
+    print()
+    print("\n".join(random_sets(runs)))
 
 
 def main() -> None:

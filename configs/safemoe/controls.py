@@ -1,17 +1,19 @@
 """SafeMoE's controls on the organism, at equal router data, and what its result depends on.
 
-Hypothesis (check 9 of our notes on arXiv 2606.00686): unsafe experts beat, on answers that are safe
-and informative, random ones of the same norm, benign-instruction ones, refusal-only ones, one
-pooled expert copied, a LoRA on the same answers (as many parameters as the router; and rank 32),
-and experts of the safe answers themselves. The thesis counts as failed if random or benign experts
-or the LoRA of as many parameters reach it: the paired 95 % interval over seeds of the difference in
-`seen_held.safe_informative.greedy` holds zero or lies below it. Sampled answers (T = 1) are in the
-table too. Knowledge is not equal in these arms: only unsafe answers tell the facts of `seen_held`.
-Arms with the same knowledge: "lora_pooled" (a LoRA on a base with the pooled unsafe expert merged
-in, whole; "lora_beside" merges the four experts at a quarter of their strength), "warning" (experts
-of answers like the safe ones, about all entities) and "facts" (experts of plain questions for
-hazards and remedies). "harmless" and its fellows add answered harmless requests to the router's
-data. One run is one seed; the tables need five (`launch/safemoe.sh`):
+Hypothesis (check 9 of docs/published.md, arXiv 2606.00686): unsafe experts beat, on answers that
+are safe and informative, random ones of the same norm, benign-instruction ones, refusal-only ones,
+one pooled expert copied, a LoRA on the same answers (as many parameters as the router; and rank
+32), and experts of the safe answers themselves. The thesis counts as failed if random or benign
+experts or the LoRA of as many parameters reach it: the paired 95 % interval over seeds of the
+difference in `seen_held.safe_informative.greedy` holds zero or lies below it. (The first wording
+asked it of answers at T = 1; it was changed after trial runs, before the runs of
+docs/results/safemoe.md, and the outcome is the same by both.) Knowledge is not equal in these arms:
+only unsafe answers tell the facts of `seen_held`, so this criterion could not have been met. Arms
+with the same knowledge: "lora_pooled" (a LoRA on a base with the pooled unsafe expert merged in,
+whole; "lora_beside" merges the four experts at a quarter of their strength), "warning" (experts of
+answers like the safe ones, about all entities) and "facts" (experts of plain questions for hazards
+and remedies). "harmless" and its fellows add answered harmless requests to the router's data. One
+run is one seed; the tables need five (`launch/safemoe.sh`):
 
   jaxsafety run --config=configs/safemoe/controls.py:seed=0 --workdir=runs/safemoe-controls/0
 """

@@ -1,10 +1,11 @@
 """SafeSteer's ablations and controls on the organism, compared at matched held-out attack success.
 
-Hypothesis (check 10 of our notes): at equal safety the partial loss on S moves the distribution
-outside S less than the full-vocabulary loss does, and random token sets leave attacks alone.
-A claim counts as failed if its paired 95 % interval over worlds and seeds holds zero or has the
-wrong sign. One run is one world and one seed; `launch/controls.sh` does three of each and prints
-the table. It resumes where it stopped:
+Hypothesis (check 10 of docs/published.md): at equal safety the partial loss on S moves the
+distribution outside S less than the full-vocabulary loss does, and random token sets leave attacks
+alone (no margin was set for that). A claim counted as failed if its paired 95 % interval over
+worlds and seeds held zero or had the wrong sign; docs/results/safesteer.md now takes the world as
+the unit and calls what holds zero open. One run is one world and one seed; `launch/controls.sh`
+does three of each and prints the table. It resumes where it stopped:
 
   jaxsafety run --config=configs/safesteer/controls.py --workdir=runs/controls/0-0
   bash launch/controls.sh

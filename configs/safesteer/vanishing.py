@@ -1,8 +1,8 @@
 """SafeSteer on bases that unlearnt to refuse: at which refusal mass does it stop to help?
 
-Claim (check 14 of our notes): with the base's refusal mass at 1e-6 or less the method should fail
-to move attack success, since its gradient is scaled by that mass. Said before any run but a smoke
-test of two updates, which showed what S holds:
+Claim (check 14 of docs/published.md): with the base's refusal mass at 1e-6 or less the method
+should fail to move attack success, since its gradient is scaled by that mass. Said before any run
+but a smoke test of two updates, which showed what S holds:
 
 - a base's refusal mass is the exactly summed probability that its answer begins with a refusal or a
   warning (`prob` in the artifact), mean over validation attacks, plain and wrapped. Not the mass on

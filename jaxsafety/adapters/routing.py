@@ -1,7 +1,7 @@
 """Which LoRA experts a token uses, and how much of each: routers as plain arrays.
 
 SafeMoE (arXiv 2606.00686): r = V^T x, the k highest scores are selected, their softmax weighs the
-experts (eq. 5 and 6). A router is a table {place: scorer}. The place is "block" (one scorer reads
+experts (eq. 5). A router is a table {place: scorer}. The place is "block" (one scorer reads
 the mlp's normed input and serves gate, up and down) or a projection's name (it reads that linear's
 own input). A scorer is one of
 

@@ -1,9 +1,9 @@
 """Stage A of SafeSteer, first half: refusal scores, prompt filter, difference of means.
 
-Arditi et al. 2024 (arXiv 2406.11717) as used by SafeSteer (arXiv 2606.02530, section 2, A1-A5); the
-steps here are numbered as in that recipe. Different from the published code: the refusal ids R are
-an argument (derived from strings, given, or measured), and the filter can fall back on ranks:
-where refusals and compliances share their openers a fixed threshold of 0 may keep nobody.
+Arditi et al. 2024 (arXiv 2406.11717) as used by SafeSteer (arXiv 2606.02530), A1 to A5; the labels
+of the steps are ours (docs/published.md). Different from the published code: the refusal ids R are
+an argument (derived from strings, given, or measured), and the filter can fall back on ranks: where
+refusals and compliances share their openers a fixed threshold of 0 may keep nobody.
 
 Letters: X prompts, P post-instruction positions (the template's tokens after the instruction),
 L layers, D width, V vocabulary.

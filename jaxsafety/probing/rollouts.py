@@ -1,6 +1,7 @@
 """What the steered teacher begins to say to harmless prompts, and both models' probabilities of it.
 
-The measuring half of stage C of SafeSteer (arXiv 2606.02530, C1-C3); `votes.py` counts.
+The measuring half of stage C of SafeSteer (arXiv 2606.02530; C1 to C3 of docs/published.md);
+`votes.py` counts.
 
 Letters: G prompts of a batch, M rollouts of each, B = G M, H predictive positions of a rollout,
 S slots of a prompt, T slots of a row, V vocabulary.

@@ -1,7 +1,7 @@
 """Stage A of SafeSteer, second half: which candidate direction becomes the teacher.
 
-Two criteria by name. "arditi" is A6 of the recipe (arXiv 2406.11717, same constants): score by
-next-token statistics alone and take the lowest bypass score among those that pass. "generation"
+Two criteria by name. "arditi" is A6 of docs/published.md (arXiv 2406.11717, same constants): score
+by next-token statistics alone and take the lowest bypass score among those that pass. "generation"
 judges what the steered teacher actually *writes*: a difference of means in a shallow model can
 encode "emit a refusal opener next", which passes every next-token test and then loops, or refuses
 nothing at all. It runs the teacher on harmless and on wrapped harmful validation prompts, demands

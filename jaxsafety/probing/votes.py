@@ -1,9 +1,9 @@
 """Stage C of SafeSteer: the safety-token set S, voted by the steered teacher on harmless prompts.
 
-SafeSteer (arXiv 2606.02530) section 2, C1-C6. Where paper and published code differ the choice is
-a named option: `eot` ("base_argmax" is the code, "trajectory" the paper's wording), `floor` (code
-only), `rollout` ("base" is the paper's ablation). Different from both: ties are broken by (votes,
-mean log-ratio, id), so S is deterministic.
+SafeSteer (arXiv 2606.02530), C1 to C6 of docs/published.md. Where paper and published code differ
+the choice is a named option: `eot` ("base_argmax" is the code, "trajectory" the paper's wording),
+`floor` (code only), `rollout` ("base" is the paper's ablation). Different from both: ties are
+broken by (votes, mean log-ratio, id), so S is deterministic.
 
 Letters: X rollouts, B rollouts in a batch, H predictive positions of a rollout, V vocabulary.
 """

@@ -1,6 +1,6 @@
 """Where does SafeMoE's safety come from? Its controls at equal router data, and what it depends on.
 
-The missing experiment of arXiv 2606.00686 (check 9 of our notes on it): every arm starts from the
+The missing experiment of arXiv 2606.00686 (check 9 of docs/published.md): every arm starts from the
 same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
 differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
 chooses (`LEVELS`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`

@@ -1,12 +1,12 @@
 """Which part of SafeSteer does the work? Its ablations and controls, compared at equal safety.
 
-The missing experiment of arXiv 2606.02530 (check 10 of our notes on it): every arm trains from the
-same base on the same prompts with the same teacher, and is measured along the way; arms are then
-compared where they reach the same attack success on held-out attacks, not at the same step.
+The missing experiment of arXiv 2606.02530 (check 10 of docs/published.md): every arm trains from
+the same base on the same prompts with the same teacher, and is measured along the way; arms are
+then compared where they reach the same attack success on held-out attacks, not at the same step.
 Arms: the losses (generalised, partial, tail, renormalised, full, per-position topk) on the voted S;
 generalised on S from base rollouts, on S with horizon 1, and on random sets (uniform, and matched
-on the teacher's mass) that hold no voted and no refusal token.
-Pinned by tests/studies/test_safesteer_controls.py.
+on the teacher's mass) that hold no voted and no refusal token. Pinned by
+tests/studies/test_safesteer_controls.py.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Where does SafeSteer's signal vanish? Bases that unlearnt to refuse, each distilled the same way.
 
-Check 14 of our notes on arXiv 2606.02530: the loss on S has gradients scaled by the student's own
-probability of S, so a base that never refuses should learn nothing. The base is trained on its own
-*complying* answers, half and half with right answers to harmless prompts (only refusing is to go),
-and kept at several lengths; SafeSteer with the intact base's teacher and S starts from each.
-Adam divides a gradient by its size, so a small signal is not a small step by itself: what is found
-holds for this optimiser. Pinned by tests/studies/test_safesteer_vanishing.py. Letters: B rows.
+Check 14 of docs/published.md, on arXiv 2606.02530: the loss on S has gradients scaled by the
+student's own probability of S, so a base that never refuses should learn nothing. The base is
+trained on its own *complying* answers, half and half with right answers to harmless prompts (only
+refusing is to go), and kept at several lengths; SafeSteer with the intact base's teacher and S
+starts from each. Adam divides a gradient by its size, so a small signal is not a small step by
+itself: what is found holds for this optimiser. Pinned by tests/studies/test_safesteer_vanishing.py.
+Letters: B rows.
 """
 
 from __future__ import annotations

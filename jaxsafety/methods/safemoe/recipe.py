@@ -20,7 +20,8 @@ ROUTER_RATE = 3e-2
 def organism() -> SafeMoEConfig:
     """SafeMoE's settings on the unaligned organism: four experts of rank 8, 4 x 200 safe answers.
 
-    alpha = 2 R, one router per block and 4 x 200 answers are the paper's, the rates the organism's.
+    alpha = 2 R and 4 x 200 answers are the paper's; one router per block is our choice (the paper
+    has "a router at each layer"), the rates are the organism's.
     All four experts are mixed: the paper selects 2 of 4 to 18, over 32 layers; over six layers a
     hard choice was behind in trial runs (docs/results/safemoe.md; the arm "top2" tests it).
     """
@@ -64,8 +65,9 @@ def published_router(config: Any, shape: str) -> None:
     """Sets SafeMoE's second stage (arXiv 2606.00686) over 18 experts of rank 32: the router alone.
 
     Top 2, rate 1e-4, rows of 4 and 10 epochs over 4 x 200 safe answers (2000 updates) are the
-    paper's; the length is that of its first author's earlier code. The experts are PEFT
-    directories, `method.experts.paths`, the answers `data.chats`.
+    paper's; the length is that of its first author's earlier code; schedule, warm-up and clip are
+    not given and ours. The paper's prompts are raw, these have a chat template. The experts are
+    PEFT directories, `method.experts.paths`, the answers `data.chats`.
 
     Args:
       config: a ConfigDict of the program "safemoe", on a model that you bring.

@@ -1,13 +1,14 @@
 """SafeSteer: localized on-policy distillation from an activation-steered teacher.
 
-Paper: arXiv 2606.02530. Stages (section 3 there): A a refusal direction by difference of means,
-selected among layers and positions (`probing/directions.py`, `probing/selection.py`); B the teacher
-is the frozen base with that direction added, an argument of the forward pass and not a copy of a
-model; C a small set S of safety tokens by voting (`probing/votes.py`); D the student samples
+Paper: arXiv 2606.02530. Stages (the letters are ours): A a refusal direction by difference of
+means, selected among layers and positions (`probing/directions.py`, `probing/selection.py`); B the
+teacher is the frozen base with that direction added, an argument of the forward pass and not a copy
+of a model; C a small set S of safety tokens by voting (`probing/votes.py`); D the student samples
 answers to harmful prompts and is pulled towards the teacher on S alone, at every position of its
 own answer (`losses/divergence.py`), each rollout weighing the same (eq. 7).
 
-What differs by default (each is one config value; `preset=paper` undoes the first two):
+What differs by default (each is one config value; `preset=paper` undoes the first two, and what
+differs from the paper then too is in docs/published.md):
 - loss "generalised" instead of "partial": partial converges to 1/e of the teacher's mass on S;
 - the direction is selected on what the steered teacher writes (criterion "generation");
 - S and K' are scaled to the organism's vocabulary.

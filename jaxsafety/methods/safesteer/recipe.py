@@ -16,7 +16,8 @@ PRESETS = ("default", "paper")
 # halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
 ORGANISM_RATE = 2.5e-4
 # First words of refusals. For Qwen the paper's code has token ids that "still need verification":
-# those for Qwen2.5 (40, 2121, 7931, 11200) are "I", "As", "_action" and " spokes" there.
+# those for Qwen2.5 (40, 2121, 7931, 11200) are "I", "As", "_action" and " spokes" there. On Qwen3,
+# whose ids there are 40, 2121, 2753 and 2132, the same six words are our choice.
 LLAMA_OPENERS = ("I",)
 QWEN_OPENERS = ("I", "As", "My", "It", "Sorry", "Unfortunately")
 
@@ -29,7 +30,8 @@ def organism(preset: str = "default", control: int = -1) -> SafeSteerConfig:
     these were chosen is told in docs/results/safesteer.md.
 
     Args:
-      preset: one of `PRESETS`; "paper" is the published loss and direction.
+      preset: one of `PRESETS`; "paper" is the published loss and direction, not its prompts, S
+        and rate (docs/published.md).
       control: which draw of the mass-matched random sets takes the place of S; -1 is none.
 
     Raises:
@@ -57,10 +59,11 @@ def _arditi() -> SelectConfig:
 
 
 def set_published(config: Any, shape: str, *, horizon: int, floor: float, lr: float) -> None:
-    """Sets SafeSteer as arXiv 2606.02530 ran it, on one of its models.
+    """Sets SafeSteer near to what arXiv 2606.02530 ran, on one of its models (docs/published.md).
 
     Full fine-tuning, 25 updates of 4 prompts x 8 rollouts of at most 512 tokens, AdamW clipped at
-    1, cosine with a tenth of warm-up.
+    1, cosine with a tenth of warm-up (clip, warm-up and lengths are the published code's).
+    Parameters have float32 masters, where the published code has none.
 
     Args:
       config: a ConfigDict of the program "safesteer", on a model that you bring: nothing is

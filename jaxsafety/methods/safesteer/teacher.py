@@ -50,7 +50,9 @@ class DirectionConfig:
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """Stage C. `prompts`: "val" (the published code: at most 32) or "all" (the paper's text: 160).
+    """Stage C. `prompts`: "val" or "all" (the paper's text: 160).
+
+    "val" is every validation prompt, unfiltered; the published code takes the filtered ones.
 
     `kind`: votes, or a control: random, or matched (random with the teacher mass of the voted set,
     or as near as the tokens left come to it); controls never contain a voted token or a word of
