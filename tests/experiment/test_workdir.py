@@ -8,13 +8,13 @@ import subprocess
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from jaxsafety.core import disk
 from jaxsafety.core.errors import UsageError
 from jaxsafety.experiment import identity
 from jaxsafety.experiment import workdir as wd
 from jaxsafety.experiment.workdir import Artifacts
+from tests.experiment.claimed import claim, config, weights
 
 
 def value():
@@ -99,91 +99,9 @@ def test_what_a_kill_left_half_written_goes_at_the_next_start(tmp_path, suffix):
     assert files(tmp_path / "artifacts") == ["x.json", "x.npz", f"y.0{suffix}"]
 
 
-def config(**changes):
-    sections = {
-        "seed": 0,
-        "model": {"path": "", "dtype": "float32"},
-        "train": {"progress": True, "keep": 2},
-        "method": {"steps": 3, "votes": {"top": 2}},
-    }
-    made = ConfigDict(sections)
-    for key, new in changes.items():
-        node, *rest = key.split("__")
-        if rest:
-            made[node][rest[0]] = new
-        else:
-            made[node] = new
-    return made
-
-
 @pytest.fixture
 def model(tmp_path):
-    directory = tmp_path / "model"
-    directory.mkdir()
-    (directory / "model.safetensors").write_bytes(b"weights")
-    return directory
-
-
-def test_the_fingerprint_is_of_settings_and_weights(model, tmp_path):
-    mine = identity.experiment_fingerprint(config(), model)
-    assert mine == identity.experiment_fingerprint(config(), model)
-    assert mine == identity.experiment_fingerprint(config(train__progress=False), model)
-    assert mine == identity.experiment_fingerprint(config(model__path="elsewhere"), model)
-    assert mine != identity.experiment_fingerprint(config(seed=1), model)
-    assert mine == identity.experiment_fingerprint(config(train__keep=3), model)
-    assert mine != identity.experiment_fingerprint(config(train__max_skips=3), model)
-    (model / "model.safetensors").write_bytes(b"weighty")
-    assert mine != identity.experiment_fingerprint(config(), model)
-    with pytest.raises(UsageError, match="model.path.*safetensors"):
-        identity.experiment_fingerprint(config(), tmp_path)
-
-
-def test_the_fingerprint_is_of_what_the_files_hold(model, tmp_path):
-    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
-    one.write_text("a\n")
-    two.write_text("b\n")
-    data = {"harmful": str(one), "harmless": "", "distil": ""}
-    three, twin = tmp_path / "three.txt", tmp_path / "twin"
-    three.write_text("c\n")
-    twin.mkdir()
-    (twin / "model.safetensors").write_text("d\n")
-    method = {"tasks": (f"mine={three}",), "unaligned": str(twin), "arms": (str(one),)}
-    cfg = config(data=data, eval={"sets": (f"safety/mine={two}",)}, method=method)
-    mine = identity.experiment_fingerprint(cfg, model)
-    assert mine == identity.experiment_fingerprint(cfg, model)
-    read = (one, two, three, twin / "model.safetensors")
-    for path in (*read, model / "world.json", model / "tokenizer.json"):
-        path.write_text("changed\n")
-        changed = identity.experiment_fingerprint(cfg, model)
-        assert changed != mine, path
-        mine = changed
-
-
-def test_files_that_sections_of_a_method_name_count(model, tmp_path):
-    """Lessons of attackers, dialogues of a reset, judges' weights; a judge's name is no file."""
-    names = ("expand", "hide", "reset", "votes", "first", "second")
-    paths = {name: tmp_path / f"{name}.json" for name in names}
-    for path in paths.values():
-        path.write_text("a\n")
-    method = {
-        "attack": {"expand": str(paths["expand"]), "hide": str(paths["hide"])},
-        "reset": {"path": str(paths["reset"])},
-        "scores": {
-            "safety": f"weak={paths['votes']}",
-            "helpful": f"outcomes=weak=combined={paths['first']}+classifier={paths['second']}",
-        },
-    }
-    cfg = config(method=method)
-    mine = identity.experiment_fingerprint(cfg, model)
-    for path in paths.values():
-        path.write_text("changed\n")
-        changed = identity.experiment_fingerprint(cfg, model)
-        assert changed != mine, path
-        mine = changed
-
-
-def claim(workdir, cfg, model):
-    wd.claim(workdir, cfg, identity.experiment_fingerprint(cfg, model), model)
+    return weights(tmp_path)
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path, model):
@@ -254,47 +172,6 @@ def test_meta_is_merged(tmp_path):
     wd.write_meta(tmp_path, {"b": 3})
     assert json.loads((tmp_path / "meta.json").read_text()) == {"a": 1, "b": 3}
     assert files(tmp_path) == ["meta.json"]
-
-
-def counted(monkeypatch):
-    """Counts how often files are read whole."""
-    real, seen = identity.hashlib.file_digest, []
-
-    def digest(stream, kind):
-        seen.append(stream.name)
-        return real(stream, kind)
-
-    monkeypatch.setattr(identity.hashlib, "file_digest", digest)
-    return seen
-
-
-def test_weights_are_read_once_per_start(model, monkeypatch):
-    (model / "config.json").write_text("{}")
-    seen = counted(monkeypatch)
-    first = identity.experiment_fingerprint(config(), model)
-    base = identity.model_fingerprint(model)
-    assert identity.experiment_fingerprint(config(seed=1), model) != first
-    assert identity.model_fingerprint(model) == base
-    assert sorted(seen) == sorted(str(f.resolve()) for f in model.iterdir())
-
-
-def test_a_file_that_changed_is_read_again(model):
-    """Also when its size and the second of its change are the same."""
-    import os
-
-    (model / "config.json").write_text("{}")
-    file = model / "model.safetensors"
-    before = identity.model_fingerprint(model)
-    now = file.stat()
-    file.write_bytes(b"WEIGHTS")
-    os.utime(file, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
-    changed = identity.model_fingerprint(model)
-    assert changed != before
-    other = model / "other"
-    other.write_bytes(b"weights")
-    os.utime(other, ns=(now.st_atime_ns, now.st_mtime_ns + 1))
-    other.replace(file)  # the same size and time, another inode
-    assert identity.model_fingerprint(model) == before
 
 
 FREED = {
@@ -421,70 +298,6 @@ def test_a_damaged_artifact_is_one_line_with_its_name(tmp_path, text):
         artifact("x", lambda: {"k": 2})
     (tmp_path / "artifacts" / "x.json").unlink()
     assert artifact("x", lambda: {"k": 2}) == {"k": 2}
-
-
-def test_names_are_no_files_and_later_settings_no_other_run(tmp_path, monkeypatch):
-    """A file called `rules` in the current directory is not what `eval.judge` names."""
-    monkeypatch.chdir(tmp_path)
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "a.safetensors").write_bytes(b"1")
-    old = {"data": {"source": "files", "harmful": "h.txt"}, "eval": {"safety": 2}}
-    (tmp_path / "h.txt").write_text("one")
-    new = {
-        "data": {**old["data"], "domains": ()},
-        "eval": {**old["eval"], "benchmarks": (), "judge": ""},
-    }
-    before = identity.experiment_fingerprint(ConfigDict(old), model)
-    assert identity.experiment_fingerprint(ConfigDict(new), model) == before
-    named = {
-        "data": {**old["data"], "domains": ("tea=tea.txt",)},
-        "eval": {**old["eval"], "judge": "rules", "benchmarks": ("mine",)},
-    }
-    (tmp_path / "tea.txt").write_text("a")
-    then = identity.experiment_fingerprint(ConfigDict(named), model)
-    assert then != before
-    for name in ("files", "rules", "mine", "tea"):
-        (tmp_path / name).write_text("not asked for")
-    assert identity.experiment_fingerprint(ConfigDict(named), model) == then
-    (tmp_path / "tea.txt").write_text("b")
-    assert identity.experiment_fingerprint(ConfigDict(named), model) != then
-
-
-@pytest.mark.parametrize("where", ["{0}", "{0}[:100]", "{0}:answer"])
-@pytest.mark.parametrize(
-    "setting", ["eval.judge=classifier={}", "eval.judge=combined=classifier={}+rules", "scores"]
-)
-def test_what_a_judge_is_made_of_is_part_of_the_experiment(tmp_path, setting, where):
-    """Also a file of which a slice or a column is named, and a run of before goes on."""
-    model, file = tmp_path / "model", tmp_path / "labels.jsonl"
-    model.mkdir()
-    (model / "a.safetensors").write_bytes(b"1")
-    place = where.format(file)
-    if setting == "scores":
-        cfg = ConfigDict({"method": {"scores": {"safety": f"classifier={place}"}}})
-    else:
-        cfg = ConfigDict({"eval": {"judge": setting.partition("=")[2].format(place)}})
-    file.write_text("one")
-    mine, older = identity.experiment_fingerprint(cfg, model), identity.before(cfg, model)
-    file.write_text("two")
-    other = identity.experiment_fingerprint(cfg, model)
-    assert mine != other
-    assert mine not in identity.before(cfg, model)
-    if setting != "scores" or where != "{0}":  # in these it did not count
-        assert older & identity.before(cfg, model)
-
-
-def test_a_judge_of_a_directory_counts_too(tmp_path):
-    model, judge = tmp_path / "model", tmp_path / "judge"
-    for place in (model, judge):
-        place.mkdir()
-        (place / "a.safetensors").write_bytes(b"1")
-    cfg = ConfigDict({"method": {"judges": (f"classifier={judge}", "rules")}})
-    mine = identity.experiment_fingerprint(cfg, model)
-    assert "method.judges: a.safetensors" in identity.file_digests(cfg, model)
-    (judge / "a.safetensors").write_bytes(b"2")
-    assert identity.experiment_fingerprint(cfg, model) != mine
 
 
 def test_the_commit_is_this_code_s_not_that_of_a_repository_around_it(tmp_path, monkeypatch):
