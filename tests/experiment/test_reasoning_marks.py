@@ -13,8 +13,7 @@ from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
-from jaxsafety.experiment import served, thinking
-from jaxsafety.experiment import workdir as workdirs
+from jaxsafety.experiment import identity, served, thinking
 from jaxsafety.experiment.measuring import verdicts
 from jaxsafety.experiment.run import evaluate_workdir
 from jaxsafety.experiment.sections import EvalConfig
@@ -303,12 +302,12 @@ def test_what_is_wrong_in_a_run_is_one_line(config, tmp_path, changes, words):
 def test_a_run_of_before_is_the_same_experiment(config, model):
     """A config without the setting, and one with none of it."""
     config.eval.reasoning = ()
-    now = workdirs.experiment_fingerprint(config, model)
+    now = identity.experiment_fingerprint(config, model)
     old = configs.plain(config)
     del old["eval"]["reasoning"]
-    assert workdirs.experiment_fingerprint(ConfigDict(old), model) == now
+    assert identity.experiment_fingerprint(ConfigDict(old), model) == now
     config.eval.reasoning = ("[R]", "[/R]")
-    assert workdirs.experiment_fingerprint(config, model) != now
+    assert identity.experiment_fingerprint(config, model) != now
 
 
 @pytest.mark.parametrize("marks", ["<think>,</think>", "[THINK],[/THINK]"])

@@ -130,5 +130,7 @@ def test_the_server_answers_every_body(client, kind):
             assert ("error" in found) == (told.status_code != 200)
 
     one()
-    assert {200, 400} <= seen and not batcher.counts.failed
+    words = {"messages": [{"role": "user", "content": "hi"}]} if kind == CHAT else {"prompt": "hi"}
+    assert asked.post(path, json={**words, "max_tokens": 2}).status_code == 200
+    assert 400 in seen and not batcher.counts.failed
     assert batcher.load == (0, 0)
