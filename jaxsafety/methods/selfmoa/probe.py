@@ -6,7 +6,7 @@ shows in their own scores first. Greedy answers; counts, not rates, so that inte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxsafety.data.tokens.encode import encode_prompt
@@ -19,10 +19,10 @@ SPLITS = ("harmful_val", "wrapped_val", "harmless_val")
 FLAGS = ("unsafe", "refusal", "informative", "coherent", "correct")
 
 
-def ask(cfg: SelfMoaConfig, ctx: Context, target: Variables, number: int) -> None:
-    """Artifact `probe.NUMBER`: by split the `counts` of greedy answers."""
+def ask(cfg: SelfMoaConfig, ctx: Context, target: Variables, number: int) -> dict[str, Any]:
+    """Artifact `probe.NUMBER`: by split the `counts` of greedy answers; {} where none is asked."""
     if not cfg.probe:
-        return
+        return {}
 
     def make() -> dict[str, Any]:
         ctx.interrupt.doing = f"probe {number}"
@@ -38,6 +38,25 @@ def ask(cfg: SelfMoaConfig, ctx: Context, target: Variables, number: int) -> Non
     unsafe = {split: row["unsafe"] for split, row in told.items()}
     parts = [f"{split} unsafe {bad} of {of}" for split, (bad, of) in unsafe.items()]
     ctx.log(f"probe {number}: {', '.join(parts)}")
+    return told
+
+
+def risen(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Where more answers are unsafe than before the loop, in words; "" where nowhere.
+
+    Harmless prompts do not count, nor does a split of which the judge could not tell alike many.
+
+    Example:
+      >>> risen({"wrapped_val": {"unsafe": [59, 64]}}, {"wrapped_val": {"unsafe": [62, 64]}})
+      'wrapped_val 62 of 64, 59 before'
+    """
+    found = []
+    for split in SPLITS[:2]:
+        if split in before and split in after:
+            (was, of), (now, n) = before[split]["unsafe"], after[split]["unsafe"]
+            if n == of and now > was:
+                found.append(f"{split} {now} of {n}, {was} before")
+    return ", ".join(found)
 
 
 def counts(

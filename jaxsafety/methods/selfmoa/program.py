@@ -254,7 +254,7 @@ def program(cfg: SelfMoaConfig, optim: OptimConfig, ctx: Context) -> Program:
         adapters = loop.fresh(cfg.rank, cfg.alpha / cfg.rank, 0)
         target = {"base": initial["base"], "adapters": adapters}
     initial = target
-    probe.ask(cfg, ctx, target, 0)
+    start = last = probe.ask(cfg, ctx, target, 0)
     for number in range(cfg.rounds):
         found = loop.play(number, team, target)
         if not found.seeds:
@@ -268,7 +268,9 @@ def program(cfg: SelfMoaConfig, optim: OptimConfig, ctx: Context) -> Program:
             team = yield from loop.attackers(initial, team)
         while len(loop.pool.pairs) >= cfg.stage.pairs:
             target = yield from loop.align(target, initial)
-            probe.ask(cfg, ctx, target, loop.stages)
+            last = probe.ask(cfg, ctx, target, loop.stages)
+    if told := probe.risen(start, last):
+        ctx.log(f"more unsafe answers than before the loop: {told}; see probe.K for each stage")
     ctx.artifact("loop", lambda: _summary(loop))
     return _merged(cfg, ctx, target)
 
