@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import signal
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -65,6 +67,21 @@ def pytest_addoption(parser):
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_tool(root):
+    """`load_tool(name)`: the module tools/NAME.py, which is in no package."""
+
+    def loaded(name: str):
+        spec = importlib.util.spec_from_file_location(f"{name}_tool", root / f"tools/{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Tables of the pages are what tools make of the kept lines, and verdicts the fixed words."""
 
-import importlib.util
 import re
-import sys
 
 import pytest
 
@@ -10,21 +8,8 @@ from jaxsafety.benchmarks.verdict import WORDS
 
 
 @pytest.fixture(scope="module")
-def load(root):
-    def loaded(name):
-        spec = importlib.util.spec_from_file_location(f"{name}_tool", root / f"tools/{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def pages(load):
-    return load("pages")
+def pages(load_tool):
+    return load_tool("pages")
 
 
 @pytest.mark.parametrize("name", ["safesteer.md", "safemoe.md"])
@@ -60,8 +45,8 @@ def test_tables_and_marks_have_to_agree(pages):
             pages.updated(text, blocks)
 
 
-def test_pictures_are_small_and_do_not_change(load, tmp_path):
-    pictures = load("pictures")
+def test_pictures_are_small_and_do_not_change(load_tool, tmp_path):
+    pictures = load_tool("pictures")
     first = {path.name: path.read_bytes() for path in pictures.draw(tmp_path)}
     second = {path.name: path.read_bytes() for path in pictures.draw(tmp_path)}
     assert first == second and set(first) == {"safesteer.svg", "safemoe.svg"}
@@ -69,8 +54,8 @@ def test_pictures_are_small_and_do_not_change(load, tmp_path):
         assert len(data) < 100_000 and (pictures.OUT / name).stat().st_size < 100_000
 
 
-def test_a_family_is_corrected_unless_all_are_asked_for(load):
-    claims = load("claims")
+def test_a_family_is_corrected_unless_all_are_asked_for(load_tool):
+    claims = load_tool("claims")
     rows = [
         claims.Row("a", claims.Claim("above"), {"w": [1.0, 1.1, 1.2]}),
         claims.Row("b", claims.Claim("above"), {"w": [1.0, 2.0, 3.0]}, places=1),

@@ -1,7 +1,6 @@
 """Predictions are what they were when they were frozen, and older than their results."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,12 +9,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    spec = importlib.util.spec_from_file_location("predictions", root / "tools/predictions.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("predictions")
 
 
 TEXT = "# What we expect\n\nResults: docs/results/toy.jsonl, docs/results/more.jsonl\n\n1. A > B.\n"

@@ -1,6 +1,5 @@
 """The tables of the loop, from workdirs and from kept lines."""
 
-import importlib.util
 import json
 
 import pytest
@@ -9,12 +8,8 @@ from jaxsafety.core import disk
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    spec = importlib.util.spec_from_file_location("selfmoa_table", root / "tools/selfmoa.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("selfmoa")
 
 
 def rate(arm, benchmark, metric, hits, n):

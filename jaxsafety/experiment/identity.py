@@ -139,7 +139,7 @@ def model_digests(model_dir: Path) -> dict[str, str]:
 
 
 def named_files(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
-    """Every file that `data` and `eval` name and that is there: ("data.chats: name", path).
+    """Every file that a config names and that is there: ("data.chats: name", path).
 
     A second file of the same name in one setting is "data.chats: name (2)": each has its digest.
     """
@@ -208,7 +208,8 @@ def _named(settings: Mapping[str, Any], judges: bool = True) -> list[tuple[str, 
             continue
         places = [text] if text else []
         if name in JUDGED:
-            places = _judges_places(text) if judges else list(filter(_is_file, _ends(text)))
+            files = [place for place in _ends(text) if Path(place).is_file()]
+            places = _judges_places(text) if judges else files
         found += [(f"method.{name}", place, name not in JUDGED) for place in places]
     return found
 
@@ -227,10 +228,6 @@ def _ends(text: str) -> list[str]:
     ends = ["=".join(p[i:]).strip() for p in parts for i in range(1, len(p))]
     whole = text.partition("=")[2].strip()  # of a path that has a + itself
     return [end for end in dict.fromkeys([whole, *ends]) if end]
-
-
-def _is_file(text: str) -> bool:
-    return Path(text).is_file()
 
 
 def _place(text: str) -> str:
