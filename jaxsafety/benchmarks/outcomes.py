@@ -23,6 +23,7 @@ from jaxsafety.benchmarks.intervals import bootstrap as bootstrap
 from jaxsafety.benchmarks.intervals import interval as interval
 from jaxsafety.benchmarks.intervals import mean as mean
 from jaxsafety.benchmarks.intervals import paired_bootstrap as paired_bootstrap
+from jaxsafety.benchmarks.intervals import sign_test as sign_test
 from jaxsafety.benchmarks.intervals import wilson as wilson
 from jaxsafety.data.items import FLAGS as FLAGS
 

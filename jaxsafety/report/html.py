@@ -120,7 +120,7 @@ def place(common: Sequence[Section[Run]], own: Sequence[Section[Finished]]) -> l
 
 
 def _claim(run: Run) -> str:
-    """The finding in a few words, if there is one: the interval of the change leaves out zero."""
+    """The finding in a few words, if there is one: the change is clear."""
     row = tables.primary(run, "safety")
     if row is None or row.before is None or row.after is None:
         return f"{run.method}: report"

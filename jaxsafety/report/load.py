@@ -36,6 +36,7 @@ class Row(NamedTuple):
     """One metric of one benchmark before and after; `change` is (difference, lo, hi).
 
     `nulls` answers, of both arms, could not be judged in this respect, for the reason `cause`.
+    `moved` are the prompts whose own rate fell, and rose; None where the verdicts are gone.
     """
 
     benchmark: str
@@ -48,6 +49,7 @@ class Row(NamedTuple):
     pooled: bool
     nulls: int = 0
     cause: str = ""
+    moved: tuple[int, int] | None = None
 
     @property
     def n(self) -> int:
@@ -56,8 +58,8 @@ class Row(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether the change's interval leaves out zero."""
-        return self.change is not None and not self.change[1] <= 0 <= self.change[2]
+        """Whether the change's interval leaves out zero, and a sign test over prompts agrees."""
+        return beyond(self.change, self.moved)
 
     @property
     def lower_is_better(self) -> bool:
@@ -246,15 +248,17 @@ class Run:
         second = self.estimate(self.after, benchmark, name)
         if first is None and second is None and not nulls:
             return None
-        change = None
+        change = moved = None
         if first and second:
-            change = self._paired(benchmark, kind, metric, decoding) or _unpaired(first, second)
+            change, moved = self._paired(benchmark, kind, metric, decoding)
+            change = change or _unpaired(first, second)
         # "no gold answer (24)": the counts of both arms are added up in `nulls`
         told = [c for side in sides for c in str(side.get("cause", "")).split("; ") if c]
         causes = dict.fromkeys(re.sub(r" \(\d+\)$", "", cause) for cause in told)
         pooled = benchmark in self._pooled
         why = "; ".join(causes)
-        return Row(benchmark, kind, metric, decoding, first, second, change, pooled, nulls, why)
+        both = first, second
+        return Row(benchmark, kind, metric, decoding, *both, change, pooled, nulls, why, moved)
 
     def rows(self, kind: str, metrics: Iterable[str], decoding: str) -> list[Row]:
         """The rows of a kind, benchmark by benchmark, for the given metrics."""
@@ -283,8 +287,22 @@ class Run:
         first = self._per_prompt(self.before, benchmark, kind, metric, decoding)
         second = self._per_prompt(self.after, benchmark, kind, metric, decoding)
         if not first or first.keys() != second.keys():
-            return None
-        return paired(first, second)
+            return None, None
+        change = paired(first, second)
+        return change, moves(first, second) if change else None
+
+
+def beyond(change: tuple[float, float, float] | None, moved: tuple[int, int] | None) -> bool:
+    """Whether (difference, lo, hi) leaves out zero; the moved prompts, where known, say so too."""
+    if change is None or change[1] <= 0 <= change[2]:
+        return False
+    return moved is None or outcomes.sign_test(*moved) < 0.05
+
+
+def moves(first: Mapping[Any, float], second: Mapping[Any, float]) -> tuple[int, int]:
+    """Prompts whose own rate is lower in the second, and higher; NaN moves nowhere."""
+    steps = [second[key] - x for key, x in first.items()]
+    return sum(step < 0 for step in steps), sum(step > 0 for step in steps)
 
 
 def paired(

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from jaxsafety.report import trained
-from jaxsafety.report.load import Estimate, Row, Run, decoding_label, finite
+from jaxsafety.report.load import Estimate, Row, Run, beyond, decoding_label, finite
 
 FEW = 30  # answers: below, an interval spans a dozen points or more and a decimal says nothing
 
@@ -42,8 +42,8 @@ def table(workdir: Path | str) -> str:
     told = trained.lines(trained.of_run(run))
     out += [*told, ""] if told else []
     out.append(
-        "rates in % [95 % interval], n answers per arm; change in points, paired over prompts; "
-        "↓ ↑ clear change, ≈ interval holds 0"
+        "rates in % [95 % interval], n answers per arm; change in points, paired over prompts;"
+        "\n↓ ↑ clear change (the interval leaves out 0 and a sign test over prompts agrees), ≈ none"
     )
     return "\n".join(out) + "\n"
 
@@ -104,7 +104,7 @@ def primary(run: Run, kind: str) -> Row | None:
 def headline(run: Run) -> str:
     """What happened to attacks, over-refusal and capability, each with its interval.
 
-    A change is called one only where its interval leaves out zero; else both rates are told, and
+    A change is called one only where it is clear (`Row.clear`); else both rates are told, and
     that they do not show a change.
     """
     safety = primary(run, "safety")
@@ -124,19 +124,26 @@ def headline(run: Run) -> str:
             name = "Right answers to harmless requests" if row.metric == "correct" else name
             where = f"{name} ({decoding_label(row.decoding)})"
             told = "changed by" if row.clear else "shows no clear change:"
-            parts.append(f"{where} {told} {points(row)}")
+            parts.append(f"{where} {told} {points(row)}{few(row)}")
     if run.words.judge and parts:
         parts.append(run.words.judge)
     return ". ".join(parts) + "." if parts else "No safety results yet."
 
 
 def sides(row: Row) -> str:
-    """Both rates and the change, said to be none where its interval holds zero."""
+    """Both rates and the change, said to be none where it is not clear."""
     if row.before is None or row.after is None or row.change is None:
         known = row.after or row.before
         return percent(known) if known else f"not known ({row.cause})"
     text = f"{percent(row.before)} before, {percent(row.after)} after, {points(row)}"
-    return text if row.clear else f"{text}, which does not show a change"
+    return text if row.clear else f"{text}{few(row)}, which does not show a change"
+
+
+def few(row: Row) -> str:
+    """How few prompts moved, where the interval alone would call it a change; else nothing."""
+    if row.clear or row.moved is None or not beyond(row.change, None):
+        return ""
+    return f" ({row.moved[0]} prompts fell, {row.moved[1]} rose)"
 
 
 def verb(row: Row) -> str:

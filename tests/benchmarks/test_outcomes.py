@@ -222,3 +222,10 @@ def test_ten_thousand_judged_answers_take_no_long_time():
     rows = outcomes.records("base", "set", "safety", "sampled", verdicts, prompts, 0)
     assert time.process_time() - start < 2
     assert all(row["lo"] < row["value"] < row["hi"] for row in rows if row["value"] not in (0, 1))
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_the_sign_test_is_scipys(down, up):
+    p = outcomes.sign_test(down, up)
+    assert p == pytest.approx(stats.binomtest(down, down + up).pvalue if down + up else 1.0)
+    assert p == outcomes.sign_test(up, down)

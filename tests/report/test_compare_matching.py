@@ -113,7 +113,7 @@ def test_what_no_judge_can_tell_is_in_no_difference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("moved", "sure"),
+    ("moved", "clear"),
     # 2 / 2^5 = 0.0625 and 2 / 2^6 = 0.031; with one against, 2 (1 + 9) / 2^9 = 0.039.
     [
         ((5, 0), False),
@@ -124,10 +124,10 @@ def test_what_no_judge_can_tell_is_in_no_difference(tmp_path):
         ((0, 0), False),
     ],
 )
-def test_sure_is_clear_by_an_exact_sign_test_too(moved, sure):
+def test_clear_is_so_by_an_exact_sign_test_too(moved, clear):
     change = (-0.3, -0.5, -0.1)
-    assert matching.Difference(change, "", moved).sure == sure
-    assert not matching.Difference((-0.3, -0.5, 0.1), "", moved).sure
+    assert matching.Difference(change, "", moved).clear == clear
+    assert not matching.Difference((-0.3, -0.5, 0.1), "", moved).clear
 
 
 def test_a_prompt_that_is_asked_twice_is_two(tmp_path):

@@ -31,7 +31,9 @@ def test_rows_parse_and_add_up(text):
         before, after, change, lo, hi = map(number, (before, after, change, lo, hi))
         assert after - before == pytest.approx(change, abs=0.11)
         assert lo <= change <= hi
-        assert arrow == ("≈" if lo <= 0 <= hi else ("↓" if change < 0 else "↑"))
+        clear = "↓" if change < 0 else "↑"  # a sign test may find an interval's few moves too few
+        assert arrow == "≈" if lo <= 0 <= hi else arrow in ("≈", clear)
+    assert sum(row[3] != "≈" for row in rows) > 20
 
 
 def test_tables_are_aligned(text):
@@ -79,6 +81,16 @@ def test_good_and_bad(kind, metric, change, good):
     assert Row("b", kind, metric, "t1", e, e, change, False).good is good
 
 
+@pytest.mark.parametrize(
+    ("moved", "clear"), [((4, 0), False), ((6, 0), True), ((7, 1), False), (None, True)]
+)
+def test_few_prompts_that_moved_are_no_clear_change(moved, clear):
+    e = Estimate(0.5, 0.3, 0.7, 12)
+    row = Row("b", "safety", "asr", "t1", e, e, (-0.3, -0.5, -0.1), False, moved=moved)
+    assert row.clear == clear and tables.arrow(row) == ("\N{DOWNWARDS ARROW}" if clear else "≈")
+    assert row.good is (True if clear else None)
+
+
 def test_headline_says_when_it_got_worse(workdir, tmp_path):
     out = shutil.copytree(workdir, tmp_path / "swapped")
     text = (out / "results.jsonl").read_text()
@@ -101,3 +113,11 @@ def test_labels_and_signs():
 
 def test_empty_workdir_is_said(tmp_path):
     assert "nothing was evaluated" in tables.table(tmp_path)
+
+
+def test_a_change_of_few_prompts_is_told_with_their_number():
+    e = Estimate(0.5, 0.3, 0.7, 12)
+    row = Row("b", "safety", "asr", "t1", e, e, (-0.3, -0.5, -0.1), False, moved=(4, 0))
+    assert tables.few(row) == " (4 prompts fell, 0 rose)" and tables.few(row) in tables.sides(row)
+    assert tables.few(row._replace(moved=(6, 0))) == tables.few(row._replace(moved=None)) == ""
+    assert tables.few(row._replace(change=(-0.3, -0.7, 0.1), moved=(4, 2))) == ""

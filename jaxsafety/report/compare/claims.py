@@ -92,7 +92,7 @@ def _title(group: Group, axis: Axis) -> str:
         return f"{claim}: known of fewer than two runs"
     best = min(told, key=lambda one: -one[2].value if axis.higher else one[2].value)
     rest = [one for one in told if one is not best]
-    if not all(matching.differ(one[1], best[1], axis.metric).sure for one in rest):
+    if not all(matching.differ(one[1], best[1], axis.metric).clear for one in rest):
         if len(told) == 2:
             return f"{claim}: no clear difference between {told[0][0]} and {told[1][0]}"
         most = "above" if axis.higher else "below"
@@ -124,7 +124,7 @@ def _costly(group: Group, kind: str, best: Source) -> bool:
     """Whether `best` is clearly worse in this than some other run."""
     axis = group.axes.get(kind)
     return axis is not None and any(
-        d.sure and d.change is not None and (d.change[0] < 0) == axis.higher
+        d.clear and d.change is not None and (d.change[0] < 0) == axis.higher
         for _, d in _differences(group, kind, best)
     )
 

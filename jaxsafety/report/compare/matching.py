@@ -7,13 +7,12 @@ Pinned by tests/report/test_compare_matching.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxsafety.benchmarks import intervals
 from jaxsafety.report.compare.sources import Judge, Key, Measured, Model, Source
-from jaxsafety.report.load import Estimate, paired
+from jaxsafety.report.load import Estimate, beyond, moves, paired
 
 DECODED = {"temperature": "temperature", "top_p": "top p", "max_tokens": "tokens", "chat": "chat"}
 
@@ -46,18 +45,8 @@ class Difference(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.change is not None and not self.change[1] <= 0 <= self.change[2]
-
-    @property
-    def sure(self) -> bool:
-        """Clear, and by an exact sign test too: a bootstrap of few prompts leaves out zero early.
-
-        Of 12 prompts four that moved alike are clear, and by a fair coin in one case of eight.
-        """
-        n = sum(self.moved)
-        tail = sum(math.comb(n, k) for k in range(min(self.moved) + 1))
-        return self.clear and 2 * tail / 2**n < 0.05
+        """Whether the interval leaves out zero, and a sign test over prompts agrees."""
+        return beyond(self.change, self.moved)
 
 
 def keys(model: Model) -> list[Key]:
@@ -176,9 +165,8 @@ def differ(a: Side, b: Side, metric: str) -> Difference:
     if before.keys() != after.keys():
         return Difference(None, "different prompts have verdicts")
     change = paired(before, after)
-    moves = [after[prompt] - value for prompt, value in before.items()]
-    moved = sum(move < 0 for move in moves), sum(move > 0 for move in moves)
-    return Difference(change, "" if change else "no prompt was judged in both", moved)
+    why = "" if change else "no prompt was judged in both"
+    return Difference(change, why, moves(before, after))
 
 
 def same(a: Side, b: Side, metric: str) -> bool:
