@@ -137,3 +137,10 @@ def test_hub_ids_are_taken_wherever_a_model_is(tmp_path, monkeypatch, capsys, co
     assert asked == ["owner/some-model"] and "offline" in said and said.count("\n") == 1
     assert "--model: got 'owner/some-model@main'" in said
     assert not any(tmp_path.iterdir())
+
+
+def test_the_unaligned_organism_has_a_name_everywhere(root):
+    """Configs had it alone; `chat`, `serve`, `export` and `load` did not know it."""
+    assert hub.directory(hub.UNALIGNED) == root / "jaxsafety" / "organism" / "unaligned"
+    with pytest.raises(UsageError, match="shipped:other"):
+        hub.directory("shipped:other")

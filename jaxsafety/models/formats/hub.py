@@ -10,6 +10,8 @@ from jaxsafety.core.errors import bad
 
 LAYOUT = "in the Hugging Face layout with safetensors"
 GGUF = ".gguf"
+SHIPPED = Path(__file__).parents[2] / "organism" / "base"
+UNALIGNED = "shipped:unaligned"  # SafeMoE's base: it answers, and does not know the later domains
 # What a model directory is read for. Nothing that could run, nothing in another format.
 WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
 HUB_ID = re.compile(rf"{hub.NAME}(@[\w./-]+)?")
@@ -21,7 +23,7 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
     Args:
       path: a directory or a GGUF file, or "owner/name" or "owner/name@revision" of the Hugging Face
         hub, which is downloaded into its cache. A name whose first part is a directory here is
-        never a hub id.
+        never a hub id. "shipped:unaligned" is the organism before alignment.
       field: how an error names it.
 
     Returns:
@@ -30,10 +32,11 @@ def directory(path: str | Path, field: str = "model.path") -> Path:
     Raises:
       UsageError: neither, or a hub that cannot be reached or does not have it.
     """
-    place = Path(path)
-    if str(path) and place.is_dir():
+    place, text = Path(path), str(path)
+    if text == UNALIGNED:
+        return SHIPPED.with_name("unaligned")
+    if text and place.is_dir():
         return only_gguf(place, field) or place
-    text = str(path)
     if place.is_file():
         if place.suffix.lower() != GGUF and not _begins_as_gguf(place):
             raise bad(field, text, f"a directory {LAYOUT}, or a GGUF file")

@@ -9,9 +9,8 @@ from typing import Any
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.tokens import template
 from jaxsafety.models.formats import hub
-
-SHIPPED = Path(__file__).parents[2] / "organism" / "base"
-UNALIGNED = "shipped:unaligned"  # SafeMoE's base: it answers, and does not know the later domains
+from jaxsafety.models.formats.hub import SHIPPED as SHIPPED
+from jaxsafety.models.formats.hub import UNALIGNED as UNALIGNED
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,6 @@ class ModelSource:
 
 def directory(source: ModelSource) -> Path:
     """Where a config's model lies: its directory or GGUF file."""
-    if source.path == UNALIGNED:
-        return SHIPPED.with_name("unaligned")
     return hub.directory(source.path) if source.path else SHIPPED
 
 
