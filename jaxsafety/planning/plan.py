@@ -31,7 +31,7 @@ from jaxsafety.experiment import record
 from jaxsafety.losses import chunks
 from jaxsafety.models.api import Model, ModelConfig, build, init_cache
 from jaxsafety.models.formats import hf
-from jaxsafety.models.formats.source import SHIPPED, ModelSource, stored_dtype
+from jaxsafety.models.formats.source import UNALIGNED, ModelSource, directory, stored_dtype
 from jaxsafety.planning import hlo, topology
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned, Stage
@@ -126,7 +126,8 @@ def model_config(source: ModelSource) -> ModelConfig:
     Raises:
       UsageError: neither a directory nor a known preset.
     """
-    path = Path(source.path) if source.path or source.shape else SHIPPED
+    own = source.path == UNALIGNED or not (source.path or source.shape)
+    path = directory(source) if own else Path(source.path)
     if (source.path or not source.shape) and path.exists():
         # Shapes need no weights; where there are some, they decide whether the head is tied.
         weighed = path.is_file() or any(path.glob("*.safetensors"))

@@ -11,7 +11,7 @@ from jaxsafety.core import sharding, trees
 from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig
-from jaxsafety.models.formats.source import ModelSource
+from jaxsafety.models.formats.source import UNALIGNED, ModelSource
 from jaxsafety.planning import plan
 
 ORGANISM = "configs/safesteer/organism.py"
@@ -26,6 +26,8 @@ def parts_of(*overrides):
 
 def test_the_model_is_a_directory_or_a_preset(shipped):
     assert plan.model_config(ModelSource()).embed_dim == 128
+    vocabularies = [plan.model_config(ModelSource(p)).vocab_size for p in ("", UNALIGNED)]
+    assert vocabularies == [1077, 1383]
     assert plan.model_config(ModelSource(path=str(shipped), remat="full")).remat == "full"
     found = plan.model_config(ModelSource("not here", "qwen3-4b", "bfloat16"))
     assert (found.num_layers, found.dtype) == (36, "bfloat16")
