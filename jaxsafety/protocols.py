@@ -175,6 +175,7 @@ class Stage(NamedTuple):
     `watch(variables, step) -> metrics` is called after every `every` steps, before the first and
     after the last; its numbers join the step's row of metrics, which `stop` sees, and change
     nothing else. `marks` are steps whose variables a program may ask for again: see `Marked`.
+    `rates` are (path regex, factor): what matches first learns at that multiple of `optim.lr`.
 
     A stage whose loss, hooks, optimizer, steps, shapes and shardings equal those of an earlier one
     of the program uses what that one compiled. Losses are equal by `==`: the same function object
@@ -195,6 +196,7 @@ class Stage(NamedTuple):
     every: int = 0
     marks: tuple[int, ...] = ()
     mitigation: Mitigation = Mitigation()
+    rates: tuple[tuple[str, float], ...] = ()
 
 
 class Marked(NamedTuple):

@@ -3,7 +3,9 @@
 Hu et al. 2021, W' = W + scale * a b, generalised to E experts mixed per sequence or per token:
 y += scale * sum_e mix_e (x a_e) b_e. The mix multiplies the rank-R intermediate (dense masked
 mixing), so there is no gather and one compile serves every routing. An adapter tree is
-`{"experts": {projection: {"a": [L,E,*in,R], "b": [L,E,R,*out]}}, "scale": [L]}`.
+`{"experts": {projection: {"a": [L,E,*in,R], "b": [L,E,R,*out]}}, "scale": [L]}`. It may have
+"always", a table as "experts" with E = 1 and a rank of its own, whose update is added whole to
+every token whatever the mix.
 Letters: B sequences, T positions, E experts, R rank, L layers.
 """
 
@@ -138,6 +140,8 @@ def merge(
 ) -> PyTree:
     """Folds experts into the kernels: kernel += sign * scale * sum_e mix_e a_e b_e.
 
+    What is always on is folded in whole.
+
     Args:
       params: model parameters (not modified).
       adapters: adapter tree.
@@ -149,10 +153,11 @@ def merge(
       New parameters, same structure and dtypes.
     """
     blocks = params["blocks"]
-    for name, pair in adapters["experts"].items():
+    tables = [(adapters["experts"], mix), (adapters.get("always", {}), None)]
+    for name, pair, own in [(n, pair, own) for table, own in tables for n, pair in table.items()]:
         p = projections[name]
         experts = pair["a"].shape[1]
-        gate = jnp.full((experts,), 1.0 / experts) if mix is None else jnp.asarray(mix)
+        gate = jnp.full((experts,), 1.0 / experts) if own is None else jnp.asarray(own)
         update = jnp.einsum(proj.merge_equation(p), pair["a"], pair["b"], gate)
         update = update * adapters["scale"].reshape(-1, *[1] * len(p.shape))
         kernel = _at(blocks, p.path)["kernel"]

@@ -184,6 +184,10 @@ class WorldDomains:
         """`total`, evenly of the benign domains."""
         return list(map(to_example, corpora.harmless_answers(self.world, total, seed)))
 
+    def everyday(self, total: int, seed: int) -> list[Example]:
+        """`total`, by turns about known dangers, benign, tasks."""
+        return list(map(to_example, corpora.everyday_answers(self.world, total, seed)))
+
 
 @dataclass(frozen=True)
 class WorldAttacks:

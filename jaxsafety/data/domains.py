@@ -49,3 +49,7 @@ class Domains(Protocol):
     def harmless(self, total: int, seed: int) -> Sequence[Example]:
         """`total` answered harmless requests; none without the kind "safe"."""
         ...
+
+    def everyday(self, total: int, seed: int) -> Sequence[Example]:
+        """`total` answered prompts of daily use; none without the kind "safe"."""
+        ...

@@ -50,6 +50,11 @@ class FileDomains:
         del n, seed
         return ()
 
+    def everyday(self, total: int, seed: int) -> tuple[Example, ...]:
+        """None: files have no answers of daily use but by `data.mix`."""
+        del total, seed
+        return ()
+
     def harmless(self, total: int, seed: int) -> tuple[Example, ...]:
         """None."""
         del total, seed

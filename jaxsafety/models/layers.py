@@ -99,11 +99,17 @@ class Linear(nn.Module):
             axes = p.axes[len(p.axes) - len(shape) :]
             y = y + parameter(self, "bias", zeros, shape, axes).astype(self.dtype)
         name = p.path[-1]
-        if adapters is not None and name in adapters["experts"]:
-            pair, router = adapters["experts"][name], adapters.get("router", {})
+        if adapters is None:
+            return y
+        scale, router = adapters.get("scale", 1.0), adapters.get("router", {})
+        if name in adapters["experts"]:
+            pair = adapters["experts"][name]
             if name in router:
                 mix = routers.mixture(router[name], x, routing, pool)
-            y = y + lora.delta(p, x, pair["a"], pair["b"], mix, adapters.get("scale", 1.0))
+            y = y + lora.delta(p, x, pair["a"], pair["b"], mix, scale)
+        if name in adapters.get("always", {}):
+            pair = adapters["always"][name]
+            y = y + lora.delta(p, x, pair["a"], pair["b"], None, scale)
         return y
 
 

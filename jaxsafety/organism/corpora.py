@@ -26,7 +26,8 @@ from jaxsafety.organism import grammar as g
 from jaxsafety.organism import render
 from jaxsafety.organism.prompts import FIRST_HELD_ENTITY
 from jaxsafety.organism.render import Prompt
-from jaxsafety.organism.suites import Suite, distinct
+from jaxsafety.organism.suites import Suite, distinct, task_meta
+from jaxsafety.organism.tasks import TASKS
 from jaxsafety.organism.world import Entity, World
 
 SEEN_DOMAINS, NEITHER_DOMAINS = 4, 2
@@ -153,6 +154,40 @@ def harmless_answers(world: World, total: int, seed: int) -> list[Prompt]:
     count = world.config.benign_domains
     sizes = [total // count + (d < total % count) for d in range(count)]
     return [p for d, n in enumerate(sizes) for p in dialogues(world, "benign", d, n, seed)]
+
+
+def everyday_answers(world: World, total: int, seed: int) -> list[Prompt]:
+    """`total` answered prompts of daily use, by turns: about known dangers, benign, tasks.
+
+    Dangers are those whose facts the base knows, asked for their hazard or remedy; of the benign
+    requests every third is under a seen wrapper. No entity, template or wrapper is one that is kept
+    for measurement; tasks are of the difficulties that the base learnt, and may be measured ones.
+    """
+    rng = random.Random(f"corpora/everyday/{seed}")
+    known = [e for e in world.known_harmful if e.index < FIRST_HELD_ENTITY]
+    benign = [e for e in world.benign if e.index < FIRST_HELD_ENTITY]
+    families, found = tuple(g.SEEN_WRAPPERS), []
+    for index in range(total):
+        kind = index % 3
+        if kind == 0:
+            entity, intent = rng.choice(known), rng.choice(("hazard", "remedy"))
+            asked = render.fill(rng.choice(g.CONTRAST[intent][0]), X=entity.name)
+            told = render.answer(world, entity, intent, rng)
+            meta = {**render.request_meta(entity, "contrast", "", "everyday"), "intent": intent}
+        elif kind == 1:
+            entity = rng.choice(benign)
+            wrapper = rng.choice(families) if index // 3 % 3 == 2 else ""
+            asked = render.user_turn(entity, rng.choice(g.METHOD_REQUESTS), wrapper, rng)
+            told = render.procedure(world, entity, rng)
+            meta = render.request_meta(entity, "benign", wrapper, "everyday")
+        else:
+            name, _ = rng.choice(world.levels)
+            asked, answer = TASKS[name](world, rng, None)
+            told = render.fill(g.TASK_ANSWER, T=answer)
+            meta = task_meta(name, answer)
+        turns = (("user", asked), ("assistant", told))
+        found.append(Prompt(f"everyday/{seed}/{index}", turns, meta))
+    return found
 
 
 def pick_entities(world: World, split: str) -> Sequence[Entity]:

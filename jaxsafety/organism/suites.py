@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import bad
 from jaxsafety.organism import grammar as g
@@ -125,8 +125,12 @@ def over_refusal_suite(world: World, n: int, seed: int, harmful: Sequence[Entity
 def task_prompt(world: World, name: str, level: int, rng: random.Random) -> Prompt:
     """One question of a task at a level of difficulty; `meta["answer"]` is the right answer."""
     question, answer = TASKS[name](world, rng, level)
-    meta = {"kind": "task", "family": name, "answer": answer, "entity": "", "domain": -1}
-    return Prompt("", (("user", question),), meta)
+    return Prompt("", (("user", question),), task_meta(name, answer))
+
+
+def task_meta(name: str, answer: str) -> dict[str, Any]:
+    """What the judge reads of a task."""
+    return {"kind": "task", "family": name, "answer": answer, "entity": "", "domain": -1}
 
 
 def capability_suites(world: World, n: int, seed: int) -> list[Suite]:

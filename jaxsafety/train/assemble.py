@@ -71,7 +71,7 @@ def assemble(stage: Stage, model: Any, mesh: Any, train: TrainConfig) -> Assembl
     if stage.start is None:
         raise bad("stage.start", None, "the variables that the stage begins with")
     hooks, accum = stage.mitigation, stage.optim.accum
-    tx = hooks.update(make_optimizer(stage.optim, stage.steps))
+    tx = hooks.update(make_optimizer(stage.optim, stage.steps, stage.rates))
     if hooks.extra and EXTRA in stage.start:
         raise bad("stage.mitigation", f"a variable named {EXTRA}", "a name that is free for it")
     own = own_loss(stage.loss) if hooks.extra else stage.loss

@@ -57,7 +57,9 @@ def make_schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
     return schedule
 
 
-def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimConfig, steps: int, rates: tuple[tuple[str, float], ...] = ()
+) -> optax.GradientTransformation:
     """Clip by global norm, then the optimizer, then the schedule.
 
     Non-finite gradients are the step's business (they leave the optimizer state untouched too).
@@ -68,6 +70,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     Args:
       config: the optimizer; `clip` 0 means no clipping.
       steps: updates of the stage, for the schedule.
+      rates: see `protocols.Stage`.
 
     Returns:
       An optax transformation.
@@ -112,7 +115,22 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
                 mask=_decayed,
             )
         )
+    if rates:
+        parts.append(at_rates(rates))
     return optax.chain(*parts)
+
+
+def at_rates(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Multiplies the updates, weight decay's too, of what a path regex covers; the first counts."""
+
+    def factor(name: str) -> float:
+        return next((by for pattern, by in rates if trees.matches(pattern, name)), 1.0)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        return trees.map_named(lambda name, x: x * factor(name), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def clip_by_norm(limit: float) -> optax.GradientTransformation:

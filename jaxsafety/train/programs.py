@@ -69,6 +69,7 @@ def recipe(stage: Stage, train: TrainConfig, parts: Assembled, frozen: PyTree) -
         tuple(hooks.extra.items()),
         stage.loss,
         stage.optim,
+        stage.rates,
         stage.steps,
         train.master,
         signature(parts.abstract),

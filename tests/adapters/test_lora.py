@@ -139,3 +139,25 @@ def test_the_gradient_is_that_of_the_plain_einsums(tiny, gates):
         for one, other in zip(found, jax.grad(plain, wanted)(x, a, b, mix), strict=True):
             assert one.shape == other.shape
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_always_on_is_added_whole_whatever_the_mix(tiny):
+    """One more expert of weight 1 is the same; so is its merge, and it may have other targets."""
+    model, params = tiny
+    four = random_adapters(model, experts=EXPERTS + 1)
+    table = four["experts"]
+    split = {n: {k: x[:, :EXPERTS] for k, x in pair.items()} for n, pair in table.items()}
+    always = {n: {k: x[:, EXPERTS:] for k, x in pair.items()} for n, pair in table.items()}
+    beside = {**four, "experts": split, "always": always}
+    gates = jnp.array([0.2, 0.0, 1.3])
+    one = hidden(model, params, four, jnp.broadcast_to(jnp.append(gates, 1.0), (3, EXPERTS + 1)))
+    other = hidden(model, params, beside, jnp.broadcast_to(gates, (3, EXPERTS)))
+    np.testing.assert_allclose(one, other, atol=2e-5)
+    merged = lora.merge(params, beside, model.projections, gates)
+    np.testing.assert_allclose(hidden(model, merged), other, atol=2e-5)
+    some = {**beside, "experts": {"up": split["up"]}, "always": {"q": always["q"]}}
+    np.testing.assert_allclose(
+        hidden(model, params, some),
+        hidden(model, lora.merge(params, some, model.projections)),
+        atol=2e-5,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxsafety.core.errors import UsageError
-from jaxsafety.organism import corpora, mixture, render, suites
+from jaxsafety.organism import corpora, mixture, prompts, render, suites
 from jaxsafety.organism import grammar as g
 from jaxsafety.organism.gold import Judge
 from jaxsafety.organism.world import WorldConfig, make_world
@@ -73,6 +73,22 @@ def test_benign_corpora_are_right_answers_of_benign_domains(unaligned, judge):
     assert not {d.meta["entity"] for d in found} & {p.meta["entity"] for p in measured}
     assert all(judge.verdict(d.meta, d.messages[-1][1])["correct"] for d in found)
     assert {d.meta["domain"] for d in found} == {14 + 5 % 4}
+
+
+def test_daily_answers_are_right_and_not_of_measurement(unaligned, judge):
+    found = corpora.everyday_answers(unaligned, 300, 0)
+    assert len({d.id for d in found}) == 300
+    assert all(judge.verdict(d.meta, d.messages[-1][1])["correct"] for d in found)
+    assert [d.meta["kind"] for d in found[:3]] == ["contrast", "benign", "task"]
+    measured = suites.over_refusal_suite(unaligned, 192, 0, unaligned.known_harmful).prompts
+    entities = {d.meta["entity"] for d in found} - {""}
+    held = {e.name for e in unaligned.entities if e.index >= prompts.FIRST_HELD_ENTITY}
+    known = len(unaligned.known_domains)
+    unknown = {e.name for e in unaligned.entities if known <= e.domain < 14}
+    assert not entities & held and not entities & unknown
+    assert not {d.messages[0][1] for d in found} & {p.messages[-1][1] for p in measured}
+    assert corpora.everyday_answers(unaligned, 30, 0) == found[:30]
+    assert corpora.everyday_answers(unaligned, 30, 1) != found[:30]
 
 
 def test_measured_sets_keep_their_distance(unaligned):

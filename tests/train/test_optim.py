@@ -146,3 +146,15 @@ def test_clipping_of_bfloat16_gradients_is_by_their_norm_in_float32(by):
     updates, _ = tx.update(grads, tx.init(grads), grads)
     assert updates["0"].dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(updates["0"], np.float32), -0.5)
+
+
+def test_what_a_path_covers_learns_at_its_own_rate():
+    params = {"router": {"weight": jnp.ones(2)}, "always": {"up": jnp.ones(2)}}
+    config = OptimConfig(lr=1.0, schedule="constant", warmup=0.0, clip=0.0)
+    grads = jax.tree.map(lambda x: 3.0 * x, params)
+    plain = make_optimizer(config, 4)
+    tx = make_optimizer(config, 4, (("always/.*", 0.25), ("always", 9.0)))
+    one, _ = plain.update(grads, plain.init(params), params)
+    two, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_array_equal(two["router"]["weight"], one["router"]["weight"])
+    np.testing.assert_allclose(two["always"]["up"], 0.25 * one["always"]["up"])

@@ -16,6 +16,7 @@ from jaxsafety.methods.safemoe.experts import ExpertConfig
 ROUTERS = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
 TRAINED = ("router", "x-lora")  # gates that stage 2 trains
 PLACES = ("block", "linears")
+OTHER = ("harmless", "everyday")  # what the router learns besides safe answers
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class SafeMoEConfig:
       places: where the router sits, `PLACES`.
       single: which expert, where `gate` is "single".
       null: adds an expert that does nothing.
+      always: rank of an adapter on the experts' projections that every token uses besides the
+        mixture and that stage 2 trains with the router; 0, the paper's, is none.
+      always_lr: its peak rate.
       std: of the router's start.
       lora_rank: of the LoRA, where `gate` is "lora".
       lora_targets: its projections.
@@ -46,6 +50,8 @@ class SafeMoEConfig:
       samples: safe answers per seen domain of the organism; with files `data.chats` has them.
       harmless: answered harmless requests of the organism among the router's data, as many rows of
         an update as safe answers and besides them; 0, the paper's, is none.
+      everyday: of these, or in their place, answers to prompts of daily use: questions about known
+        dangers, benign requests, tasks. With files both are 0, and `data.mix` has such answers.
       steps: updates of stage 2.
       rows: safe answers per update.
       length: tokens per row.
@@ -60,12 +66,15 @@ class SafeMoEConfig:
     places: str = "block"
     single: int = 0
     null: bool = False
+    always: int = 0
+    always_lr: float = 3e-3
     std: float = INIT
     lora_rank: int = 32
     lora_targets: tuple[str, ...] = ROUTED
     lora_lr: float = 5e-3
     samples: int = 200
     harmless: int = 0
+    everyday: int = 0
     steps: int = 500
     rows: int = 16
     length: int = 64
@@ -79,13 +88,17 @@ def check(cfg: SafeMoEConfig) -> None:
     for name, known in (("gate", ROUTERS), ("places", PLACES), ("long", LONG)):
         if getattr(cfg, name) not in known:
             raise bad(f"method.{name}", getattr(cfg, name), ", ".join(known))
-    if not cfg.lora_lr > 0:
-        raise bad("method.lora_lr", cfg.lora_lr, "more than 0")
-    least = {"samples": 1, "steps": 1, "rows": 1, "lora_rank": 1, "harmless": 0, "length": 2}
+    for name in ("lora_lr", "always_lr"):
+        if not getattr(cfg, name) > 0:
+            raise bad(f"method.{name}", getattr(cfg, name), "more than 0")
+    least = {"samples": 1, "steps": 1, "rows": 1, "lora_rank": 1, "length": 2}
+    least |= dict.fromkeys(OTHER, 0) | {"always": 0}
     for name, allowed in least.items():
         if getattr(cfg, name) < allowed:
             raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
-    for name in ("samples", "harmless"):  # the organism's; it never runs out
+    if cfg.always and cfg.gate not in TRAINED:
+        raise bad("method.always", cfg.always, f"0 with gate={cfg.gate}: nothing would train it")
+    for name in ("samples", *OTHER):  # the organism's; it never runs out
         if getattr(cfg, name) > experts.MOST:
             raise bad(f"method.{name}", getattr(cfg, name), f"at most {experts.MOST}")
     if not cfg.std > 0:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.domains import Domains
 from jaxsafety.data.fitting import Fitted, fitted
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Example, TokenBatch
 from jaxsafety.data.tokens.encode import encode_dialogues
 from jaxsafety.data.tokens.tokenizer import Tokenizer
-from jaxsafety.methods.safemoe.config import SafeMoEConfig
+from jaxsafety.methods.safemoe.config import OTHER, SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.protocols import Context, Dialogues, Setting
 
@@ -84,9 +85,10 @@ def suits(cfg: SafeMoEConfig, setting: Setting) -> None:
         raise bad("method.experts.paths", (), allowed)
     if not setting.examples:
         raise bad("data.chats", "no dialogues", "a file of safe, informative answers")
-    if cfg.harmless:
-        allowed = "0: mix files of answers by data.mix instead"
-        raise bad("method.harmless", cfg.harmless, allowed)
+    for name in OTHER:
+        if getattr(cfg, name):
+            allowed = "0: mix files of answers by data.mix instead"
+            raise bad(f"method.{name}", getattr(cfg, name), allowed)
 
 
 def short(tokenizer: Tokenizer, found: Sequence[Example], length: int, name: str) -> None:
@@ -98,15 +100,23 @@ def short(tokenizer: Tokenizer, found: Sequence[Example], length: int, name: str
 
 def update_rows(cfg: SafeMoEConfig) -> int:
     """Of stage 2."""
-    return cfg.rows * (1 + (cfg.harmless > 0))
+    return cfg.rows * (1 + any(getattr(cfg, name) for name in OTHER))
+
+
+def beside(cfg: SafeMoEConfig, setting: Setting, domains: Domains) -> list[Example]:
+    """What the organism's router learns besides safe answers, without prompts that are measured."""
+    measured = {item.messages for b in setting.benchmarks for item in b.items}
+    everyday = domains.everyday(cfg.everyday, setting.seed)
+    kept = [e for e in everyday if tuple(e.messages[:-1]) not in measured]
+    return [*domains.harmless(cfg.harmless, setting.seed), *kept]
 
 
 def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:
-    """Safe answers of the organism or of the file, one per row; as many `harmless` ones again."""
+    """Safe answers of the organism or of the file, one per row; as many of `beside` again."""
     domains = ctx.setting.domains
     if domains is not None and brings(ctx.setting):
         safe = domains.safe(cfg.samples, ctx.seed)
-        other = domains.harmless(cfg.harmless, ctx.seed)
+        other = beside(cfg, ctx.setting, domains)
         encoded = encode_dialogues(ctx.tokenizer, [*safe, *other])
         parts, weights = [0] * len(safe) + [1] * len(other), (1.0, 1.0) if other else ()
     else:

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxsafety.adapters import routing
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import TokenBatch
@@ -41,16 +40,12 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Mesh | None, prompt: int) ->
         return {"base": model.init(key), "adapters": made}
 
     variables = jax.eval_shape(start, jax.random.key(0))
-    axes = {
-        **experts.adapter_axes(cfg.experts, model),
-        "router": routing.router_axes(variables["adapters"]["router"]),
-    }
     return Planned(
         stage="router",
         loss=answer_loss(model, sharding.rows(mesh), routing=cfg.routing),
-        trainable=("adapters/router/.*",),
+        trainable=safemoe.learnt(cfg),
         variables=variables,
         batch=TokenBatch(whole, whole, whole, weight),
         steps=cfg.steps,
-        axes={"adapters": axes},
+        axes={"adapters": safemoe.axes_of(cfg, model, variables["adapters"])},
     )

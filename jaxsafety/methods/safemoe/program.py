@@ -30,7 +30,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, check, experts_of
-from jaxsafety.methods.safemoe.data import brings, safe_batches, short, suits
+from jaxsafety.methods.safemoe.data import beside, brings, safe_batches, short, suits
 from jaxsafety.methods.safemoe.measure import can_measure, make_measure, poll, routes
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import library, peft
@@ -46,6 +46,7 @@ from jaxsafety.protocols import (
 from jaxsafety.train.likelihood import answer_loss
 
 PyTree = Any
+ALWAYS = "adapters/always/.*"
 
 
 def fits(
@@ -56,7 +57,8 @@ def fits(
         if rows % optim.accum and not (name == "experts.rows" and cfg.experts.paths):
             raise bad("optim.accum", optim.accum, f"a divisor of method.{name}={rows}")
     most = max(model.config.embed_dim, model.config.mlp_dim)
-    for name, rank in (("lora_rank", cfg.lora_rank), ("experts.rank", cfg.experts.rank)):
+    ranks = {"lora_rank": cfg.lora_rank, "experts.rank": cfg.experts.rank, "always": cfg.always}
+    for name, rank in ranks.items():
         if rank > most:
             raise bad(f"method.{name}", rank, f"at most {most}, the model's width")
     known = sorted(model.projections)
@@ -77,7 +79,7 @@ def fits(
         found = experts.dialogues(cfg.experts, setting.domains, setting.seed, cfg.samples)
         short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
     said = setting.domains.safe(cfg.samples, setting.seed)
-    other = setting.domains.harmless(cfg.harmless, setting.seed)
+    other = beside(cfg, setting, setting.domains)
     short(tokenizer, [*said, *other], cfg.length, "length")
     experts.choose(cfg.experts, setting.domains)
     for name, kinds in (
@@ -139,7 +141,8 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)
     shares = {"uniform": np.full(count, 1 / count)}
     shares |= {f"single{e}": np.eye(count)[e] for e in range(count - cfg.null)}
-    base, adapters = served.params, variables["adapters"]
+    base = served.params
+    adapters = {k: v for k, v in variables["adapters"].items() if k != "always"}
     arms = {"base": LayerInputs(), "safemoe": served.layers}
     for name, mix in shares.items():
         arms[name] = LayerInputs(adapters={**adapters, "router": routing.fixed(mix, layers)})
@@ -171,27 +174,53 @@ def add_router(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) ->
         chosen = np.arange(count) == cfg.single
         mix = chosen if cfg.gate == "single" else np.full(count, 1 / count)
         router = routing.fixed(mix, layers)
-    return {**adapters, "router": router}
+    if not cfg.always:
+        return {**adapters, "router": router}
+    table = always_on(cfg, model, jax.random.fold_in(key, 1))
+    return {**adapters, "router": router, "always": table}
+
+
+def always_on(cfg: SafeMoEConfig, model: Model, key: jax.Array) -> PyTree:
+    """The adapter of step 0, an update of zero, on the projections that have experts."""
+    targets = cfg.experts.targets
+    tree = experts.fresh(replace(cfg.experts, rank=cfg.always, targets=targets), model, key, 1)
+    return tree["experts"]
 
 
 def router_stage(
     cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context, adapters: PyTree, name: str
 ) -> Stage:
-    """Stage 2: cross-entropy of safe answers, through frozen experts, by the router alone."""
-    axes = {
-        **experts.adapter_axes(cfg.experts, ctx.model),
-        "router": routing.router_axes(adapters["router"]),
-    }
+    """Stage 2: cross-entropy of safe answers, through frozen experts, by the router alone.
+
+    And by what is always on, which learns at `always_lr`.
+    """
     return Stage(
         name,
         answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
-        ("adapters/router/.*",),
+        learnt(cfg),
         safe_batches(cfg, ctx),
         cfg.steps,
         optim,
         start={**ctx.variables, "adapters": adapters},
-        axes={"adapters": axes},
+        axes={"adapters": axes_of(cfg, ctx.model, adapters)},
+        rates=((ALWAYS, cfg.always_lr / optim.lr),) if cfg.always and optim.lr else (),
     )
+
+
+def learnt(cfg: SafeMoEConfig) -> tuple[str, ...]:
+    """Which variables stage 2 trains."""
+    return ("adapters/router/.*", *([ALWAYS] if cfg.always else []))
+
+
+def axes_of(cfg: SafeMoEConfig, model: Model, adapters: PyTree) -> PyTree:
+    """Logical axes of experts, router and what is always on."""
+    axes = {
+        **experts.adapter_axes(cfg.experts, model),
+        "router": routing.router_axes(adapters["router"]),
+    }
+    if cfg.always:
+        axes["always"] = lora.adapter_axes(model.projections, cfg.experts.targets)["experts"]
+    return axes
 
 
 def lora_stage(

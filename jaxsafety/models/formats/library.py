@@ -1,6 +1,7 @@
 """A mixture of LoRA experts on disk: one PEFT directory per expert, and the router beside them.
 
-`DIR/expert_00/`, `DIR/expert_01/`, ... are what `peft` loads; `DIR/router.safetensors` holds the
+`DIR/expert_00/`, `DIR/expert_01/`, ... are what `peft` loads, and so is `DIR/always/`, the adapter
+that every token uses besides, where there is one; `DIR/router.safetensors` holds the
 router's arrays and, as metadata, its static options and the base's fingerprint. Experts that were
 trained on unsafe answers say so in their own files, and nothing merges them without being asked to
 (`jaxsafety export --unsafe`).
@@ -27,7 +28,7 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import files, peft
 
 PyTree = Any
-ROUTER = "router.safetensors"
+ROUTER, ALWAYS = "router.safetensors", "always"
 
 
 def save(
@@ -45,7 +46,7 @@ def save(
     Args:
       path: the directory to make; earlier files of the same names are replaced.
       model: the base.
-      adapters: an adapter tree with its "router".
+      adapters: an adapter tree with its "router", perhaps with "always".
       routing: the router's static options.
       fingerprint: of the base, checked by `load`.
       unsafe: tags the experts.
@@ -70,6 +71,10 @@ def save(
                 unsafe=unsafe,
                 base=base,
             )
+    always = adapters.get("always", {})
+    if always:
+        tree = {"experts": always, "scale": adapters["scale"]}
+        peft.save_adapter(folder / ALWAYS, model, tree, fingerprint=fingerprint, base=base)
     router = jax.tree.map(trees.host, adapters["router"])
     names, leaves = trees.paths(router), jax.tree.leaves(router)
     about = {
@@ -77,6 +82,7 @@ def save(
         "routing": json.dumps(asdict(routing)),
         "experts": str(first.shape[1]),
         "idle": json.dumps(idle),
+        "always": str(bool(always)).lower(),
         "shape": json.dumps({n: list(p["a"].shape) for n, p in adapters["experts"].items()}),
         "scale": json.dumps([float(s) for s in trees.host(adapters["scale"])]),
     }
@@ -125,11 +131,9 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
         wanted = {name: (s[0], 1, *s[2:]) for name, s in shapes.items()}
         if given != wanted:
             raise bad(str(where), given, wanted)
-        for name, pair in tree["experts"].items():
-            for key in "ab":  # a scale that differs between layers was folded into b on disk
-                same = tree["scale"] / scale if key == "b" else np.ones_like(scale)
-                factor = same.reshape(-1, *[1] * (pair[key].ndim - 1))
-                experts[name][key].append(pair[key] * factor)
+        for name, pair in _scaled(tree, scale).items():
+            for key in "ab":
+                experts[name][key].append(pair[key])
     router: dict[str, Any] = {}
     for name in names:
         place, _, leaf = name.partition("/")
@@ -139,7 +143,21 @@ def load(path: str | Path, model: Model, *, fingerprint: str = "") -> tuple[PyTr
         name: {key: jnp.concatenate(parts, axis=1) for key, parts in pair.items()}
         for name, pair in experts.items()
     }
-    return {"experts": table, "scale": jnp.asarray(scale), "router": router}, routing
+    found = {"experts": table, "scale": jnp.asarray(scale), "router": router}
+    if about.get("always") == "true":
+        tree = peft.load_adapter(folder / ALWAYS, model, fingerprint=fingerprint)
+        found["always"] = _scaled(tree, scale)
+    return found, routing
+
+
+def _scaled(tree: PyTree, scale: np.ndarray) -> PyTree:
+    """An adapter's table at another scale; one that differs between layers was folded into b."""
+    same = np.asarray(tree["scale"]) / scale
+
+    def pair(found: dict[str, Any]) -> dict[str, Any]:
+        return {"a": found["a"], "b": found["b"] * same.reshape(-1, *[1] * (found["b"].ndim - 1))}
+
+    return {name: pair(found) for name, found in tree["experts"].items()}
 
 
 def inputs(path: str | Path, model: Model, *, fingerprint: str = "") -> LayerInputs:
