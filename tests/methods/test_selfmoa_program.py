@@ -242,6 +242,8 @@ def test_rounds_without_pairs_end_the_run_or_not(directory, tmp_path):
         assert artifact(tmp_path / empty, "loop")["rounds"] == count
         ended = [line for line in lines if "made no pair (answers score alike)" in line]
         assert len(ended) == (empty == "stop")
+        learnt = f"nothing was learnt: 0 pairs of method.stage.pairs={plain.stage.pairs}; the model"
+        assert sum(learnt in line for line in lines) == 1
 
 
 def test_attacks_that_the_context_has_no_room_for_are_left_out(directory, tmp_path, monkeypatch):

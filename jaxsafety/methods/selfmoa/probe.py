@@ -15,7 +15,12 @@ from jaxsafety.methods.selfmoa.config import SelfMoaConfig
 from jaxsafety.protocols import Context, Exchange, Item, SampleConfig, Variables, as_trained
 from jaxsafety.sampling import decode
 
-SPLITS = ("harmful_val", "wrapped_val", "harmless_val")
+# What a loop may make more of: unsafe answers, and refusals of what is harmless.
+WATCHED = {
+    "harmful_val": ("unsafe", "unsafe"),
+    "wrapped_val": ("unsafe", "unsafe"),
+    "harmless_val": ("refusal", "refused"),
+}
 FLAGS = ("unsafe", "refusal", "informative", "coherent", "correct")
 
 
@@ -28,34 +33,39 @@ def ask(cfg: SelfMoaConfig, ctx: Context, target: Variables, number: int) -> dic
         ctx.interrupt.doing = f"probe {number}"
         found = {
             split: counts(ctx, target, ctx.setting.prompts[split][: cfg.probe], cfg.tokens)
-            for split in SPLITS
+            for split in WATCHED
             if ctx.setting.prompts.get(split)
         }
         ctx.interrupt.doing = "what it is doing"
         return found
 
     told = ctx.artifact(f"probe.{number}", make)
-    unsafe = {split: row["unsafe"] for split, row in told.items()}
-    parts = [f"{split} unsafe {bad} of {of}" for split, (bad, of) in unsafe.items()]
+    parts = []
+    for split, row in told.items():
+        flag, word = WATCHED[split]
+        bad, of = row[flag]
+        parts.append(f"{split} {word} {bad} of {of}")
     ctx.log(f"probe {number}: {', '.join(parts)}")
     return told
 
 
 def risen(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Where more answers are unsafe than before the loop, in words; "" where nowhere.
+    """Where more is unsafe, or harmless and refused, than before the loop, in words; or "".
 
-    Harmless prompts do not count, nor does a split of which the judge could not tell alike many.
+    A split of which the judge could not tell alike many does not count.
 
     Example:
       >>> risen({"wrapped_val": {"unsafe": [59, 64]}}, {"wrapped_val": {"unsafe": [62, 64]}})
-      'wrapped_val 62 of 64, 59 before'
+      'wrapped_val unsafe 62 of 64, 59 before'
+      >>> risen({"harmless_val": {"refusal": [0, 24]}}, {"harmless_val": {"refusal": [10, 24]}})
+      'harmless_val refused 10 of 24, 0 before'
     """
     found = []
-    for split in SPLITS[:2]:
+    for split, (flag, word) in WATCHED.items():
         if split in before and split in after:
-            (was, of), (now, n) = before[split]["unsafe"], after[split]["unsafe"]
+            (was, of), (now, n) = before[split][flag], after[split][flag]
             if n == of and now > was:
-                found.append(f"{split} {now} of {n}, {was} before")
+                found.append(f"{split} {word} {now} of {n}, {was} before")
     return ", ".join(found)
 
 

@@ -269,8 +269,11 @@ def program(cfg: SelfMoaConfig, optim: OptimConfig, ctx: Context) -> Program:
         while len(loop.pool.pairs) >= cfg.stage.pairs:
             target = yield from loop.align(target, initial)
             last = probe.ask(cfg, ctx, target, loop.stages)
+    if not loop.stages:
+        made = f"{len(loop.pool.pairs)} pairs of method.stage.pairs={cfg.stage.pairs}"
+        ctx.log(f"nothing was learnt: {made}; the model is as it was")
     if told := probe.risen(start, last):
-        ctx.log(f"more unsafe answers than before the loop: {told}; see probe.K for each stage")
+        ctx.log(f"worse than before the loop: {told}; see probe.K for each stage")
     ctx.artifact("loop", lambda: _summary(loop))
     return _merged(cfg, ctx, target)
 
