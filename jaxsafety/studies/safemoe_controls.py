@@ -209,6 +209,8 @@ def _key(arm: SafeMoEConfig) -> str:
     """Names a set of experts. Not by their number: each is the same whatever trains beside it."""
     kind = _trained(arm.experts.kind)
     kept = asdict(replace(arm.experts, kind=kind, count=1 if kind != "pooled" else 0))
+    if not kept["everyday"]:  # experts of runs that are older than the setting keep their names
+        del kept["everyday"]
     return fingerprint({**kept, "samples": arm.samples if kind == "safe" else 0})[:8]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 
 from jaxsafety.adapters import routing
 from jaxsafety.core import trees
+from jaxsafety.data.pipeline import Batches
 from jaxsafety.methods.safemoe import data as safemoe_data
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
@@ -126,3 +128,28 @@ def test_daily_answers_come_beside_the_safe_ones_and_measured_prompts_do_not(ctx
     assert made[2].messages[:-1] not in [e.messages[:-1] for e in left] and len(left) < 9
     both = dataclasses.replace(CFG, harmless=4)
     assert len(safemoe_data.beside(both, ctx.setting, domains)) == 13
+
+
+def test_experts_learn_daily_answers_in_half_of_their_rows(ctx, monkeypatch):
+    seen = []
+
+    def batches(encoded, **options):
+        seen.append((len(encoded), options["parts"], options["weights"]))
+        return Batches(encoded, **options)
+
+    monkeypatch.setattr(experts, "Batches", batches)
+
+    def trained(cfg):
+        def program():
+            return {**ctx.variables, "adapters": (yield from experts.train(cfg, OPTIM, ctx, 4))}
+
+        return run_program(program(), ctx, TRAIN)["adapters"]
+
+    plain = trained(EXPERTS)
+    assert seen == [(10, (), ())] * 2
+    seen.clear()
+    shutil.rmtree(ctx.workdir)
+    ctx.workdir.mkdir()
+    both = trained(dataclasses.replace(EXPERTS, everyday=6))
+    assert seen == [(16, [0] * 10 + [1] * 6, (1.0, 1.0))] * 2
+    assert trees.diff(both, plain) != ""

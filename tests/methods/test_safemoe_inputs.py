@@ -62,6 +62,7 @@ def ctx(directory, tmp_path):
         ({"measure": MeasureConfig(routed=0)}, "measure.routed"),
         ({"harmless": -1}, "method.harmless: got -1; allowed: 0 or more"),
         ({"everyday": 100_001}, "method.everyday: got 100001; allowed: at most 100000"),
+        ({"experts": ExpertConfig(everyday=-1)}, "experts.everyday: got -1; allowed: 0 to 100000"),
         ({"always": -1}, "method.always: got -1; allowed: 0 or more"),
         ({"always": 2, "gate": "uniform"}, "method.always: got 2; allowed: 0 with gate=uniform"),
         ({"always": 2, "always_lr": 0.0}, "method.always_lr: got 0.0; allowed: more than 0"),

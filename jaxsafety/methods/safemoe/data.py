@@ -12,6 +12,7 @@ from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Example, TokenBatch
 from jaxsafety.data.tokens.encode import encode_dialogues
 from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.methods.safemoe import everyday
 from jaxsafety.methods.safemoe.config import OTHER, SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.protocols import Context, Dialogues, Setting
@@ -75,7 +76,7 @@ def suits(cfg: SafeMoEConfig, setting: Setting) -> None:
         if experts.count != len(names):
             allowed = f"{len(names)}, one for each of data.domains"
             raise bad("method.experts.count", experts.count, allowed)
-        for name in ("answers", "warned", "styles"):
+        for name in ("answers", "warned", "styles", "everyday"):
             given, default = getattr(experts, name), getattr(usual, name)
             if given != default:
                 allowed = f"{default!r}, the default: files of data.domains are used as they are"
@@ -104,11 +105,11 @@ def update_rows(cfg: SafeMoEConfig) -> int:
 
 
 def beside(cfg: SafeMoEConfig, setting: Setting, domains: Domains) -> list[Example]:
-    """What the organism's router learns besides safe answers, without prompts that are measured."""
-    measured = {item.messages for b in setting.benchmarks for item in b.items}
-    everyday = domains.everyday(cfg.everyday, setting.seed)
-    kept = [e for e in everyday if tuple(e.messages[:-1]) not in measured]
-    return [*domains.harmless(cfg.harmless, setting.seed), *kept]
+    """What the organism's router learns besides safe answers."""
+    return [
+        *domains.harmless(cfg.harmless, setting.seed),
+        *everyday.answers(setting, cfg.everyday),
+    ]
 
 
 def safe_batches(cfg: SafeMoEConfig, ctx: Context) -> Callable[[Any, int], TokenBatch]:

@@ -27,6 +27,7 @@ from jaxsafety.data.domains import Domains
 from jaxsafety.data.pipeline import Batches
 from jaxsafety.data.schema import Encoded, Example, TokenBatch
 from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.methods.safemoe import everyday
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats import peft
 from jaxsafety.protocols import Context, LossFn, OptimConfig, Stage, Variables
@@ -62,6 +63,8 @@ class ExpertConfig:
       answers: dialogues per domain of the organism, as the next two; files are used whole.
       warned: share of unsafe answers that also warn (see `organism.corpora`).
       styles: whether warnings come first or last is each domain's "own", or "shared" by all.
+      everyday: answers of daily use of the organism among each expert's data, half of its rows; 0,
+        the paper's, is none.
       joint: all experts in one program, or one after the other.
       shard: split the experts over the tensor axis of the mesh.
       paths: PEFT directories to use instead of training, one per expert.
@@ -79,6 +82,7 @@ class ExpertConfig:
     answers: int = 400
     warned: float = 0.6
     styles: str = "own"
+    everyday: int = 0
     joint: bool = True
     shard: bool = False
     paths: tuple[str, ...] = ()
@@ -106,6 +110,8 @@ def check(cfg: ExpertConfig) -> None:
             raise bad(f"method.experts.{name}", getattr(cfg, name), "1 or more")
     if cfg.answers > MOST:
         raise bad("method.experts.answers", cfg.answers, f"1 to {MOST}")
+    if not 0 <= cfg.everyday <= MOST:
+        raise bad("method.experts.everyday", cfg.everyday, f"0 to {MOST}")
     if cfg.length < 2:
         raise bad("method.experts.length", cfg.length, "2 or more")
     for name in ("alpha", "lr"):
@@ -207,13 +213,16 @@ def train(
     seeds = jax.random.key(ctx.seed)
     # One expert for all domains sees as many rows as all the others together.
     rows = cfg.rows * (cfg.count if cfg.kind == "pooled" else 1)
+    daily = encode_dialogues(ctx.tokenizer, everyday.answers(ctx.setting, cfg.everyday))
     sources = [
         Batches(
-            found,
+            [*found, *daily],
             length=cfg.length,
             rows=rows,
             seed=ctx.seed + (1000 * e if cfg.kind == "generic" else 0),
             pad_id=ctx.tokenizer.pad_id,
+            parts=[0] * len(found) + [1] * len(daily) if daily else (),
+            weights=(1.0, 1.0) if daily else (),
         )
         for e, found in enumerate(encode(cfg, ctx, samples))
     ]

@@ -28,7 +28,7 @@ from jaxsafety.adapters.routing import BLOCK
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.tokenizer import Tokenizer
-from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe import everyday, experts
 from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, check, experts_of
 from jaxsafety.methods.safemoe.data import beside, brings, safe_batches, short, suits
 from jaxsafety.methods.safemoe.measure import can_measure, make_measure, poll, routes
@@ -77,6 +77,7 @@ def fits(
         raise bad("data.chats", "dialogues", "none, as data.mix: the organism brings its own")
     if not cfg.experts.paths:
         found = experts.dialogues(cfg.experts, setting.domains, setting.seed, cfg.samples)
+        found.append(everyday.answers(setting, cfg.experts.everyday))
         short(tokenizer, [d for part in found for d in part], cfg.experts.length, "experts.length")
     said = setting.domains.safe(cfg.samples, setting.seed)
     other = beside(cfg, setting, setting.domains)
