@@ -26,7 +26,7 @@ from jaxsafety.studies import safemoe_controls as study
 def get_config(arg=""):
     """`arg`: smoke, seed=N."""
     arg = common.parse_arg(arg, smoke=False, seed=0)
-    method = study.ControlsConfig(base=recipe.organism())
+    method = study.ControlsConfig(base=recipe.organism("paper"))
     config = common.base("safemoe_controls", seed=arg.seed, model=recipe.BASE, method=method)
     config.optim.update(lr=recipe.ROUTER_RATE, schedule="cosine", warmup=0.03)
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved

@@ -9,6 +9,7 @@ runs of docs/results/safemoe.md, after trial runs on this world that chose the s
 wording asked for 20 points at temperature 1, and by it SafeMoE fails this clause.)
 
   jaxsafety run --config=configs/safemoe/organism.py --workdir=runs/safemoe
+  jaxsafety run --config=configs/safemoe/organism.py:preset=paper --workdir=runs/paper
   jaxsafety run --config=configs/safemoe/organism.py:smoke --workdir=runs/smoke
 """
 
@@ -17,9 +18,9 @@ from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N."""
-    arg = common.parse_arg(arg, smoke=False, seed=0)
-    method = recipe.organism()
+    """`arg`: smoke, seed=N, preset=default|paper."""
+    arg = common.parse_arg(arg, smoke=False, seed=0, preset="default")
+    method = recipe.organism(arg.preset)
     config = common.base("safemoe", seed=arg.seed, model=recipe.BASE, method=method)
     config.optim.update(lr=recipe.ROUTER_RATE, schedule="cosine", warmup=0.03)
     config.train.checkpoint_every = 100

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from jaxsafety.adapters.routing import Routing
+from jaxsafety.core.errors import bad
 from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.methods.sft import recipe as sft
 from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.models.formats.source import UNALIGNED
 
+PRESETS = ("default", "paper")
 BASE = UNALIGNED  # the organism that it starts from
 # Of the router on the organism; in trial runs on world 0 a third of it did as well.
 ROUTER_RATE = 3e-2
 
 
-def organism() -> SafeMoEConfig:
-    """SafeMoE's settings on the unaligned organism: four experts of rank 8, 4 x 200 safe answers.
+def organism(preset: str = "default") -> SafeMoEConfig:
+    """SafeMoE's settings on the unaligned organism: four experts, 4 x 200 safe answers.
 
     alpha = 2 R and 4 x 200 answers are the paper's; one router per block is our choice (the paper
     has "a router at each layer"), the rates are the organism's.
     All four experts are mixed: the paper selects 2 of 4 to 18, over 32 layers; over six layers a
     hard choice was behind in trial runs (docs/results/safemoe.md; the arm "top2" tests it).
+
+    Args:
+      preset: one of `PRESETS`. "paper" learns unsafe and safe answers alone, and loses harmless
+        requests (docs/results/safemoe.md). "default" keeps them: half of the experts' rows and of
+        the router's are answers of daily use, one expert more does nothing, and an adapter that
+        is always on learns with the router what experts need not. Experts are of twice the rank and
+        learn longer, since half of their rows are others'.
+
+    Raises:
+      UsageError: an unknown preset.
     """
+    if preset not in PRESETS:
+        raise bad("config argument preset", preset, ", ".join(PRESETS))
     experts = ExpertConfig(rank=8, alpha=16.0, steps=400, warned=0.8)
-    return SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8, length=48)
+    method = SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8, length=48)
+    if preset == "paper":
+        return method
+    experts = replace(experts, rank=16, alpha=32.0, steps=1000, everyday=600)
+    return replace(method, experts=experts, null=True, always=16, everyday=600, length=64)
 
 
 def expert() -> SftConfig:
@@ -107,5 +125,7 @@ def shrink(config: Any, method: Any) -> None:
     """
     method.experts.update(steps=2, rows=1, rank=2, answers=16)
     method.update(steps=2, rows=2, samples=8, lora_rank=2, length=64)
+    method.update(always=min(method.always, 2), everyday=min(method.everyday, 9))
+    method.experts.everyday = min(method.experts.everyday, 9)
     method.measure.update(safety=4, harmless=4, tasks=2, routed=2)
     config.eval.update(safety=4, over_refusal=4, capability=4, samples=1, batch_size=16)
