@@ -43,8 +43,8 @@ def organism(preset: str = "default") -> SafeMoEConfig:
     method = SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8, length=48)
     if preset == "paper":
         return method
-    experts = replace(experts, rank=16, alpha=32.0, steps=1000, everyday=600)
-    return replace(method, experts=experts, null=True, always=16, everyday=600, length=64)
+    experts = replace(experts, rank=16, alpha=32.0, steps=1000, everyday=4000)
+    return replace(method, experts=experts, null=True, always=16, everyday=4000, length=64)
 
 
 def expert() -> SftConfig:
