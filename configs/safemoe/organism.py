@@ -8,6 +8,10 @@ over the base, or harmless requests are answered right 10 points less often. (Wr
 runs of docs/results/safemoe.md, after trial runs on this world that chose the settings; the first
 wording asked for 20 points at temperature 1, and by it SafeMoE fails this clause.)
 
+That was asked of preset=paper, which loses two of three harmless requests. The default learns
+answers of daily use besides and has an adapter that is always on (decision 189); it was settled on
+this world, and no claim of it is measured yet.
+
   jaxsafety run --config=configs/safemoe/organism.py --workdir=runs/safemoe
   jaxsafety run --config=configs/safemoe/organism.py:preset=paper --workdir=runs/paper
   jaxsafety run --config=configs/safemoe/organism.py:smoke --workdir=runs/smoke

@@ -20,11 +20,11 @@ from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import library
-from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import Benchmark, Item, OptimConfig, TrainConfig
-from jaxsafety.testing import random_organism
 from jaxsafety.train.loop import run_program, run_stage
 from tests.methods import tiny
+from tests.methods.safemoe_fixtures import ctx as ctx
+from tests.methods.safemoe_fixtures import directory as directory
 
 EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, steps=2, rows=1, answers=10, length=96)
 ROUTING = routing.Routing(top=0)
@@ -33,17 +33,6 @@ CFG = SafeMoEConfig(
 )
 OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
 TRAIN = TrainConfig(progress=False)
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    return random_organism(tmp_path_factory.mktemp("organism"), unaligned=True)
-
-
-@pytest.fixture
-def ctx(directory, tmp_path):
-    made = tiny.context(directory, tmp_path)
-    return tiny.placed(made, world=open_world(directory))
 
 
 def stage(cfg, ctx):

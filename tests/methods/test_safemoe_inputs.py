@@ -22,23 +22,13 @@ from jaxsafety.models.formats import peft
 from jaxsafety.organism import corpora
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import OptimConfig
-from jaxsafety.testing import random_organism
 from tests.methods import tiny
+from tests.methods.safemoe_fixtures import ctx as ctx
+from tests.methods.safemoe_fixtures import directory as directory
 
 EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, steps=3, rows=1, answers=10, length=96)
 CFG = SafeMoEConfig(experts=EXPERTS, samples=4, steps=2, rows=4)
 OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    return random_organism(tmp_path_factory.mktemp("organism"), unaligned=True)
-
-
-@pytest.fixture
-def ctx(directory, tmp_path):
-    made = tiny.context(directory, tmp_path)
-    return tiny.placed(made, world=open_world(directory))
 
 
 @pytest.mark.parametrize(

@@ -183,9 +183,8 @@ def add_router(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) ->
 
 def always_on(cfg: SafeMoEConfig, model: Model, key: jax.Array) -> PyTree:
     """The adapter of step 0, an update of zero, on the projections that have experts."""
-    targets = cfg.experts.targets
-    tree = experts.fresh(replace(cfg.experts, rank=cfg.always, targets=targets), model, key, 1)
-    return tree["experts"]
+    like = replace(cfg.experts, rank=cfg.always, alpha=0.0)  # `scale` is the experts'
+    return experts.fresh(like, model, key, 1)["experts"]
 
 
 def router_stage(
