@@ -16,6 +16,12 @@ and remedies). "harmless" and its fellows add answered harmless requests to the 
 run is one seed; the tables need five (`launch/safemoe.sh`):
 
   jaxsafety run --config=configs/safemoe/controls.py:seed=0 --workdir=runs/safemoe-controls/0
+
+All that is of preset=paper, the method as published. preset=default asks what keeps harmless
+requests in the default, and whether a LoRA on one pooled expert, of equal size, on equal data and at
+a rate that was searched for, does as well (`launch/safemoe_default.sh`):
+
+  jaxsafety run --config=configs/safemoe/controls.py:preset=default --workdir=runs/default/0
 """
 
 from configs import common
@@ -24,9 +30,10 @@ from jaxsafety.studies import safemoe_controls as study
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N."""
-    arg = common.parse_arg(arg, smoke=False, seed=0)
-    method = study.ControlsConfig(base=recipe.organism("paper"))
+    """`arg`: smoke, seed=N, preset=paper|default."""
+    arg = common.parse_arg(arg, smoke=False, seed=0, preset="paper")
+    arms = study.DEFAULT if arg.preset == "default" else study.ARMS
+    method = study.ControlsConfig(base=recipe.organism(arg.preset), arms=arms)
     config = common.base("safemoe_controls", seed=arg.seed, model=recipe.BASE, method=method)
     config.optim.update(lr=recipe.ROUTER_RATE, schedule="cosine", warmup=0.03)
     config.train.checkpoint_every = 1000  # a stage takes seconds; its end is always saved

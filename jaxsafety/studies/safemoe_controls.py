@@ -4,7 +4,9 @@ The missing experiment of arXiv 2606.00686 (check 9 of docs/published.md): every
 same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
 differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
 chooses (`LEVELS`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
-see harmless answers besides. An arm's experts are trained once and shared.
+see harmless answers besides. `DEFAULT` are those of the default preset: its parts taken out one by
+one, fewer daily answers, and LoRAs of its size at `rates`. An arm's experts are trained once and
+shared.
 Pinned by tests/studies/test_safemoe_controls.py.
 """
 
@@ -60,15 +62,26 @@ HARMLESS = ("harmless", *LORAS)
 # A LoRA on the base with the experts merged in.
 MERGED = ("lora_beside", "harmless_beside", "lora_pooled", "harmless_pooled")
 SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
+# What keeps harmless requests in the default preset, each taken out: the adapter that is always on,
+# the expert that does nothing, daily answers among the router's data, the experts', or both; and
+# fewer daily answers for both.
+PARTS = ("no_always", "no_null", "no_daily_router", "no_daily_experts", "daily0", "daily400")
+DEFAULT = ("safemoe", *PARTS, "lora_matched", "lora_pooled")
+RATED = ("lora_matched", "lora_pooled")  # arms whose rate is searched for
 ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
 
 
 @dataclass(frozen=True)
 class ControlsConfig:
-    """`base`: the settings of the arm "safemoe", which the others change in one place."""
+    """What is compared.
+
+    `base`: the settings of the arm "safemoe", which the others change in one place; `rates`: peak
+    rates of `RATED` arms, each an arm of its own, "<arm>_lr<rate>"; () is `base.lora_lr` alone.
+    """
 
     base: SafeMoEConfig = field(default_factory=SafeMoEConfig)
     arms: tuple[str, ...] = ARMS
+    rates: tuple[float, ...] = ()
 
 
 def smoke(config: Any) -> None:
@@ -80,8 +93,12 @@ def smoke(config: Any) -> None:
 def check(cfg: ControlsConfig) -> None:
     """Rejects unknown arms and what an arm cannot be."""
     for arm in cfg.arms or ("",):
-        if arm not in ARMS:
-            raise bad("method.arms", arm, ", ".join(ARMS))
+        if arm not in (*ARMS, *PARTS):
+            raise bad("method.arms", arm, ", ".join((*ARMS, *PARTS)))
+        if arm in PARTS and not (cfg.base.always and cfg.base.null and cfg.base.everyday):
+            raise bad("method.arms", arm, "with preset=default, whose parts it takes out")
+    if cfg.rates and not set(cfg.arms) & set(RATED):
+        raise bad("method.rates", cfg.rates, f"() without an arm of {', '.join(RATED)}")
     if cfg.base.experts.paths:
         raise bad("method.base.experts.paths", cfg.base.experts.paths, "(): arms train their own")
     for arm in arms(cfg).values():
@@ -101,7 +118,13 @@ def fits(
 
 def arms(cfg: ControlsConfig) -> dict[str, SafeMoEConfig]:
     """Name -> settings of every arm."""
-    return {name: _arm(cfg.base, name) for name in cfg.arms}
+    found = {}
+    for name in cfg.arms:
+        arm = _arm(cfg.base, name)
+        rates = cfg.rates if name in RATED else ()
+        found |= {f"{name}_lr{rate:g}": replace(arm, lora_lr=rate) for rate in rates}
+        found |= {} if rates else {name: arm}
+    return found
 
 
 def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
@@ -114,10 +137,17 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
     def routing(**change: Any) -> SafeMoEConfig:
         return replace(base, routing=replace(base.routing, **change))
 
+    if name in PARTS:
+        return _part(base, name)
+    # A LoRA of as many parameters as what stage 2 trains: that of the adapter that is always on,
+    # or else rank 1 on `down` alone, L (F + D), as many as the router's L D E where F = (E - 1) D.
+    on = base.experts.targets if base.always else ("down",)
+    size: dict[str, Any] = {"lora_rank": base.always or 1, "lora_targets": on}
+    bare = replace(base, always=0, null=False)  # for gates that stage 2 does not train
     if name in (*EXPERTS, "generic"):
         return experts(kind=name)
     if name.startswith("single"):
-        return replace(base, gate="single", single=int(name[-1]))
+        return replace(bare, gate="single", single=int(name[-1]))
     if name.startswith("experts"):
         count = int(name.removeprefix("experts"))
         top = min(base.routing.top, count)  # 0 is all of them
@@ -128,18 +158,17 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         return experts(warned=int(name.removeprefix("warned")) / 100)
     changed = {
         "safemoe": base,
-        "untrained": replace(base, gate="untrained"),
-        "uniform": replace(base, gate="uniform"),
-        "arrow": replace(base, gate="arrow"),
+        "untrained": replace(bare, gate="untrained"),
+        "uniform": replace(bare, gate="uniform"),
+        "arrow": replace(bare, gate="arrow"),
         "x-lora": replace(replace(base, gate="x-lora"), routing=replace(base.routing, top=0)),
-        # Rank 1 on `down` alone: L (F + D), as many as the router's L D E where F = (E - 1) D.
-        "lora_matched": replace(base, gate="lora", lora_rank=1, lora_targets=("down",)),
-        "lora": replace(base, gate="lora"),
+        "lora_matched": replace(bare, gate="lora", **size),
+        "lora": replace(bare, gate="lora"),
         # The same LoRA on a base with the unsafe experts merged in, at equal shares, so each at a
         # quarter of its strength; or with the pooled expert, whole: its knowledge, no router.
-        "lora_beside": replace(base, gate="uniform", lora_rank=1, lora_targets=("down",)),
+        "lora_beside": replace(bare, gate="uniform", **size),
         "lora_pooled": replace(
-            experts(kind="pooled"), gate="uniform", lora_rank=1, lora_targets=("down",)
+            bare, experts=replace(base.experts, kind="pooled"), gate="uniform", **size
         ),
         "null": replace(base, null=True),
         "linears": replace(base, places="linears"),
@@ -149,6 +178,18 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         **{level: routing(level=level) for level in LEVELS},
     }
     return changed[name]
+
+
+def _part(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
+    """The default preset less one of its parts."""
+    daily = 400 if name == "daily400" else 0
+    fewer = replace(base, experts=replace(base.experts, everyday=daily))
+    return {
+        "no_always": replace(base, always=0),
+        "no_null": replace(base, null=False),
+        "no_daily_router": replace(base, everyday=0),
+        "no_daily_experts": fewer,
+    }.get(name, replace(fewer, everyday=daily))
 
 
 def _harmless(base: SafeMoEConfig) -> int:
@@ -181,7 +222,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
                 found = safemoe_experts.noise_like(found, jax.random.key(ctx.seed + 10**6))
             adapters = safemoe.add_router(arm, ctx.model, found, ctx.seed)
             variables = {**ctx.variables, "adapters": adapters}
-            if name in MERGED:
+            if name.split("_lr")[0] in MERGED:
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
             elif arm.gate in TRAINED and experts_of(arm) > 1:
