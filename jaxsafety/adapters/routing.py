@@ -2,8 +2,9 @@
 
 SafeMoE (arXiv 2606.00686): r = V^T x, the k highest scores are selected, their softmax weighs the
 experts (eq. 5). A router is a table {place: scorer}. The place is "block" (one scorer reads
-the mlp's normed input and serves gate, up and down) or a projection's name (it reads that linear's
-own input). A scorer is one of
+the mlp's normed input and serves gate, up and down), "attention" (one reads the attention's normed
+input and serves q, k, v and o) or a projection's name (it reads that linear's own input). A scorer
+is one of
 
   {"weight": [L,*in,E]}     scores x.V, trained (the paper's)
   {"prototype": [L,*in,E]}  scores |x.p|, Arrow (Ostapenko et al., arXiv 2405.11157), not trained
@@ -17,7 +18,7 @@ Letters: B sequences, T positions, D width, F mlp width, L layers, E experts, R 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,13 @@ from jaxsafety.core import trees
 from jaxsafety.core.errors import bad
 
 PyTree = Any
-BLOCK, GATE = "block", "gate_pass"
+BLOCK, ATTENTION, GATE = "block", "attention", "gate_pass"
 POOLED = ("last", "sequence")
 LEVELS = ("token", "first", *POOLED)
 SOFTMAX = ("selected", "all")
 ROUTED = ("gate", "up", "down")  # the linears behind the mlp's normed input
+ATTENDED = ("q", "k", "v", "o")  # and those behind the attention's
+READS = {BLOCK: "gate", ATTENTION: "q"}  # place -> a projection that has its input
 INIT = 0.02
 
 
@@ -93,9 +96,15 @@ def init_router(
     """
     table = {}
     for place, k in zip(places, jax.random.split(key, len(places)), strict=True):
-        shape = proj.in_shape(projections["gate" if place == BLOCK else place])
+        shape = proj.in_shape(projections[READS.get(place, place)])
         table[place] = {"weight": std * jax.random.normal(k, (layers, *shape, experts))}
     return table
+
+
+def places_of(targets: Sequence[str]) -> tuple[str, ...]:
+    """Where one router per block has its scorers, for experts on these projections."""
+    beside = (ATTENTION,) if set(targets) & set(ATTENDED) else ()
+    return (BLOCK, *beside)
 
 
 def init_gate(key: jax.Array, *, layers: int, width: int, experts: int) -> PyTree:
@@ -105,7 +114,7 @@ def init_gate(key: jax.Array, *, layers: int, width: int, experts: int) -> PyTre
 
 
 def fixed(mix: jax.Array | np.ndarray, layers: int) -> PyTree:
-    """A router that always answers `mix` [E], or [L,E]."""
+    """A router that always answers `mix` [E], or [L,E]; of the attention too."""
     mix = jnp.asarray(mix, jnp.float32)
     return {BLOCK: {"mix": jnp.broadcast_to(mix, (layers, mix.shape[-1]))}}
 
@@ -114,12 +123,12 @@ def arrow(adapters: PyTree, places: tuple[str, ...] = (BLOCK,)) -> PyTree:
     """Arrow's router: per expert the direction of inputs that its update amplifies most.
 
     That is the first left singular vector of A B ([in, out] here). At "block" the update is the one
-    of gate and up side by side, which share their input.
+    of gate and up side by side, which share their input, at "attention" that of q, k and v.
     """
     table = {}
     for place in places:
-        names = [n for n in ("gate", "up") if n in adapters["experts"]]
-        pairs = [adapters["experts"][n] for n in (names if place == BLOCK else [place])]
+        names = {BLOCK: ("gate", "up"), ATTENTION: ("q", "k", "v")}.get(place, (place,))
+        pairs = [adapters["experts"][n] for n in names if n in adapters["experts"]]
         pairs = jax.tree.map(trees.host, pairs)
         layers, experts = pairs[0]["a"].shape[:2]
         found = [[_amplified(pairs, i, e) for e in range(experts)] for i in range(layers)]

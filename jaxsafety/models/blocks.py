@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxsafety.adapters import routing as routers
-from jaxsafety.adapters.routing import BLOCK, POOLED, Routing
+from jaxsafety.adapters.routing import ATTENTION, BLOCK, POOLED, Routing
 from jaxsafety.core import sharding
+from jaxsafety.core.errors import bad
 from jaxsafety.models import layers as parts
 from jaxsafety.models.types import ModelConfig
 
@@ -74,10 +75,11 @@ class Attention(nn.Module):
         """Maps x [B,T,D] to ([B,T,D], (k [L,B,K,H,S], v [L,B,K,S,H]))."""
         c = self.config
         table = parts.projections(c)
+        mix = attended(layer, shared, x)
 
         def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
             module = parts.Linear(table[name], c.dtype, name=name, **kwargs)
-            return module(x, layer.adapters, shared.mix if layer.mix is None else layer.mix)
+            return module(x, layer.adapters, mix, shared.routing)
 
         def normed(name: str, x: jax.Array, heads: str) -> jax.Array:
             axes = ("head_dim",) if c.qk_norm == "head" else (heads, "head_dim")
@@ -170,6 +172,26 @@ class Block(nn.Module):
         y = Mlp(c, name="mlp")(y, layer, shared, mix)
         x = x + parts.ablate(norm("mlp_post_norm", y, "post"), layer.ablate)
         return (x, cache, kept), (residual, mix if self.capture else None)
+
+
+def attended(layer: PerLayer, shared: Shared, x: jax.Array) -> jax.Array | None:
+    """The mixture of this layer's attention for its normed input x [B,T,D]: always per token.
+
+    Raises:
+      UsageError: experts on the attention whose router reads the mlp's input alone, which comes
+        later, or chooses otherwise than per token.
+    """
+    router = (layer.adapters or {}).get("router", {})
+    given = shared.mix if layer.mix is None else layer.mix
+    has = set((layer.adapters or {}).get("experts", {})) & set(routers.ATTENDED) - set(router)
+    if given is not None or not router or not has:
+        return given
+    scorer = router.get(ATTENTION) or router.get(BLOCK, {})
+    if "mix" not in scorer and (ATTENTION not in router or shared.routing.level != "token"):
+        given = f"{', '.join(router)}, level {shared.routing.level}"
+        allowed = f"{ATTENTION} too, level token: there are experts on {', '.join(sorted(has))}"
+        raise bad("adapters.router", given, allowed)
+    return routers.mixture(scorer, x, shared.routing)
 
 
 def mixture(

@@ -106,12 +106,19 @@ def check(cfg: SafeMoEConfig) -> None:
     for name in ("safety", "harmless", "tasks", "routed"):
         if getattr(cfg.measure, name) < 1:
             raise bad(f"method.measure.{name}", getattr(cfg.measure, name), "1 or more")
-    if cfg.gate == "arrow" and cfg.places == "block" and set(cfg.experts.targets) == {"down"}:
-        raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
+    if cfg.gate == "arrow" and cfg.places == "block":
+        if not set(cfg.experts.targets) & {"gate", "up"}:
+            raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
+        if set(cfg.experts.targets) & set(routing.ATTENDED) == {"o"}:
+            raise bad("method.experts.targets", cfg.experts.targets, "q, k or v too, for Arrow")
     count = experts_of(cfg)
     if not 0 <= cfg.single < count:
         raise bad("method.single", cfg.single, f"0 to {count - 1}")
     routing.check(cfg.routing, count, trained=cfg.gate in TRAINED, field="method.routing")
+    attended = sorted(set(cfg.experts.targets) & set(routing.ATTENDED))
+    if cfg.routing.level != "token" and attended:
+        allowed = f"token, with experts on {', '.join(attended)} (method.experts.targets)"
+        raise bad("method.routing.level", cfg.routing.level, allowed)
     if cfg.routing.level != "token" and (cfg.places != "block" or cfg.gate == "x-lora"):
         raise bad("method.routing.level", cfg.routing.level, "token, or places=block with a router")
 

@@ -20,7 +20,7 @@ import numpy as np
 from flax import struct
 
 from jaxsafety.adapters import lora
-from jaxsafety.adapters.routing import ROUTED
+from jaxsafety.adapters.routing import ATTENDED, ROUTED
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.data.domains import Domains
@@ -55,7 +55,7 @@ class ExpertConfig:
       kind: one of `KINDS`.
       rank: R of each.
       alpha: the update is scaled by alpha / rank.
-      targets: projections that get an expert.
+      targets: projections that get an expert; the paper's are those of the mlp.
       steps: updates.
       rows: packed rows per expert and update.
       length: tokens per row.
@@ -122,8 +122,9 @@ def check(cfg: ExpertConfig) -> None:
     if not 0 <= cfg.warned <= 1:
         raise bad("method.experts.warned", cfg.warned, "a share between 0 and 1")
     for name in cfg.targets or ("",):
-        if name not in ROUTED:
-            raise bad("method.experts.targets", name, f"some of {', '.join(ROUTED)}")
+        if name not in (*ATTENDED, *ROUTED):
+            allowed = f"some of {', '.join((*ATTENDED, *ROUTED))}"
+            raise bad("method.experts.targets", name, allowed)
 
 
 def choose(cfg: ExpertConfig, domains: Domains) -> tuple[str, ...]:

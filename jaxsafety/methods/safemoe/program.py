@@ -24,7 +24,6 @@ import jax
 import numpy as np
 
 from jaxsafety.adapters import lora, routing
-from jaxsafety.adapters.routing import BLOCK
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.tokenizer import Tokenizer
@@ -161,7 +160,8 @@ def add_router(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) ->
     if cfg.null:
         adapters = experts.with_null(adapters)
     layers, count = model.config.num_layers, experts_of(cfg)
-    places = (BLOCK,) if cfg.places == "block" else cfg.experts.targets
+    targets = cfg.experts.targets
+    places = routing.places_of(targets) if cfg.places == "block" else targets
     key = jax.random.fold_in(jax.random.key(seed), 1)
     if cfg.gate in ("router", "untrained"):
         router = routing.init_router(

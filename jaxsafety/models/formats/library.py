@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from jaxsafety.adapters import projection as proj
-from jaxsafety.adapters.routing import BLOCK, GATE, Routing
+from jaxsafety.adapters.routing import ATTENTION, BLOCK, GATE, Routing
 from jaxsafety.core import config as configs
 from jaxsafety.core import disk, hosts, trees
 from jaxsafety.core.errors import bad
@@ -170,7 +170,7 @@ def _shape(model: Model, name: str, experts: int) -> tuple[int, ...]:
     """The shape that a router's array has for this model."""
     place, _, leaf = name.partition("/")
     layers, width = model.config.num_layers, model.config.embed_dim
-    inputs = {BLOCK: (width,), GATE: (width,)}
+    inputs = {BLOCK: (width,), ATTENTION: (width,), GATE: (width,)}
     inputs |= {n: proj.in_shape(p) for n, p in model.projections.items()}
     if place not in inputs or leaf not in ("weight", "prototype", "mix", "bias"):
         allowed = f"weight, prototype, mix or bias of {', '.join(inputs)}"
