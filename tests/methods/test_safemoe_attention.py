@@ -79,6 +79,4 @@ def test_one_choice_per_sequence_is_refused_for_the_attention(cfg):
         with pytest.raises(UsageError, match="method.routing.level.*token, with experts on k, o"):
             check(bad)
     with pytest.raises(UsageError, match="method.experts.targets: got 'head'"):
-        check(
-            dataclasses.replace(cfg, experts=dataclasses.replace(cfg.experts, targets=("head",)))
-        )
+        check(dataclasses.replace(cfg, experts=dataclasses.replace(cfg.experts, targets=("head",))))
