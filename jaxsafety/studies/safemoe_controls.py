@@ -3,7 +3,7 @@
 The missing experiment of arXiv 2606.00686 (check 9 of docs/published.md): every arm starts from the
 same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
 differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
-chooses (`LEVELS`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
+chooses (`LEVELS`, `TOP1`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
 see harmless answers besides. An arm's experts are trained once and shared.
 Pinned by tests/studies/test_safemoe_controls.py.
 """
@@ -25,7 +25,7 @@ from jaxsafety.methods.safemoe import config as settings
 from jaxsafety.methods.safemoe import experts as safemoe_experts
 from jaxsafety.methods.safemoe import program as safemoe
 from jaxsafety.methods.safemoe import recipe
-from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, experts_of
+from jaxsafety.methods.safemoe.config import STAGED, SafeMoEConfig, experts_of
 from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.methods.safemoe.measure import make_measure, poll, routes
 from jaxsafety.models.api import LayerInputs, Model
@@ -38,6 +38,7 @@ PyTree = Any
 EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
 GATED = (
     "untrained",
+    "frozen",
     "uniform",
     "arrow",
     "x-lora",
@@ -49,6 +50,8 @@ GATED = (
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
+# The published ablation selects one expert; shares of all keep the router's gradient.
+TOP1 = ("top1", "top1_first", "top1_last")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
 # data for the LoRA, and for the LoRAs beside the experts' knowledge.
 LORAS = {
@@ -60,7 +63,7 @@ HARMLESS = ("harmless", *LORAS)
 # A LoRA on the base with the experts merged in.
 MERGED = ("lora_beside", "harmless_beside", "lora_pooled", "harmless_pooled")
 SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
-ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
+ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *TOP1, *SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
     changed = {
         "safemoe": base,
         "untrained": replace(base, gate="untrained"),
+        "frozen": replace(base, gate="frozen"),
         "uniform": replace(base, gate="uniform"),
         "arrow": replace(base, gate="arrow"),
         "x-lora": replace(replace(base, gate="x-lora"), routing=replace(base.routing, top=0)),
@@ -147,6 +151,8 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         "shared": experts(styles="shared"),
         "top2": routing(top=2),
         **{level: routing(level=level) for level in LEVELS},
+        "top1": routing(top=1, softmax="all"),
+        **{f"top1_{level}": routing(top=1, softmax="all", level=level) for level in LEVELS[:2]},
     }
     return changed[name]
 
@@ -184,7 +190,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             if name in MERGED:
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
-            elif arm.gate in TRAINED and experts_of(arm) > 1:
+            elif arm.gate in STAGED and experts_of(arm) > 1:
                 variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
         base, layers, *_ = safemoe.serve(arm, variables)
         point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))

@@ -16,7 +16,7 @@ from jaxsafety.experiment.setting import make as make_setting
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import plan as safemoe_plan
 from jaxsafety.methods.safemoe import program as safemoe
-from jaxsafety.methods.safemoe.config import TRAINED, MeasureConfig, SafeMoEConfig, check
+from jaxsafety.methods.safemoe.config import STAGED, MeasureConfig, SafeMoEConfig, check
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.models.formats import peft
 from jaxsafety.organism import corpora
@@ -56,6 +56,14 @@ OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
         ({"always": -1}, "method.always: got -1; allowed: 0 or more"),
         ({"always": 2, "gate": "uniform"}, "method.always: got 2; allowed: 0 with gate=uniform"),
         ({"always": 2, "always_lr": 0.0}, "method.always_lr: got 0.0; allowed: more than 0"),
+        (
+            {"gate": "frozen", "experts": ExpertConfig(count=1), "routing": routing.Routing(top=0)},
+            "^method.gate: got 'frozen'; allowed: another one: a single expert has no route",
+        ),
+        (
+            {"gate": "frozen", "places": "linears", "routing": routing.Routing(level="last")},
+            "routing.level: got 'last'; allowed: token, or places=block",
+        ),
         ({"rows": 0}, "method.rows: got 0; allowed: 1 or more"),
         ({"gate": "arrow", "experts": ExpertConfig(targets=("down",))}, "experts.targets"),
     ],
@@ -94,12 +102,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
 
 
 def test_only_gates_with_a_step_are_planned(ctx):
-    for gate in TRAINED:
+    for gate in STAGED:
         cfg = dataclasses.replace(CFG, gate=gate, routing=routing.Routing(top=0))
         made = safemoe_plan.planned(cfg, ctx.model, ctx.mesh, 0)
         trained, _ = trees.partition(made.variables, made.trainable)
-        place = {"router": "block", "x-lora": "gate"}[gate]
-        assert all(f"router/{place}" in name for name in trees.paths(trained))
+        place = {"router": "router/block", "x-lora": "router/gate", "frozen": "experts/"}[gate]
+        assert all(place in name for name in trees.paths(trained))
     with pytest.raises(UsageError, match="method.gate: got 'uniform'"):
         safemoe_plan.planned(dataclasses.replace(CFG, gate="uniform"), ctx.model, ctx.mesh, 0)
 

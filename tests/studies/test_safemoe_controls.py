@@ -59,6 +59,9 @@ def test_an_arm_changes_one_thing():
         "harmless_lora": 4,
         "harmless_beside": 4,
         "harmless_pooled": 5,
+        "top1": 2,  # one is selected, of shares over all
+        "top1_first": 3,
+        "top1_last": 3,
     }
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
@@ -66,6 +69,8 @@ def test_an_arm_changes_one_thing():
         assert len(changed) == wanted.get(name, 1), (name, changed)
     assert table["experts2"].experts.count == 2 and table["top2"].routing.top == 2
     assert table["harmless"].harmless == 4 * base.samples
+    for name, level in (("top1", "token"), ("top1_first", "first"), ("top1_last", "last")):
+        assert table[name].routing == Routing(top=1, softmax="all", level=level)
     assert table["single3"].single == 3 and table["last"].routing.level == "last"
 
 
