@@ -3,8 +3,8 @@
 The missing experiment of arXiv 2606.00686 (check 9 of docs/published.md): every arm starts from the
 same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
 differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
-chooses (`LEVELS`, `TOP1`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
-see harmless answers besides. An arm's experts are trained once and shared.
+chooses (`LEVELS`, `TOP1`), or in one setting that the claim may depend on (`SETTINGS`); those of
+`HARMLESS` see harmless answers besides. An arm's experts are trained once and shared.
 Pinned by tests/studies/test_safemoe_controls.py.
 """
 
