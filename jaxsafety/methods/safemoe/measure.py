@@ -23,6 +23,7 @@ from jaxsafety.benchmarks import outcomes
 from jaxsafety.core import sharding, trees
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
+from jaxsafety.methods.safemoe import topics
 from jaxsafety.methods.safemoe.config import MeasureConfig
 from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.models.api import LayerInputs, Model
@@ -125,12 +126,52 @@ def routes(
     Returns:
       usage [L,E] mean weight; by_domain [L,G,E]; entropy [L] of the mixtures in nats, per token;
       dominant [L,E] share of tokens an expert weighs most in; information [L] and chance [L]
-      (95 % quantile under permuted domains) in nats; domains [G]; tokens: how many.
+      (95 % quantile under permuted domains) in nats; domains [G]; tokens: how many. Where the
+      setting has harmless requests about the same domains also topic, harm, harm_given_topic [L]
+      with their chance (`topics.told`), and compared: how many harmful and harmless prompts.
     """
     router = (layers.adapters or {}).get("router", {})
     if routers.BLOCK not in router or "mix" in router[routers.BLOCK]:
         return None
     items = [item for b in ctx.setting.own if b.kind == "safety" for item in b.items[: cfg.routed]]
+    mix, owner = routed(ctx, params, layers, items)
+    label = np.array([item.meta["domain"] for item in items])
+    domains, which = np.unique(label[owner], return_inverse=True)
+    top = mix.argmax(axis=-1)  # [L,N]
+    rng = np.random.default_rng(ctx.seed)
+    chance = []
+    for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
+        shuffled = np.searchsorted(domains, rng.permutation(label))[owner]
+        chance.append([information(shuffled, layer) for layer in top])
+    one = np.eye(mix.shape[-1])
+    safe = np.where(mix > 0, mix, 1.0)
+    found = {
+        "usage": mix.mean(axis=1),
+        "by_domain": np.stack([mix[:, which == g].mean(axis=1) for g in range(len(domains))], 1),
+        "entropy": -(mix * np.log(safe)).sum(axis=-1).mean(axis=1),
+        "dominant": one[top].mean(axis=1),
+        "information": np.array([information(which, layer) for layer in top]),
+        "chance": np.quantile(np.array(chance), 0.95, axis=0),
+        "domains": [int(d) for d in domains],
+        "tokens": len(owner),
+    }
+    kept, harmless = topics.counterparts(ctx, items, cfg.routed)
+    if not kept:
+        return found
+    counted = topics.counts(top, owner, len(items), len(one))[:, kept]
+    mix, owner = routed(ctx, params, layers, harmless)
+    other = topics.counts(mix.argmax(axis=-1), owner, len(harmless), len(one))
+    whole = np.concatenate([counted, other], axis=1)
+    domain = np.r_[label[kept], [item.meta["domain"] for item in harmless]]
+    harmful = np.arange(len(domain)) < len(kept)
+    found |= topics.told(whole, domain, harmful, ctx.seed)
+    return {**found, "compared": [len(kept), len(harmless)]}
+
+
+def routed(
+    ctx: Context, params: Any, layers: LayerInputs, items: Sequence[Item]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mixtures [L,N,E] of the tokens of greedy answers, and whose [N] they are."""
     found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
     prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
     length = max(len(p) + len(a) for p, a in zip(prompts, found, strict=True))
@@ -142,28 +183,8 @@ def routes(
         told[row, len(p) - 1 : len(p) + len(a)] = True  # where the answer's tokens are chosen
     placed = sharding.beside(params, (jnp.asarray(ids), jnp.asarray(prompt)))
     mix = trees.host(_mixtures(ctx.model, params, layers, *placed))
-    mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]  # [L,N,E]
-    label = np.array([item.meta["domain"] for item in items])
-    domains, which = np.unique(np.repeat(label, told.sum(axis=1)), return_inverse=True)
-    top = mix.argmax(axis=-1)  # [L,N]
-    owner = np.repeat(np.arange(len(items)), told.sum(axis=1))
-    rng = np.random.default_rng(ctx.seed)
-    chance = []
-    for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
-        shuffled = np.searchsorted(domains, rng.permutation(label))[owner]
-        chance.append([information(shuffled, layer) for layer in top])
-    one = np.eye(mix.shape[-1])
-    safe = np.where(mix > 0, mix, 1.0)
-    return {
-        "usage": mix.mean(axis=1),
-        "by_domain": np.stack([mix[:, which == g].mean(axis=1) for g in range(len(domains))], 1),
-        "entropy": -(mix * np.log(safe)).sum(axis=-1).mean(axis=1),
-        "dominant": one[top].mean(axis=1),
-        "information": np.array([information(which, layer) for layer in top]),
-        "chance": np.quantile(np.array(chance), 0.95, axis=0),
-        "domains": [int(d) for d in domains],
-        "tokens": int(told.sum()),
-    }
+    mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]
+    return mix, np.repeat(np.arange(len(items)), told.sum(axis=1))
 
 
 def information(first: np.ndarray, second: np.ndarray) -> float:

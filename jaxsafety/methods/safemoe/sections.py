@@ -24,6 +24,12 @@ SPLITS = {
     "neither": "nobody knows",
     "known": "base knows",
 }
+# What a route tells of a prompt, as `topics.told` names it.
+TOLD = {
+    "topic": "domain",
+    "harm": "harmful or not",
+    "harm_given_topic": "harmful or not, within a domain",
+}
 NAMES = {"base": "base", "safemoe": "the mixture", "uniform": "equal shares"}
 
 
@@ -58,15 +64,29 @@ def routing(run: Finished) -> str:
     if "by_domain" not in found:
         return ""
     information, chance = np.asarray(found["information"]), np.asarray(found["chance"])
+    start = run.arrays("routes.untrained")  # a study may have it
+    tables = [table for table in (topics("", found), topics("untrained", start)) if table]
     return page.fill(
         TEMPLATES,
         "routing.html",
         tokens=found.get("tokens", 0),
         above=int((information > chance).sum()),
         layers=len(information),
+        compared=found.get("compared"),
+        tables=tables,
+        told=tuple(TOLD.values()),
         heatmaps=plots.twice(_heatmaps, found),
         curves=plots.twice(_curves, found),
     )
+
+
+def topics(name: str, found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a router's routes tell of topic and harm, (nats, chance) by layer; None if unknown."""
+    if not all(key in found and f"{key}_chance" in found for key in TOLD):
+        return None
+    pairs = [zip(found[key], found[f"{key}_chance"], strict=True) for key in TOLD]
+    rows = [[(float(x), float(c)) for x, c in row] for row in zip(*pairs, strict=True)]
+    return {"name": name, "rows": rows}
 
 
 def _heatmaps(found: Mapping[str, Any], *, narrow: bool = False) -> str:
