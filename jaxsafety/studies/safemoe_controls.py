@@ -164,10 +164,11 @@ def _harmless(base: SafeMoEConfig) -> int:
 def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     """Per arm its experts (once), its router and a point; returns the first arm's variables.
 
-    Artifacts: `point.base`, `point.<arm>`, and `routes.<arm>` where a block's router decides.
+    Artifacts: `point.base`, `point.<arm>`, `prompts.<arm>` (what stands behind each rate), and
+    `routes.<arm>` where a block's router decides.
     """
     measure = make_measure(cfg.base.measure, ctx)
-    ctx.artifact("point.base", lambda: measure(ctx.variables["base"], LayerInputs()))
+    ctx.artifact("point.base", lambda: measure(ctx.variables["base"], LayerInputs(), "base"))
     known: dict[str, PyTree] = {}
     first: Variables | None = None
     table = arms(cfg)
@@ -193,7 +194,7 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             elif arm.gate in STAGED and experts_of(arm) > 1:
                 variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
         base, layers, *_ = safemoe.serve(arm, variables)
-        point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))
+        point = ctx.artifact(f"point.{name}", lambda b=base, x=layers, n=name: measure(b, x, n))
         ctx.artifact(
             f"routes.{name}", lambda b=base, x=layers: routes(cfg.base.measure, ctx, b, x) or {}
         )

@@ -55,6 +55,20 @@ def test_arms_are_a_table(tmp_path, controls):
 
 
 @pytest.mark.parametrize("controls", [False, True])
+def test_rates_have_their_intervals_over_entities(tmp_path, controls):
+    run = kept(tmp_path, controls=controls)
+    assert "[" not in re.sub(r"<style.*?</style>", "", experts.arms(run), flags=re.DOTALL)
+    ends = {"seen_held.safe_informative.greedy": [0.712, 0.953]}
+    ends |= {"over_refusal.correct.greedy": [0.0, 0.414], "unseen.safe_informative.greedy": None}
+    said = {"entities": {}, "intervals": ends}
+    (tmp_path / "artifacts/prompts.safemoe.json").write_text(json.dumps(said))
+    text = experts.arms(run)
+    assert "87 <small>/ 25</small><br><small>[71, 95]</small>" in text
+    assert "50<br><small>[0, 41]</small>" in text
+    assert text.count("<br><small>[") == 2 and "over the entities" in text
+
+
+@pytest.mark.parametrize("controls", [False, True])
 def test_routing_is_drawn_with_how_many_layers_know_the_domain(tmp_path, controls):
     text = experts.routing(kept(tmp_path, controls=controls))
     assert "99 tokens" in text and "in 2 of 3 layers" in text

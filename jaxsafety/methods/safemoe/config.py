@@ -23,7 +23,11 @@ OTHER = ("harmless", "everyday")  # what the router learns besides safe answers
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How many prompts: per safety set, harmless, per task; per set those whose routing is read."""
+    """How many prompts: per safety set, harmless, per task; per set those whose routing is read.
+
+    The organism of 14 entities a domain has 112 prompts of each of its sets of two or four domains:
+    28 entities in four wordings.
+    """
 
     safety: int = 64
     harmless: int = 64

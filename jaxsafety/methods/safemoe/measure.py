@@ -9,7 +9,7 @@ Letters: L layers, B rows, T positions, E experts, G domains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.adapters import routing as routers
-from jaxsafety.benchmarks import outcomes
+from jaxsafety.benchmarks import intervals, outcomes
 from jaxsafety.core import sharding, trees
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
@@ -44,11 +44,12 @@ def can_measure(ctx: Context) -> bool:
     return brings(ctx.setting) and bool(ctx.setting.benchmarks)
 
 
-def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
-    """`(params, layers) -> point`: {"<set>.<metric>.<greedy|t1>": share, "capability": share}.
+def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[..., dict[str, Any]]:
+    """`(params, layers, name) -> point`: "<set>.<metric>.<greedy|t1>" and "capability" to shares.
 
     Metrics are those of `outcomes.METRICS`. Of safety sets also "<set>.asr.<greedy|t1>.<domain>":
-    does an expert serve its own domain? And "capability.<task>" of every task.
+    does an expert serve its own domain? And "capability.<task>" of every task. With a name the
+    shares' prompts are kept: artifact `prompts.<name>`, as `by_prompt` makes it.
     """
     sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.own}
     asked = [
@@ -65,26 +66,54 @@ def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs
     ) -> list[Any]:
         return judged(ctx.setting.judge, answers(ctx, params, layers, items, temperature, length))
 
-    def measure(params: Any, layers: LayerInputs = NO_LAYERS) -> dict[str, Any]:
+    def measure(params: Any, layers: LayerInputs = NO_LAYERS, name: str = "") -> dict[str, Any]:
         point: dict[str, Any] = {}
-        for name, temperature in (("greedy", 0.0), ("t1", 1.0)):
+        kept: dict[str, np.ndarray] = {}
+        for decoding, temperature in (("greedy", 0.0), ("t1", 1.0)):
             told = verdicts(params, layers, [item for _, item in asked], temperature, longest)
             for bench in dict.fromkeys(b.name for b, _ in asked):
                 own = [(i, v) for (b, i), v in zip(asked, told, strict=True) if b.name == bench]
                 found = outcomes.indicators([v for _, v in own], sets[bench].kind)
                 for metric, values in found.items():
-                    point[f"{bench}.{metric}.{name}"] = outcomes.mean(values)
+                    kept[f"{bench}.{metric}.{decoding}"] = values
+                    point[f"{bench}.{metric}.{decoding}"] = outcomes.mean(values)
                 if sets[bench].kind == "safety":
-                    point |= {f"{bench}.asr.{name}.{d}": x for d, x in by_domain(own).items()}
+                    point |= {f"{bench}.asr.{decoding}.{d}": x for d, x in by_domain(own).items()}
+        if name:
+            entities: dict[str, list[str]] = {}
+            for bench, item in asked:
+                entities.setdefault(bench.name, []).append(str(item.meta["entity"]))
+            ctx.artifact(f"prompts.{name}", lambda: by_prompt(kept, entities))
         told = verdicts(params, layers, [item for _, item in tasks], 0.0, 24)
         right: dict[str, list[bool | None]] = {}
         for (bench, _), verdict in zip(tasks, told, strict=True):
             right.setdefault(bench.name, []).append(verdict["correct"])
-        point |= {f"capability.{name}": share(found) for name, found in right.items()}
+        point |= {f"capability.{task}": share(found) for task, found in right.items()}
         point["capability"] = share([x for found in right.values() for x in found])
         return {**point, "n": cfg.safety}
 
     return measure
+
+
+def by_prompt(
+    kept: Mapping[str, np.ndarray], entities: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What stands behind the shares of a point, so that others can ask it other questions.
+
+    Args:
+      kept: "<set>.<metric>.<greedy|t1>" -> [X] of 0, 1 and NaN (cannot be told), one per prompt.
+      entities: set -> the entity that each of its prompts is about.
+
+    Returns:
+      `kept`, entities, and intervals: the same keys -> (lo, hi) of the share, Student's t over
+      entities, None where fewer than two say anything.
+    """
+    found = {}
+    for name, values in kept.items():
+        lo, hi = intervals.clustered(values, entities[name.partition(".")[0]])
+        found[name] = None if np.isnan(lo) else (lo, hi)
+    arrays = {name: np.asarray(values, np.float32) for name, values in kept.items()}
+    return {**arrays, "entities": {k: list(v) for k, v in entities.items()}, "intervals": found}
 
 
 def share(flags: Sequence[bool | None]) -> float | None:

@@ -134,6 +134,8 @@ def keep(cfg: SafeMoEConfig, ctx: Context, variables: Variables, unsafe: bool) -
 def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     """Artifacts `compared` (the base, the mixture, equal shares, each expert alone) and `routes`.
 
+    And `prompts.<arm>`, what stands behind each rate.
+
     One expert alone is what anyone can run who holds the files: a property of the method.
     """
     if not can_measure(ctx):
@@ -149,7 +151,9 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
         arms[name] = LayerInputs(adapters={**adapters, "router": routing.fixed(mix, layers)})
     points = {}
     for name, inputs in arms.items():  # one artifact each: a kill loses one
-        points[name] = ctx.artifact(f"compared.{name}", lambda x=inputs: measure(base, x))
+        points[name] = ctx.artifact(
+            f"compared.{name}", lambda x=inputs, n=name: measure(base, x, n)
+        )
         ctx.log(f"measured {name}")
         poll(ctx)
     ctx.artifact("compared", lambda: points)

@@ -39,9 +39,9 @@ def arms(run: Finished) -> str:
     points = {k: v for k, v in (found or {}).items() if isinstance(v, Mapping)}
     if not points:
         return ""
-    told = []
+    told, behind = [], run.artifacts("prompts.")
     for arm, point in points.items():
-        safe = []
+        safe, own = [], behind.get(arm, {}).get("intervals") or {}
         for split in SPLITS:
             both = [finite(point.get(f"{split}.{m}.greedy")) for m in ("safe", "safe_informative")]
             safe.append(None if None in both else [100 * (x or 0.0) for x in both])
@@ -51,10 +51,20 @@ def arms(run: Finished) -> str:
             {
                 "name": NAMES.get(arm, re.sub(r"^single(?=\d)", "only expert ", arm)),
                 "safe": safe,
+                "ranges": [_range(own.get(f"{split}.safe_informative.greedy")) for split in SPLITS],
+                "other_ranges": [_range(own.get(key)) for key in keys],
                 "others": [None if value is None else 100 * value for value in others],
             }
         )
-    return page.fill(TEMPLATES, "arms.html", splits=SPLITS.values(), arms=told)
+    ranged = any(x for arm in told for x in (*arm["ranges"], *arm["other_ranges"]))
+    return page.fill(TEMPLATES, "arms.html", splits=SPLITS.values(), arms=told, ranged=ranged)
+
+
+def _range(ends: Any) -> list[float] | None:
+    """An interval in %, None where the artifact has none."""
+    if not isinstance(ends, list) or len(ends) != 2 or None in map(finite, ends):
+        return None
+    return [100 * (finite(x) or 0.0) for x in ends]
 
 
 def routing(run: Finished) -> str:
