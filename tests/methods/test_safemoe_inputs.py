@@ -125,6 +125,44 @@ def test_experts_of_another_base_are_refused_before_anything_is_measured(ctx, di
         safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, other)
 
 
+def kept_expert(ctx, folder, rank=2, alpha=4.0, base="", targets=EXPERTS.targets):
+    cfg = dataclasses.replace(EXPERTS, rank=rank, alpha=alpha, targets=targets)
+    tree = experts.fresh(cfg, ctx.model, jax.random.key(0), 1)
+    tree["experts"] = jax.tree.map(lambda x: x + 0.1, tree["experts"])
+    peft.save_adapter(folder, ctx.model, tree, fingerprint=base)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("other", "first", "second", "allowed"),
+    [
+        ({"rank": 3, "alpha": 6.0}, "of rank 2", "of rank 3", "experts of one rank"),
+        ({"alpha": 2.0}, "of scale 2", "of scale 1", "experts of one scale (alpha / rank)"),
+        ({"base": "two"}, "for base one", "for base two", "experts of one base"),
+    ],
+)
+def test_experts_that_differ_are_named_both(ctx, tmp_path, other, first, second, allowed):
+    one = kept_expert(ctx, tmp_path / "one", base="one")
+    two = kept_expert(ctx, tmp_path / "two", **{"base": "one", **other})
+    cfg = dataclasses.replace(EXPERTS, paths=(one, one, two))
+    for fingerprint in ("", "one"):
+        with pytest.raises(UsageError) as error:
+            experts.load_experts(cfg, ctx.model, fingerprint)
+        said = f"got {f'{one} {first} and {two} {second}'!r}; allowed: {allowed}"
+        assert str(error.value) == f"method.experts.paths: {said}"
+
+
+def test_an_expert_without_a_base_stands_beside_one_that_carries_it(ctx, tmp_path):
+    one = kept_expert(ctx, tmp_path / "one", base="one")
+    bare = kept_expert(ctx, tmp_path / "bare")
+    cfg = dataclasses.replace(EXPERTS, paths=(bare, one))
+    found = experts.load_experts(cfg, ctx.model, "one")
+    assert found["experts"]["up"]["a"].shape[1] == 2
+    half = kept_expert(ctx, tmp_path / "half", targets=("up", "down"))
+    with pytest.raises(UsageError, match="half on .*; allowed: experts on gate, up, down"):
+        experts.load_experts(dataclasses.replace(cfg, paths=(one, half)), ctx.model)
+
+
 def test_lengths_are_those_of_the_seed_that_trains(ctx, directory):
     world = open_world(directory)
 
