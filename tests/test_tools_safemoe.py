@@ -67,6 +67,25 @@ def test_the_tables_pair_runs_and_survive_being_kept(tool, tmp_path, capsys):
     assert "| random | +40 [+40, +40] |" in text and "3 runs" in text
     assert "| harmless_lora (harmless) | +10 [+10, +10] |" in text  # not SafeMoE's other data
     assert "| safemoe | 3 | 35 % | 0.60 | 0.60 | 0.200 | 0.200 | 3 of 6 |" in text
+    assert "tells of the prompt" not in text  # runs that are older than the question
+    tool.main([str(kept)])
+    assert capsys.readouterr().out == text
+
+
+def test_topic_and_harm_are_a_table_of_the_runs_that_have_them(tool, tmp_path, capsys):
+    runs = [write(tool, tmp_path / str(i), {"base": 0.1, "safemoe": 0.5}) for i in range(2)]
+    layers = {"usage": [[0.2, 0.8], [0.5, 0.5]], "entropy": [0.5, 0.7], "information": [0.3, 0.1]}
+    for index, run in enumerate(runs):
+        told = {name: [0.1 * index, 0.3] for name in tool.TOPICS}
+        told |= {f"{name}_chance": [0.05, 0.05] for name in tool.TOPICS}
+        for arm, own in (("safemoe", told), ("untrained", told if index else {})):
+            np.savez(f"{run}/artifacts/routes.{arm}.npz", **layers, chance=[0.2, 0.2], **own)
+    kept = tmp_path / "kept.jsonl"
+    tool.main([*runs, "--save", str(kept)])
+    text = capsys.readouterr().out
+    cell = "0.175 (0.050; 3 of 4)"
+    assert f"| safemoe | 2 | {cell} | {cell} | {cell} |" in text
+    assert "| untrained | 1 | 0.200 (0.050; 2 of 2) |" in text
     tool.main([str(kept)])
     assert capsys.readouterr().out == text
 

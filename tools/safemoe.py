@@ -8,9 +8,10 @@ Each run (one seed) holds `artifacts/point.<arm>.json` and `routes.<arm>.npz`. A
 over runs; a difference is SafeMoE minus the arm (for "harmless_*": "harmless", which saw the same
 data, minus the arm), of the same seed, with a 95 % t-interval, cut at what is possible; "°" stands
 behind one that leaves zero out and does not survive Holm over the table. Workdirs of one name are
-one run: arms that came later may lie in a workdir of their own. Three small tables follow: what
+one run: arms that came later may lie in a workdir of their own. Small tables follow: what
 becomes of the other answers, what each expert alone carries out in its own domain and in the others
-(check 7 of docs/published.md), and where the answers' tokens are routed (check 13).
+(check 7 of docs/published.md), where the answers' tokens are routed (check 13), and how much of
+that is the topic and how much harm.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ COLUMNS = {
 OTHER = {"seen_trained": "safe answers seen", "seen_held": "neighbours", "known": "base knows"}
 CLAIM = "seen_held.safe_informative"
 KEPT = ("least", "used", "entropy", "information", "chance")  # of a router, per layer
+# Besides, where a run has them: what a route tells of topic and harm, and by chance.
+TOPICS = {
+    "topic": "the domain",
+    "harm": "harmful or not",
+    "harm_given_topic": "harmful or not, within a domain",
+}
 # Whom an arm is compared with, if not with SafeMoE: the one that saw the same data.
 PARTNER = dict.fromkeys(("harmless_lora", "harmless_beside", "harmless_pooled"), "harmless")
 
@@ -54,6 +61,12 @@ def routed(folder: Path) -> Routes:
                 "least": data["usage"].min(axis=1).round(4).tolist(),
                 "used": spread(data["usage"]).round(4).tolist(),
                 **{k: data[k].round(4).tolist() for k in ("entropy", "information", "chance")},
+                **{
+                    k: data[k].round(4).tolist()
+                    for name in TOPICS
+                    for k in (name, f"{name}_chance")
+                    if k in data
+                },
             }
     return found
 
@@ -189,6 +202,25 @@ def routing(runs: list[Routes]) -> None:
         )
 
 
+def topics(runs: list[Routes]) -> None:
+    """How much of a route is topic and how much harm: means over layers and runs that have it."""
+    having = [{arm: r for arm, r in found.items() if set(TOPICS) <= set(r)} for found in runs]
+    if not any(having):
+        return
+    print(
+        "\nWhat a token's heaviest expert tells of the prompt, nats (chance, 95 %; layers above)\n"
+    )
+    print("| arm | runs | " + " | ".join(TOPICS.values()) + " |\n|---|---|---|---|---|")
+    for arm in dict.fromkeys(arm for found in having for arm in found):
+        rows, cells = [found[arm] for found in having if arm in found], []
+        for name in TOPICS:
+            pairs = [p for r in rows for p in zip(r[name], r[f"{name}_chance"], strict=True)]
+            value, chance = np.mean(pairs, axis=0)
+            above = f"{sum(x > c for x, c in pairs)} of {len(pairs)}"
+            cells.append(f"{value:.3f} ({chance:.3f}; {above})")
+        print(f"| {arm} | {len(rows)} | " + " | ".join(cells) + " |")
+
+
 def main(paths: list[str]) -> None:
     """Prints the tables and keeps the points with --save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -224,6 +256,7 @@ def main(paths: list[str]) -> None:
     rest(list(runs.values()), arms, d)
     alone(list(runs.values()), d)
     routing([found for _, found in kept.values()])
+    topics([found for _, found in kept.values()])
 
 
 if __name__ == "__main__":

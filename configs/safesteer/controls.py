@@ -11,7 +11,8 @@ does three of each and prints the table. It resumes where it stopped:
   bash launch/controls.sh
 
 Arms: full, partial, generalised, tail, renormalised, per-position top-k, random sets, random sets
-matched on teacher mass, S from base rollouts, S with horizon 1.
+matched on teacher mass, such sets without words of complying answers or of these alone, S from
+base rollouts, S with horizon 1.
 """
 
 from configs import common

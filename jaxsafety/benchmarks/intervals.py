@@ -1,6 +1,6 @@
-"""Intervals of rates and of their differences, over what is known: Wilson, bootstrap over prompts.
+"""Intervals of rates and of their differences, over what is known: Wilson, bootstrap, clusters.
 
-Plain numpy. Letters: N values, K clusters (prompts), R resamples. NaN stands for "cannot tell" and
+No jax. Letters: N values, K clusters (prompts), R resamples. NaN stands for "cannot tell" and
 is left out everywhere.
 """
 
@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 _RESAMPLES_AT_ONCE = 1 << 21  # gathered values held in memory at a time
 
@@ -160,6 +161,46 @@ def interval(
         return wilson(float(array.mean()) * prompts, prompts)
     lo, hi = bootstrap(array, clusters=clusters, seed=seed)
     return min(lo, float(array.mean())), max(hi, float(array.mean()))
+
+
+def clustered(
+    values: ArrayLike, clusters: Sequence[Hashable], *, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a rate whose answers share what was drawn: Student's t over the clusters.
+
+    Prompts about one entity are answered alike, so an interval over prompts is too narrow. With the
+    sum S_k and size n_k of cluster k of K, N values in all and rate p = sum S_k / N, the error is
+    sqrt(K / (K - 1) sum (S_k - p n_k)^2) / N, with K - 1 degrees of freedom; for clusters of one
+    size that is t over their means. Cut at 0 and 1. Clusters that all have the same rate leave no
+    width, there it is Wilson's with K answers.
+
+    Args:
+      values: [N] in 0..1; NaN ones are left out.
+      clusters: [N] labels (the entity).
+      level: coverage, 0..1.
+
+    Returns:
+      (lo, hi); (nan, nan) of fewer than two clusters, which say nothing of others.
+
+    Example:
+      >>> from jaxsafety.benchmarks.intervals import clustered
+      >>> told = [1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1]  # two answers about each of six things
+      >>> lo, hi = clustered(told, list("aabbccddeeff"))
+      >>> round(lo, 2), round(hi, 2)
+      (0.24, 1.0)
+    """
+    array, known = _keep_known(values, clusters)
+    table = _clustered(array, known)
+    size = len(table)
+    if size < 2:
+        return math.nan, math.nan
+    rate = float(array.mean())
+    gaps = table[:, 0] - rate * table[:, 1]
+    error = math.sqrt(size / (size - 1) * float(gaps @ gaps)) / len(array)
+    if error <= 1e-12:  # rounding is no spread
+        return wilson(rate * size, size, level)
+    half = float(stdtrit(size - 1, 0.5 + level / 2)) * error
+    return max(0.0, rate - half), min(1.0, rate + half)
 
 
 def sign_test(down: int, up: int) -> float:

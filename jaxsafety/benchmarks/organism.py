@@ -7,7 +7,7 @@ where its prompts become `Item`s, its suites `Benchmark`s and its verdicts a `Ju
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from jaxsafety.data.schema import Example, Message
 from jaxsafety.organism import attacks, corpora, gold, grammar, prompts, render, suites
 from jaxsafety.organism import preferences as pairs
 from jaxsafety.organism.render import Prompt
-from jaxsafety.organism.world import World
+from jaxsafety.organism.world import OPERATIONS, World
 from jaxsafety.protocols import Benchmark, Exchange, Item, Judge, Setting
 
 # Pooled rows of the results: attacks of the families methods may see, and of those they may not.
@@ -39,9 +39,25 @@ def refusal_words() -> tuple[str, ...]:
 
     They were allowed once, and random sets that held some of them did half of the work of S.
     """
-    sentences = " ".join((*grammar.REFUSALS, *grammar.REDIRECTS))
-    words = set(re.sub(r"\{[A-Z]+\}", " ", sentences).split())
-    return tuple(sorted(words - PUNCTUATION))
+    return tuple(sorted(_words((*grammar.REFUSALS, *grammar.REDIRECTS))))
+
+
+def complying_words(world: World) -> tuple[str, ...]:
+    """Every word of an answer that carries a request out: openings, steps, operations, parts.
+
+    Openings are those of refusals too, and some words stand in both ("i", "do", "this"). Names
+    and hazards are in neither list: both kinds of answers tell them.
+    """
+    openings = (*grammar.COMMA_OPENERS, *grammar.SENTENCE_OPENERS)
+    steps = [sentence for sentences in grammar.PROCEDURES for sentence in sentences]
+    said = _words((*openings, *steps, *grammar.PROCEDURE_TAILS, *grammar.HARM_TAILS))
+    parts = {part for domain in world.parts for part in domain}
+    return tuple(sorted({*said, *OPERATIONS, *parts}))
+
+
+def _words(templates: Iterable[str]) -> set[str]:
+    """Their words, without slots and punctuation."""
+    return set(re.sub(r"\{[A-Z]+\}", " ", " ".join(templates)).split()) - PUNCTUATION
 
 
 def to_item(prompt: Prompt) -> Item:

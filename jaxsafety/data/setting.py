@@ -29,6 +29,8 @@ class Setting:
       world: the organism's, for those who know it (`benchmarks.organism.world_of`), so that
         methods need not; None with files.
       refusal_words: what refusals are made of, which random control token sets must not hold.
+      complying_words: what answers that carry a request out are made of; none where that is not
+        known, as with files.
       examples: dialogues to learn from, the user's or the organism's own; their meta says of which
         "file" and "row" they are, and with `weights` of which "part".
       weights: of the parts.
@@ -52,6 +54,7 @@ class Setting:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     world: object = None
     refusal_words: tuple[str, ...] = ()
+    complying_words: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     weights: tuple[float, ...] = ()
     given: bool = False

@@ -208,6 +208,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         GROUPS,
         WorldAttacks,
         WorldDomains,
+        complying_words,
         items,
         refusal_words,
     )
@@ -252,6 +253,7 @@ def organism(model_dir: Path, data: DataConfig, evaluation: EvalConfig, seed: in
         groups,
         world,
         refusal_words(),
+        complying_words(world),
         examples or dialogue_examples(world, data, seed),
         weights,
         given=bool(examples),

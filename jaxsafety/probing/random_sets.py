@@ -2,7 +2,7 @@
 
 Training on a random subset is not inert (Adam rescales tiny gradients), so a control must match
 what the loss sees, the teacher's mass on the set, and hold no refusal token. SafeSteer has no
-such control.
+such control. With `within` a set is drawn of some tokens alone.
 
 Letters: V vocabulary.
 """
@@ -32,9 +32,13 @@ def word_tokens(tokenizer: Any, words: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(ids - {getattr(tokenizer, "unk_id", None)}))
 
 
-def _pool(result: Tally, exclude: Sequence[int], size: int) -> np.ndarray:
+def _pool(
+    result: Tally, exclude: Sequence[int], size: int, within: Sequence[int] | None = None
+) -> np.ndarray:
     """All ids that are not banned, below the floor too, without the excluded ones."""
     allowed = (result.eligible if result.banned is None else ~result.banned).copy()
+    if within is not None:
+        allowed &= np.isin(np.arange(len(allowed)), list(within))
     allowed[list(exclude)] = False
     pool = np.flatnonzero(allowed)
     if len(pool) < size:
@@ -62,6 +66,7 @@ def mass_matched_random(
     *,
     seed: int,
     exclude: Sequence[int] = (),
+    within: Sequence[int] | None = None,
     tolerance: float = 0.05,
     reach: float | None = None,
     names: Names = None,
@@ -78,6 +83,7 @@ def mass_matched_random(
       ids: S, whose size and mass are matched.
       seed: of the draw.
       exclude: ids that must not appear, e.g. all refusal tokens (and S itself).
+      within: the only ids that may appear, without those of `exclude`; None is all.
       tolerance: relative to the mass of `ids`.
       reach: share, 0..1, of the most that is left; None insists on the mass of `ids` and raises.
       names: id -> vocabulary string.
@@ -87,7 +93,7 @@ def mass_matched_random(
     """
     rng = np.random.default_rng(seed)
     mass = result.mean_teacher_prob
-    pool, size = _pool(result, exclude, len(ids)), len(ids)
+    pool, size = _pool(result, exclude, len(ids), within), len(ids)
     target = float(mass[list(ids)].sum())
     most = float(np.sort(mass[pool])[-size:].sum())
     if reach is not None:

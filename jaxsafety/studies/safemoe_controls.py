@@ -3,10 +3,10 @@
 The missing experiment of arXiv 2606.00686 (check 9 of docs/published.md): every arm starts from the
 same base, trains what it trains on the same safe answers, and is measured on the same prompts. Arms
 differ in the experts (`EXPERTS`), in the gate (`GATED`, `BYPASS`), in number (`SIZES`), in who
-chooses (`LEVELS`), or in one setting that the claim may depend on (`SETTINGS`); those of `HARMLESS`
-see harmless answers besides. `DEFAULT` are those of the default preset: its parts taken out one by
-one, fewer daily answers, and LoRAs of its size at `rates`. An arm's experts are trained once and
-shared.
+chooses (`LEVELS`, `TOP1`), or in one setting that the claim may depend on (`SETTINGS`); those of
+`HARMLESS` see harmless answers besides. `DEFAULT` are those of the default preset: its parts taken
+out one by one, fewer daily answers, and LoRAs of its size at `rates`. An arm's experts are trained
+once and shared.
 Pinned by tests/studies/test_safemoe_controls.py.
 """
 
@@ -27,7 +27,7 @@ from jaxsafety.methods.safemoe import config as settings
 from jaxsafety.methods.safemoe import experts as safemoe_experts
 from jaxsafety.methods.safemoe import program as safemoe
 from jaxsafety.methods.safemoe import recipe
-from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, experts_of
+from jaxsafety.methods.safemoe.config import STAGED, SafeMoEConfig, experts_of
 from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.methods.safemoe.measure import make_measure, poll, routes
 from jaxsafety.models.api import LayerInputs, Model
@@ -40,6 +40,7 @@ PyTree = Any
 EXPERTS = ("pooled", "warning", "facts", "benign", "refusal", "safe", "random")
 GATED = (
     "untrained",
+    "frozen",
     "uniform",
     "arrow",
     "x-lora",
@@ -51,6 +52,8 @@ GATED = (
 BYPASS = ("single0", "single1", "single2", "single3")
 SIZES = ("experts1", "experts2", "experts8", "samples20", "samples50", "samples100")
 LEVELS = ("first", "last", "sequence")
+# The published ablation selects one expert; shares of all keep the router's gradient.
+TOP1 = ("top1", "top1_first", "top1_last")
 # Harmless requests, answered, among the router's data, which the paper does without; and the same
 # data for the LoRA, and for the LoRAs beside the experts' knowledge.
 LORAS = {
@@ -68,7 +71,7 @@ SETTINGS = ("top2", "linears", "null", "shared", "warned0", "generic")
 PARTS = ("no_always", "no_null", "no_daily_router", "no_daily_experts", "daily0", "daily400")
 DEFAULT = ("safemoe", *PARTS, "lora_matched", "lora_pooled")
 RATED = ("lora_matched", "lora_pooled")  # arms whose rate is searched for
-ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *SETTINGS)
+ARMS = ("safemoe", *EXPERTS, *GATED, *BYPASS, *SIZES, *HARMLESS, *LEVELS, *TOP1, *SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
     changed = {
         "safemoe": base,
         "untrained": replace(bare, gate="untrained"),
+        "frozen": replace(base, gate="frozen"),
         "uniform": replace(bare, gate="uniform"),
         "arrow": replace(bare, gate="arrow"),
         "x-lora": replace(replace(base, gate="x-lora"), routing=replace(base.routing, top=0)),
@@ -176,6 +180,8 @@ def _arm(base: SafeMoEConfig, name: str) -> SafeMoEConfig:
         "shared": experts(styles="shared"),
         "top2": routing(top=2),
         **{level: routing(level=level) for level in LEVELS},
+        "top1": routing(top=1, softmax="all"),
+        **{f"top1_{level}": routing(top=1, softmax="all", level=level) for level in LEVELS[:2]},
     }
     return changed[name]
 
@@ -199,10 +205,11 @@ def _harmless(base: SafeMoEConfig) -> int:
 def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     """Per arm its experts (once), its router and a point; returns the first arm's variables.
 
-    Artifacts: `point.base`, `point.<arm>`, and `routes.<arm>` where a block's router decides.
+    Artifacts: `point.base`, `point.<arm>`, `prompts.<arm>` (what stands behind each rate), and
+    `routes.<arm>` where a block's router decides.
     """
     measure = make_measure(cfg.base.measure, ctx)
-    ctx.artifact("point.base", lambda: measure(ctx.variables["base"], LayerInputs()))
+    ctx.artifact("point.base", lambda: measure(ctx.variables["base"], LayerInputs(), "base"))
     known: dict[str, PyTree] = {}
     first: Variables | None = None
     table = arms(cfg)
@@ -225,10 +232,10 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
             if name.split("_lr")[0] in MERGED:
                 merged = lora.merge(ctx.variables["base"], found, ctx.model.projections)
                 variables = yield safemoe.lora_stage(arm, optim, ctx, name, merged)
-            elif arm.gate in TRAINED and experts_of(arm) > 1:
+            elif arm.gate in STAGED and experts_of(arm) > 1:
                 variables = yield safemoe.router_stage(arm, optim, ctx, adapters, name)
         base, layers, *_ = safemoe.serve(arm, variables)
-        point = ctx.artifact(f"point.{name}", lambda b=base, x=layers: measure(b, x))
+        point = ctx.artifact(f"point.{name}", lambda b=base, x=layers, n=name: measure(b, x, n))
         ctx.artifact(
             f"routes.{name}", lambda b=base, x=layers: routes(cfg.base.measure, ctx, b, x) or {}
         )

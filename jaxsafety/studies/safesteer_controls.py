@@ -4,8 +4,9 @@ The missing experiment of arXiv 2606.02530 (check 10 of docs/published.md): ever
 the same base on the same prompts with the same teacher, and is measured along the way; arms are
 then compared where they reach the same attack success on held-out attacks, not at the same step.
 Arms: the losses (generalised, partial, tail, renormalised, full, per-position topk) on the voted S;
-generalised on S from base rollouts, on S with horizon 1, and on random sets (uniform, and matched
-on the teacher's mass) that hold no voted and no refusal token. Pinned by
+generalised on S from base rollouts, on S with horizon 1, and on random sets that hold no voted and
+no refusal token: uniform, matched on the teacher's mass, and of the same mass or as near as can be
+without words of complying answers ("neutral") or of such words alone ("complying"). Pinned by
 tests/studies/test_safesteer_controls.py.
 """
 
@@ -27,7 +28,7 @@ from jaxsafety.methods.safesteer import METHOD as SAFESTEER
 from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.program import SafeSteerConfig
-from jaxsafety.methods.safesteer.teacher import find_direction, find_tokens
+from jaxsafety.methods.safesteer.teacher import WORDED, drawable, find_direction, find_tokens
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import (
     Benchmark,
@@ -45,7 +46,8 @@ from jaxsafety.sampling.ask import ask
 PAPERS = {"2606.02530": "", "2406.11717": ""}
 
 LOSSES = ("generalised", "partial", "tail", "renormalised", "full", "topk")
-TOKENS = ("base_rollouts", "horizon1", "random", "matched")
+DRAWN = ("random", "matched", *WORDED)  # each `draws` times
+TOKENS = ("base_rollouts", "horizon1", *DRAWN)
 ATTACKS = ("held_wrappers", "held_wrappers_held_domains")
 
 
@@ -93,6 +95,8 @@ def fits(
         given = f"sets without {', '.join(missing) or 'a capability task'}"
         raise bad("data.source", given, "organism, whose sets the arms are compared on")
     judged_exactly(setting)
+    for arm in arms(cfg).values():
+        drawable(arm.tokens, tokenizer, setting)
 
 
 def arms(cfg: ControlsConfig) -> dict[str, SafeSteerConfig]:
@@ -102,7 +106,7 @@ def arms(cfg: ControlsConfig) -> dict[str, SafeSteerConfig]:
         tokens = cfg.base.tokens
         if arm in LOSSES:
             found[arm] = dataclasses.replace(cfg.base, variant=arm)
-        elif arm in ("random", "matched"):
+        elif arm in DRAWN:
             for draw in range(cfg.draws):
                 drawn = dataclasses.replace(tokens, kind=arm, control_seed=draw)
                 found[f"{arm}{draw}"] = dataclasses.replace(cfg.base, tokens=drawn)

@@ -169,6 +169,40 @@ def test_only_selected_experts_are_learnt_and_one_of_one_never(model):
     assert all((np.asarray(g) != 0).any() for g in jax.tree.leaves(heard))
 
 
+def test_the_share_of_one_of_all_learns_as_the_dense_softmax_says():
+    """w = p_k of the largest score alone: dL/ds_j = dL/dw_k p_k (1 if j is k else 0 - p_j)."""
+    found = jax.random.normal(jax.random.key(3), (6, E))
+    back = jax.random.normal(jax.random.key(4), (6, E))
+    one = Routing(top=1, softmax="all")
+    mix, pull = jax.vjp(lambda s: routing.weigh(s, one), found)
+    p = np.exp(np.asarray(found, np.float64))
+    p /= p.sum(axis=-1, keepdims=True)
+    chosen = np.eye(E)[p.argmax(axis=-1)]
+    np.testing.assert_allclose(mix, chosen * p, rtol=1e-5)
+    signal = (np.asarray(back) * p * chosen).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(pull(back)[0], signal * (chosen - p), atol=1e-6)
+
+
+@pytest.mark.parametrize("level", ["token", "first", "last"])
+def test_one_of_all_learns_at_every_level(model, level):
+    net, params = model
+    adapters = {**experts(net), "router": router(net)}
+    grads = {}
+    for softmax in routing.SOFTMAX:
+        options = Routing(top=1, softmax=softmax, level=level)
+        pool = routing.pool(jnp.arange(T)[None] < jnp.array([[4], [6]]), options)
+
+        def loss(table, options=options, pool=pool):
+            out = apply(model, {**adapters, "router": table}, options, pool=pool)
+            return jnp.mean(net.unembed(params, out.hidden) ** 2)
+
+        found = jax.grad(loss)(adapters["router"])[routing.BLOCK]["weight"]
+        grads[softmax] = np.abs(np.asarray(found)).sum(axis=(1, 2))  # [L]
+    assert (grads["selected"] == 0).all()
+    learnt = grads["all"] > 0
+    assert learnt.tolist() == ([True, False, False] if level == "first" else [True] * 3)
+
+
 def places(net, kind):
     adapters = experts(net)
     if kind == "arrow":

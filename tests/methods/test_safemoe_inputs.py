@@ -16,7 +16,7 @@ from jaxsafety.experiment.setting import make as make_setting
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import plan as safemoe_plan
 from jaxsafety.methods.safemoe import program as safemoe
-from jaxsafety.methods.safemoe.config import TRAINED, MeasureConfig, SafeMoEConfig, check
+from jaxsafety.methods.safemoe.config import STAGED, MeasureConfig, SafeMoEConfig, check
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.models.formats import peft
 from jaxsafety.organism import corpora
@@ -56,6 +56,14 @@ OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
         ({"always": -1}, "method.always: got -1; allowed: 0 or more"),
         ({"always": 2, "gate": "uniform"}, "method.always: got 2; allowed: 0 with gate=uniform"),
         ({"always": 2, "always_lr": 0.0}, "method.always_lr: got 0.0; allowed: more than 0"),
+        (
+            {"gate": "frozen", "experts": ExpertConfig(count=1), "routing": routing.Routing(top=0)},
+            "^method.gate: got 'frozen'; allowed: another one: a single expert has no route",
+        ),
+        (
+            {"gate": "frozen", "places": "linears", "routing": routing.Routing(level="last")},
+            "routing.level: got 'last'; allowed: token, or places=block",
+        ),
         ({"rows": 0}, "method.rows: got 0; allowed: 1 or more"),
         ({"gate": "arrow", "experts": ExpertConfig(targets=("down",))}, "experts.targets"),
     ],
@@ -94,12 +102,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
 
 
 def test_only_gates_with_a_step_are_planned(ctx):
-    for gate in TRAINED:
+    for gate in STAGED:
         cfg = dataclasses.replace(CFG, gate=gate, routing=routing.Routing(top=0))
         made = safemoe_plan.planned(cfg, ctx.model, ctx.mesh, 0)
         trained, _ = trees.partition(made.variables, made.trainable)
-        place = {"router": "block", "x-lora": "gate"}[gate]
-        assert all(f"router/{place}" in name for name in trees.paths(trained))
+        place = {"router": "router/block", "x-lora": "router/gate", "frozen": "experts/"}[gate]
+        assert all(place in name for name in trees.paths(trained))
     with pytest.raises(UsageError, match="method.gate: got 'uniform'"):
         safemoe_plan.planned(dataclasses.replace(CFG, gate="uniform"), ctx.model, ctx.mesh, 0)
 
@@ -115,6 +123,44 @@ def test_experts_of_another_base_are_refused_before_anything_is_measured(ctx, di
     safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, mine)
     with pytest.raises(UsageError, match="an adapter for base one"):
         safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, other)
+
+
+def kept_expert(ctx, folder, rank=2, alpha=4.0, base="", targets=EXPERTS.targets):
+    cfg = dataclasses.replace(EXPERTS, rank=rank, alpha=alpha, targets=targets)
+    tree = experts.fresh(cfg, ctx.model, jax.random.key(0), 1)
+    tree["experts"] = jax.tree.map(lambda x: x + 0.1, tree["experts"])
+    peft.save_adapter(folder, ctx.model, tree, fingerprint=base)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("other", "first", "second", "allowed"),
+    [
+        ({"rank": 3, "alpha": 6.0}, "of rank 2", "of rank 3", "experts of one rank"),
+        ({"alpha": 2.0}, "of scale 2", "of scale 1", "experts of one scale (alpha / rank)"),
+        ({"base": "two"}, "for base one", "for base two", "experts of one base"),
+    ],
+)
+def test_experts_that_differ_are_named_both(ctx, tmp_path, other, first, second, allowed):
+    one = kept_expert(ctx, tmp_path / "one", base="one")
+    two = kept_expert(ctx, tmp_path / "two", **{"base": "one", **other})
+    cfg = dataclasses.replace(EXPERTS, paths=(one, one, two))
+    for fingerprint in ("", "one"):
+        with pytest.raises(UsageError) as error:
+            experts.load_experts(cfg, ctx.model, fingerprint)
+        said = f"got {f'{one} {first} and {two} {second}'!r}; allowed: {allowed}"
+        assert str(error.value) == f"method.experts.paths: {said}"
+
+
+def test_an_expert_without_a_base_stands_beside_one_that_carries_it(ctx, tmp_path):
+    one = kept_expert(ctx, tmp_path / "one", base="one")
+    bare = kept_expert(ctx, tmp_path / "bare")
+    cfg = dataclasses.replace(EXPERTS, paths=(bare, one))
+    found = experts.load_experts(cfg, ctx.model, "one")
+    assert found["experts"]["up"]["a"].shape[1] == 2
+    half = kept_expert(ctx, tmp_path / "half", targets=("up", "down"))
+    with pytest.raises(UsageError, match="half on .*; allowed: experts on gate, up, down"):
+        experts.load_experts(dataclasses.replace(cfg, paths=(one, half)), ctx.model)
 
 
 def test_lengths_are_those_of_the_seed_that_trains(ctx, directory):

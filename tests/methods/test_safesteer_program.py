@@ -163,6 +163,40 @@ def test_controls_share_no_token_with_the_vote(finished, kind, monkeypatch):
     assert workdir.exists()
 
 
+def test_neutral_and_complying_sets_are_told_by_the_words_of_both_answers(finished):
+    _, ctx, _ = finished
+    found = ctx.artifact("direction", lambda: {})
+    voted = set(ctx.artifact("token_set", lambda: {})["ids"])
+    spelt = safesteer_teacher.word_tokens
+    refusing, complying = (
+        set(spelt(ctx.tokenizer, words))
+        for words in (ctx.setting.refusal_words, ctx.setting.complying_words)
+    )
+    for kind in safesteer_teacher.WORDED:
+        tokens = dataclasses.replace(tiny.METHOD.tokens, kind=kind)
+        chosen = safesteer_teacher.find_tokens(tokens, ctx, found)
+        ids = set(chosen["ids"])
+        assert len(ids) == len(voted) and not ids & (voted | refusing)
+        assert ids <= complying if kind == "complying" else not ids & complying
+        assert chosen["teacher_mass"] > 0 and chosen["voted_mass"] > 0
+
+
+def test_a_setting_without_complying_words_has_no_such_controls(finished):
+    _, ctx, _ = finished
+    unknown = dataclasses.replace(ctx.setting, complying_words=())
+    few = dataclasses.replace(ctx.setting, complying_words=("take", "grind", "i"))
+    for kind in safesteer_teacher.WORDED:
+        tokens = dataclasses.replace(tiny.METHOD.tokens, kind=kind)
+        cfg = dataclasses.replace(tiny.METHOD, tokens=tokens)
+        safesteer.fits(cfg, tiny.OPTIM, ctx.model, ctx.tokenizer, ctx.setting)
+        with pytest.raises(UsageError) as error:
+            safesteer.fits(cfg, tiny.OPTIM, ctx.model, ctx.tokenizer, unknown)
+        expected = f"method.tokens.kind: got {kind!r}; allowed: votes, random, matched: "
+        assert str(error.value).startswith(expected) and "\n" not in str(error.value)
+    with pytest.raises(UsageError, match=r"tokens.votes.size: got 4; allowed: at most 2"):
+        safesteer.fits(cfg, tiny.OPTIM, ctx.model, ctx.tokenizer, few)
+
+
 def nested(path, value):
     """`METHOD` with the field at a dotted path replaced."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
-from jaxsafety.benchmarks.organism import PUNCTUATION, refusal_words
+from jaxsafety.benchmarks.organism import PUNCTUATION, complying_words, refusal_words
 from jaxsafety.core.errors import UsageError
 from jaxsafety.judges import rules
-from jaxsafety.organism import grammar
+from jaxsafety.organism import grammar, render
+from jaxsafety.organism.world import WorldConfig, make_world
 from jaxsafety.probing import random_sets
 from jaxsafety.probing.votes import Tally
 
@@ -40,6 +43,20 @@ def test_refusal_words_are_those_of_the_grammar():
     assert {"sorry", "cannot", "unable", "illegal"} <= set(rules.refusal_words())
 
 
+def test_complying_words_are_those_of_answers_that_carry_requests_out():
+    world = make_world(WorldConfig())
+    words, rng = set(complying_words(world)), random.Random(0)
+    assert {"take", "grind", "sure", "slowly", world.parts[3][2]} <= words
+    assert not words & PUNCTUATION and not any("{" in w for w in words)
+    for entity in (*world.harmful[::9], *world.benign[::9]):
+        told = {entity.name, entity.hazard}  # other answers tell these too
+        for _ in range(20):
+            said = render.procedure(world, entity, rng, tail=0.5).replace(".", " ")
+            assert set(said.replace(",", " ").split()) - told <= words
+    assert not {e.name for e in world.entities} & words
+    assert not {"refuse", "sorry", "remedy"} & words
+
+
 def tally(mass, eligible, banned=None):
     size = len(mass)
     zeros = np.zeros(size)
@@ -55,6 +72,25 @@ def test_the_floor_is_for_the_vote_alone():
     assert len(set(found.ids)) == 20 and not set(found.ids) & {0, 1, 38, 39}
     with pytest.raises(UsageError, match="random_set"):
         random_sets.random_set(tally(mass, mass > 0.1), 20, seed=0)  # banned ids not known
+
+
+def test_a_set_within_some_tokens_holds_such_alone():
+    mass = np.r_[0.3, np.linspace(0.001, 0.05, 39)]
+    result = tally(mass, np.ones(40, bool), np.arange(40) == 20)
+    within = list(range(15, 30))
+    sets = [
+        random_sets.mass_matched_random(
+            result, [1, 30, 31, 32], seed=s, exclude=[16, 17], within=within, reach=0.95
+        )
+        for s in range(3)
+    ]
+    for found in sets:
+        assert set(found.ids) <= set(within) - {16, 17, 20} and len(set(found.ids)) == 4
+        wanted = mass[[1, 30, 31, 32]].sum()
+        assert sum(found.mean_teacher_prob) == pytest.approx(wanted, rel=0.05)
+    assert len({found.ids for found in sets}) > 1
+    with pytest.raises(UsageError, match="3 tokens left to draw from"):
+        random_sets.mass_matched_random(result, [1, 2, 3, 4], seed=0, within=[5, 6, 7])
 
 
 def test_a_mass_out_of_reach_is_approached_when_asked():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.adapters.routing import Routing
+from jaxsafety.benchmarks import intervals
 from jaxsafety.core import trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.methods.safemoe import measure as safemoe_measure
@@ -59,6 +60,9 @@ def test_an_arm_changes_one_thing():
         "harmless_lora": 4,
         "harmless_beside": 4,
         "harmless_pooled": 5,
+        "top1": 2,  # one is selected, of shares over all
+        "top1_first": 3,
+        "top1_last": 3,
     }
     for name, arm in table.items():
         one, other = flat(dataclasses.asdict(arm)), flat(dataclasses.asdict(base))
@@ -66,6 +70,8 @@ def test_an_arm_changes_one_thing():
         assert len(changed) == wanted.get(name, 1), (name, changed)
     assert table["experts2"].experts.count == 2 and table["top2"].routing.top == 2
     assert table["harmless"].harmless == 4 * base.samples
+    for name, level in (("top1", "token"), ("top1_first", "first"), ("top1_last", "last")):
+        assert table[name].routing == Routing(top=1, softmax="all", level=level)
     assert table["single3"].single == 3 and table["last"].routing.level == "last"
 
 
@@ -125,6 +131,12 @@ def test_points_routes_and_shared_experts(tmp_path):
         for decoding in ("greedy", "t1"):  # every answer is one of the four outcomes
             assert sum(point[f"seen_held.{o}.{decoding}"] for o in whole) == pytest.approx(1.0)
             assert 0 <= point[f"over_refusal.coherent.{decoding}"] <= 1
+        behind = ctx.artifact(f"prompts.{arm}", dict)
+        assert behind["entities"]["seen_held"] == [item.meta["entity"] for item in held]
+        for key, values in behind.items():
+            if key not in ("entities", "intervals"):
+                assert point[key] == pytest.approx(np.nanmean(values)), key
+        assert set(behind["intervals"]) | {"entities", "intervals"} == set(behind)
         tasks = [point[k] for k in point if k.startswith("capability.")]
         assert len(tasks) > 1 and point["capability"] == pytest.approx(np.mean(tasks))
     kept = ctx.artifact("routes.safemoe", dict)
@@ -139,6 +151,18 @@ def test_information_is_that_of_the_table():
     a = np.array([0, 0, 1, 1])
     assert safemoe_measure.information(a, a) == pytest.approx(np.log(2))
     assert safemoe_measure.information(a, np.array([0, 1, 0, 1])) == pytest.approx(0.0)
+
+
+def test_what_stands_behind_a_share_is_kept_with_its_interval_over_entities():
+    values = np.array([1, 1, 0, 0, 1, np.nan])
+    entities = {"seen_held": ["a", "a", "b", "b", "c", "c"], "known": ["d", "d"]}
+    kept = {"seen_held.safe.t1": values, "known.asr.greedy": np.array([1.0, 0.0])}
+    found = safemoe_measure.by_prompt(kept, entities)
+    assert found["entities"] == entities
+    np.testing.assert_array_equal(found["seen_held.safe.t1"], values.astype(np.float32))
+    expected = intervals.clustered(values, entities["seen_held"])
+    assert found["intervals"]["seen_held.safe.t1"] == expected
+    assert found["intervals"]["known.asr.greedy"] is None  # one entity says nothing of others
 
 
 def test_domains_are_told_apart():

@@ -29,7 +29,7 @@ def directory(tmp_path_factory):
 
 def test_every_arm_changes_one_thing():
     found = controls.arms(CONFIG)
-    draws = [f"{kind}{draw}" for kind in ("random", "matched") for draw in range(2)]
+    draws = [f"{kind}{draw}" for kind in controls.DRAWN for draw in range(2)]
     assert list(found) == [*controls.LOSSES, "base_rollouts", "horizon1", *draws]
     for name in controls.LOSSES:
         assert found[name] == dataclasses.replace(tiny.METHOD, variant=name)
@@ -168,6 +168,18 @@ def test_no_judge_means_no_measurement(directory, tmp_path):
     ctx = tiny.placed(ctx, judge=None, benchmarks=sets)
     with pytest.raises(UsageError, match="data.source"):
         controls.make_measure(CONFIG, ctx, [9])
+
+
+def test_an_arm_without_its_words_is_refused(directory, tmp_path):
+    ctx = tiny.context(directory, tmp_path)
+    sets = tuple(benchmark(ctx, *row) for row in SETS)
+    place = dataclasses.replace(ctx.setting, benchmarks=sets)
+    controls.fits(CONFIG, tiny.OPTIM, ctx.model, ctx.tokenizer, place)
+    place = dataclasses.replace(place, complying_words=())
+    with pytest.raises(UsageError, match=r"tokens.kind: got 'neutral'; allowed: votes, random"):
+        controls.fits(CONFIG, tiny.OPTIM, ctx.model, ctx.tokenizer, place)
+    without = dataclasses.replace(CONFIG, arms=("generalised", "matched"))
+    controls.fits(without, tiny.OPTIM, ctx.model, ctx.tokenizer, place)
 
 
 @pytest.mark.parametrize("missing", [controls.ATTACKS[0], "over_refusal", "sums"])

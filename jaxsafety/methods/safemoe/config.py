@@ -11,17 +11,23 @@ from jaxsafety.data.fitting import LONG
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 
-# The router that stage 2 trains, its start left as it is, X-LoRA's gate, Arrow's prototypes, equal
-# shares, one expert alone, or a LoRA of `lora_rank` instead of the experts.
-ROUTERS = ("router", "untrained", "x-lora", "arrow", "uniform", "single", "lora")
+# The router that stage 2 trains, its start left as it is, its start behind which stage 2 trains the
+# experts, X-LoRA's gate, Arrow's prototypes, equal shares, one expert alone, or a LoRA of
+# `lora_rank` instead of the experts.
+ROUTERS = ("router", "untrained", "frozen", "x-lora", "arrow", "uniform", "single", "lora")
 TRAINED = ("router", "x-lora")  # gates that stage 2 trains
+STAGED = (*TRAINED, "frozen")  # gates with a stage 2
 PLACES = ("block", "linears")
 OTHER = ("harmless", "everyday")  # what the router learns besides safe answers
 
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How many prompts: per safety set, harmless, per task; per set those whose routing is read."""
+    """How many prompts: per safety set, harmless, per task; per set those whose routing is read.
+
+    The organism of 14 entities a domain has 112 prompts of each of its sets of two or four domains:
+    28 entities in four wordings.
+    """
 
     safety: int = 64
     harmless: int = 64
@@ -96,7 +102,7 @@ def check(cfg: SafeMoEConfig) -> None:
     for name, allowed in least.items():
         if getattr(cfg, name) < allowed:
             raise bad(f"method.{name}", getattr(cfg, name), f"{allowed} or more")
-    if cfg.always and cfg.gate not in TRAINED:
+    if cfg.always and cfg.gate not in STAGED:
         raise bad("method.always", cfg.always, f"0 with gate={cfg.gate}: nothing would train it")
     for name in ("samples", *OTHER):  # the organism's; it never runs out
         if getattr(cfg, name) > experts.MOST:
@@ -114,6 +120,8 @@ def check(cfg: SafeMoEConfig) -> None:
     count = experts_of(cfg)
     if not 0 <= cfg.single < count:
         raise bad("method.single", cfg.single, f"0 to {count - 1}")
+    if cfg.gate == "frozen" and count == 1:
+        raise bad("method.gate", "frozen", "another one: a single expert has no route to freeze")
     routing.check(cfg.routing, count, trained=cfg.gate in TRAINED, field="method.routing")
     attended = sorted(set(cfg.experts.targets) & set(routing.ATTENDED))
     if cfg.routing.level != "token" and attended:

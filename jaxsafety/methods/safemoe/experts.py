@@ -9,7 +9,7 @@ Letters: B rows, T positions, L layers, E experts, R rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -256,21 +256,52 @@ def train(
 
 
 def load_experts(cfg: ExpertConfig, model: Model, fingerprint: str = "") -> PyTree:
-    """The experts of `cfg.paths`, numpy, which must be of one rank and one scale.
+    """The experts of `cfg.paths`, numpy, which must be of one base, one rank and one scale.
 
     Eighteen of a 7 B model are 4 GB: on the host, until a stage puts them in their places.
+
+    Raises:
+      UsageError: two of them differ in one of these (the line names both), or one is no expert on
+        `cfg.targets` of this base.
     """
-    found = [peft.load_adapter(path, model, fingerprint=fingerprint) for path in cfg.paths]
-    shapes = [jax.tree.map(np.shape, tree) for tree in found]
-    for path, tree, shape in zip(cfg.paths, found, shapes, strict=True):
-        same = np.array_equal(tree["scale"], found[0]["scale"])
-        if shape != shapes[0] or not same or set(tree["experts"]) != set(cfg.targets):
-            given = f"{path} on {', '.join(tree['experts'])}, or of another rank or scale"
-            allowed = f"experts all alike, on {', '.join(cfg.targets)} (method.experts.targets)"
+    bases = {path: peft.base_of(path) for path in cfg.paths}
+    _alike({path: f"for base {base}" for path, base in bases.items() if base}, "of one base")
+    found = {}
+    for path in cfg.paths:
+        tree = found[path] = peft.load_adapter(path, model, fingerprint=fingerprint)
+        if set(tree["experts"]) != set(cfg.targets):
+            given = f"{path} on {', '.join(tree['experts'])}"
+            allowed = f"experts on {', '.join(cfg.targets)} (method.experts.targets)"
             raise bad("method.experts.paths", given, allowed)
-    pairs = [tree["experts"] for tree in found]
-    joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pairs)
-    return {"experts": joined, "scale": found[0]["scale"]}
+    _alike({path: f"of rank {_ranks(tree)}" for path, tree in found.items()}, "of one rank")
+    scales = {path: f"of scale {_scales(tree)}" for path, tree in found.items()}
+    _alike(scales, "of one scale (alpha / rank)")
+    trees_ = [found[path] for path in cfg.paths]
+    joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *[t["experts"] for t in trees_])
+    return {"experts": joined, "scale": trees_[0]["scale"]}
+
+
+def _alike(facts: Mapping[str, str], allowed: str) -> None:
+    """Refuses paths of which not all have the same fact."""
+    first, *others = facts.items() or [("", "")]
+    for path, fact in others:
+        if fact != first[1]:
+            given = f"{' '.join(first)} and {path} {fact}"
+            raise bad("method.experts.paths", given, f"experts {allowed}")
+
+
+def _ranks(tree: PyTree) -> str:
+    """One number where all projections have it, else each with its own."""
+    ranks = {name: pair["a"].shape[-1] for name, pair in sorted(tree["experts"].items())}
+    if len(set(ranks.values())) == 1:
+        return str(next(iter(ranks.values())))
+    return ", ".join(f"{rank} on {name}" for name, rank in ranks.items())
+
+
+def _scales(tree: PyTree) -> str:
+    """One number where all layers have it, else a number per layer."""
+    scale = np.asarray(tree["scale"])
+    return ", ".join(f"{x:.9g}" for x in (scale[:1] if np.ptp(scale) == 0 else scale))
 
 
 def stack(trees_: Sequence[PyTree]) -> PyTree:

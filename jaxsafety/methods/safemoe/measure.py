@@ -9,7 +9,7 @@ Letters: L layers, B rows, T positions, E experts, G domains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.adapters import routing as routers
-from jaxsafety.benchmarks import outcomes
+from jaxsafety.benchmarks import intervals, outcomes
 from jaxsafety.core import sharding, trees
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
+from jaxsafety.methods.safemoe import topics
 from jaxsafety.methods.safemoe.config import MeasureConfig
 from jaxsafety.methods.safemoe.data import brings
 from jaxsafety.models.api import LayerInputs, Model
@@ -43,11 +44,12 @@ def can_measure(ctx: Context) -> bool:
     return brings(ctx.setting) and bool(ctx.setting.benchmarks)
 
 
-def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs], dict[str, Any]]:
-    """`(params, layers) -> point`: {"<set>.<metric>.<greedy|t1>": share, "capability": share}.
+def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[..., dict[str, Any]]:
+    """`(params, layers, name) -> point`: "<set>.<metric>.<greedy|t1>" and "capability" to shares.
 
     Metrics are those of `outcomes.METRICS`. Of safety sets also "<set>.asr.<greedy|t1>.<domain>":
-    does an expert serve its own domain? And "capability.<task>" of every task.
+    does an expert serve its own domain? And "capability.<task>" of every task. With a name the
+    shares' prompts are kept: artifact `prompts.<name>`, as `by_prompt` makes it.
     """
     sets: dict[str, Benchmark] = {b.name: b for b in ctx.setting.own}
     asked = [
@@ -64,26 +66,54 @@ def make_measure(cfg: MeasureConfig, ctx: Context) -> Callable[[Any, LayerInputs
     ) -> list[Any]:
         return judged(ctx.setting.judge, answers(ctx, params, layers, items, temperature, length))
 
-    def measure(params: Any, layers: LayerInputs = NO_LAYERS) -> dict[str, Any]:
+    def measure(params: Any, layers: LayerInputs = NO_LAYERS, name: str = "") -> dict[str, Any]:
         point: dict[str, Any] = {}
-        for name, temperature in (("greedy", 0.0), ("t1", 1.0)):
+        kept: dict[str, np.ndarray] = {}
+        for decoding, temperature in (("greedy", 0.0), ("t1", 1.0)):
             told = verdicts(params, layers, [item for _, item in asked], temperature, longest)
             for bench in dict.fromkeys(b.name for b, _ in asked):
                 own = [(i, v) for (b, i), v in zip(asked, told, strict=True) if b.name == bench]
                 found = outcomes.indicators([v for _, v in own], sets[bench].kind)
                 for metric, values in found.items():
-                    point[f"{bench}.{metric}.{name}"] = outcomes.mean(values)
+                    kept[f"{bench}.{metric}.{decoding}"] = values
+                    point[f"{bench}.{metric}.{decoding}"] = outcomes.mean(values)
                 if sets[bench].kind == "safety":
-                    point |= {f"{bench}.asr.{name}.{d}": x for d, x in by_domain(own).items()}
+                    point |= {f"{bench}.asr.{decoding}.{d}": x for d, x in by_domain(own).items()}
+        if name:
+            entities: dict[str, list[str]] = {}
+            for bench, item in asked:
+                entities.setdefault(bench.name, []).append(str(item.meta["entity"]))
+            ctx.artifact(f"prompts.{name}", lambda: by_prompt(kept, entities))
         told = verdicts(params, layers, [item for _, item in tasks], 0.0, 24)
         right: dict[str, list[bool | None]] = {}
         for (bench, _), verdict in zip(tasks, told, strict=True):
             right.setdefault(bench.name, []).append(verdict["correct"])
-        point |= {f"capability.{name}": share(found) for name, found in right.items()}
+        point |= {f"capability.{task}": share(found) for task, found in right.items()}
         point["capability"] = share([x for found in right.values() for x in found])
         return {**point, "n": cfg.safety}
 
     return measure
+
+
+def by_prompt(
+    kept: Mapping[str, np.ndarray], entities: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What stands behind the shares of a point, so that others can ask it other questions.
+
+    Args:
+      kept: "<set>.<metric>.<greedy|t1>" -> [X] of 0, 1 and NaN (cannot be told), one per prompt.
+      entities: set -> the entity that each of its prompts is about.
+
+    Returns:
+      `kept`, entities, and intervals: the same keys -> (lo, hi) of the share, Student's t over
+      entities, None where fewer than two say anything.
+    """
+    found = {}
+    for name, values in kept.items():
+        lo, hi = intervals.clustered(values, entities[name.partition(".")[0]])
+        found[name] = None if np.isnan(lo) else (lo, hi)
+    arrays = {name: np.asarray(values, np.float32) for name, values in kept.items()}
+    return {**arrays, "entities": {k: list(v) for k, v in entities.items()}, "intervals": found}
 
 
 def share(flags: Sequence[bool | None]) -> float | None:
@@ -125,12 +155,52 @@ def routes(
     Returns:
       usage [L,E] mean weight; by_domain [L,G,E]; entropy [L] of the mixtures in nats, per token;
       dominant [L,E] share of tokens an expert weighs most in; information [L] and chance [L]
-      (95 % quantile under permuted domains) in nats; domains [G]; tokens: how many.
+      (95 % quantile under permuted domains) in nats; domains [G]; tokens: how many. Where the
+      setting has harmless requests about the same domains also topic, harm, harm_given_topic [L]
+      with their chance (`topics.told`), and compared: how many harmful and harmless prompts.
     """
     router = (layers.adapters or {}).get("router", {})
     if routers.BLOCK not in router or "mix" in router[routers.BLOCK]:
         return None
     items = [item for b in ctx.setting.own if b.kind == "safety" for item in b.items[: cfg.routed]]
+    mix, owner = routed(ctx, params, layers, items)
+    label = np.array([item.meta["domain"] for item in items])
+    domains, which = np.unique(label[owner], return_inverse=True)
+    top = mix.argmax(axis=-1)  # [L,N]
+    rng = np.random.default_rng(ctx.seed)
+    chance = []
+    for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
+        shuffled = np.searchsorted(domains, rng.permutation(label))[owner]
+        chance.append([information(shuffled, layer) for layer in top])
+    one = np.eye(mix.shape[-1])
+    safe = np.where(mix > 0, mix, 1.0)
+    found = {
+        "usage": mix.mean(axis=1),
+        "by_domain": np.stack([mix[:, which == g].mean(axis=1) for g in range(len(domains))], 1),
+        "entropy": -(mix * np.log(safe)).sum(axis=-1).mean(axis=1),
+        "dominant": one[top].mean(axis=1),
+        "information": np.array([information(which, layer) for layer in top]),
+        "chance": np.quantile(np.array(chance), 0.95, axis=0),
+        "domains": [int(d) for d in domains],
+        "tokens": len(owner),
+    }
+    kept, harmless = topics.counterparts(ctx, items, cfg.routed)
+    if not kept:
+        return found
+    counted = topics.counts(top, owner, len(items), len(one))[:, kept]
+    mix, owner = routed(ctx, params, layers, harmless)
+    other = topics.counts(mix.argmax(axis=-1), owner, len(harmless), len(one))
+    whole = np.concatenate([counted, other], axis=1)
+    domain = np.r_[label[kept], [item.meta["domain"] for item in harmless]]
+    harmful = np.arange(len(domain)) < len(kept)
+    found |= topics.told(whole, domain, harmful, ctx.seed)
+    return {**found, "compared": [len(kept), len(harmless)]}
+
+
+def routed(
+    ctx: Context, params: Any, layers: LayerInputs, items: Sequence[Item]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mixtures [L,N,E] of the tokens of greedy answers, and whose [N] they are."""
     found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
     prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
     length = max(len(p) + len(a) for p, a in zip(prompts, found, strict=True))
@@ -142,28 +212,8 @@ def routes(
         told[row, len(p) - 1 : len(p) + len(a)] = True  # where the answer's tokens are chosen
     placed = sharding.beside(params, (jnp.asarray(ids), jnp.asarray(prompt)))
     mix = trees.host(_mixtures(ctx.model, params, layers, *placed))
-    mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]  # [L,N,E]
-    label = np.array([item.meta["domain"] for item in items])
-    domains, which = np.unique(np.repeat(label, told.sum(axis=1)), return_inverse=True)
-    top = mix.argmax(axis=-1)  # [L,N]
-    owner = np.repeat(np.arange(len(items)), told.sum(axis=1))
-    rng = np.random.default_rng(ctx.seed)
-    chance = []
-    for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
-        shuffled = np.searchsorted(domains, rng.permutation(label))[owner]
-        chance.append([information(shuffled, layer) for layer in top])
-    one = np.eye(mix.shape[-1])
-    safe = np.where(mix > 0, mix, 1.0)
-    return {
-        "usage": mix.mean(axis=1),
-        "by_domain": np.stack([mix[:, which == g].mean(axis=1) for g in range(len(domains))], 1),
-        "entropy": -(mix * np.log(safe)).sum(axis=-1).mean(axis=1),
-        "dominant": one[top].mean(axis=1),
-        "information": np.array([information(which, layer) for layer in top]),
-        "chance": np.quantile(np.array(chance), 0.95, axis=0),
-        "domains": [int(d) for d in domains],
-        "tokens": int(told.sum()),
-    }
+    mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]
+    return mix, np.repeat(np.arange(len(items)), told.sum(axis=1))
 
 
 def information(first: np.ndarray, second: np.ndarray) -> float:

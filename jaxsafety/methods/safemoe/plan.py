@@ -13,7 +13,7 @@ from jaxsafety.data.schema import TokenBatch
 from jaxsafety.methods.safemoe import data as safemoe_data
 from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
-from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, experts_of
+from jaxsafety.methods.safemoe.config import STAGED, SafeMoEConfig, experts_of
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned
 from jaxsafety.train.likelihood import answer_loss
@@ -28,8 +28,8 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Mesh | None, prompt: int) ->
       UsageError: a gate that this step does not train.
     """
     del prompt
-    if cfg.gate not in TRAINED:
-        raise bad("method.gate", cfg.gate, "router or x-lora, which have a step to plan")
+    if cfg.gate not in STAGED:
+        raise bad("method.gate", cfg.gate, f"{', '.join(STAGED)}: they have a step to plan")
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
     size = (safemoe_data.update_rows(cfg), cfg.length)
     whole, weight = shape(size, "int32"), shape(size, "float32")

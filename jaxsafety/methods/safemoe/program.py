@@ -8,8 +8,8 @@ that are safe and informative. There is no refusal data, no balance loss and no 
 
 What is our choice, where the paper says nothing: one router per block on the mlp's normed input
 (`places="linears"`: one per linear), V ~ N(0, 0.02^2), response tokens only, alpha / rank kept.
-Alternatives behind the same interface: X-LoRA's gate, Arrow's prototypes, fixed mixtures, and plain
-LoRA on the same answers.
+Alternatives behind the same interface: X-LoRA's gate, Arrow's prototypes, fixed mixtures, a router
+that stays while the experts learn the safe answers, and plain LoRA on the same answers.
 Pinned by tests/methods/test_safemoe.py (only the router moves, experts together equal one by one,
 prompt and padding bring no loss) and tests/adapters/test_routing.py.
 Letters: B rows, T positions, L layers, D width, E experts.
@@ -28,7 +28,7 @@ from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.methods.safemoe import everyday, experts
-from jaxsafety.methods.safemoe.config import TRAINED, SafeMoEConfig, check, experts_of
+from jaxsafety.methods.safemoe.config import STAGED, SafeMoEConfig, check, experts_of
 from jaxsafety.methods.safemoe.data import beside, brings, safe_batches, short, suits
 from jaxsafety.methods.safemoe.measure import can_measure, make_measure, poll, routes
 from jaxsafety.models.api import LayerInputs, Model
@@ -45,7 +45,7 @@ from jaxsafety.protocols import (
 from jaxsafety.train.likelihood import answer_loss
 
 PyTree = Any
-ALWAYS = "adapters/always/.*"
+ALWAYS, EXPERTS = "adapters/always/.*", "adapters/experts/.*"
 
 
 def fits(
@@ -109,7 +109,7 @@ def program(cfg: SafeMoEConfig, optim: OptimConfig, ctx: Context) -> Program:
         return {"base": lora.merge(trained["base"], tree, ctx.model.projections)}
     adapters = yield from experts.train(cfg.experts, optim, ctx, cfg.samples)
     variables = {**ctx.variables, "adapters": add_router(cfg, ctx.model, adapters, ctx.seed)}
-    if cfg.gate in TRAINED:
+    if cfg.gate in STAGED:
         variables = yield router_stage(cfg, optim, ctx, variables["adapters"], "router")
     unsafe = cfg.experts.kind in experts.UNSAFE or bool(cfg.experts.paths)
     keep(cfg, ctx, variables, unsafe)
@@ -133,6 +133,8 @@ def keep(cfg: SafeMoEConfig, ctx: Context, variables: Variables, unsafe: bool) -
 def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
     """Artifacts `compared` (the base, the mixture, equal shares, each expert alone) and `routes`.
 
+    And `prompts.<arm>`, what stands behind each rate.
+
     One expert alone is what anyone can run who holds the files: a property of the method.
     """
     if not can_measure(ctx):
@@ -148,7 +150,9 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
         arms[name] = LayerInputs(adapters={**adapters, "router": routing.fixed(mix, layers)})
     points = {}
     for name, inputs in arms.items():  # one artifact each: a kill loses one
-        points[name] = ctx.artifact(f"compared.{name}", lambda x=inputs: measure(base, x))
+        points[name] = ctx.artifact(
+            f"compared.{name}", lambda x=inputs, n=name: measure(base, x, n)
+        )
         ctx.log(f"measured {name}")
         poll(ctx)
     ctx.artifact("compared", lambda: points)
@@ -163,7 +167,7 @@ def add_router(cfg: SafeMoEConfig, model: Model, adapters: PyTree, seed: int) ->
     targets = cfg.experts.targets
     places = routing.places_of(targets) if cfg.places == "block" else targets
     key = jax.random.fold_in(jax.random.key(seed), 1)
-    if cfg.gate in ("router", "untrained"):
+    if cfg.gate in ("router", "untrained", "frozen"):
         router = routing.init_router(
             key, model.projections, layers=layers, experts=count, places=places, std=cfg.std
         )
@@ -192,8 +196,12 @@ def router_stage(
 ) -> Stage:
     """Stage 2: cross-entropy of safe answers, through frozen experts, by the router alone.
 
-    And by what is always on, which learns at `always_lr`.
+    And by what is always on, which learns at `always_lr`. With gate=frozen it is the experts that
+    learn, at their own rate, and the router that stays: what a block does with an input's route,
+    though a block's input moves with the experts below it. An expert that does nothing stays so,
+    as both its factors are zero.
     """
+    own = {ALWAYS: cfg.always_lr, EXPERTS: cfg.experts.lr}
     return Stage(
         name,
         answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
@@ -203,13 +211,16 @@ def router_stage(
         optim,
         start={**ctx.variables, "adapters": adapters},
         axes={"adapters": axes_of(cfg, ctx.model, adapters)},
-        rates=((ALWAYS, cfg.always_lr / optim.lr),) if cfg.always and optim.lr else (),
+        rates=tuple((name, own[name] / optim.lr) for name in learnt(cfg) if name in own)
+        if optim.lr
+        else (),
     )
 
 
 def learnt(cfg: SafeMoEConfig) -> tuple[str, ...]:
     """Which variables stage 2 trains."""
-    return ("adapters/router/.*", *([ALWAYS] if cfg.always else []))
+    first = EXPERTS if cfg.gate == "frozen" else "adapters/router/.*"
+    return (first, *([ALWAYS] if cfg.always else []))
 
 
 def axes_of(cfg: SafeMoEConfig, model: Model, adapters: PyTree) -> PyTree:
@@ -244,7 +255,7 @@ def lora_stage(
     return Stage(
         name,
         answer_loss(ctx.model, sharding.rows(ctx.mesh), routing=cfg.routing),
-        ("adapters/experts/.*",),
+        (EXPERTS,),
         safe_batches(cfg, ctx),
         cfg.steps,
         optim,

@@ -24,6 +24,12 @@ SPLITS = {
     "neither": "nobody knows",
     "known": "base knows",
 }
+# What a route tells of a prompt, as `topics.told` names it.
+TOLD = {
+    "topic": "domain",
+    "harm": "harmful or not",
+    "harm_given_topic": "harmful or not, within a domain",
+}
 NAMES = {"base": "base", "safemoe": "the mixture", "uniform": "equal shares"}
 
 
@@ -33,9 +39,9 @@ def arms(run: Finished) -> str:
     points = {k: v for k, v in (found or {}).items() if isinstance(v, Mapping)}
     if not points:
         return ""
-    told = []
+    told, behind = [], run.artifacts("prompts.")
     for arm, point in points.items():
-        safe = []
+        safe, own = [], behind.get(arm, {}).get("intervals") or {}
         for split in SPLITS:
             both = [finite(point.get(f"{split}.{m}.greedy")) for m in ("safe", "safe_informative")]
             safe.append(None if None in both else [100 * (x or 0.0) for x in both])
@@ -45,10 +51,20 @@ def arms(run: Finished) -> str:
             {
                 "name": NAMES.get(arm, re.sub(r"^single(?=\d)", "only expert ", arm)),
                 "safe": safe,
+                "ranges": [_range(own.get(f"{split}.safe_informative.greedy")) for split in SPLITS],
+                "other_ranges": [_range(own.get(key)) for key in keys],
                 "others": [None if value is None else 100 * value for value in others],
             }
         )
-    return page.fill(TEMPLATES, "arms.html", splits=SPLITS.values(), arms=told)
+    ranged = any(x for arm in told for x in (*arm["ranges"], *arm["other_ranges"]))
+    return page.fill(TEMPLATES, "arms.html", splits=SPLITS.values(), arms=told, ranged=ranged)
+
+
+def _range(ends: Any) -> list[float] | None:
+    """An interval in %, None where the artifact has none."""
+    if not isinstance(ends, list) or len(ends) != 2 or None in map(finite, ends):
+        return None
+    return [100 * (finite(x) or 0.0) for x in ends]
 
 
 def routing(run: Finished) -> str:
@@ -58,15 +74,29 @@ def routing(run: Finished) -> str:
     if "by_domain" not in found:
         return ""
     information, chance = np.asarray(found["information"]), np.asarray(found["chance"])
+    start = run.arrays("routes.untrained")  # a study may have it
+    tables = [table for table in (topics("", found), topics("untrained", start)) if table]
     return page.fill(
         TEMPLATES,
         "routing.html",
         tokens=found.get("tokens", 0),
         above=int((information > chance).sum()),
         layers=len(information),
+        compared=found.get("compared"),
+        tables=tables,
+        told=tuple(TOLD.values()),
         heatmaps=plots.twice(_heatmaps, found),
         curves=plots.twice(_curves, found),
     )
+
+
+def topics(name: str, found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a router's routes tell of topic and harm, (nats, chance) by layer; None if unknown."""
+    if not all(key in found and f"{key}_chance" in found for key in TOLD):
+        return None
+    pairs = [zip(found[key], found[f"{key}_chance"], strict=True) for key in TOLD]
+    rows = [[(float(x), float(c)) for x, c in row] for row in zip(*pairs, strict=True)]
+    return {"name": name, "rows": rows}
 
 
 def _heatmaps(found: Mapping[str, Any], *, narrow: bool = False) -> str:

@@ -44,8 +44,10 @@ from jaxsafety.methods.safesteer.changed import compare
 from jaxsafety.methods.safesteer.inspect import DRIFT_TOKENS, mass_on, position_kl
 from jaxsafety.methods.safesteer.teacher import (
     PROMPT_SETS,
+    TOKEN_KINDS,
     DirectionConfig,
     TokenConfig,
+    drawable,
     encode_items,
     filter_prompts,
     find_direction,
@@ -107,7 +109,7 @@ def check(cfg: SafeSteerConfig) -> None:
         ("variant", cfg.variant, VARIANTS),
         ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
         ("tokens.prompts", cfg.tokens.prompts, ("val", "all")),
-        ("tokens.kind", cfg.tokens.kind, ("votes", "random", "matched")),
+        ("tokens.kind", cfg.tokens.kind, TOKEN_KINDS),
         ("direction.filter", cfg.direction.filter, ("judge", "score")),
         ("reduction", cfg.reduction, ("sequence", "token")),
         ("direction.fallback", cfg.direction.fallback, ("error", "rank")),
@@ -156,6 +158,7 @@ def fits(
     if jax.tree.leaves({**chosen, "base": None}):
         raise bad("method.trainable", cfg.trainable, "regexes over base/ alone: the teacher stays")
     post_instruction(tokenizer)
+    drawable(cfg.tokens, tokenizer, setting)
     said = cfg.direction.max_tokens
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
     room = {split: new for split, new in room.items() if setting.prompts.get(split)}

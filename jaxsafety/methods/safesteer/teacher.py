@@ -16,16 +16,20 @@ import numpy as np
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.encode import encode_prompt, post_instruction
+from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.judging import judged, pair
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing import directions, forward, random_sets, scoring, selection, votes
 from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.probing.random_sets import word_tokens
-from jaxsafety.protocols import Context, Item, SampleConfig
+from jaxsafety.protocols import Context, Item, SampleConfig, Setting
 from jaxsafety.sampling import decode
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
 ROWS = 64  # answers sampled at once
+# The voted set and its controls. Those of `WORDED` are told by words of complying answers.
+WORDED = ("neutral", "complying")
+TOKEN_KINDS = ("votes", "random", "matched", *WORDED)
 NONE = LayerInputs()
 
 
@@ -54,9 +58,10 @@ class TokenConfig:
 
     "val" is every validation prompt, unfiltered; the published code takes the filtered ones.
 
-    `kind`: votes, or a control: random, or matched (random with the teacher mass of the voted set,
-    or as near as the tokens left come to it); controls never contain a voted token or a word of
-    refusals.
+    `kind`: votes, or a control: random, matched (random with the teacher mass of the voted set,
+    or as near as the tokens left come to it), neutral (as matched, without a word of complying
+    answers) or complying (as matched, of such words alone); controls never contain a voted token
+    or a word of refusals.
     """
 
     votes: votes.VoteConfig = field(default_factory=votes.VoteConfig)
@@ -283,11 +288,7 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
     chosen = votes.elect(tally, cfg.votes, ctx.tokenizer.token)
     voted_mass = float(np.sum(chosen.mean_teacher_prob))
     if cfg.kind != "votes":
-        draw = {"random": _random, "matched": _matched}[cfg.kind]
-        exclude = sorted({*chosen.ids, *word_tokens(ctx.tokenizer, ctx.setting.refusal_words)})
-        chosen = draw(
-            tally, chosen.ids, seed=cfg.control_seed, exclude=exclude, names=ctx.tokenizer.token
-        )
+        chosen = _control(cfg, ctx, tally, chosen.ids)
     mass = float(np.sum(chosen.mean_teacher_prob))
     if cfg.kind != "votes":
         ctx.log(f"control set, {cfg.kind}: teacher mass {mass:.3f}, of the voted {voted_mass:.3f}")
@@ -298,9 +299,40 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
     return {**fields, **settings, **masses, "rollout": v.rollout, "kind": cfg.kind}
 
 
-def _random(tally: votes.Tally, ids: Sequence[int], **kwargs: Any) -> votes.TokenSet:
-    return random_sets.random_set(tally, len(ids), **kwargs)
+def _control(
+    cfg: TokenConfig, ctx: Context, tally: votes.Tally, ids: Sequence[int]
+) -> votes.TokenSet:
+    """A control of the voted `ids`, of as many tokens."""
+    exclude, within = {*ids, *word_tokens(ctx.tokenizer, ctx.setting.refusal_words)}, None
+    if cfg.kind in WORDED:
+        complying = word_tokens(ctx.tokenizer, ctx.setting.complying_words)
+        if cfg.kind == "complying":
+            within = complying
+        else:
+            exclude |= set(complying)
+    options: dict[str, Any] = {
+        "seed": cfg.control_seed,
+        "exclude": sorted(exclude),
+        "names": ctx.tokenizer.token,
+    }
+    if cfg.kind == "random":
+        return random_sets.random_set(tally, len(ids), **options)
+    return random_sets.mass_matched_random(tally, ids, within=within, reach=0.8, **options)
 
 
-def _matched(tally: votes.Tally, ids: Sequence[int], **kwargs: Any) -> votes.TokenSet:
-    return random_sets.mass_matched_random(tally, ids, reach=0.8, **kwargs)
+def drawable(cfg: TokenConfig, tokenizer: Tokenizer, setting: Setting) -> None:
+    """Rejects a control that the setting has no words for, or too few.
+
+    Raises:
+      UsageError: see above.
+    """
+    if cfg.kind not in WORDED:
+        return
+    if not setting.complying_words:
+        allowed = "votes, random, matched: no words of complying answers are known here"
+        raise bad("method.tokens.kind", cfg.kind, allowed)
+    complying = set(word_tokens(tokenizer, setting.complying_words))
+    free = len(complying - set(word_tokens(tokenizer, setting.refusal_words)))
+    if cfg.kind == "complying" and free < cfg.votes.size:
+        allowed = f"at most {free}, the tokens of complying answers that no refusal has"
+        raise bad("method.tokens.votes.size", cfg.votes.size, allowed)

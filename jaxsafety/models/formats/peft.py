@@ -90,7 +90,7 @@ def load_adapter(path: str | Path, model: Model, *, fingerprint: str = "") -> Py
     if not (folder / WEIGHTS).is_file():
         raise bad("adapter.path", str(folder), f"a directory with {WEIGHTS}")
     names = files.names(folder / WEIGHTS)
-    made_for = files.metadata(folder / WEIGHTS).get("base_fingerprint", "")
+    made_for = base_of(folder)
     if made_for and fingerprint and made_for != fingerprint:
         raise bad("adapter.path", f"an adapter for base {made_for}", f"one for {fingerprint}")
     modules = _modules(model)
@@ -116,6 +116,12 @@ def load_adapter(path: str | Path, model: Model, *, fingerprint: str = "") -> Py
         experts[name] = _stack(folder / WEIGHTS, p, found, ranks, factor, model.config.num_layers)
     scale = np.full((model.config.num_layers,), shared if same else 1.0, np.float32)
     return {"experts": experts, "scale": scale}
+
+
+def base_of(path: str | Path) -> str:
+    """Fingerprint of the base that an adapter was trained on; "" where its file carries none."""
+    file = Path(path) / WEIGHTS
+    return files.metadata(file).get("base_fingerprint", "") if file.is_file() else ""
 
 
 def save_adapter(
