@@ -37,14 +37,16 @@ def least_at(variant: str, divergence: str, teacher_mass: float) -> float | None
     - partial reverse, sum_S p log(p / q): the derivative log(p / q) + 1 is 0 at p = q / e, so 1/e;
     - partial forward, sum_S q log(q / p): falls with every p, so all mass goes to S; 1 / Q;
     - renormalised: compares p and q given S, whose own mass is free;
+    - partial_topk: acts on other tokens at each position, which S shares with it or not; free;
+    - k1, k3: the reverse KL by samples; their mean gradients vanish at p = q, so 1;
     - the others are divergences, least at p = q; 1.
 
     Args:
-      variant: of `losses.divergence.VARIANTS`.
+      variant: of `losses.divergence.VARIANTS`, or of `losses.sampled.ESTIMATORS`.
       divergence: "reverse_kl" or "forward_kl".
       teacher_mass: Q, 0 to 1.
     """
-    if variant == "renormalised":
+    if variant in ("renormalised", "partial_topk"):
         return None
     if variant != "partial":
         return 1.0
