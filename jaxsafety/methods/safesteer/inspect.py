@@ -89,10 +89,11 @@ def mass_on(
     return result
 
 
-def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict[str, Any]:
+def position_kl(ctx: Context, trained: Variables, subset: Sequence[int] | None) -> dict[str, Any]:
     """KL(base || student) by answer position on the base's own answers to harmless prompts.
 
-    `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
+    `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone;
+    without an S it is the whole KL.
     """
     prompts = encode_items(ctx, ctx.setting.prompts["harmless_val"])
     decoding = SampleConfig(DRIFT_TOKENS, 1.0, stop=ctx.tokenizer.eos_ids)
@@ -105,7 +106,8 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     for i, (p, a) in enumerate(rows):
         tokens[i, width - len(p) : width + len(a)] = [*p, *a]
         mask[i, width - len(p) : width + len(a)] = True
-    both, ids = (trained["base"], ctx.variables["base"]), jnp.asarray(list(subset))
+    both = (trained["base"], ctx.variables["base"])
+    ids = None if subset is None else jnp.asarray(list(subset))
     ways = sharding.rows(sharding.mesh_of(both[1]))
     size = -(-min(ROWS, len(rows)) // ways) * ways
 
