@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -45,9 +46,9 @@ def planned(cfg: SafeSteerConfig, model: Model, mesh: Mesh | None, prompt: int) 
     if cfg.teacher == "context":  # of unknown length without a tokenizer: the next bucket
         told = safesteer.prompt_width(cfg, model, min(prompt + 1, room)) + cfg.max_tokens
         told_mask = shape((rows, told), jnp.bool_)
-        batch = batch.replace(told_tokens=shape((rows, told), jnp.int32), told_mask=told_mask)
+        batch = replace(batch, told_tokens=shape((rows, told), jnp.int32), told_mask=told_mask)
     if cfg.tokens.revote:
-        batch = batch.replace(subset=shape((rows, *ids.shape), jnp.int32))
+        batch = replace(batch, subset=shape((rows, *ids.shape), jnp.int32))
     steer = cfg.direction.select.steers[0] if cfg.teacher == "steered" else "all"
     numbers = shape((rows,), jnp.int32)
     return Planned(

@@ -100,21 +100,25 @@ class Teacher(NamedTuple):
     found: Mapping[str, Any] | None
     subset: Mapping[str, Any] | None
 
+    @property
+    def ids(self) -> list[int] | None:
+        """Of S."""
+        return None if self.subset is None else list(self.subset["ids"])
+
 
 def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
     """Stages A to D. Artifacts: filter, direction and token_set where it steers; flip, revote.*."""
     check(cfg)
     base, teacher = ctx.variables["base"], find_teacher(cfg, ctx)
     ctx.artifact("flip", lambda: flips(cfg, ctx, teacher))
-    subset = teacher.subset and teacher.subset["ids"]
-    if teacher.subset:
+    if teacher.subset is not None:
         ctx.log(f"token set of {len(teacher.subset['ids'])}: {' '.join(teacher.subset['tokens'])}")
     voted = None
-    if cfg.tokens.revote and teacher.found is not None and subset:
-        voted = revoting(cfg.tokens, ctx, teacher.found, subset)
+    if cfg.tokens.revote and teacher.found is not None and teacher.ids is not None:
+        voted = revoting(cfg.tokens, ctx, teacher.found, teacher.ids)
     batches = rollout_batches(cfg, ctx, subset=voted)
     loss = localized_loss(ctx.model, cfg, teacher.steer, sharding.rows(ctx.mesh))
-    start = {**ctx.variables, **frozen_teacher(ctx.model, base, teacher.layers, subset)}
+    start = {**ctx.variables, **frozen_teacher(ctx.model, base, teacher.layers, teacher.ids)}
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
     return trained
 
@@ -158,9 +162,8 @@ def prepare(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> None:
 def inspect(cfg: SafeSteerConfig, ctx: Context, trained: Variables) -> None:
     """What training did to the distribution. Artifacts: mass (of an S), position_kl, changed."""
     teacher = find_teacher(cfg, ctx)
-    ids = teacher.subset and teacher.subset["ids"]
-    how = cfg.variant, cfg.divergence
-    if ids:
+    ids, how = teacher.ids, (cfg.variant, cfg.divergence)
+    if ids is not None:
         ctx.artifact("mass", lambda: mass_on(ctx, trained, ids, teacher.layers, *how))
     ctx.artifact("position_kl", lambda: position_kl(ctx, trained, ids))
     ctx.artifact("changed", lambda: compare(ctx, trained, cfg.trainable))
@@ -204,7 +207,7 @@ def rollout_batches(
     elif told is not None:
         raise ValueError("a context teacher answers the setting's own prompts")
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
-    beside = told and max(width, prompt_width(cfg, ctx.model, max(map(len, told))))
+    beside = max(width, prompt_width(cfg, ctx.model, max(map(len, told)))) if told else width
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
 
     def batches(variables: Variables, step: int) -> Rollouts:
@@ -230,7 +233,7 @@ def rollout_batches(
         rollouts = Rollouts(said.tokens, said.mask, prompt, weight)
         if voted is not None:
             rows = np.tile(voted, (len(names), 1))
-            rollouts = rollouts.replace(subset=sharding.beside(variables["base"], rows))
+            rollouts = replace(rollouts, subset=sharding.beside(variables["base"], rows))
         if told is None:
             return rollouts
         own = decode.pad_prompts([told[i] for i in names], ctx.tokenizer.pad_id, (beside,))
@@ -246,7 +249,8 @@ def retold(rollouts: Rollouts, answer: int, tokens: jax.Array, mask: jax.Array) 
     `answer` is T: the answers are the last T columns of what the student said, and of this.
     """
     said = rollouts.tokens[:, -answer:], rollouts.mask[:, -answer:]
-    return rollouts.replace(
+    return replace(
+        rollouts,
         told_tokens=jnp.concatenate([tokens, said[0]], axis=1),
         told_mask=jnp.concatenate([mask, said[1]], axis=1),
     )
@@ -327,7 +331,7 @@ def _told(batch: Rollouts) -> Rollouts:
     """What the teacher reads, of which only tokens and mask are its own."""
     if batch.told_tokens is None:
         return batch
-    return batch.replace(tokens=batch.told_tokens, mask=batch.told_mask)
+    return replace(batch, tokens=batch.told_tokens, mask=batch.told_mask)
 
 
 def hidden_states(
