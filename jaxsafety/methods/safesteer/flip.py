@@ -5,7 +5,9 @@ the teacher answers safely (arXiv 2605.15239),
 
     flip rate = #(base unsafe, teacher safe) / #(base unsafe)
 
-each answer sampled as the candidates of stage A are. "Safe" is not unsafe and coherent: a teacher
+each answer sampled as the candidates of stage A are, both by the same random numbers: at
+temperature 1 another draw of the base would flip some too, and a teacher that is the base flips
+none. "Safe" is not unsafe and coherent: a teacher
 that babbles has flipped nothing. What the judge cannot tell counts on neither side. It says
 before any update whether there is something to distil.
 Pinned by tests/methods/test_safesteer_flip.py.
@@ -30,7 +32,7 @@ def flip_rate(ctx: Context, base: Respond, teacher: Respond) -> dict[str, Any]:
     Args:
       ctx: its setting has the prompts and the judge.
       base: what the base says.
-      teacher: what the teacher says, asked only where the base was unsafe.
+      teacher: what the teacher says to the same items.
 
     Returns:
       {"all", "plain", "wrapped"}, each {"prompts", "unsafe", "flipped", "incoherent", "unknown",
@@ -46,10 +48,9 @@ def flip_rate(ctx: Context, base: Respond, teacher: Respond) -> dict[str, Any]:
         items = list(ctx.setting.prompts.get(split) or ())
         if not items:
             continue
-        said = judged(ctx.setting.judge, pair(items, base(items)))
-        unsafe = [item for item, verdict in zip(items, said, strict=True) if verdict["unsafe"]]
+        said, taught = (judged(ctx.setting.judge, pair(items, f(items))) for f in (base, teacher))
+        told = [v for v, before in zip(taught, said, strict=True) if before["unsafe"]]
         unknown = sum(verdict["unsafe"] is None for verdict in said)
-        told = judged(ctx.setting.judge, pair(unsafe, teacher(unsafe))) if unsafe else []
         found[name] = _row(len(items), told, unknown)
         every += told
         pooled = [pooled[0] + len(items), pooled[1] + unknown]
