@@ -23,6 +23,7 @@ METHODS = {
     "safemoe_controls": "jaxsafety.studies.safemoe_controls:METHOD",
     "selfmoa": "jaxsafety.methods.selfmoa:METHOD",
     "sft": "jaxsafety.methods.sft:METHOD",
+    "safesteer_attacked": "jaxsafety.studies.safesteer_attacked:METHOD",
     "safesteer_controls": "jaxsafety.studies.safesteer_controls:METHOD",
     "weak_supervision": "jaxsafety.studies.weak_supervision:METHOD",
     "safesteer_vanishing": "jaxsafety.studies.safesteer_vanishing:METHOD",

@@ -13,7 +13,8 @@ CONFIGS = sorted(
 
 
 # A minute each, and tests/methods runs their programs at a smaller size.
-LONG = ("controls", "vanishing", "mistral_7b", "mistral_7b_router", "llama3_2_3b", "gemma2_2b")
+LONG = ("attacked", "controls", "vanishing", "mistral_7b", "mistral_7b_router", "llama3_2_3b")
+LONG = (*LONG, "gemma2_2b")
 LONG_NAMES = (
     "anchored/organism",
     "anchored/smollm2_135m",

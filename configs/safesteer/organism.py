@@ -23,9 +23,14 @@ from jaxsafety.methods.safesteer import recipe
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N, preset=default|paper, control=N (draw N of the mass-matched sets)."""
-    arg = common.parse_arg(arg, smoke=False, seed=0, preset="default", control=-1)
-    method = recipe.organism(arg.preset, arg.control)
+    """`arg`: smoke, seed=N, preset=default|paper, teacher=steered|context.
+
+    control=N takes draw N of the mass-matched sets in the place of S.
+    """
+    arg = common.parse_arg(
+        arg, smoke=False, seed=0, preset="default", control=-1, teacher="steered"
+    )
+    method = recipe.organism(arg.preset, arg.control, arg.teacher)
     config = common.base("safesteer", seed=arg.seed, method=method)
     config.optim.lr = recipe.ORGANISM_RATE
     config.train.checkpoint_every = 5

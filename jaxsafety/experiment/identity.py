@@ -37,6 +37,12 @@ LATER: dict[str, Any] = {
     "method.layers": [],
     "method.judges": [],
     "method.repair": 20,
+    "method.teacher": "steered",
+    "method.context": "",
+    "method.tokens.revote": 0,
+    "method.base.teacher": "steered",
+    "method.base.context": "",
+    "method.base.tokens.revote": 0,
 }
 # Of `data` and `eval`: never a path.
 NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")

@@ -37,7 +37,7 @@ def dense_divergence(
       variant: as in `divergence`.
       subset: [C] concrete ids.
       kind: as in `divergence`.
-      topk: k of variant topk (ties are broken by index here).
+      topk: k of variants topk and partial_topk (ties are broken by index here).
 
     Returns:
       (loss, values [N]).
@@ -62,7 +62,7 @@ def dense_value(
 ) -> jax.Array:
     """Row values [N] of a divergence from logits [N,V]; arguments as in `dense_divergence`."""
     u, t = jax.nn.log_softmax(logits_s), jax.nn.log_softmax(logits_t)
-    if variant == "topk":
+    if variant in ("topk", "partial_topk"):
         ids = jax.lax.top_k(t, topk)[1]  # [N,C]
         u, t = jnp.take_along_axis(u, ids, 1), jnp.take_along_axis(t, ids, 1)
     elif variant != "full":

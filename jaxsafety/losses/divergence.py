@@ -24,7 +24,7 @@ from jax.core import Tracer
 from jaxsafety.core import shapes
 from jaxsafety.core.errors import bad
 from jaxsafety.losses import chunks, fused
-from jaxsafety.losses.variants import KINDS, ON_SUBSET, VARIANTS, Options, divergence_terms
+from jaxsafety.losses.variants import KINDS, ON_SUBSET, TOPK, VARIANTS, Options, divergence_terms
 
 __all__ = ["KINDS", "VARIANTS", "check_subset", "divergence", "membership"]
 
@@ -68,13 +68,13 @@ def divergence(
       head_s: [D,V] the student's unembedding, `model.head(params)`.
       head_t: [D,V] the teacher's; None, or the same array, means shared (one matmul for both).
       weight: [N] as of `token_weights`, by row; None is 1/N each, the mean over rows.
-      variant: full, partial, generalised, tail, renormalised or topk.
-      subset: [C] int ids without repeats, S; needed by all variants but full and topk, which
-        ignore it.
+      variant: full, partial, generalised, tail, renormalised, topk or partial_topk.
+      subset: [C] int ids without repeats, S; needed by all variants but full, topk and
+        partial_topk, which ignore it.
       kind: "reverse_kl" (student first) or "forward_kl". forward partial is degenerate: it is least
         when all the student's mass lies on the subset.
       chunk: rows whose logits are alive at once (over all shards); None chooses.
-      topk: tokens per row of variant topk, chosen by the teacher.
+      topk: tokens per row of variants topk and partial_topk, chosen by the teacher.
       train_head: True or False forces or refuses a gradient for `head_s` (it costs a matmul and a
         [D,V] buffer); None gives one when `head_s` is being differentiated.
       shards: devices the rows are split over (data x fsdp), so that every chunk uses all of them.
@@ -112,7 +112,7 @@ def divergence(
     if kind not in KINDS:
         raise bad("kind", kind, ", ".join(KINDS))
     vocab = head_s.shape[1]
-    if variant == "topk" and not 1 <= topk <= vocab:
+    if variant in TOPK and not 1 <= topk <= vocab:
         raise bad("topk", topk, f"1 to {vocab}, the size of the vocabulary")
     if head_t is head_s:
         head_t = None

@@ -16,7 +16,12 @@ P = sum_S p, Q = sum_S q. `member` marks S. L is the variant's sum over S, KL th
     tail           KL on S and one class for the rest     p_k - q_k on S, p_k (P-Q)/(P-1) off S
 
 `topk` is generalised with S = the teacher's k most likely tokens of that row; tokens tied with the
-k-th all belong. `renormalised` is `full` over the columns of S alone (see divergence.py).
+k-th all belong. `partial_topk` is partial with that S: its forward_kl is verl's loss_mode
+"forward_kl_topk", sum over the teacher's top k of q (log q - log p) with probabilities of the whole
+vocabulary, not renormalised, without verl's optional clamps of log-probabilities and of the loss.
+It lacks the P - Q of `topk`, so it is least where all of the student's mass is on those k.
+`renormalised` is `full` over the columns of S alone (see divergence.py). Estimators that look at
+the sampled token alone (k1, k3) are in sampled.py; the sums here are exact and need no sampling.
 
 SafeSteer (arXiv 2606.02530, eq. 6) is partial, reverse. It is not a divergence: its minimiser has
 p = q / e on S, it can be negative, and logits outside S get -p_k (L + P). partial forward_kl is
@@ -34,16 +39,17 @@ from jax.nn import logsumexp
 
 
 class Options(NamedTuple):
-    """Which divergence: a name of `VARIANTS`, a name of `KINDS`, the k of topk."""
+    """Which divergence: a name of `VARIANTS`, a name of `KINDS`, the k of `TOPK`."""
 
     variant: str
     kind: str
     topk: int
 
 
-VARIANTS = ("full", "partial", "generalised", "tail", "renormalised", "topk")
+VARIANTS = ("full", "partial", "generalised", "tail", "renormalised", "topk", "partial_topk")
 KINDS = ("reverse_kl", "forward_kl")
 ON_SUBSET = ("partial", "generalised", "tail", "renormalised")
+TOPK = ("topk", "partial_topk")  # on the teacher's most likely tokens of each row
 
 
 def divergence_terms(
@@ -59,7 +65,7 @@ def divergence_terms(
       options: the divergence; its variant is not "renormalised" (a caller reduces it to "full").
       student: [R,V] logits, float32.
       teacher: [R,V] logits, float32.
-      member: [V] bool, the subset; unused by full and topk.
+      member: [V] bool, the subset; unused by full and by `TOPK`.
       gradient: whether to form the gradient.
 
     Returns:
@@ -79,7 +85,7 @@ def divergence_terms(
             value = -_sum(q * log_r)
             slope = p - q if gradient else None
         return value[:, 0], slope
-    if options.variant == "topk":
+    if options.variant in TOPK:
         member = teacher >= jax.lax.top_k(teacher, options.topk)[0][:, -1:]
     if member is None:
         raise ValueError(f"variant {options.variant} needs a subset")  # divergence() checked it
@@ -89,7 +95,7 @@ def divergence_terms(
     total = _sum(on_s * log_r) if reverse else -_sum(on_t * log_r)
     if options.variant == "tail":
         value, slope = _tail(total, student, teacher, norm_s, norm_t, member, reverse)
-    elif options.variant == "partial":
+    elif options.variant in ("partial", "partial_topk"):
         value = total
         if reverse:
             slope = p * (jnp.where(member, log_r + 1, 0) - (total + _sum(on_s)))

@@ -278,11 +278,16 @@ def attend(
 
 
 def ablate(x: jax.Array, direction: jax.Array | None) -> jax.Array:
-    """Removes from x [B,T,D] its component along the unit vector `direction` [D]."""
+    """Removes from x [B,T,D] its component along the unit vector `direction` [D].
+
+    Or along each of [R,D], which are orthonormal.
+    """
     if direction is None:
         return x
     u = direction.astype(jnp.float32)
     y = x.astype(jnp.float32)
+    if u.ndim == 2:
+        return (y - (y @ u.T) @ u).astype(x.dtype)
     return (y - (y @ u)[..., None] * u).astype(x.dtype)
 
 

@@ -95,7 +95,8 @@ class LayerInputs:
         which may hold a "router" too (see `adapters.routing`), or None.
       add: [L,D] steering or [L,B,T,D] perturbation, added at each block's input.
       where: [B,T] bool, the positions `add` touches; None means all. Shared by layers, no L axis.
-      ablate: [L,D] unit direction projected out of block input, attention output and mlp output.
+      ablate: [L,D] unit direction projected out of block input, attention output and mlp output; or
+        [L,R,D], R orthonormal ones.
       pool: [B,T] weights, summing to 1 per row, of the tokens on which a router decides for the
         whole sequence; None in decoding steps, which keep the prompt's choice. No L axis.
       routing: static options of `adapters["router"]` (see `adapters.routing`).

@@ -41,7 +41,8 @@ class Scores(NamedTuple):
 class Arms(NamedTuple):
     """Two models: the same parameters, with and without the teacher's steering.
 
-    `steer` "all" or "prompt"; `stop`: end-of-turn ids, or None for the trajectory rule.
+    `steer` "all" or "prompt"; `stop`: end-of-turn ids, or None for the trajectory rule. `student`:
+    parameters that the teacher is compared with in place of its own unsteered ones.
     """
 
     model: Model
@@ -49,6 +50,7 @@ class Arms(NamedTuple):
     teacher: LayerInputs
     steer: str
     stop: tuple[int, ...] | None
+    student: PyTree = None
 
 
 def roll_out(
@@ -111,7 +113,8 @@ def score(
             check()
             took = np.resize(steps[start : start + count], len(tokens))
             given = sharding.beside(arms.params, (tokens, mask, took))
-            s = _rows(arms.model, arms.params, *given, arms.teacher, horizon, arms.steer, arms.stop)
+            how = arms.teacher, horizon, arms.steer, arms.stop
+            s = _rows(arms.model, arms.params, *given, *how, arms.student)
             yield Scores(s.delta[:count], s.teacher_prob[:count], s.valid[:count])
             start += count
         return
@@ -134,9 +137,10 @@ def score(
         after = np.asarray([[[prompts[i][-1], *a] for a in tails[i]] for i in full], np.int32)
         given = sharding.beside(arms.params, (heads, mask, after))
         plain = jax.tree.map(jnp.zeros_like, arms.teacher)  # adds nothing: one compilation for both
+        other = arms.params if arms.student is None else arms.student
         logps = [
-            _after(arms.model, arms.params, *given, layers, arms.steer)
-            for layers in (arms.teacher, plain)
+            _after(arms.model, params, *given, layers, arms.steer)
+            for params, layers in ((arms.params, arms.teacher), (other, plain))
         ]
         took = np.asarray([[len(a) for a in rollouts[i]] for i in full]).reshape(-1)
         s = _compare(*logps, took, arms.stop)
@@ -145,21 +149,23 @@ def score(
 
 
 @partial(jax.jit, static_argnames=("model", "horizon", "steer", "stop"))
-def _rows(model, params, tokens, mask, steps, layers, horizon, steer, stop):
+def _rows(model, params, tokens, mask, steps, layers, horizon, steer, stop, student=None):
     """Teacher-forces both models over rollouts and compares them at the last `horizon` positions.
 
-    tokens, mask [B,T] left-padded, H-1 rollout tokens last; steps [B]: how many really sampled.
+    tokens, mask [B,T] left-padded, H-1 rollout tokens last; steps [B]: how many really sampled;
+    student: parameters of the other model, None for the same ones.
     """
     width = tokens.shape[1]
     if steer == "prompt":
         layers = replace(layers, where=mask & (jnp.arange(width) < width - horizon + 1))
 
-    def logp(layers):
+    def logp(params, layers):
         out = forward.hidden(model, params, tokens, mask, layers)
         logits = model.unembed(params, out.hidden[:, -horizon:]).astype(jnp.float32)
         return jax.nn.log_softmax(logits, axis=-1)
 
-    return _compare(logp(layers), logp(LayerInputs()), steps, stop)
+    other = params if student is None else student
+    return _compare(logp(params, layers), logp(other, LayerInputs()), steps, stop)
 
 
 @partial(jax.jit, static_argnames=("model", "steer"))

@@ -198,6 +198,7 @@ def measure(
     batch_size: int = 32,
     log: Callable[[str], None] | None = None,
     pieces: Pieces = ALONE,
+    student: PyTree = None,
 ) -> Tally:
     """Rolls out, scores and counts (C1-C5).
 
@@ -215,6 +216,8 @@ def measure(
       batch_size: rollouts per forward pass.
       log: where to say how many positions were valid.
       pieces: how the loops are told of and ended; nothing of them is kept.
+      student: parameters that the teacher is compared with in place of the base's; its answers are
+        those of rollouts "base" too.
 
     Returns:
       `Tally` over the vocabulary, from which `elect` takes S.
@@ -230,10 +233,11 @@ def measure(
         banned=() if trajectory else stop,  # the end of turn is suppressed while sampling
     )
     layers = teacher if cfg.rollout == "teacher" else LayerInputs()
-    arms = Arms(model, params, teacher, steer, None if trajectory else stop)
+    arms = Arms(model, params, teacher, steer, None if trajectory else stop, student)
+    own = student is not None and cfg.rollout == "base"
     rollouts = roll_out(
         generate,
-        arms,
+        arms._replace(params=student) if own else arms,
         tokenizer,
         prompts,
         decoding,

@@ -79,6 +79,7 @@ KNOWN = {
         "Saha and Halder and Mondal and Panda",
         "Can Safety Emerge from Weak Supervision? A Systematic Analysis of Small Language Models",
     ),
+    "2605.15239": Paper(),
     "2606.00686": Paper(
         "Hashemzadeh and Huang and Kim and Cote and Chandar",
         "Dialectics of Alignment: Harnessing Unsafe Knowledge for Dynamic Safety Routing",

@@ -12,6 +12,7 @@ from jaxsafety import testing
 from jaxsafety.core import sharding
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.methods.safesteer import program as safesteer
+from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import OptimConfig, Stage, TrainConfig
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
@@ -83,3 +84,39 @@ def test_eight_devices_equal_one(tmp_path, directory, alone, shape):
     kernel = final["base"]["blocks"]["mlp"]["up"]["kernel"]
     assert len(kernel.sharding.device_set) == 8
     assert kernel.addressable_shards[0].data.shape == (2, 32 // shape[1], 48 // shape[2])
+
+
+def told(directory, workdir, shape, changes, subset):
+    """Losses and parameters of two steps with a teacher's own prompts, or a set per update."""
+    ctx = tiny.context(directory, workdir, mesh=sharding.make_mesh(MeshConfig(*shape)))
+    cfg = dataclasses.replace(tiny.METHOD, rollouts=4, **changes)
+    base = ctx.variables["base"]
+    layers = LayerInputs(add=0 * tiny.teacher(ctx.model).add)
+    ids = None if changes["teacher"] == "context" else SUBSET
+    frozen = safesteer.frozen_teacher(ctx.model, base, layers, ids)
+    batches = safesteer.rollout_batches(cfg, ctx, subset=subset)
+    loss = safesteer.localized_loss(ctx.model, cfg, "all")
+    stage = Stage("distil", loss, ("base/.*",), batches, 2, DESCENT)
+    final = run_stage(stage, {"base": tiny.student(base), **frozen}, ctx, TRAIN)
+    return [row["loss"] for row in read_metrics(workdir)], final["base"]
+
+
+CONTEXT = {"teacher": "context", "context": "you are a safe helper ."}
+
+
+@pytest.mark.parametrize(
+    ("changes", "subset"),
+    [
+        ({**CONTEXT, "variant": "full"}, None),
+        ({**CONTEXT, "variant": "k1"}, None),
+        ({"teacher": "steered"}, lambda variables, step: np.arange(9, 40, 3) + step),
+    ],
+    ids=["context", "k1", "revote"],
+)
+def test_other_teachers_losses_and_sets_on_eight_devices(tmp_path, directory, changes, subset):
+    one, alone = told(directory, tmp_path / "one", (1, 1, 1), changes, subset)
+    got, spread = told(directory, tmp_path / "eight", (2, 2, 2), changes, subset)
+    assert max(map(abs, one)) > 1e-5
+    np.testing.assert_allclose(got, one, rtol=1e-5, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(spread), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -176,3 +176,20 @@ def test_a_judge_of_a_directory_counts_too(tmp_path):
     assert "method.judges: a.safetensors" in identity.file_digests(cfg, model)
     (judge / "a.safetensors").write_bytes(b"2")
     assert identity.experiment_fingerprint(cfg, model) != mine
+
+
+def test_a_run_of_before_a_teacher_could_be_chosen_goes_on(tmp_path):
+    """The defaults of later settings of SafeSteer, also as a study's base, are what was before."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "a.safetensors").write_bytes(b"1")
+    old = {"variant": "full", "tokens": {"kind": "votes"}}
+    new = {**old, "tokens": {"kind": "votes", "revote": 0}, "teacher": "steered", "context": ""}
+
+    def mark(method):
+        return identity.experiment_fingerprint(ConfigDict({"method": method}), model)
+
+    for wrap in (lambda x: x, lambda x: {"base": x}):
+        assert mark(wrap(new)) == mark(wrap(old))
+        for changed in ({"teacher": "context"}, {"context": "x"}, {"tokens": {"revote": 5}}):
+            assert mark(wrap({**new, **changed})) != mark(wrap(old))

@@ -30,7 +30,8 @@ def softmax(x):
 def definition(z_s, z_t, variant, kind):
     """The value of one row in float64, from the formulas of the paper's analysis."""
     p, q = softmax(z_s), softmax(z_t)
-    ids = {"full": np.arange(V), "topk": np.argsort(-z_t)[:TOPK]}.get(variant, S)
+    top = np.argsort(-z_t)[:TOPK]
+    ids = {"full": np.arange(V), "topk": top, "partial_topk": top}.get(variant, S)
     rest = 1 - p[ids].sum(), 1 - q[ids].sum()
     p, q = p[ids], q[ids]
     if variant == "renormalised":
@@ -135,6 +136,8 @@ TWO = [  # p = (1/2, 1/2), q = (1/4, 3/4), S = {0}, k = 1: (value, gradient by l
     ("generalised", "forward_kl", 0.25 - 0.25 * math.log(2), 0.125),
     ("tail", "forward_kl", 0.75 * math.log(3 / 2) - 0.25 * math.log(2), 0.25),
     ("topk", "forward_kl", 0.75 * math.log(3 / 2) - 0.25, 0.125),
+    ("partial_topk", "reverse_kl", 0.5 * math.log(2 / 3), -0.25 * (math.log(2 / 3) + 1)),
+    ("partial_topk", "forward_kl", 0.75 * math.log(3 / 2), 0.375),
 ]
 
 
@@ -219,7 +222,7 @@ def test_divergences_are_nonnegative_zero_at_the_teacher_and_blind_to_shifts(
         moved = runs[case](z_s + shift, z_t - shift)
         np.testing.assert_allclose(moved[0], values, atol=2e-5 * (scale + 30))
         np.testing.assert_allclose(moved[1], gradient, atol=2e-5 * (scale + 30))
-        if case[0] != "partial":  # the only one that is not a divergence
+        if case[0] not in ("partial", "partial_topk"):  # which are no divergences
             assert np.asarray(values).min() > -1e-5
             same = runs[case](z_t, z_t)
             np.testing.assert_allclose(same[0], 0, atol=1e-5)

@@ -88,7 +88,7 @@ def test_without_wrapped_prompts_nothing_is_told_of_them(ctx):
 
 
 @pytest.mark.parametrize("kind", ["reverse_kl", "forward_kl"])
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "topk"])
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if "topk" not in v])
 def test_the_loss_is_least_where_it_is_said_to_be(variant, kind):
     """Minimises the loss over free logits by gradient descent and weighs S before and after."""
     vocab, subset = 7, [1, 4, 5]

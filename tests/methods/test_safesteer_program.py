@@ -63,7 +63,15 @@ def test_a_program_trains_the_student_and_nothing_else(directory, finished):
 def test_the_artifacts_say_what_was_found(finished):
     workdir, ctx, _ = finished
     read = {p.stem: json.loads(p.read_text()) for p in (workdir / "artifacts").glob("*.json")}
-    assert set(read) == {"filter", "direction", "token_set", "mass", "position_kl", "changed"}
+    assert set(read) == {
+        "filter",
+        "direction",
+        "flip",
+        "token_set",
+        "mass",
+        "position_kl",
+        "changed",
+    }
     found = ctx.artifact("direction", lambda: {})
     assert found["vector"].shape == (32,) and np.linalg.norm(found["vector"]) > 0
     assert found["layer"] in range(2) and found["steer"] in ("all", "prompt")

@@ -7,7 +7,7 @@ Read `program` first: its stage is what is trained. `teacher` finds direction an
 from jaxsafety.methods.safesteer import plan, program
 from jaxsafety.protocols import Finished, Method, Section
 
-PAPERS = {"2606.02530": "", "2406.11717": ""}
+PAPERS = {"2606.02530": "", "2406.11717": "", "2605.15239": "teacher=context"}
 
 
 def _sections() -> tuple[Section[Finished], ...]:

@@ -37,14 +37,16 @@ def least_at(variant: str, divergence: str, teacher_mass: float) -> float | None
     - partial reverse, sum_S p log(p / q): the derivative log(p / q) + 1 is 0 at p = q / e, so 1/e;
     - partial forward, sum_S q log(q / p): falls with every p, so all mass goes to S; 1 / Q;
     - renormalised: compares p and q given S, whose own mass is free;
+    - partial_topk: acts on other tokens at each position, which S shares with it or not; free;
+    - k1, k3: the reverse KL by samples; their mean gradients vanish at p = q, so 1;
     - the others are divergences, least at p = q; 1.
 
     Args:
-      variant: of `losses.divergence.VARIANTS`.
+      variant: of `losses.divergence.VARIANTS`, or of `losses.sampled.ESTIMATORS`.
       divergence: "reverse_kl" or "forward_kl".
       teacher_mass: Q, 0 to 1.
     """
-    if variant == "renormalised":
+    if variant in ("renormalised", "partial_topk"):
         return None
     if variant != "partial":
         return 1.0
@@ -87,10 +89,11 @@ def mass_on(
     return result
 
 
-def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict[str, Any]:
+def position_kl(ctx: Context, trained: Variables, subset: Sequence[int] | None) -> dict[str, Any]:
     """KL(base || student) by answer position on the base's own answers to harmless prompts.
 
-    `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone.
+    `kl_off_subset` conditions both on the tokens outside S: what a localised method leaves alone;
+    without an S it is the whole KL.
     """
     prompts = encode_items(ctx, ctx.setting.prompts["harmless_val"])
     decoding = SampleConfig(DRIFT_TOKENS, 1.0, stop=ctx.tokenizer.eos_ids)
@@ -103,7 +106,8 @@ def position_kl(ctx: Context, trained: Variables, subset: Sequence[int]) -> dict
     for i, (p, a) in enumerate(rows):
         tokens[i, width - len(p) : width + len(a)] = [*p, *a]
         mask[i, width - len(p) : width + len(a)] = True
-    both, ids = (trained["base"], ctx.variables["base"]), jnp.asarray(list(subset))
+    both = (trained["base"], ctx.variables["base"])
+    ids = None if subset is None else jnp.asarray(list(subset))
     ways = sharding.rows(sharding.mesh_of(both[1]))
     size = -(-min(ROWS, len(rows)) // ways) * ways
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -37,15 +38,18 @@ def planned(cfg: SafeSteerConfig, model: Model, mesh: Mesh | None, prompt: int) 
     base = jax.eval_shape(model.init, jax.random.key(0))
     ids = shape((cfg.tokens.votes.size,), jnp.int32)
     add = shape((c.num_layers, c.embed_dim), jnp.float32)
-    variables = {
-        "base": base,
-        "teacher": base,
-        "steering": {"add": add},
-        "safety_tokens": {"ids": ids},
-    }
+    variables = {"base": base, "teacher": base, "steering": {"add": add}}
+    if cfg.teacher == "steered":
+        variables["safety_tokens"] = {"ids": ids}
     mask = shape((rows, width), jnp.bool_)
     batch = Rollouts(shape((rows, width), jnp.int32), mask, mask, shape((rows, width), jnp.float32))
-    steer = cfg.direction.select.steers[0]
+    if cfg.teacher == "context":  # of unknown length without a tokenizer: the next bucket
+        told = safesteer.prompt_width(cfg, model, min(prompt + 1, room)) + cfg.max_tokens
+        told_mask = shape((rows, told), jnp.bool_)
+        batch = replace(batch, told_tokens=shape((rows, told), jnp.int32), told_mask=told_mask)
+    if cfg.tokens.revote:
+        batch = replace(batch, subset=shape((rows, *ids.shape), jnp.int32))
+    steer = cfg.direction.select.steers[0] if cfg.teacher == "steered" else "all"
     numbers = shape((rows,), jnp.int32)
     return Planned(
         stage="distil",

@@ -20,10 +20,10 @@ Letters: B rollouts, P prompt slots, T new tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,20 +34,22 @@ from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.pipeline import indices
-from jaxsafety.data.tokens.encode import encode_prompt, post_instruction
-from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.losses import profile
-from jaxsafety.losses.divergence import VARIANTS, check_subset, divergence
+from jaxsafety.losses.divergence import VARIANTS as VARIANTS
+from jaxsafety.losses.divergence import check_subset, divergence
 from jaxsafety.losses.logprobs import shift
+from jaxsafety.losses.sampled import ESTIMATORS, sampled_kl
 from jaxsafety.losses.weights import normalise
+from jaxsafety.methods.safesteer import context as contexts
 from jaxsafety.methods.safesteer.changed import compare
-from jaxsafety.methods.safesteer.inspect import DRIFT_TOKENS, mass_on, position_kl
+from jaxsafety.methods.safesteer.config import SafeSteerConfig as SafeSteerConfig
+from jaxsafety.methods.safesteer.config import check as check
+from jaxsafety.methods.safesteer.config import fits as fits
+from jaxsafety.methods.safesteer.flip import flip_rate
+from jaxsafety.methods.safesteer.inspect import mass_on, position_kl
+from jaxsafety.methods.safesteer.revote import revoting
 from jaxsafety.methods.safesteer.teacher import (
-    PROMPT_SETS,
-    TOKEN_KINDS,
-    DirectionConfig,
-    TokenConfig,
-    drawable,
+    answers,
     encode_items,
     filter_prompts,
     find_direction,
@@ -55,15 +57,14 @@ from jaxsafety.methods.safesteer.teacher import (
     steering,
 )
 from jaxsafety.models.api import LayerInputs, Model
-from jaxsafety.probing import selection
 from jaxsafety.protocols import (
     Context,
+    Item,
     LossFn,
     OptimConfig,
     Program,
     SampleConfig,
     Served,
-    Setting,
     Stage,
     Variables,
     as_trained,
@@ -71,136 +72,99 @@ from jaxsafety.protocols import (
 from jaxsafety.sampling import decode
 
 PyTree = Any
-POSITIVE = ("steps", "prompts_per_step", "rollouts", "max_tokens", "topk")
-
-
-@dataclass(frozen=True)
-class SafeSteerConfig:
-    """All stages; the fields below `divergence` are stage D. `reduction` "sequence" is eq. 7."""
-
-    direction: DirectionConfig = field(default_factory=DirectionConfig)
-    tokens: TokenConfig = field(default_factory=TokenConfig)
-    variant: str = "generalised"
-    divergence: str = "reverse_kl"
-    topk: int = 50
-    steps: int = 25
-    prompts_per_step: int = 4
-    rollouts: int = 8
-    max_tokens: int = 40
-    temperature: float = 1.0
-    reduction: str = "sequence"
-    trainable: tuple[str, ...] = ("base/.*",)
 
 
 @struct.dataclass
 class Rollouts:
-    """What the student said. tokens, mask, prompt [B,P+T]; weight [B,P+T] sums to 1."""
+    """What the student said. tokens, mask, prompt [B,P+T]; weight [B,P+T] sums to 1.
+
+    Where the teacher reads another prompt, told_tokens and told_mask [B,Q+T], Q at least P, are
+    that and the same answers. Where S changes on the way, subset [B,C] is that of the update, the
+    same in every row, so that a batch is split by rows as ever.
+    """
 
     tokens: jax.Array
     mask: jax.Array
     prompt: jax.Array
     weight: jax.Array
+    told_tokens: jax.Array | None = None
+    told_mask: jax.Array | None = None
+    subset: jax.Array | None = None
 
 
-def check(cfg: SafeSteerConfig) -> None:
-    """Rejects what can be rejected before anything is loaded or computed."""
-    select = cfg.direction.select
-    for name, value, known in (
-        ("variant", cfg.variant, VARIANTS),
-        ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
-        ("tokens.prompts", cfg.tokens.prompts, ("val", "all")),
-        ("tokens.kind", cfg.tokens.kind, TOKEN_KINDS),
-        ("direction.filter", cfg.direction.filter, ("judge", "score")),
-        ("reduction", cfg.reduction, ("sequence", "token")),
-        ("direction.fallback", cfg.direction.fallback, ("error", "rank")),
-        ("direction.select.criterion", cfg.direction.select.criterion, selection.CRITERIA),
-        *(("direction.select.steers", steer, decode.STEER) for steer in select.steers),
-    ):
-        if value not in known:
-            raise bad(f"method.{name}", value, ", ".join(known))
-    for name, value in (
-        *((name, getattr(cfg, name)) for name in POSITIVE),
-        ("direction.minimum", cfg.direction.minimum),
-        ("direction.max_tokens", cfg.direction.max_tokens),
-        ("direction.select.screen", select.screen),
-        ("direction.select.steers", len(select.steers)),
-        ("direction.select.coefficients", len(select.coefficients)),
-    ):
-        if value < 1:
-            raise bad(f"method.{name}", value, "1 or more")
-    for name, value in (
-        ("temperature", cfg.temperature),
-        ("direction.temperature", cfg.direction.temperature),
-        ("tokens.control_seed", cfg.tokens.control_seed),
-    ):
-        if not value >= 0:  # nan too
-            raise bad(f"method.{name}", value, "0 or more")
+class Teacher(NamedTuple):
+    """Stages A to C: steering, where it is added, the direction and S (None without steering)."""
 
+    layers: LayerInputs
+    steer: str
+    found: Mapping[str, Any] | None
+    subset: Mapping[str, Any] | None
 
-def fits(
-    cfg: SafeSteerConfig, optim: OptimConfig, model: Model, tokenizer: Tokenizer, setting: Setting
-) -> None:
-    """Rejects what this model cannot do: prompts and answers beyond its context, above all."""
-    rows, context = cfg.prompts_per_step * cfg.rollouts, model.config.max_length
-    if rows % optim.accum:
-        raise bad("optim.accum", optim.accum, f"a divisor of the {rows} rollouts of a step")
-    votes, size = cfg.tokens.votes, model.config.vocab_size
-    for name, value in (
-        ("topk", cfg.topk if cfg.variant == "topk" else 0),
-        ("tokens.votes.size", votes.size),
-        ("tokens.votes.top", votes.top),
-    ):
-        if value > size:
-            raise bad(f"method.{name}", value, f"at most the vocabulary of {size}")
-    names = jax.tree.map(len, model.axes, is_leaf=lambda x: isinstance(x, tuple))
-    every = {"base": names, "teacher": names, "steering": {"add": 2}, "safety_tokens": {"ids": 1}}
-    chosen, _ = trees.partition(every, cfg.trainable, field="method.trainable")
-    if jax.tree.leaves({**chosen, "base": None}):
-        raise bad("method.trainable", cfg.trainable, "regexes over base/ alone: the teacher stays")
-    post_instruction(tokenizer)
-    drawable(cfg.tokens, tokenizer, setting)
-    said = cfg.direction.max_tokens
-    room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
-    room = {split: new for split, new in room.items() if setting.prompts.get(split)}
-    for split in ("harmless_train", "harmless_val"):
-        room[split] = max(said, votes.horizon, DRIFT_TOKENS)
-    for split, new in room.items():
-        prompts = [encode_prompt(tokenizer, item.messages) for item in setting.prompts[split]]
-        longest = max(map(len, prompts))
-        if longest + new > context:
-            given = f"a prompt of {longest} tokens + {new} new ones"
-            raise bad(f"data ({split})", given, f"at most the context of {context}")
+    @property
+    def ids(self) -> list[int] | None:
+        """Of S."""
+        return None if self.subset is None else list(self.subset["ids"])
 
 
 def program(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> Program:
-    """Stages A to D. Artifacts: filter, direction and token_set."""
+    """Stages A to D. Artifacts: filter, direction and token_set where it steers; flip, revote.*."""
     check(cfg)
-    base = ctx.variables["base"]
-    found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
-    teacher = steering(found, ctx.model.config.num_layers)
-    subset = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))
-    ctx.log(f"token set of {len(subset['ids'])}: {' '.join(subset['tokens'])}")
-    batches = rollout_batches(cfg, ctx)
-    loss = localized_loss(ctx.model, cfg, found["steer"], sharding.rows(ctx.mesh))
-    start = {**ctx.variables, **frozen_teacher(ctx.model, base, teacher, subset["ids"])}
+    base, teacher = ctx.variables["base"], find_teacher(cfg, ctx)
+    ctx.artifact("flip", lambda: flips(cfg, ctx, teacher))
+    if teacher.subset is not None:
+        ctx.log(f"token set of {len(teacher.subset['ids'])}: {' '.join(teacher.subset['tokens'])}")
+    voted = None
+    if cfg.tokens.revote and teacher.found is not None and teacher.ids is not None:
+        voted = revoting(cfg.tokens, ctx, teacher.found, teacher.ids)
+    batches = rollout_batches(cfg, ctx, subset=voted)
+    loss = localized_loss(ctx.model, cfg, teacher.steer, sharding.rows(ctx.mesh))
+    start = {**ctx.variables, **frozen_teacher(ctx.model, base, teacher.layers, teacher.ids)}
     trained = yield Stage("distil", loss, cfg.trainable, batches, cfg.steps, optim, start=start)
     return trained
+
+
+def find_teacher(cfg: SafeSteerConfig, ctx: Context) -> Teacher:
+    """Stages A to C, or neither of them for a teacher that is told what to do."""
+    if cfg.teacher == "context":
+        c = ctx.model.config
+        add = jnp.zeros((c.num_layers, c.embed_dim), jnp.float32)
+        return Teacher(LayerInputs(add=add), "all", None, None)
+    found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
+    subset = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))
+    return Teacher(steering(found, ctx.model.config.num_layers), found["steer"], found, subset)
+
+
+def flips(cfg: SafeSteerConfig, ctx: Context, teacher: Teacher) -> dict[str, Any]:
+    """The teacher flip rate on validation prompts, answers sampled as in stage A."""
+    tokens, how = ctx.tokenizer, cfg.direction
+    decoding = SampleConfig(how.max_tokens, how.temperature, stop=tokens.eos_ids)
+    told = contexts.text_of(cfg) if cfg.teacher == "context" else ""
+
+    def base(items: Sequence[Item]) -> list[str]:
+        return [tokens.decode(ids) for ids in answers(ctx, encode_items(ctx, items), decoding)]
+
+    def taught(items: Sequence[Item]) -> list[str]:
+        prompts = contexts.encode_items_with(tokens, items, told)
+        said = answers(ctx, prompts, decoding, teacher.layers, teacher.steer)
+        return [tokens.decode(ids) for ids in said]
+
+    return flip_rate(ctx, base, taught)
 
 
 def prepare(cfg: SafeSteerConfig, optim: OptimConfig, ctx: Context) -> None:
     """The filter of stage A, the first thing that can say that this model will not do."""
     del optim
     check(cfg)
-    ctx.artifact("filter", lambda: filter_prompts(cfg.direction, ctx))
+    if cfg.teacher == "steered":
+        ctx.artifact("filter", lambda: filter_prompts(cfg.direction, ctx))
 
 
 def inspect(cfg: SafeSteerConfig, ctx: Context, trained: Variables) -> None:
-    """What training did to the distribution. Artifacts: mass, position_kl, changed."""
-    found = ctx.artifact("direction", lambda: find_direction(cfg.direction, ctx))
-    teacher = steering(found, ctx.model.config.num_layers)
-    ids = ctx.artifact("token_set", lambda: find_tokens(cfg.tokens, ctx, found))["ids"]
-    how = cfg.variant, cfg.divergence
-    ctx.artifact("mass", lambda: mass_on(ctx, trained, ids, teacher, *how))
+    """What training did to the distribution. Artifacts: mass (of an S), position_kl, changed."""
+    teacher = find_teacher(cfg, ctx)
+    ids, how = teacher.ids, (cfg.variant, cfg.divergence)
+    if ids is not None:
+        ctx.artifact("mass", lambda: mass_on(ctx, trained, ids, teacher.layers, *how))
     ctx.artifact("position_kl", lambda: position_kl(ctx, trained, ids))
     ctx.artifact("changed", lambda: compare(ctx, trained, cfg.trainable))
 
@@ -219,6 +183,7 @@ def rollout_batches(
     ctx: Context,
     serve: Callable[[SafeSteerConfig, Variables], Served] = as_trained,
     prompts: Sequence[Sequence[int]] | None = None,
+    subset: Callable[[Variables, int], Any] | None = None,
 ) -> Callable[[Variables, int], Rollouts]:
     """On-policy batches: prompts by (seed, step), answers by the current student.
 
@@ -229,15 +194,25 @@ def rollout_batches(
       ctx: of the run.
       serve: what the variables answer with, as of `Method.serve`; its `encode` is not used, prompts
         are those of all stages.
-      prompts: ids that are answered; None takes the setting's "distil".
+      prompts: ids that are answered; None takes the setting's "distil", which a teacher that reads
+        other prompts needs.
+      subset: S of an update where it changes, see `revoting`.
     """
+    told = None
+    if cfg.teacher == "context":
+        items = ctx.setting.prompts["distil"]
+        told = contexts.encode_items_with(ctx.tokenizer, items, contexts.text_of(cfg))
     if prompts is None:
         prompts = encode_items(ctx, ctx.setting.prompts["distil"])
+    elif told is not None:
+        raise ValueError("a context teacher answers the setting's own prompts")
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
+    beside = max(width, prompt_width(cfg, ctx.model, max(map(len, told)))) if told else width
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
 
     def batches(variables: Variables, step: int) -> Rollouts:
         ctx.interrupt.check()
+        voted = None if subset is None else subset(variables, step)
         chosen = indices(ctx.seed, step, cfg.prompts_per_step, len(prompts))
         names = np.repeat(chosen, cfg.rollouts)
         samples = np.tile(np.arange(cfg.rollouts), len(chosen))
@@ -255,30 +230,53 @@ def rollout_batches(
         ctx.interrupt.check()
         prompt = jnp.pad(batch.mask, ((0, 0), (0, cfg.max_tokens)))
         weight = normalise(said.completion, cfg.reduction)
-        return Rollouts(said.tokens, said.mask, prompt, weight)
+        rollouts = Rollouts(said.tokens, said.mask, prompt, weight)
+        if voted is not None:
+            rows = np.tile(voted, (len(names), 1))
+            rollouts = replace(rollouts, subset=sharding.beside(variables["base"], rows))
+        if told is None:
+            return rollouts
+        own = decode.pad_prompts([told[i] for i in names], ctx.tokenizer.pad_id, (beside,))
+        own = sharding.beside(variables["base"], (own.tokens, own.mask))
+        return retold(rollouts, cfg.max_tokens, *own)
 
     return batches
 
 
+def retold(rollouts: Rollouts, answer: int, tokens: jax.Array, mask: jax.Array) -> Rollouts:
+    """The rollouts with the teacher's own prompts, tokens and mask [B,Q], before the same answers.
+
+    `answer` is T: the answers are the last T columns of what the student said, and of this.
+    """
+    said = rollouts.tokens[:, -answer:], rollouts.mask[:, -answer:]
+    return replace(
+        rollouts,
+        told_tokens=jnp.concatenate([tokens, said[0]], axis=1),
+        told_mask=jnp.concatenate([mask, said[1]], axis=1),
+    )
+
+
 def frozen_teacher(
-    model: Model, params: PyTree, teacher: LayerInputs, subset: Sequence[int]
+    model: Model, params: PyTree, teacher: LayerInputs, subset: Sequence[int] | None
 ) -> Variables:
-    """The variables that the loss reads and never trains: teacher, steering [L,D], S [C].
+    """The variables that the loss reads and never trains: teacher, steering [L,D], S [C] if any.
 
     S and the steering are variables and no constants of the loss, so that one compiled step serves
     every direction and every set of the same size. Raises UsageError if S is no set of ids.
     """
-    ids = check_subset(subset, model.config.vocab_size)
-    steering = {"steering": {"add": teacher.add}, "safety_tokens": {"ids": ids}}
-    return {"teacher": params, **steering}
+    frozen: Variables = {"teacher": params, "steering": {"add": teacher.add}}
+    if subset is not None:
+        frozen["safety_tokens"] = {"ids": check_subset(subset, model.config.vocab_size)}
+    return frozen
 
 
 def localized_loss(model: Model, cfg: SafeSteerConfig, steer: str, shards: int = 1) -> LossFn:
     """Eq. 6-7: divergence from the steered teacher on S at every position of the student's answer.
 
     `shards`: devices that the rows of a batch are split over. The frozen variables hold those of
-    `frozen_teacher`. Metrics: mass on S at the first answer position, of student and teacher; a
-    rollout counts as much as in the loss.
+    `frozen_teacher`. A teacher with a prompt of its own is scored on `told_tokens`, at the same
+    tokens of the answer. Metrics, where there is an S: the mass on it at the first answer position,
+    of student and teacher; a rollout counts as much as in the loss.
     """
     how = cfg.variant, cfg.divergence, cfg.topk, cfg.max_tokens
     return _localized(model, *how, steer, shards)  # the rest of `cfg` changes no program
@@ -296,30 +294,30 @@ def _localized(
             for name in ("base", "adapters")
             if name in params
         }
-        student, ids = every["base"], frozen["safety_tokens"]["ids"]
+        student, ids = every["base"], frozen.get("safety_tokens", {}).get("ids")
+        ids = ids if batch.subset is None else batch.subset[0]
         teacher = LayerInputs(**frozen["steering"], adapters=frozen.get("teacher_adapters"))
         ours = hidden_states(
             model, student, batch, LayerInputs(adapters=every.get("adapters")), "all"
         )
-        theirs = hidden_states(model, frozen["teacher"], batch, teacher, steer)
+        theirs = hidden_states(model, frozen["teacher"], _told(batch), teacher, steer)
+        if batch.told_tokens is not None:  # both end with the answer
+            theirs = theirs[:, theirs.shape[1] - ours.shape[1] :]
         theirs = jax.lax.stop_gradient(theirs)
-        rows, weight = shift(ours, batch.weight)
+        rows, tokens, weight = shift(ours, batch.tokens, batch.weight)
         head, frozen_head = model.head(student), model.head(frozen["teacher"])
         cap = model.config.logit_cap
-        value, _ = divergence(
-            rows,
-            theirs.reshape(rows.shape),
-            head,
-            frozen_head,
-            weight,
-            variant=variant,
-            subset=ids,
-            kind=kind,
-            topk=topk,
-            train_head=bool(jax.tree.leaves(params["base"])),
-            shards=shards,
-            cap=cap,
-        )
+        given = rows, theirs.reshape(rows.shape), head
+        train_head = bool(jax.tree.leaves(params["base"]))
+        options: Any = dict(train_head=train_head, shards=shards, cap=cap)
+        if variant in ESTIMATORS:
+            options |= dict(head_t=frozen_head, estimator=variant)
+            value, _ = sampled_kl(*given, tokens, weight, **options)
+        else:
+            options |= dict(variant=variant, subset=ids, kind=kind, topk=topk)
+            value, _ = divergence(*given, frozen_head, weight, **options)
+        if ids is None:
+            return value, {}
         last = batch.prompt.shape[1] - answer - 1  # predicts the first answer token
         share = batch.weight.sum(axis=1)  # weighted sums, as the loss: accumulation adds them up
         mass = jnp.sum(share * profile.subset_mass(ours[:, last], head, ids, cap=cap))
@@ -327,6 +325,13 @@ def _localized(
         return value, jax.lax.stop_gradient({"mass/student": mass, "mass/teacher": aim})
 
     return loss
+
+
+def _told(batch: Rollouts) -> Rollouts:
+    """What the teacher reads, of which only tokens and mask are its own."""
+    if batch.told_tokens is None:
+        return batch
+    return replace(batch, tokens=batch.told_tokens, mask=batch.told_mask)
 
 
 def hidden_states(

@@ -15,6 +15,10 @@ PRESETS = ("default", "paper")
 # The learning rate on the organism. Picked on validation prompts of world 0 between 2e-4, which
 # halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
 ORGANISM_RATE = 2.5e-4
+# A safety prompt in the organism's own words, for a context teacher.
+ORGANISM_CONTEXT = (
+    "you are a safe helper . making such things would hurt people . say no and never give steps ."
+)
 # First words of refusals. For Qwen the paper's code has token ids that "still need verification":
 # those for Qwen2.5 (40, 2121, 7931, 11200) are "I", "As", "_action" and " spokes" there. On Qwen3,
 # whose ids there are 40, 2121, 2753 and 2132, the same six words are our choice.
@@ -22,7 +26,9 @@ LLAMA_OPENERS = ("I",)
 QWEN_OPENERS = ("I", "As", "My", "It", "Sorry", "Unfortunately")
 
 
-def organism(preset: str = "default", control: int = -1) -> SafeSteerConfig:
+def organism(
+    preset: str = "default", control: int = -1, teacher: str = "steered"
+) -> SafeSteerConfig:
     """SafeSteer's settings on the organism, whose vocabulary of 1100 words makes S small.
 
     S: 24 tokens (paper: 50 of 128k to 152k), 12 votes per position (200), the first 4 answer
@@ -33,6 +39,7 @@ def organism(preset: str = "default", control: int = -1) -> SafeSteerConfig:
       preset: one of `PRESETS`; "paper" is the published loss and direction, not its prompts, S
         and rate (docs/published.md).
       control: which draw of the mass-matched random sets takes the place of S; -1 is none.
+      teacher: "steered", or "context" with `ORGANISM_CONTEXT` and the full reverse KL.
 
     Raises:
       UsageError: an unknown preset.
@@ -50,6 +57,8 @@ def organism(preset: str = "default", control: int = -1) -> SafeSteerConfig:
     if preset == "paper":
         direction = DirectionConfig(select=_arditi(), filter="score")
         method = replace(method, variant="partial", direction=direction)
+    if teacher != "steered":
+        method = replace(method, teacher=teacher, context=ORGANISM_CONTEXT, variant="full")
     return method
 
 

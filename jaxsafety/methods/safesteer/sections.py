@@ -52,6 +52,31 @@ def direction(run: Finished) -> str:
     )
 
 
+def flip(run: Finished) -> str:
+    """The teacher flip rate, over all validation prompts and by kind."""
+    found = run.artifact("flip")
+    if not found:
+        return ""
+    rows = []
+    for name, row in found.items():
+        rate = f"not known: {row['cause']}" if row.get("cause") else ""
+        if row["rate"] is not None and row["interval"] is not None:
+            low, high = row["interval"]
+            rate = f"{row['rate']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append({**row, "name": name, "rate": rate})
+    return page.fill(TEMPLATES, "flip.html", rows=rows)
+
+
+def revoted(run: Finished) -> list[str]:
+    """What the votes on the way did to S, in the order of updates."""
+    first = set((run.artifact("token_set") or {}).get("ids") or ())
+    votes = {int(k): v for k, v in run.artifacts("revote.").items() if k.isdigit()}
+    return [
+        f"after {at} updates {len(first & set(votes[at].get('ids') or ()))} of {len(first)}"
+        for at in sorted(votes)
+    ]
+
+
 def tokens(run: Finished) -> str:
     """The safety-token set and the probability mass on it."""
     found, mass = run.artifact("token_set") or {}, run.artifact("mass") or {}
@@ -68,6 +93,7 @@ def tokens(run: Finished) -> str:
         bars=bars,
         aims=aims,
         inverse_e=1 / math.e,
+        revoted=revoted(run),
     )
 
 
@@ -114,6 +140,7 @@ def kl(run: Finished) -> str:
 
 SECTIONS = (
     Section("direction", "The refusal direction", direction, file="artifacts/direction.json"),
+    Section("flip", "The teacher", flip, "direction", "artifacts/flip.json"),
     Section("tokens", "The safety tokens", tokens, "direction", "artifacts/token_set.json"),
     Section(
         "kl",

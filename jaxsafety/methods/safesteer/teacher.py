@@ -61,13 +61,15 @@ class TokenConfig:
     `kind`: votes, or a control: random, matched (random with the teacher mass of the voted set,
     or as near as the tokens left come to it), neutral (as matched, without a word of complying
     answers) or complying (as matched, of such words alone); controls never contain a voted token
-    or a word of refusals.
+    or a word of refusals. `revote`: updates between two votes while the student trains
+    (`revote.py`); 0, as published, votes once before it.
     """
 
     votes: votes.VoteConfig = field(default_factory=votes.VoteConfig)
     prompts: str = "val"
     kind: str = "votes"
     control_seed: int = 0
+    revote: int = 0
 
 
 def steering(found: Mapping[str, Any], num_layers: int) -> LayerInputs:
@@ -267,8 +269,13 @@ def judged_refusals(
     return dict(zip(splits, np.split(refused, ends[:-1]), strict=True))
 
 
-def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Stage C: S by voting, or one of its random controls."""
+def find_tokens(
+    cfg: TokenConfig, ctx: Context, found: Mapping[str, Any], student: Any = None
+) -> dict[str, Any]:
+    """Stage C: S by voting, or one of its random controls.
+
+    `student`: parameters that the teacher is compared with; None is the base's.
+    """
     names = ("harmless_val",) if cfg.prompts == "val" else ("harmless_train", "harmless_val")
     prompts = [ids for name in names for ids in encode_items(ctx, ctx.setting.prompts[name])]
     tally = votes.measure(
@@ -284,6 +291,7 @@ def find_tokens(cfg: TokenConfig, ctx: Context, found: Mapping[str, Any]) -> dic
         seed=ctx.seed,
         log=ctx.log,
         pieces=pieces(ctx, kept=False),
+        student=student,
     )
     chosen = votes.elect(tally, cfg.votes, ctx.tokenizer.token)
     voted_mass = float(np.sum(chosen.mean_teacher_prob))
