@@ -37,6 +37,17 @@ LATER: dict[str, Any] = {
     "method.layers": [],
     "method.judges": [],
     "method.repair": 20,
+    "model.template": "",
+    "optim.warmup_rule": "rounded",
+    **{
+        f"method.{section}{name}": usual
+        for section in ("", "base.")  # of the method, and of studies of it
+        for name, usual in (
+            ("direction.opener_ids", []),
+            ("direction.system", "template"),
+            ("max_prompt", 0),
+        )
+    },
 }
 # Of `data` and `eval`: never a path.
 NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")

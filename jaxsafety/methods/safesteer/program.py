@@ -44,6 +44,8 @@ from jaxsafety.methods.safesteer.changed import compare
 from jaxsafety.methods.safesteer.inspect import DRIFT_TOKENS, mass_on, position_kl
 from jaxsafety.methods.safesteer.teacher import (
     PROMPT_SETS,
+    SYSTEMS,
+    VOTERS,
     DirectionConfig,
     TokenConfig,
     encode_items,
@@ -74,7 +76,10 @@ POSITIVE = ("steps", "prompts_per_step", "rollouts", "max_tokens", "topk")
 
 @dataclass(frozen=True)
 class SafeSteerConfig:
-    """All stages; the fields below `divergence` are stage D. `reduction` "sequence" is eq. 7."""
+    """All stages; the fields below `divergence` are stage D. `reduction` "sequence" is eq. 7.
+
+    `max_prompt`: of a longer prompt of stage D the last `max_prompt` tokens are left, 0 cuts none.
+    """
 
     direction: DirectionConfig = field(default_factory=DirectionConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
@@ -85,6 +90,7 @@ class SafeSteerConfig:
     prompts_per_step: int = 4
     rollouts: int = 8
     max_tokens: int = 40
+    max_prompt: int = 0
     temperature: float = 1.0
     reduction: str = "sequence"
     trainable: tuple[str, ...] = ("base/.*",)
@@ -106,11 +112,12 @@ def check(cfg: SafeSteerConfig) -> None:
     for name, value, known in (
         ("variant", cfg.variant, VARIANTS),
         ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
-        ("tokens.prompts", cfg.tokens.prompts, ("val", "all")),
+        ("tokens.prompts", cfg.tokens.prompts, VOTERS),
         ("tokens.kind", cfg.tokens.kind, ("votes", "random", "matched")),
         ("direction.filter", cfg.direction.filter, ("judge", "score")),
         ("reduction", cfg.reduction, ("sequence", "token")),
         ("direction.fallback", cfg.direction.fallback, ("error", "rank")),
+        ("direction.system", cfg.direction.system, SYSTEMS),
         ("direction.select.criterion", cfg.direction.select.criterion, selection.CRITERIA),
         *(("direction.select.steers", steer, decode.STEER) for steer in select.steers),
     ):
@@ -127,12 +134,16 @@ def check(cfg: SafeSteerConfig) -> None:
         if value < 1:
             raise bad(f"method.{name}", value, "1 or more")
     for name, value in (
+        ("max_prompt", cfg.max_prompt),
         ("temperature", cfg.temperature),
         ("direction.temperature", cfg.direction.temperature),
         ("tokens.control_seed", cfg.tokens.control_seed),
     ):
         if not value >= 0:  # nan too
             raise bad(f"method.{name}", value, "0 or more")
+    if cfg.direction.openers and cfg.direction.opener_ids:
+        given = (cfg.direction.openers, cfg.direction.opener_ids)
+        raise bad("method.direction.openers, opener_ids", given, "one of the two")
 
 
 def fits(
@@ -150,12 +161,16 @@ def fits(
     ):
         if value > size:
             raise bad(f"method.{name}", value, f"at most the vocabulary of {size}")
+    for number in cfg.direction.opener_ids:
+        if not 0 <= number < size:
+            raise bad("method.direction.opener_ids", number, f"ids of the model, 0 to {size - 1}")
     names = jax.tree.map(len, model.axes, is_leaf=lambda x: isinstance(x, tuple))
     every = {"base": names, "teacher": names, "steering": {"add": 2}, "safety_tokens": {"ids": 1}}
     chosen, _ = trees.partition(every, cfg.trainable, field="method.trainable")
     if jax.tree.leaves({**chosen, "base": None}):
         raise bad("method.trainable", cfg.trainable, "regexes over base/ alone: the teacher stays")
     post_instruction(tokenizer)
+    SYSTEMS[cfg.direction.system](tokenizer, setting.prompts["harmless_val"][0].messages)
     said = cfg.direction.max_tokens
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
     room = {split: new for split, new in room.items() if setting.prompts.get(split)}
@@ -163,7 +178,7 @@ def fits(
         room[split] = max(said, votes.horizon, DRIFT_TOKENS)
     for split, new in room.items():
         prompts = [encode_prompt(tokenizer, item.messages) for item in setting.prompts[split]]
-        longest = max(map(len, prompts))
+        longest = max(map(len, cut(prompts, cfg.max_prompt) if split == "distil" else prompts))
         if longest + new > context:
             given = f"a prompt of {longest} tokens + {new} new ones"
             raise bad(f"data ({split})", given, f"at most the context of {context}")
@@ -211,6 +226,15 @@ def prompt_width(cfg: SafeSteerConfig, model: Model, longest: int) -> int:
     return next(w for w in decode.buckets(limit) if w >= longest)
 
 
+def cut(prompts: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
+    """The last `most` tokens of each prompt; all where it is 0.
+
+    The published code has room for 512, and which side it cuts is not told: here the left, as
+    TRL's trainers of this kind do (`max_prompt_length`).
+    """
+    return [ids[-most:] if most else ids for ids in prompts]
+
+
 def rollout_batches(
     cfg: SafeSteerConfig,
     ctx: Context,
@@ -226,10 +250,14 @@ def rollout_batches(
       ctx: of the run.
       serve: what the variables answer with, as of `Method.serve`; its `encode` is not used, prompts
         are those of all stages.
-      prompts: ids that are answered; None takes the setting's "distil".
+      prompts: ids that are answered; None takes the setting's "distil". Cut to `cfg.max_prompt`.
     """
     if prompts is None:
         prompts = encode_items(ctx, ctx.setting.prompts["distil"])
+    if cfg.max_prompt:
+        over = sum(len(ids) > cfg.max_prompt for ids in prompts)
+        ctx.log(f"{over} of {len(prompts)} prompts cut to their last {cfg.max_prompt} tokens")
+        prompts = cut(prompts, cfg.max_prompt)
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)
 
