@@ -165,7 +165,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     write_meta(workdir, {"shared": trained.count(setting.benchmarks, learnt)})
     name = exp.model.path or "the shipped organism"
     log(f"model: {name}, {count_parameters(params) / 1e6:.2f} M parameters")
-    for line in settings.lines(setting, exp.data):
+    for line in [*settings.lines(setting, exp.data), *record.differences(cfg)]:
         log(line)
     writer = tracked.writer(workdir, exp.train, cfg, log)
     # From here on whoever works in pieces asks: what is finished is on disk, and stays.

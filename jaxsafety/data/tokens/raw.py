@@ -1,4 +1,4 @@
-r"""Prompts without a chat template: the texts of a dialogue one after the other, as of a base model.
+r"""Prompts without a chat template: the texts of a dialogue one after the other, of base models.
 
 A base model's directory often has no template (Mistral-7B-v0.1). Chosen by name, "raw", never by
 itself, this one takes the place of whatever the directory has:
