@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from ml_collections import ConfigDict
 
+from jaxsafety.core import config as configs
+from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
 from jaxsafety.experiment import identity
 from tests.experiment.claimed import config, weights
@@ -176,3 +178,26 @@ def test_a_judge_of_a_directory_counts_too(tmp_path):
     assert "method.judges: a.safetensors" in identity.file_digests(cfg, model)
     (judge / "a.safetensors").write_bytes(b"2")
     assert identity.experiment_fingerprint(cfg, model) != mine
+
+
+@pytest.mark.parametrize(
+    ("spec", "section"), [("safesteer/organism.py", ""), ("safesteer/controls.py", "base.")]
+)
+def test_settings_of_the_publication_change_no_run_of_before(root, spec, section):
+    """Each stands under its name in the config, at the value that counts as none."""
+    cfg = load_config(str(root / "configs" / spec))
+    names = [f"method.{section}{n}" for n in ("direction.opener_ids", "direction.system")]
+    names += [f"method.{section}max_prompt", "optim.warmup_rule", "model.template"]
+    plain = configs.plain(cfg)
+    given = dict(identity.flat(plain))
+    assert {name: given[name] for name in names} == {name: identity.LATER[name] for name in names}
+    whole = identity._identify(cfg, {})
+    for name in names:
+        *path, last = name.split(".")
+        place = plain
+        for key in path:
+            place = place[key]
+        del place[last]
+    assert identity._identify(ConfigDict(plain), {}) == whole
+    cfg.optim.warmup_rule = "transformers"
+    assert identity._identify(cfg, {}) != whole
