@@ -93,19 +93,20 @@ def _same(published: Any, value: Any) -> bool:
     return published == value
 
 
-def section(find: Callable[[Config], Sequence[Difference]]) -> Section[Finished]:
-    """The section of a report that shows `find` of the run's config."""
+def section(program: str, find: Callable[[Config], Sequence[Difference]]) -> Section[Finished]:
+    """The section of a report that shows `find` of the config of a run of this program."""
 
     def make(run: Finished) -> str:
         from jaxsafety.report import page  # a run writes no report
 
-        found = find(run.config) if run.config else []
+        if run.config.get("program") != program:  # of a config that cannot be read, above all
+            return ""
+        found = find(run.config)
         return page.fill(
             TEMPLATES,
             "differences.html",
             rows=[row for row in found if row.published is not None],
             silent=[row for row in found if row.published is None],
-            known=bool(run.config),
         )
 
     return Section("published", "Differences from the publication", make, after="training")

@@ -32,7 +32,9 @@ def organisms(field: str) -> Callable[[Mapping[str, Any]], Any]:
 
 def count(config: Mapping[str, Any]) -> Any:
     """How many experts there are."""
-    return len(at(config, "method.experts.paths")) or at(config, "method.experts.count")
+    paths = at(config, "method.experts.paths")
+    own = len(paths) if isinstance(paths, (list, tuple)) else 0
+    return own or at(config, "method.experts.count")
 
 
 def of_experts(field: str, value: Any, why: str = "") -> Published:

@@ -128,7 +128,7 @@ def smoke(config: Any) -> None:
     if config.data.source == "files":  # the same program, with experts of its own
         config.model.update(path=BASE, dtype="float32", remat="none", template="")
         config.data.source = "organism"
-        config.method.experts.count = 4
+        config.method.experts.update(count=4, length=ExpertConfig().length)
         config.mesh.update(fsdp=1, tensor=1)
     shrink(config, config.method)
 

@@ -126,5 +126,5 @@ def _curves(found: Mapping[str, Any], *, narrow: bool = False) -> str:
 SECTIONS = (
     Section("arms", "Experts, alone and routed", arms, after="capability"),
     Section("routing", "Which expert serves what", routing, after="arms"),
-    section(published.differences),
+    section("safemoe", published.differences),
 )

@@ -123,5 +123,5 @@ SECTIONS = (
         after="training",
         file="artifacts/position_kl.json",
     ),
-    section(published.differences),
+    section("safesteer", published.differences),
 )
