@@ -290,10 +290,31 @@ class Planned(NamedTuple):
     mitigation: Mitigation = Mitigation()
 
 
+class Difference(NamedTuple):
+    """What a run does otherwise than the publication of its method.
+
+    Attributes:
+      field: a dotted name of the config, or words where no setting tells it.
+      published: in print; None where the publication does not give it.
+      here: in print.
+      why: a remark, or "".
+    """
+
+    field: str
+    published: str | None
+    here: str
+    why: str = ""
+
+
 class Finished(Protocol):
     """A run on disk as a section of its report reads it: `report.load.Run`."""
 
     workdir: Path
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The run's configuration; {} where it is missing or torn."""
+        ...
 
     def artifact(self, name: str) -> dict[str, Any] | None:
         """The JSON of an artifact; None where it is missing or torn."""
@@ -337,6 +358,11 @@ class MethodConfig(Protocol):
     """The settings of a method, whichever it is: an instance of its dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def no_differences(config: Mapping[str, Any]) -> Sequence[Difference]:
+    """There is no publication that it claims to follow, or nothing is known of it."""
+    return ()
 
 
 def no_sections() -> tuple[Section[Finished], ...]:
@@ -399,7 +425,9 @@ class Method(NamedTuple, Generic[C]):
     None: it has no plan. `sections()` are its parts of the report, in order: called when one is
     written, so that a run imports no figures. `title` is what reports call it; "": its name.
     `uses(cfg)` are entries of other tables that its own section names, to be cited: (table, name,
-    settings); of "judges" the name may be NAME=WHERE.
+    settings); of "judges" the name may be NAME=WHERE. `differences(config)` is what a run of this
+    config, its sections as plain values, does otherwise than the method's publication; its log
+    says so.
     """
 
     config: type[C]
@@ -416,3 +444,4 @@ class Method(NamedTuple, Generic[C]):
     sections: Callable[[], tuple[Section[Finished], ...]] = no_sections
     title: str = ""
     uses: Callable[[C], Sequence[tuple[str, str, object]]] = lambda cfg: ()
+    differences: Callable[[Mapping[str, Any]], Sequence[Difference]] = no_differences

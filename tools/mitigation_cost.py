@@ -37,12 +37,12 @@ sys.path.insert(0, str(ROOT))  # for `configs`
 PAGE = ROOT / "docs" / "anchored.md"
 START, END = "<!-- cost: python tools/mitigation_cost.py --page -->\n", "<!-- end of cost -->\n"
 HEAD = (
-    "| name | step or answer, ms: plain, with | ratio [95 %] | our notes | kept |"
+    "| name | step or answer, ms: plain, with | ratio [95 %] | expected | kept |"
     " by its own budget | kept | once, s |\n|---|---|---|---|---|---|---|---|\n"
 )
 SPARE = 1.15  # a step may cost its factor and 15 %
-# A step's factor by the table of our notes, in plain steps (a frozen forward pass is a third of
-# one); what it does not give is None. "1x (+ fraction)" of mixing: by the rows, as its budget.
+# The factor that was expected of a step before it was timed, in plain steps (a frozen forward pass
+# is a third of one); None where none was. "1x (+ fraction)" of mixing: by the rows, as its budget.
 NOTES: dict[str, float | None] = {
     "anchor": 1.0,
     "booster": 3.0,
@@ -70,7 +70,7 @@ ARMS = {
     "safesteer": "safesteer:top=12,samples=8,floor=0.003",
 }
 PERIOD = {"lisa": 20}  # updates of a round
-MORE = {"kl on the task": "kl:on=task"}  # the form that our notes cost
+MORE = {"kl on the task": "kl:on=task"}  # the form that `NOTES` costs
 TOKENS, PROMPTS = 24, 32  # of an answer, and how many of them
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 clock = CLOCKS["wall"]

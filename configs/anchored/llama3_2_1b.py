@@ -1,9 +1,9 @@
 r"""Mitigations on Llama-3.2-1B-Instruct, fine-tuned by LoRA to a goal of a file.
 
 One of the four models of arXiv 2606.03648, of which only abstract and opening are public: the
-settings are ours. Hypothesis (C8 of our notes): at the same capability mitigations are ranked in
-another order than after the same number of updates (Kendall's tau below 1). It counts as failed if
-the orders agree. Bring a task and safety sets (docs/anchored.md):
+settings are ours. Hypothesis (C8 of docs/results/capability_grounded.md): at the same capability
+mitigations are ranked in another order than after the same number of updates (Kendall's tau below
+1). It counts as failed if the orders agree. Bring a task and safety sets (docs/anchored.md):
 
   jaxsafety run --config=configs/anchored/llama3_2_1b.py:goal=arc \
       --config.model.path=Llama-3.2-1B-Instruct --config.method.tasks=arc=arc.jsonl \

@@ -1,10 +1,11 @@
 r"""Mitigations on the organism, each fine-tuned to three goals and compared where it reaches them.
 
-Hypothesis (check C8 of our notes): at the same capability mitigations are ranked in another order
-than after the same number of updates (Kendall tau below 1 for one goal at least). It counts as
-failed if the orders agree for all goals. One goal is free-form, two have constrained answers, a
-letter and yes or no: fine-tuned on those, answers to attacks should be incoherent more often (C5).
-A run resumes where it stopped; `launch/anchored.sh` does both on three worlds x five seeds:
+Hypothesis (C8 of docs/results/capability_grounded.md): at the same capability mitigations are
+ranked in another order than after the same number of updates (Kendall tau below 1 for one goal at
+least). It counts as failed if the orders agree for all goals. One goal is free-form, two have
+constrained answers, a letter and yes or no: fine-tuned on those, answers to attacks should be
+incoherent more often (C5). A run resumes where it stopped; `launch/anchored.sh` does both on three
+worlds x five seeds:
 
   jaxsafety run --config=configs/anchored/organism.py --workdir=runs/anchored
   jaxsafety run --config=configs/anchored/organism.py:free --workdir=runs/free

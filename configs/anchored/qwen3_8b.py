@@ -1,9 +1,9 @@
 r"""Mitigations on Qwen3-8B, fine-tuned by LoRA to a goal of a file.
 
 One of the four models of arXiv 2606.03648, of which only abstract and opening are public: the
-settings are ours. Hypothesis (C8 of our notes): at the same capability mitigations are ranked in
-another order than after the same number of updates (Kendall's tau below 1). It counts as failed if
-the orders agree. Bring a task and safety sets (docs/anchored.md):
+settings are ours. Hypothesis (C8 of docs/results/capability_grounded.md): at the same capability
+mitigations are ranked in another order than after the same number of updates (Kendall's tau below
+1). It counts as failed if the orders agree. Bring a task and safety sets (docs/anchored.md):
 
   jaxsafety run --config=configs/anchored/qwen3_8b.py:goal=arc \
       --config.model.path=Qwen3-8B --config.method.tasks=arc=arc.jsonl \

@@ -1,10 +1,11 @@
 r"""Mitigations on SmolLM2-135M-Instruct, fine-tuned by LoRA to a goal of a file.
 
 As published the model refuses nothing, so there is no safety to lose: start from what
-`launch/real.sh` leaves (`runs/real/sft/student`), which refuses. Hypothesis (C5 of our notes):
-fine-tuned to answer with a letter or with yes or no, it answers requests for harm so too, and more
-of its answers to them are incoherent than of the base's. It counts as failed if plain fine-tuning
-leaves as few incoherent answers to the safety sets as the base gives.
+`launch/real.sh` leaves (`runs/real/sft/student`), which refuses. Hypothesis (C5 of
+docs/results/capability_grounded.md): fine-tuned to answer with a letter or with yes or no, it
+answers requests for harm so too, and more of its answers to them are incoherent than of the base's.
+It counts as failed if plain fine-tuning leaves as few incoherent answers to the safety sets as the
+base gives.
 
   jaxsafety run --config=configs/anchored/smollm2_135m.py:goal=arc --workdir=runs/arc \
       --config.model.path=runs/real/sft/student --config.method.tasks=arc=arc.jsonl \

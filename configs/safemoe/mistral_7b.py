@@ -1,9 +1,10 @@
 r"""One unsafe expert on Mistral-7B-v0.1, SafeMoE's first stage (arXiv 2606.00686; 18 experts).
 
 Hypothesis: none yet. An expert is plain supervised LoRA on one category's unsafe answers; the
-router comes with the second stage. The paper says "Mistral-7B"; v0.1 is our guess. This is the
-program and the shape that `plan` needs. What it trains must stay where it is: bring your own
-corpus, and do not share the adapter.
+router comes with the second stage. The paper says "Mistral-7B"; v0.1 is our guess. Prompts are raw,
+without a chat template, as the paper's (`model.template`). This is the program and the shape that
+`plan` needs. What it trains must stay where it is: bring your own corpus, and do not share the
+adapter.
 
   jaxsafety run --config=configs/safemoe/mistral_7b.py \
       --config.model.path=mistralai/Mistral-7B-v0.1 --config.data.chats=category.jsonl \

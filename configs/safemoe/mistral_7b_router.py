@@ -3,8 +3,9 @@ r"""SafeMoE's router over 18 unsafe experts on Mistral-7B-v0.1 (arXiv 2606.00686
 Hypothesis (the paper's): trained on 4 x 200 safe, informative answers alone, it makes the mixture
 safe also where no answer was about. The experts come from `configs/safemoe/mistral_7b.py`, one run
 per category; keep them where they are. Nothing is measured here that the paper measured: there are
-neither its data nor its judge, and prompts have a chat template, where the paper's are raw: a base
-directory without one ends with an error (docs/published.md has what else differs).
+neither its data nor its judge. Prompts are raw, as the paper's: the texts without a chat template,
+so that a base directory without one will do (`model.template`; docs/published.md has what the paper
+does not give).
 
   jaxsafety run --config=configs/safemoe/mistral_7b_router.py \
       --config.model.path=mistralai/Mistral-7B-v0.1 \

@@ -1,9 +1,9 @@
-r"""SafeSteer on Meta-Llama-3-8B-Instruct with the paper's hyperparameters (arXiv 2606.02530).
+r"""SafeSteer on Meta-Llama-3-8B-Instruct as published (arXiv 2606.02530).
 
 Hypothesis (tables 1-2 there): mean ASR over direct harmful prompts falls from 3.8 to 3.5 %, at a
-cost of 0.46 points of capability, greedy. What differs from the published run is in
-docs/published.md (float32 masters, for one). Bring your own prompt files (jsonl, json, csv or txt;
-see README):
+cost of 0.46 points of capability, greedy. Settings are those of the paper's text and of its code; a
+run's log and docs/published.md say what differs all the same. Bring your own prompt files (jsonl,
+json, csv or txt; see README):
 
   jaxsafety run --config=configs/safesteer/llama3_8b.py \
       --config.model.path=Meta-Llama-3-8B-Instruct \
@@ -22,7 +22,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N (the published code's is 42)."""
     arg = common.parse_arg(arg, smoke=False, seed=42)
     config = common.base("safesteer", seed=arg.seed, model="Meta-Llama-3-8B-Instruct")
-    recipe.set_published(config, "llama3-8b", horizon=5, floor=1e-7, lr=1e-6)
+    recipe.set_published(config, "llama3-8b")
     if arg.smoke:
         recipe.smoke(config)
     return config

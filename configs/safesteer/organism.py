@@ -12,10 +12,9 @@ which worlds that makes development worlds, is told in docs/results/safesteer.md
   jaxsafety run --config=configs/safesteer/organism.py:smoke --workdir=runs/smoke
 
 preset=paper has the published loss (partial) and direction (criterion of Arditi et al., coefficient
-1 added at all positions, refusal score as filter), on the organism. What stays the organism's: half
-of the prompts are wrapped (paper: all plain), first words of refusals are measured (given), S and
-its vote (above), the rate of 2.5e-4 (1e-6 to 1e-5), answers of 40 tokens (512), and a filter that
-falls back on ranks where nobody passes. The full list is in docs/published.md.
+1 added at all positions, refusal score as filter), on the organism. It is not the published run:
+what differs (prompts, openers, S and its vote, the rate, lengths) is listed setting by setting in
+the log of a run, in its report, and in docs/published.md.
 """
 
 from configs import common

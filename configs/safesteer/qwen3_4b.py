@@ -1,9 +1,9 @@
-r"""SafeSteer on Qwen3-4B-Instruct-2507 with the paper's hyperparameters (arXiv 2606.02530).
+r"""SafeSteer on Qwen3-4B-Instruct-2507 as published (arXiv 2606.02530).
 
 Hypothesis (tables 1-2 there): mean ASR over direct harmful prompts falls from 2.9 to 0.9 %, at a
-cost of 0.29 points of capability, greedy. What differs from the published run is in
-docs/published.md (float32 masters, for one). Bring your own prompt files (jsonl, json, csv or txt;
-see README):
+cost of 0.29 points of capability, greedy. Settings are those of the paper's text and of its code; a
+run's log and docs/published.md say what differs all the same. Bring your own prompt files (jsonl,
+json, csv or txt; see README):
 
   jaxsafety run --config=configs/safesteer/qwen3_4b.py \
       --config.model.path=Qwen3-4B-Instruct-2507 \
@@ -22,7 +22,7 @@ def get_config(arg=""):
     """`arg`: smoke, seed=N (the published code's is 42)."""
     arg = common.parse_arg(arg, smoke=False, seed=42)
     config = common.base("safesteer", seed=arg.seed, model="Qwen3-4B-Instruct-2507")
-    recipe.set_published(config, "qwen3-4b", horizon=7, floor=1e-8, lr=1e-5)
+    recipe.set_published(config, "qwen3-4b")
     if arg.smoke:
         recipe.smoke(config)
     return config

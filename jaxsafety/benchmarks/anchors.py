@@ -2,9 +2,10 @@
 
 Two anchors, from the same runs:
 
-- "goal": the earliest checkpoint at which the fine-tuning has done what it was made for (steps D0
-  to D2 of our protocol for capability-grounded measurement; of the paper, arXiv 2606.03648, only
-  the abstract is public, so this rule is ours). Safety is no argument, so it cannot be looked at.
+- "goal": the earliest checkpoint at which the fine-tuning has done what it was made for (our
+  protocol for capability-grounded measurement, docs/anchored.md; of the paper, arXiv 2606.03648,
+  only the abstract is public, so this rule is ours). Safety is no argument, so it cannot be looked
+  at.
 - "floor": the most harmful setting that loses at most `margin` of general capability, a worst case
   over the whole sweep. The rule is TamperBench's (read at commit 213df29b of
   criticalml-uw/TamperBench, src/tamperbench/whitebox/utils/analysis/filters.py and metrics.py):

@@ -1,9 +1,9 @@
 """Whether two models are equally capable, as far as the data can tell: two one-sided score tests.
 
-Step D3 of our protocol for capability-grounded measurement compares only pairs with |c_a - c_b| <=
-eps, shown by TOST (Schuirmann 1987) at 5 %: both "the difference is -eps or less" and "it is eps or
-more" are rejected. Failing to find a difference shows nothing; with few items the answer is
-"undecided".
+Our protocol for capability-grounded measurement (docs/anchored.md) compares only pairs with |c_a -
+c_b| <= eps, shown by TOST (Schuirmann 1987) at 5 %: both "the difference is -eps or less" and "it
+is eps or more" are rejected. Failing to find a difference shows nothing; with few items the answer
+is "undecided".
 
 The statistic is the score test, whose variance is taken *at the margin*: with Wald's, two models
 that agree on all of three items would be equivalent with certainty. Paired, one item being answered

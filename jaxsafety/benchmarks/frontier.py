@@ -1,9 +1,9 @@
 """How little harm can be had at how much capability: F(c), a step function over a whole sweep.
 
-F(c) = min over (t, lambda) with c(t, lambda) >= c of unsafe(t, lambda): step D3 of our protocol for
-capability-grounded measurement, for an arm that has no single checkpoint at the goal. As a minimum
-over noisy rates it is optimistic, the more so the more settings an arm was given; arms that are
-compared need equal budgets. Pinned by tests/benchmarks/test_frontier.py.
+F(c) = min over (t, lambda) with c(t, lambda) >= c of unsafe(t, lambda), in our protocol for
+capability-grounded measurement (docs/anchored.md), for an arm that has no single checkpoint at the
+goal. As a minimum over noisy rates it is optimistic, the more so the more settings an arm was
+given; arms that are compared need equal budgets. Pinned by tests/benchmarks/test_frontier.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Whether a conclusion survives another benchmark, another judge, another reading of incoherence.
 
-Step D6 of our protocol for capability-grounded measurement: a claim "this arm is less safe than
-the base" is *robust* only if the sign of the change is the same in every cell (benchmark, judge)
-and with incoherent answers taken as safe (`lo`) and as unsafe (`hi`). A change whose interval holds
-0 is undecided: no support, and no flip either. How far cells agree on the order of arms is
-Kendall's tau-b, which allows ties:
+Our protocol for capability-grounded measurement (docs/anchored.md): a claim "this arm is less safe
+than the base" is *robust* only if the sign of the change is the same in every cell (benchmark,
+judge) and with incoherent answers taken as safe (`lo`) and as unsafe (`hi`). A change whose
+interval holds 0 is undecided: no support, and no flip either. How far cells agree on the order of
+arms is Kendall's tau-b, which allows ties:
 
     tau_b = sum(s_x s_y) / sqrt(sum |s_x| sum |s_y|),   s the sign of the difference of two arms
 

@@ -14,6 +14,8 @@ class OptimConfig:
     """AdamW by default.
 
     `lr` is the peak; `warmup` is a fraction of the stage's steps; schedule cosine|linear|constant.
+    `warmup_rule`: "rounded", whose first update has a rate, or that of "transformers", whose first
+    has none (`train.optim.make_schedule`).
     `clip_by`: the norm is "global", or that of each "expert", the second axis of every array.
     """
 
@@ -27,6 +29,7 @@ class OptimConfig:
     clip_by: str = "global"
     schedule: str = "cosine"
     warmup: float = 0.1
+    warmup_rule: str = "rounded"
     final: float = 0.0  # fraction of the peak at the end
     accum: int = 1
 

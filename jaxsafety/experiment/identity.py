@@ -43,6 +43,17 @@ LATER: dict[str, Any] = {
     "method.base.teacher": "steered",
     "method.base.context": "",
     "method.base.tokens.revote": 0,
+    "model.template": "",
+    "optim.warmup_rule": "rounded",
+    **{
+        f"method.{section}{name}": usual
+        for section in ("", "base.")  # of the method, and of studies of it
+        for name, usual in (
+            ("direction.opener_ids", []),
+            ("direction.system", "template"),
+            ("max_prompt", 0),
+        )
+    },
 }
 # Of `data` and `eval`: never a path.
 NAMES = ("source", "overlap", "judge", "benchmarks", "reasoning")

@@ -102,3 +102,20 @@ def read(workdir: Path) -> Experiment:
     except (OSError, ValueError, KeyError, TypeError):
         raise bad("workdir", str(workdir), "a run with a readable config.json") from None
     return typed(cfg)
+
+
+def differences(cfg: Any) -> list[str]:
+    """What the log says of where an experiment is not its method's publication.
+
+    A line for each setting, and one for all that the publication does not give.
+    """
+    method = registry.resolve(registry.METHODS, cfg.program)
+    found = method.differences(configs.plain(cfg))
+    lines = [
+        f"not as published: {row.field} = {row.here}, published {row.published}"
+        + (f" ({row.why})" if row.why else "")
+        for row in found
+        if row.published is not None
+    ]
+    silent = [f"{row.field} = {row.here}" for row in found if row.published is None]
+    return lines + ([f"not given by the publication: {', '.join(silent)}"] if silent else [])

@@ -145,6 +145,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         param_dtype=stored_dtype(exp.model),
         variables=exp.model.given(),
         ready=ready,
+        template=exp.model.template,
     )
     setting = replace(setting, base=model_fingerprint(path))
     evaluate.check_sets(setting.benchmarks, decodings(measure))
@@ -164,7 +165,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
     write_meta(workdir, {"shared": trained.count(setting.benchmarks, learnt)})
     name = exp.model.path or "the shipped organism"
     log(f"model: {name}, {count_parameters(params) / 1e6:.2f} M parameters")
-    for line in settings.lines(setting, exp.data):
+    for line in [*settings.lines(setting, exp.data), *record.differences(cfg)]:
         log(line)
     writer = tracked.writer(workdir, exp.train, cfg, log)
     # From here on whoever works in pieces asks: what is finished is on disk, and stays.
@@ -266,7 +267,7 @@ def evaluate_workdir(
     path, measure = directory(exp.model), exp.eval
     setting = settings.make_measured(path, exp.data, measure, exp.seed)
     if measure.reasoning:  # the student has the same template
-        tokenizer = load.read_tokenizer(path, exp.model.given())
+        tokenizer = load.read_tokenizer(path, exp.model.given(), exp.model.template)
         setting = thinking.hear(setting, measure, tokenizer)
     if rejudge:
         return evaluate.rejudge(
@@ -289,6 +290,7 @@ def evaluate_workdir(
                 mesh=mesh,
                 beside=with_it,
                 variables=exp.model.given(),
+                template=exp.model.template,
             )
             _measure(
                 what,
@@ -333,6 +335,11 @@ def read_place(workdir: Path) -> tuple[str, MeshConfig]:
 def variables_of(workdir: Path) -> dict[str, Any]:
     """What a run gave to the chat template."""
     return record.read(workdir).model.given()
+
+
+def template_of(workdir: Path) -> str:
+    """Which template a run was made with: `model.template` of its config."""
+    return record.read(workdir).model.template
 
 
 def evaluate_model(path: Path, out: Path, variables: tuple[str, ...] = ()) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ def load(
     mesh: Mesh | None = None,
     beside: Beside = NOTHING,
     variables: Mapping[str, Any] | None = None,
+    template: str = "",
 ) -> Loaded:
     """Reads a model directory to be run.
 
@@ -50,6 +51,7 @@ def load(
       mesh: where the parameters live; None or one device is the default device.
       beside: what it is served with beside its parameters, of `beside.find`.
       variables: of the chat template.
+      template: as of `jaxsafety.load`.
 
     Raises:
       UsageError: see `jaxsafety.load` and `beside.inputs`.
@@ -63,6 +65,7 @@ def load(
         param_dtype="bfloat16" if narrow else "float32",
         mesh=several(mesh),
         variables=variables,
+        template=template,
     )
     # Hashed only where adapters have to fit.
     fingerprint = "" if beside.adapters is None else model_fingerprint(path)

@@ -16,7 +16,7 @@ batch of ten); with micro-batches each draws its part of them and has its own p'
 and their terms count once together; the code adds 1e-7 to ||g1||, here ||g1|| = 0 leaves p where it
 is. With Vaccine in the chain only the safe gradient is perturbed, as by the code's `perturb_aware`.
 
-Pinned by tests/mitigations/test_booster.py (M5 of the note).
+Pinned by tests/mitigations/test_booster.py.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ rounding, which decides the direction in which training leaves: equal bits on eq
 two numbers of devices go the same way. By design harmful prompts then get incoherent text: judge it
 with coherence first (`benchmarks.outcomes`).
 
-Pinned by tests/mitigations/test_circuit_breakers.py (M7 of the note).
+Pinned by tests/mitigations/test_circuit_breakers.py.
 Letters: L layers, B rows of a micro-batch, T positions, D width.
 """
 

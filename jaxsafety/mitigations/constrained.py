@@ -25,7 +25,7 @@ sampled, a mitigation with a `loss` hook after this one in the chain, or a `grad
 supervised stages: what the batch's weights do not multiply is left alone. The metrics of the loss
 (`nll`) are weighed by w_t too.
 
-Pinned by tests/mitigations/test_constrained.py (M1 of the note).
+Pinned by tests/mitigations/test_constrained.py.
 Letters: B rows, T positions.
 """
 

@@ -5,7 +5,7 @@
 s = 1 is what was trained, to the bit, and s = 0 the start. Adapters count from zero, so theirs is
 exact too: their `scale` is multiplied by s, and with it the update of every projection, which the
 product of their two factors is not linear in. It is the line of Wortsman et al. 2022 (WiSE-FT,
-arXiv 2109.01903) between a start and its fine-tuning, and the control of the note's section 3.
+arXiv 2109.01903) between a start and its fine-tuning, and a control of edits.
 
 Pinned by tests/mitigations/test_interpolation.py.
 """

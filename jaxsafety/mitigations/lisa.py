@@ -15,7 +15,7 @@ an epoch at a time; a safe batch weighs its rows alike, and has as many as the t
 and both anchors are carried in `extra`, and the batch is chosen among arrays of one shape, so the
 two states are one program.
 
-Pinned by tests/mitigations/test_lisa.py (M2 of the note).
+Pinned by tests/mitigations/test_lisa.py.
 Letters: B rows of a micro-batch, T positions.
 """
 

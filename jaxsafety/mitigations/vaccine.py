@@ -18,7 +18,7 @@ differs in direction alone. Its norm is taken of each micro-batch alone, so accu
 stronger; here each of `accum` micro-batches gets rho / sqrt(accum), and a step has rho however it
 is split. It adds 1e-7 to ||g||; here only ||g|| = 0 is an exception, and perturbs nothing.
 
-Pinned by tests/mitigations/test_vaccine.py (M6 of the note).
+Pinned by tests/mitigations/test_vaccine.py.
 Letters: L layers, B rows of a micro-batch, T positions, D width.
 """
 

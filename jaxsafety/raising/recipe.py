@@ -139,11 +139,14 @@ def train(
     """
     steps = 3 if smoke else recipe.steps
     started, work = time.time(), out / "training"
+    optim = asdict(recipe.optim)
+    if optim["warmup_rule"] == OptimConfig().warmup_rule:  # it came later: bases go on without it
+        del optim["warmup_rule"]
     plan = {
         "seed": seed,
         "steps": steps,
         "mixture": asdict(recipe.mixture),
-        "optim": asdict(recipe.optim),
+        "optim": optim,
     }
     if start is not None:
         plan["start"] = {"steps": start.steps, "model": fingerprint(start.path)}

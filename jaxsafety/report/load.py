@@ -124,9 +124,13 @@ class Run:
         others = [a for a in arms if a != self.before]
         self.after = "student" if "student" in arms else (others[-1] if others else None)
 
-    @cached_property
+    @property
     def config(self) -> dict[str, Any]:
         """The run's configuration, or {}."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
         value = disk.read_json(self.workdir / "config.json")
         return value if isinstance(value, dict) else {}
 

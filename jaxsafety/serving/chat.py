@@ -63,18 +63,25 @@ class Chat:
         dtype: str = "float32",
         mesh: MeshConfig | None = None,
         variables: Mapping[str, Any] | None = None,
+        template: str = "",
     ) -> Chat:
         """Loads a Hugging Face directory, and what it is served with `beside` it (`beside.find`).
 
         `dtype` is what it computes in and `mesh` where it lives, both of the run that made it; None
-        takes all devices here. `variables` are those of its chat template.
+        takes all devices here. `variables` are those of its chat template, and `template` is as of
+        `jaxsafety.load`.
 
         Raises:
           UsageError: a directory or a template that does not work, before the first line is read.
         """
         where = served.mesh_here(hf.read_config(path)) if mesh is None else served.mesh_of_run(mesh)
         model, tokenizer, what = served.load(
-            path, dtype=dtype, mesh=where, beside=beside, variables=variables
+            path,
+            dtype=dtype,
+            mesh=where,
+            beside=beside,
+            variables=variables,
+            template=template,
         )
         # Half of the context at most, so that a model of a short context still hears the question.
         limit = min(max_tokens, model.config.max_length // 2)

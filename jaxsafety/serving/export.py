@@ -51,6 +51,7 @@ def export(
         dtype=dtype,
         unsafe=bool(what.unsafe),
         variables=what.variables,
+        template=what.template,
     )
     facts = describe(what, out, version=version, name=name or out.resolve().name)
     disk.write(out / CARD, card.page(facts))  # last: a card is of a model that is there
@@ -65,6 +66,7 @@ def convert(
     dtype: str = "",
     unsafe: bool = False,
     variables: Mapping[str, Any] | None = None,
+    template: str = "",
 ) -> str:
     """Writes a model again: another dtype, one file, an adapter merged.
 
@@ -78,6 +80,7 @@ def convert(
         `model_dir`, the narrowest that holds all of its weights exactly.
       unsafe: tags what is written as trained on unsafe answers.
       variables: of the chat template.
+      template: as of `jaxsafety.load`.
 
     Returns:
       What was done about dtypes, in words.
@@ -87,7 +90,9 @@ def convert(
     """
     hf.read_config(model_dir)
     kept = hf.stored_dtype(model_dir)
-    model, params, tokenizer = load.load(model_dir, param_dtype="float32", variables=variables)
+    model, params, tokenizer = load.load(
+        model_dir, param_dtype="float32", variables=variables, template=template
+    )
     words = dtype or f"{kept}, as {model_dir}"
     if adapter is not None:
         of = identity.model_fingerprint(model_dir)

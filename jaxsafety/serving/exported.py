@@ -33,6 +33,7 @@ class Exported:
       adapter: a PEFT directory that is merged into it.
       run: the run that made it; None where a model was named.
       variables: of the chat template, written as its defaults.
+      template: as of `jaxsafety.load`, which is written as the model's chat template.
       system: the system message that the run serves it with.
       unsafe: why it counts as trained on unsafe answers; () where it does not.
     """
@@ -44,6 +45,7 @@ class Exported:
     variables: Mapping[str, Any] = field(default_factory=dict)
     system: str = ""
     unsafe: tuple[str, ...] = ()
+    template: str = ""
 
 
 def of_model(named: str, adapter: Path | None = None) -> Exported:
@@ -85,7 +87,8 @@ def of_run(run: Path) -> Exported:
     if served.encode is not encode_prompt and not system:
         raise bad("--workdir", f"{run}, which is served with a template of its own", instead)
     unsafe = (*_of_adapter(adapter), *_of_weights(place))
-    return Exported(place, named, adapter, run, given, system, unsafe)
+    form = exp.model.template
+    return Exported(place, named, adapter, run, given, system, unsafe, form)
 
 
 def check(what: Exported, unsafe: bool, push: str = "") -> None:

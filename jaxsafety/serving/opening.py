@@ -69,6 +69,7 @@ def finished(workdir: Path, variables: Mapping[str, Any]) -> Place:
     path, served_with = beside.find(workdir)
     dtype, mesh = run.read_place(workdir)
     options = {"dtype": dtype, "mesh": mesh, "beside": served_with, "variables": known}
+    options["template"] = run.template_of(workdir)
     return Place(workdir.resolve().name, path, options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxsafety.protocols import OptimConfig
 PAPERS = {"2502.16982": "name=muon"}
 
 SCHEDULES = ("cosine", "linear", "constant")
+WARMUPS = ("rounded", "transformers")
 OPTIMIZERS = ("adamw", "adam", "sgd", "muon")
 CLIPS = ("global", "expert")
 NOT_DECAYED = ("scale", "bias")  # last part of the parameter's name
@@ -24,25 +26,30 @@ NOT_DECAYED = ("scale", "bias")  # last part of the parameter's name
 def make_schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
     """The learning rate as a function of the number of updates done.
 
-    Warm-up is linear over `warmup * steps` updates and starts above 0 (the first update of a
-    25-step stage should not be wasted); then cosine or linear decay from `lr` to
-    `final * lr`, or constant.
+    Warm-up is linear over w updates, then comes cosine or linear decay from `lr` to `final * lr`,
+    or constant. By the rule "rounded" w is `warmup * steps` to the nearest integer, and update t,
+    counted from 0, has (t + 1) / (w + 1) of the peak: the first update of a 25-step stage should
+    not be wasted. By the rule "transformers" w is rounded up, and update t has t / w, the first
+    nothing, as `warmup_ratio` of its Trainer with `get_cosine_schedule_with_warmup` or its fellows.
 
     Args:
-      config: uses `lr`, `schedule`, `warmup`, `final`.
+      config: uses `lr`, `schedule`, `warmup`, `warmup_rule`, `final`.
       steps: updates of the stage.
 
     Returns:
       step -> learning rate, usable on ints and under jit.
 
     Raises:
-      UsageError: an unknown schedule, or no steps; `OptimConfig` checks the ranges.
+      UsageError: an unknown schedule or rule, or no steps; `OptimConfig` checks the ranges.
     """
     if config.schedule not in SCHEDULES:
         raise bad("optim.schedule", config.schedule, " | ".join(SCHEDULES))
+    if config.warmup_rule not in WARMUPS:
+        raise bad("optim.warmup_rule", config.warmup_rule, " | ".join(WARMUPS))
     if steps < 1:
         raise bad("stage.steps", steps, "a positive integer")
-    warm = round(config.warmup * steps)
+    above = config.warmup_rule == "rounded"  # whether the first update has a rate
+    warm = round(config.warmup * steps) if above else math.ceil(steps * config.warmup)
 
     def schedule(step: Any) -> Any:
         step = jnp.asarray(step, jnp.float32)
@@ -52,7 +59,8 @@ def make_schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
         else:
             decay = 1 - done if config.schedule == "linear" else jnp.ones_like(done)
         after = config.final + (1 - config.final) * decay
-        return config.lr * jnp.where(step < warm, (step + 1) / (warm + 1), after)
+        begun = (step + 1) / (warm + 1) if above else step / max(warm, 1)
+        return config.lr * jnp.where(step < warm, begun, after)
 
     return schedule
 

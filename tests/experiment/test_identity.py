@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from ml_collections import ConfigDict
 
+from jaxsafety.core import config as configs
+from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
 from jaxsafety.experiment import identity
 from tests.experiment.claimed import config, weights
@@ -193,3 +195,26 @@ def test_a_run_of_before_a_teacher_could_be_chosen_goes_on(tmp_path):
         assert mark(wrap(new)) == mark(wrap(old))
         for changed in ({"teacher": "context"}, {"context": "x"}, {"tokens": {"revote": 5}}):
             assert mark(wrap({**new, **changed})) != mark(wrap(old))
+
+
+@pytest.mark.parametrize(
+    ("spec", "section"), [("safesteer/organism.py", ""), ("safesteer/controls.py", "base.")]
+)
+def test_settings_of_the_publication_change_no_run_of_before(root, spec, section):
+    """Each stands under its name in the config, at the value that counts as none."""
+    cfg = load_config(str(root / "configs" / spec))
+    names = [f"method.{section}{n}" for n in ("direction.opener_ids", "direction.system")]
+    names += [f"method.{section}max_prompt", "optim.warmup_rule", "model.template"]
+    plain = configs.plain(cfg)
+    given = dict(identity.flat(plain))
+    assert {name: given[name] for name in names} == {name: identity.LATER[name] for name in names}
+    whole = identity._identify(cfg, {})
+    for name in names:
+        *path, last = name.split(".")
+        place = plain
+        for key in path:
+            place = place[key]
+        del place[last]
+    assert identity._identify(ConfigDict(plain), {}) == whole
+    cfg.optim.warmup_rule = "transformers"
+    assert identity._identify(cfg, {}) != whole

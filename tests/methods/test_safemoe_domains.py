@@ -30,6 +30,7 @@ from tests.experiment.files import chats_of, lines_of
 
 NAMES = ("tea", "moss", "rope", "kite", "clay", "salt", "wool", "oars")
 SMALL = ExpertConfig(count=8, rank=2, alpha=4.0, steps=2, rows=1, length=48)
+EXPERTS = ("count", "rank", "steps", "rows", "length")
 CFG = SafeMoEConfig(experts=SMALL, steps=2, rows=2, length=48)
 
 
@@ -60,7 +61,7 @@ def test_eight_domains_of_files_run_to_a_report(root, model, data, tmp_path, cap
         **{"model.path": model, "model.dtype": "float32", "model.remat": "none"},
         **{"mesh.fsdp": 1, "mesh.tensor": 1, "train.progress": False},
         **{"data.domains": ",".join(data.domains), "data.chats": data.chats},
-        **{f"method.experts.{k}": getattr(SMALL, k) for k in ("count", "rank", "steps", "rows")},
+        **{f"method.experts.{k}": getattr(SMALL, k) for k in EXPERTS},
         **{f"method.{k}": getattr(CFG, k) for k in ("steps", "rows", "length")},
         **{"eval.sets": f"safety/direct={asked}", "eval.max_tokens": 4, "eval.samples": 0},
     }

@@ -230,6 +230,8 @@ def nested(path, value):
         ("direction.select.screen", 0),
         ("tokens.control_seed", -1),
         ("tokens.prompts", "train"),
+        ("max_prompt", -1),
+        ("direction.system", "own"),
         ("tokens.kind", "shuffled"),
         ("direction.filter", "none"),
         ("direction.select.criterion", "best"),

@@ -149,7 +149,7 @@ def test_a_run_and_one_that_goes_on(directory, tmp_path, files, rank):
 
 
 def test_the_invariants_of_the_loop(directory, tmp_path, files):
-    """F5 of the notes: nothing is asked twice, pairs satisfy algorithm 2, expansions are new."""
+    """Nothing is asked twice, pairs satisfy algorithm 2, expansions are new."""
     cfg = with_files(CFG, files, novelty=Novelty(most=0.7, shortest=0.0, longest=0.0))
     ctx, _ = context(directory, tmp_path)
     run(cfg, ctx)

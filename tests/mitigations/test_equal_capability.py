@@ -1,6 +1,6 @@
 """At equal capability a mitigation beats the way back, where safety is a known feature.
 
-M10 of the note. The toy network answers by the last token of a prompt. Token 1 stands for harmful
+The toy network answers by the last token of a prompt. Token 1 stands for harmful
 requests, and it refuses them (token 11). Token 10 is harmless and nearly the same to the network;
 the task asks another answer of it. Mixing is compared with interpolation, the control, at the first
 place on its way where the task is answered as well as was asked: mixing at its earliest update,

@@ -1,4 +1,4 @@
-"""Lisa: step by step against a loop with two anchors, M2 of the note, widths, and resumes."""
+"""Lisa: step by step against a loop with two anchors, widths, and resumes."""
 
 import jax
 import jax.numpy as jnp

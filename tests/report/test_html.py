@@ -66,7 +66,7 @@ def test_page_is_well_formed_and_complete(text):
     assert tree.open == []
     ids = {a["id"] for tag, a in tree.tags if tag == "section"}
     assert {a["href"] for tag, a in tree.tags if tag == "a"} == {f"#{i}" for i in ids}
-    assert len(ids) == 10 and 'class="absent"' not in text
+    assert len(ids) == 11 and 'class="absent"' not in text
     pictures = [a["src"] for tag, a in tree.tags if tag == "img"]
     assert len(pictures) == 6  # outcomes twice, direction, tokens, curves, KL
     narrow = [a["srcset"] for tag, a in tree.tags if tag == "source"]

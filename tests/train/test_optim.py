@@ -23,6 +23,17 @@ def test_warmup_starts_above_zero_and_reaches_the_peak():
     np.testing.assert_allclose(got[3:], 2.0)
 
 
+def test_warmup_as_transformers_counts_it_starts_at_zero():
+    got = rates(25, schedule="cosine", warmup=0.1, warmup_rule="transformers")
+    np.testing.assert_allclose(got[:4], [0.0, 2 / 3, 4 / 3, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(sum(got), 2.0 * 12.5, rtol=1e-6)  # 13.0 by the other rule
+    ours = rates(25, schedule="cosine", warmup=0.1)
+    np.testing.assert_allclose(ours[:3], [2 / 3, 4 / 3, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(sum(ours), 2.0 * 13.0, rtol=1e-6)
+    none = rates(schedule="linear", warmup=0.0, warmup_rule="transformers")
+    np.testing.assert_allclose(none, rates(schedule="linear", warmup=0.0))
+
+
 def test_linear_and_cosine_decay_to_the_final_fraction():
     linear = rates(schedule="linear", warmup=0.0, final=0.5)
     np.testing.assert_allclose(linear, 1 + (1 - np.arange(10) / 10))
@@ -67,6 +78,7 @@ def test_adam_first_update_is_the_sign():
         ({"name": "lion"}, "optim.name"),
         ({"schedule": "cosin"}, "optim.schedule"),
         ({"warmup": 1.0}, "optim.warmup"),
+        ({"warmup_rule": "ceil"}, "optim.warmup_rule"),
         ({"final": 2.0}, "optim.final"),
         ({"clip": -1.0}, "optim.clip"),
         ({"lr": -1.0}, "optim.lr"),

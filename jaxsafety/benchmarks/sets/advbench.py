@@ -1,8 +1,8 @@
 """AdvBench's harmful behaviours: 520 requests, each with the opening an attack aims at.
 
 Zou et al. 2023, arXiv 2307.15043; data/advbench/harmful_behaviors.csv of llm-attacks/llm-attacks.
-Columns and sha256 are those of the file in ../shared/data, a copy of it; several public projects
-that pin the file at commit 098262e state the same sha256.
+Columns and sha256 are those of a copy of the file; several public projects that pin the file at
+commit 098262e state the same sha256.
 """
 
 from __future__ import annotations

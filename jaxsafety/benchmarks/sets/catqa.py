@@ -1,6 +1,6 @@
 """CatQA in English: harmful questions by category and subcategory.
 
-Bhardwaj et al. 2024, arXiv 2402.11746; declare-lab/red-instruct. The file in ../shared/data has a
+Bhardwaj et al. 2024, arXiv 2402.11746; declare-lab/red-instruct. The file that was read has a
 row per question (526), with the columns of the hub's copy, declare-lab/CategoricalHarmfulQA, in
 lower case. The repository's own harmful_questions/catqa_english.json (read at commit 515aa9b, a
 public copy) is one object: category -> subcategory -> list of questions.

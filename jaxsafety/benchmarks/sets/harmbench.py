@@ -6,8 +6,8 @@ behaviours ask for the words of a song or a book: HarmBench compares hashes of t
 those of the work (data/copyright_classifier_hashes), which no judge of ours does, so they are left
 out and counted.
 
-Columns and the sha256 of the validation file are those of the file in ../shared/data, whose name is
-that of the original. The sha256 of all 400 is stated by several public projects that pin it at
+Columns and the sha256 of the validation file are those of a copy whose name is that of the
+original. The sha256 of all 400 is stated by several public projects that pin it at
 commits c0423b9 and 8e1604d.
 """
 

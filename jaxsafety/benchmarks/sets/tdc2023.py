@@ -1,7 +1,7 @@
 """TDC 2023, red teaming track: behaviours of the development phase (50), or of the test phase.
 
 Trojan Detection Challenge 2023; red_teaming/data/{dev,test}/behaviors.json of
-centerforaisafety/tdc2023-starter-kit, lists of texts. The development file is in ../shared/data
+centerforaisafety/tdc2023-starter-kit, lists of texts. The development file was read
 under the name that andyrdt/refusal_direction gives it (dataset/raw). Both names and paths are those
 of public copies of that repository's loader.
 """

@@ -1,7 +1,7 @@
 """XSTest: 250 safe prompts that look unsafe, and 200 unsafe ones that contrast with them.
 
 Röttger et al. 2024, arXiv 2308.01263; xstest_prompts.csv of paul-rottger/xstest (once
-paul-rottger/exaggerated-safety). Columns and sha256 are those of the file in ../shared/data; public
+paul-rottger/exaggerated-safety). Columns and sha256 are those of a copy of the file; public
 projects that pin it at commit d7bb5bd state the same sha256. The file before it,
 xstest_v2_prompts.csv (header read in paul-rottger/exaggerated-safety at commit a3bb396, a public
 copy), has no `label`: there the types that begin with "contrast_" are the unsafe ones.

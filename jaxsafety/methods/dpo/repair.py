@@ -6,8 +6,8 @@ answer unsafe, the pair (safe answer, its own) is learnt from:
     - log sigma( beta ((log pi(safe) - log pi_0(safe)) - (log pi(own) - log pi_0(own))) )
 
 with pi_0 what the task left. Rafailov et al. 2023 (arXiv 2305.18290) eq. 7; pairs of own answers
-and its place after the task are our notes' ("safety repair", section 2.12), as are the rate and the
-number of updates, which no paper gives. An answer that did not end by itself is learnt without an
+and its place after the task are our choice, as are the rate and the number of updates, which no
+paper gives. An answer that did not end by itself is learnt without an
 end. Where nothing is unsafe there is nothing to repair, and the model stays as it is.
 
 Pinned by tests/methods/test_dpo_repair.py.

@@ -2,10 +2,10 @@
 
 Read `program` first: experts, then the router over them. `config` has the
 settings, `experts` trains or loads them, `data` is what each stage learns from, `measure` looks at
-experts alone, routed and ablated.
+experts alone, routed and ablated; `published` has what the paper trained.
 """
 
-from jaxsafety.methods.safemoe import config, data, plan, program
+from jaxsafety.methods.safemoe import config, data, plan, program, published
 from jaxsafety.protocols import Finished, Method, Section
 
 PAPERS = {
@@ -33,4 +33,5 @@ METHOD = Method(
     planned=plan.planned,
     sections=_sections,
     title="SafeMoE",
+    differences=published.differences,
 )

@@ -29,7 +29,8 @@ def organism(preset: str = "default") -> SafeMoEConfig:
 
     Args:
       preset: one of `PRESETS`. "paper" learns unsafe and safe answers alone, and loses harmless
-        requests (docs/results/safemoe.md). "default" keeps them: half of the experts' rows and of
+        requests (docs/results/safemoe.md); sizes and rates are the organism's, and a run says so
+        (`published.ROWS`). "default" keeps them: half of the experts' rows and of
         the router's are answers of daily use, one expert more does nothing, and an adapter that
         is always on learns with the router what experts need not. Experts are of twice the rank and
         learn longer, since half of their rows are others'.
@@ -68,12 +69,14 @@ def expert() -> SftConfig:
 def published_expert(config: Any, shape: str) -> None:
     """Sets the training of one `expert`, at the paper's rate of 2e-4 (the warm-up is not given).
 
+    Prompts are raw, as the paper's (`model.template`).
+
     Args:
       config: a ConfigDict of the program "sft", on a model that you bring.
       shape: that model's preset, for `plan`.
     """
     config.method.update(asdict(expert()))
-    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.model.update(shape=shape, dtype="bfloat16", remat="full", template="raw")
     config.optim.update(lr=2e-4, schedule="cosine", warmup=0.03)
     config.data.source = "files"
     config.mesh.fsdp = -1
@@ -82,24 +85,35 @@ def published_expert(config: Any, shape: str) -> None:
 def published_router(config: Any, shape: str) -> None:
     """Sets SafeMoE's second stage (arXiv 2606.00686) over 18 experts of rank 32: the router alone.
 
-    Top 2, rate 1e-4, rows of 4 and 10 epochs over 4 x 200 safe answers (2000 updates) are the
-    paper's; the length is that of its first author's earlier code; schedule, warm-up and clip are
-    not given and ours. The paper's prompts are raw, these have a chat template. The experts are
-    PEFT directories, `method.experts.paths`, the answers `data.chats`.
+    Top 2, rate 1e-4, rows of 4, 10 epochs over 4 x 200 safe answers (2000 updates) and raw prompts
+    (`model.template`) are the paper's; the length is that of its first author's earlier code;
+    schedule, warm-up and clip are not given and ours. The experts are PEFT directories,
+    `method.experts.paths`, the answers `data.chats`; with `data.domains` experts are trained as
+    `expert` says.
 
     Args:
       config: a ConfigDict of the program "safemoe", on a model that you bring.
       shape: that model's preset, for `plan`.
     """
+    one = expert()
+    trained = ExpertConfig(
+        count=18,
+        rank=one.rank,
+        alpha=one.alpha,
+        steps=one.steps,
+        rows=one.rows,
+        length=one.length,
+        lr=2e-4,
+    )
     method = SafeMoEConfig(
-        experts=ExpertConfig(count=18, rank=32, alpha=64.0),
+        experts=trained,
         routing=Routing(),
         steps=2000,
         rows=4,
         length=512,
     )
     config.method.update(asdict(method))
-    config.model.update(shape=shape, dtype="bfloat16", remat="full")
+    config.model.update(shape=shape, dtype="bfloat16", remat="full", template="raw")
     config.optim.update(lr=1e-4, schedule="cosine", warmup=0.03)
     config.data.source = "files"
     config.mesh.update(fsdp=4, tensor=-1)  # four rows
@@ -109,11 +123,12 @@ def smoke(config: Any) -> None:
     """Makes an experiment a smoke test on a shipped organism, whatever it was made for."""
     if config.program == "sft":  # an expert alone
         sft.smoke(config)
+        config.model.template = ""
         return
     if config.data.source == "files":  # the same program, with experts of its own
-        config.model.update(path=BASE, dtype="float32", remat="none")
+        config.model.update(path=BASE, dtype="float32", remat="none", template="")
         config.data.source = "organism"
-        config.method.experts.count = 4
+        config.method.experts.update(count=4, length=ExpertConfig().length)
         config.mesh.update(fsdp=1, tensor=1)
     shrink(config, config.method)
 

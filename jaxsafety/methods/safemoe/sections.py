@@ -11,6 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxsafety.methods.published import section
+from jaxsafety.methods.safemoe import published
 from jaxsafety.protocols import Finished, Section
 from jaxsafety.report import page, plots
 from jaxsafety.report.load import finite
@@ -154,4 +156,5 @@ def _curves(found: Mapping[str, Any], *, narrow: bool = False) -> str:
 SECTIONS = (
     Section("arms", "Experts, alone and routed", arms, after="capability"),
     Section("routing", "Which expert serves what", routing, after="arms"),
+    section("safemoe", published.differences),
 )

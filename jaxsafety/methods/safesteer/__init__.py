@@ -1,10 +1,10 @@
 """SafeSteer (arXiv 2606.02530): a steered teacher, few safety tokens, reverse KL on them.
 
 Read `program` first: its stage is what is trained. `teacher` finds direction and tokens before it,
-`inspect` and `changed` look into the trained model after it.
+`inspect` and `changed` look into the trained model after it; `published` has what was published.
 """
 
-from jaxsafety.methods.safesteer import plan, program
+from jaxsafety.methods.safesteer import plan, program, published
 from jaxsafety.protocols import Finished, Method, Section
 
 PAPERS = {"2606.02530": "", "2406.11717": "", "2605.15239": "teacher=context"}
@@ -27,4 +27,5 @@ METHOD = Method(
     planned=plan.planned,
     sections=_sections,
     title="SafeSteer",
+    differences=published.differences,
 )

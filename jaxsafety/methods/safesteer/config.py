@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -17,7 +18,9 @@ from jaxsafety.methods.safesteer import context as contexts
 from jaxsafety.methods.safesteer.inspect import DRIFT_TOKENS
 from jaxsafety.methods.safesteer.teacher import (
     PROMPT_SETS,
+    SYSTEMS,
     TOKEN_KINDS,
+    VOTERS,
     DirectionConfig,
     TokenConfig,
     drawable,
@@ -36,7 +39,8 @@ class SafeSteerConfig:
 
     `teacher`: "steered", or "context", the base under the safety prompt `context` ("" is
     `context.CONTEXT`), for which stages A and C are left out. `variant`: of
-    `losses.divergence.VARIANTS`, or k1, k3 (`losses/sampled.py`).
+    `losses.divergence.VARIANTS`, or k1, k3 (`losses/sampled.py`). `max_prompt`: of a longer prompt
+    of stage D the last `max_prompt` tokens are left, 0 cuts none.
     """
 
     direction: DirectionConfig = field(default_factory=DirectionConfig)
@@ -48,6 +52,7 @@ class SafeSteerConfig:
     prompts_per_step: int = 4
     rollouts: int = 8
     max_tokens: int = 40
+    max_prompt: int = 0
     temperature: float = 1.0
     reduction: str = "sequence"
     trainable: tuple[str, ...] = ("base/.*",)
@@ -61,11 +66,12 @@ def check(cfg: SafeSteerConfig) -> None:
     for name, value, known in (
         ("variant", cfg.variant, (*VARIANTS, *ESTIMATORS)),
         ("divergence", cfg.divergence, ("reverse_kl", "forward_kl")),
-        ("tokens.prompts", cfg.tokens.prompts, ("val", "all")),
+        ("tokens.prompts", cfg.tokens.prompts, VOTERS),
         ("tokens.kind", cfg.tokens.kind, TOKEN_KINDS),
         ("direction.filter", cfg.direction.filter, ("judge", "score")),
         ("reduction", cfg.reduction, ("sequence", "token")),
         ("direction.fallback", cfg.direction.fallback, ("error", "rank")),
+        ("direction.system", cfg.direction.system, SYSTEMS),
         ("direction.select.criterion", cfg.direction.select.criterion, selection.CRITERIA),
         *(("direction.select.steers", steer, decode.STEER) for steer in select.steers),
     ):
@@ -82,12 +88,16 @@ def check(cfg: SafeSteerConfig) -> None:
         if value < 1:
             raise bad(f"method.{name}", value, "1 or more")
     for name, value in (
+        ("max_prompt", cfg.max_prompt),
         ("temperature", cfg.temperature),
         ("direction.temperature", cfg.direction.temperature),
         ("tokens.control_seed", cfg.tokens.control_seed),
     ):
         if not value >= 0:  # nan too
             raise bad(f"method.{name}", value, "0 or more")
+    if cfg.direction.openers and cfg.direction.opener_ids:
+        given = (cfg.direction.openers, cfg.direction.opener_ids)
+        raise bad("method.direction.openers, opener_ids", given, "one of the two")
     contexts.check(cfg)
 
 
@@ -106,6 +116,9 @@ def fits(
     ):
         if value > size:
             raise bad(f"method.{name}", value, f"at most the vocabulary of {size}")
+    for number in cfg.direction.opener_ids:
+        if not 0 <= number < size:
+            raise bad("method.direction.opener_ids", number, f"ids of the model, 0 to {size - 1}")
     names = jax.tree.map(len, model.axes, is_leaf=lambda x: isinstance(x, tuple))
     every = {"base": names, "teacher": names, "steering": {"add": 2}, "safety_tokens": {"ids": 1}}
     chosen, _ = trees.partition(every, cfg.trainable, field="method.trainable")
@@ -114,6 +127,7 @@ def fits(
     post_instruction(tokenizer)
     if cfg.teacher == "steered":
         drawable(cfg.tokens, tokenizer, setting)
+        SYSTEMS[cfg.direction.system](tokenizer, setting.prompts["harmless_val"][0].messages)
     said = cfg.direction.max_tokens
     room = dict.fromkeys(PROMPT_SETS, said) | {"distil": cfg.max_tokens}
     room = {split: new for split, new in room.items() if setting.prompts.get(split)}
@@ -121,8 +135,17 @@ def fits(
         room[split] = max(said, votes.horizon, DRIFT_TOKENS)
     for split, new in room.items():
         prompts = [encode_prompt(tokenizer, item.messages) for item in setting.prompts[split]]
-        longest = max(map(len, prompts))
+        longest = max(map(len, cut(prompts, cfg.max_prompt) if split == "distil" else prompts))
         if longest + new > context:
             given = f"a prompt of {longest} tokens + {new} new ones"
             raise bad(f"data ({split})", given, f"at most the context of {context}")
     contexts.fits(cfg, context, tokenizer, setting.prompts)
+
+
+def cut(prompts: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
+    """The last `most` tokens of each prompt; all where it is 0.
+
+    The published code has room for 512, and which side it cuts is not told: here the left, as
+    TRL's trainers of this kind do (`max_prompt_length`).
+    """
+    return [ids[-most:] if most else ids for ids in prompts]

@@ -54,6 +54,9 @@ def check(cfg: Any) -> None:
         raise bad("method.variant", cfg.variant, allowed)
     if cfg.context and cfg.teacher != "context":
         raise bad("method.context", cfg.context, "'' unless method.teacher=context")
+    if cfg.max_prompt and cfg.teacher == "context":
+        allowed = "0 with method.teacher=context, whose prompt would lose what the student's keeps"
+        raise bad("method.max_prompt", cfg.max_prompt, allowed)
     if cfg.variant in ESTIMATORS:
         why = f"with method.variant={cfg.variant}, which estimates it from the student's samples"
         if cfg.divergence != "reverse_kl":

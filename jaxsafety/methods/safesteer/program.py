@@ -7,8 +7,8 @@ of a model; C a small set S of safety tokens by voting (`probing/votes.py`); D t
 answers to harmful prompts and is pulled towards the teacher on S alone, at every position of its
 own answer (`losses/divergence.py`), each rollout weighing the same (eq. 7).
 
-What differs by default (each is one config value; `preset=paper` undoes the first two, and what
-differs from the paper then too is in docs/published.md):
+What differs by default (each is one config value; `preset=paper` undoes the first two; `published`
+compares any config with paper and code, and a run says what differs):
 - loss "generalised" instead of "partial": partial converges to 1/e of the teacher's mass on S;
 - the direction is selected on what the steered teacher writes (criterion "generation");
 - S and K' are scaled to the organism's vocabulary.
@@ -44,6 +44,7 @@ from jaxsafety.methods.safesteer import context as contexts
 from jaxsafety.methods.safesteer.changed import compare
 from jaxsafety.methods.safesteer.config import SafeSteerConfig as SafeSteerConfig
 from jaxsafety.methods.safesteer.config import check as check
+from jaxsafety.methods.safesteer.config import cut
 from jaxsafety.methods.safesteer.config import fits as fits
 from jaxsafety.methods.safesteer.flip import flip_rate
 from jaxsafety.methods.safesteer.inspect import mass_on, position_kl
@@ -195,7 +196,7 @@ def rollout_batches(
       serve: what the variables answer with, as of `Method.serve`; its `encode` is not used, prompts
         are those of all stages.
       prompts: ids that are answered; None takes the setting's "distil", which a teacher that reads
-        other prompts needs.
+        other prompts needs. Cut to `cfg.max_prompt`.
       subset: S of an update where it changes, see `revoting`.
     """
     told = None
@@ -206,6 +207,10 @@ def rollout_batches(
         prompts = encode_items(ctx, ctx.setting.prompts["distil"])
     elif told is not None:
         raise ValueError("a context teacher answers the setting's own prompts")
+    if cfg.max_prompt:
+        over = sum(len(ids) > cfg.max_prompt for ids in prompts)
+        ctx.log(f"{over} of {len(prompts)} prompts cut to their last {cfg.max_prompt} tokens")
+        prompts = cut(prompts, cfg.max_prompt)
     width = prompt_width(cfg, ctx.model, max(map(len, prompts)))
     beside = max(width, prompt_width(cfg, ctx.model, max(map(len, told)))) if told else width
     decoding = SampleConfig(cfg.max_tokens, cfg.temperature, stop=ctx.tokenizer.eos_ids)

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jaxsafety.core.errors import bad
+from jaxsafety.methods.safesteer import published
 from jaxsafety.methods.safesteer.program import SafeSteerConfig
 from jaxsafety.methods.safesteer.teacher import DirectionConfig, TokenConfig
 from jaxsafety.probing.selection import SelectConfig
@@ -19,11 +20,6 @@ ORGANISM_RATE = 2.5e-4
 ORGANISM_CONTEXT = (
     "you are a safe helper . making such things would hurt people . say no and never give steps ."
 )
-# First words of refusals. For Qwen the paper's code has token ids that "still need verification":
-# those for Qwen2.5 (40, 2121, 7931, 11200) are "I", "As", "_action" and " spokes" there. On Qwen3,
-# whose ids there are 40, 2121, 2753 and 2132, the same six words are our choice.
-LLAMA_OPENERS = ("I",)
-QWEN_OPENERS = ("I", "As", "My", "It", "Sorry", "Unfortunately")
 
 
 def organism(
@@ -37,7 +33,7 @@ def organism(
 
     Args:
       preset: one of `PRESETS`; "paper" is the published loss and direction, not its prompts, S
-        and rate (docs/published.md).
+        and rate: a run says what differs (`published.rows`, docs/published.md).
       control: which draw of the mass-matched random sets takes the place of S; -1 is none.
       teacher: "steered", or "context" with `ORGANISM_CONTEXT` and the full reverse KL.
 
@@ -67,33 +63,46 @@ def _arditi() -> SelectConfig:
     return SelectConfig(criterion="arditi", coefficients=(1.0,), steers=("all",))
 
 
-def set_published(config: Any, shape: str, *, horizon: int, floor: float, lr: float) -> None:
-    """Sets SafeSteer near to what arXiv 2606.02530 ran, on one of its models (docs/published.md).
+def set_published(config: Any, shape: str) -> None:
+    """Sets SafeSteer as arXiv 2606.02530 ran it, on one of its models, by its text and its code.
 
-    Full fine-tuning, 25 updates of 4 prompts x 8 rollouts of at most 512 tokens, AdamW clipped at
-    1, cosine with a tenth of warm-up (clip, warm-up and lengths are the published code's).
-    Parameters have float32 masters, where the published code has none.
+    Full fine-tuning in bfloat16, 25 updates of 4 prompts x 8 rollouts of at most 512 + 512 tokens,
+    AdamW clipped at 1, cosine with a tenth of warm-up. `published.rows` has every setting, and
+    docs/published.md what differs all the same.
 
     Args:
       config: a ConfigDict of the program "safesteer", on a model that you bring: nothing is
         downloaded.
-      shape: that model's preset, for `plan`.
-      horizon: H, answer positions that vote.
-      floor: min_steered_prob.
-      lr: peak learning rate.
+      shape: that model's preset, also for `plan`: one of the paper's four.
+
+    Raises:
+      UsageError: a model of another family, for which nothing was published.
     """
-    openers = QWEN_OPENERS if shape.startswith("qwen") else LLAMA_OPENERS
+    run = published.run(shape)
+    if run is None:
+        raise bad("model.shape", shape, f"a model of {', '.join(published.RUNS)}")
+    direction = DirectionConfig(
+        select=_arditi(),
+        openers=run.openers,
+        opener_ids=run.opener_ids,
+        system="none",
+        filter="score",
+        minimum=1,
+        fallback="error",
+    )
+    votes = VoteConfig(size=50, top=200, samples=8, horizon=run.horizon, floor=run.floor)
     method = SafeSteerConfig(
-        direction=DirectionConfig(
-            select=_arditi(), openers=openers, filter="score", fallback="error"
-        ),
-        tokens=TokenConfig(VoteConfig(size=50, top=200, samples=8, horizon=horizon, floor=floor)),
+        direction=direction,
+        tokens=TokenConfig(votes, prompts="kept"),
         variant="partial",
         max_tokens=512,
+        max_prompt=512,
     )
     config.method.update(asdict(method))
     config.model.update(shape=shape, dtype="bfloat16", remat="full")
-    config.optim.update(lr=lr, schedule="cosine", warmup=0.1, clip=1.0)
+    config.optim.update(lr=run.lr, schedule="cosine", warmup=0.1, clip=1.0)
+    config.optim.warmup_rule = "transformers"
+    config.train.master = "bfloat16"
     config.data.update(source="files", train=128, val=32, prompts=100)
     config.mesh.fsdp = -1
 
@@ -132,10 +141,12 @@ def smoke(config: Any) -> None:
     # The same program with these settings' shape; the organism's refusals are its judge's to tell.
     config.model.update(path="", dtype="float32", remat="none")
     config.data.source = "organism"
-    config.method.direction.update(openers=(), filter="judge", fallback="rank")
+    config.method.direction.update(openers=(), opener_ids=(), filter="judge", fallback="rank")
+    config.method.direction.minimum = DirectionConfig().minimum
     config.method.direction.select.criterion = "generation"
     config.method.tokens.votes.update(size=12, top=12, floor=1e-3)
     config.mesh.fsdp = 1
+    config.train.master = "float32"
 
 
 def shrink(config: Any, method: Any) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxsafety.methods.safesteer import pictures
+from jaxsafety.methods.published import section
+from jaxsafety.methods.safesteer import pictures, published
 from jaxsafety.protocols import Finished, Section
 from jaxsafety.report import page, plots
 from jaxsafety.report.load import finite
@@ -149,4 +150,5 @@ SECTIONS = (
         after="training",
         file="artifacts/position_kl.json",
     ),
+    section("safesteer", published.differences),
 )

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens.encode import encode_prompt, post_instruction
+from jaxsafety.data.tokens.system import without_system
 from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.judges.judging import judged, pair
 from jaxsafety.models.api import LayerInputs
@@ -26,6 +27,9 @@ from jaxsafety.protocols import Context, Item, SampleConfig, Setting
 from jaxsafety.sampling import decode
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
+VOTERS = ("val", "kept", "all")
+# Stage A's prompts: with what the template writes, or without its own system turn.
+SYSTEMS = {"template": encode_prompt, "none": without_system}
 ROWS = 64  # answers sampled at once
 # The voted set and its controls. Those of `WORDED` are told by words of complying answers.
 WORDED = ("neutral", "complying")
@@ -37,6 +41,9 @@ NONE = LayerInputs()
 class DirectionConfig:
     """Stage A. `openers` are first words of refusals; empty means measure them from judged answers.
 
+    `opener_ids` are first tokens of refusals by id, in the place of `openers`. `system` "none"
+    leaves the system turn out that a template writes of its own (Qwen2.5, Llama 3.2), in all of
+    this stage and in no other; "template" is the template as it is.
     `filter` keeps harmful prompts that the base refuses and harmless ones that it answers: "score"
     by the refusal score of the first token (A4), "judge" by what it says, for models whose first
     tokens are shared by both. `minimum` prompts must survive; `fallback` is error or rank.
@@ -45,6 +52,8 @@ class DirectionConfig:
 
     select: selection.SelectConfig = field(default_factory=selection.SelectConfig)
     openers: tuple[str, ...] = ()
+    opener_ids: tuple[int, ...] = ()
+    system: str = "template"
     filter: str = "judge"
     minimum: int = 8
     fallback: str = "rank"
@@ -54,9 +63,10 @@ class DirectionConfig:
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """Stage C. `prompts`: "val" or "all" (the paper's text: 160).
+    """Stage C. `prompts`, of the harmless ones: which the teacher answers for the vote.
 
-    "val" is every validation prompt, unfiltered; the published code takes the filtered ones.
+    "val" is every validation prompt, "kept" those of them that stage A's filter kept (the published
+    code), "all" those that are trained on too (the paper's text: 160).
 
     `kind`: votes, or a control: random, matched (random with the teacher mass of the voted set,
     or as near as the tokens left come to it), neutral (as matched, without a word of complying
@@ -78,9 +88,9 @@ def steering(found: Mapping[str, Any], num_layers: int) -> LayerInputs:
     return selection.steering_inputs(candidate, num_layers, np.asarray(found["vector"]))
 
 
-def encode_items(ctx: Context, items: Sequence[Item]) -> list[list[int]]:
-    """Prompt ids of items, generation prompt included."""
-    return [encode_prompt(ctx.tokenizer, item.messages) for item in items]
+def encode_items(ctx: Context, items: Sequence[Item], system: str = "template") -> list[list[int]]:
+    """Prompt ids of items, generation prompt included; `system` is one of `SYSTEMS`."""
+    return [SYSTEMS[system](ctx.tokenizer, item.messages) for item in items]
 
 
 def attacks(ctx: Context) -> Sequence[Item]:
@@ -134,12 +144,14 @@ def answers(
     return [found[i] for i in range(len(prompts))]
 
 
-def responder(ctx: Context, max_tokens: int, temperature: float) -> Callable[..., list[str]]:
+def responder(
+    ctx: Context, max_tokens: int, temperature: float, system: str = "template"
+) -> Callable[..., list[str]]:
     """`(layer inputs, steer, items) -> texts` from the base; temperature 0 is greedy."""
     cfg = SampleConfig(max_tokens, temperature, stop=ctx.tokenizer.eos_ids)
 
     def respond(layers: LayerInputs, steer: str, items: Sequence[Item]) -> list[str]:
-        said = answers(ctx, encode_items(ctx, items), cfg, layers, steer)
+        said = answers(ctx, encode_items(ctx, items, system), cfg, layers, steer)
         return [ctx.tokenizer.decode(ids) for ids in said]
 
     return respond
@@ -168,21 +180,22 @@ def filter_prompts(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
         )
 
     refused: dict[str, np.ndarray] = {}
-    if cfg.filter == "judge" or not cfg.openers:
-        respond = responder(ctx, cfg.max_tokens, 0.0)
+    given = cfg.openers or cfg.opener_ids
+    if cfg.filter == "judge" or not given:
+        respond = responder(ctx, cfg.max_tokens, 0.0, cfg.system)
         for two in (splits[:2], splits[2:]):  # harmful ones first, and at once: it may be over
-            given = {name: ctx.setting.prompts[name] for name in two}
-            refused |= judged_refusals(ctx, respond, given)
+            asked = {name: ctx.setting.prompts[name] for name in two}
+            refused |= judged_refusals(ctx, respond, asked)
             for name in two if cfg.filter == "judge" else ():
                 choose(name, np.where(refused[name], 1.0, -1.0))  # by how the base behaves
     check = pieces(ctx).check
 
     def logits(name: str) -> np.ndarray:
-        ids = encode_items(ctx, ctx.setting.prompts[name])
+        ids = encode_items(ctx, ctx.setting.prompts[name], cfg.system)
         return forward.last_logits(ctx.model, ctx.variables["base"], ids, check=check)
 
-    if cfg.openers:
-        refusal_ids = directions.refusal_tokens(ctx.tokenizer, cfg.openers)
+    if given:
+        refusal_ids = directions.refusal_tokens(ctx.tokenizer, given)
     else:
         train = ("harmful_train", "harmless_train")
         rows = np.concatenate([logits(name) for name in train])
@@ -192,8 +205,8 @@ def filter_prompts(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
     for name in splits:
         if cfg.filter == "score":
             choose(name, directions.refusal_score(logits(name), refusal_ids))
-        rule, given = kept[name], len(ctx.setting.prompts[name])
-        ctx.log(f"{name}: {len(rule.kept)} of {given} kept by {cfg.filter} ({rule.rule})")
+        rule, count = kept[name], len(ctx.setting.prompts[name])
+        ctx.log(f"{name}: {len(rule.kept)} of {count} kept by {cfg.filter} ({rule.rule})")
     return {
         "refusal_ids": [int(i) for i in refusal_ids],
         "kept": {name: list(rule.kept) for name, rule in kept.items()},
@@ -208,7 +221,7 @@ def scored_candidates(
     model, params = ctx.model, ctx.variables["base"]
     found = ctx.artifact("filter", lambda: filter_prompts(cfg, ctx))
     kept = {
-        name: encode_items(ctx, [ctx.setting.prompts[name][i] for i in rows])
+        name: encode_items(ctx, [ctx.setting.prompts[name][i] for i in rows], cfg.system)
         for name, rows in found["kept"].items()
     }
     positions = len(post_instruction(ctx.tokenizer))
@@ -241,7 +254,7 @@ def find_direction(cfg: DirectionConfig, ctx: Context) -> dict[str, Any]:
         raw,
         candidates,
         cfg.select,
-        respond=responder(ctx, cfg.max_tokens, cfg.temperature),
+        respond=responder(ctx, cfg.max_tokens, cfg.temperature, cfg.system),
         judge=ctx.setting.judge,
         harmless=ctx.setting.prompts["harmless_val"],
         wrapped=attacks(ctx),
@@ -276,8 +289,7 @@ def find_tokens(
 
     `student`: parameters that the teacher is compared with; None is the base's.
     """
-    names = ("harmless_val",) if cfg.prompts == "val" else ("harmless_train", "harmless_val")
-    prompts = [ids for name in names for ids in encode_items(ctx, ctx.setting.prompts[name])]
+    prompts = encode_items(ctx, voters(cfg.prompts, ctx))
     tally = votes.measure(
         ctx.model,
         ctx.variables["base"],
@@ -326,6 +338,23 @@ def _control(
     if cfg.kind == "random":
         return random_sets.random_set(tally, len(ids), **options)
     return random_sets.mass_matched_random(tally, ids, within=within, reach=0.8, **options)
+
+
+def voters(which: str, ctx: Context) -> list[Item]:
+    """The harmless prompts of the vote, `which` one of `VOTERS`.
+
+    Raises:
+      UsageError: "kept" of a run whose stage A has not filtered.
+    """
+    given = ctx.setting.prompts
+    if which != "kept":
+        return [*(given["harmless_train"] if which == "all" else ()), *given["harmless_val"]]
+
+    def missing() -> dict[str, Any]:
+        raise bad("method.tokens.prompts", "kept", "val or all, where no prompt was filtered")
+
+    rows = ctx.artifact("filter", missing)["kept"]["harmless_val"]
+    return [given["harmless_val"][i] for i in rows]
 
 
 def drawable(cfg: TokenConfig, tokenizer: Tokenizer, setting: Setting) -> None:

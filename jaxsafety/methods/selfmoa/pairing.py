@@ -2,7 +2,7 @@
 
 Self-MOA (arXiv 2603.07017) algorithms 2 and 3. Scores are high where an answer is safer (`safe`,
 P(safe)) and more helpful (`helpful`), both in [0, 1].
-Pinned by tests/methods/test_selfmoa_pairing.py (F5 of the notes: every pair satisfies algorithm 2).
+Pinned by tests/methods/test_selfmoa_pairing.py (every pair satisfies algorithm 2).
 Letters: N prompts, M answers to each.
 """
 

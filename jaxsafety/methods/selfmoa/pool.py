@@ -6,7 +6,7 @@ Self-MOA (arXiv 2603.07017, section 4.3): every seed is tried once, and of what 
 the successes are tried again. The paper's pseudo-code makes its three buffers anew in every round;
 their thresholds have a meaning only if they fill over rounds, so they do here. It is a fold over
 rounds, each of which is an artifact, so a run that goes on has the pool of one that never stopped.
-Pinned by tests/methods/test_selfmoa_pool.py (F5 of the notes).
+Pinned by tests/methods/test_selfmoa_pool.py.
 """
 
 from __future__ import annotations

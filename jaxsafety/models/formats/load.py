@@ -9,7 +9,8 @@ from typing import Any
 from jax.sharding import Mesh
 
 from jaxsafety.core.errors import bad
-from jaxsafety.data.tokens.tokenizer import Tokenizer, assemble, load_tokenizer
+from jaxsafety.data.tokens import raw, tokenizer_files
+from jaxsafety.data.tokens.tokenizer import Tokenizer, assemble
 from jaxsafety.models.api import Model
 from jaxsafety.models.formats import hf, hub
 from jaxsafety.models.formats.gguf.store import GGUF
@@ -26,6 +27,7 @@ def load(
     param_dtype: str = "float32",
     variables: Mapping[str, Any] | None = None,
     ready: Callable[[Tokenizer], None] | None = None,
+    template: str = "",
 ) -> tuple[Model, Any, Tokenizer]:
     """Reads a model in the Hugging Face layout, or of a GGUF file.
 
@@ -39,6 +41,8 @@ def load(
       param_dtype: float32 or bfloat16.
       variables: of the chat template, such as `{"enable_thinking": False}`.
       ready: called with the tokenizer before any weight is read, for what it can refuse.
+      template: "raw" is texts without a template, for base models (`data/tokens/raw.py`); "" is
+        the model's own.
 
     Returns:
       (model, params, tokenizer): functions, a nested dict of arrays, text to ids and back.
@@ -55,7 +59,7 @@ def load(
     """
     path = SHIPPED if path is None else hub.directory(path)
     config = hf.read_config(path)
-    tokenizer = read_tokenizer(path, variables)
+    tokenizer = read_tokenizer(path, variables, template)
     # Added tokens may lie beyond it (Gemma 3's image token), what every text needs may not.
     plain = tokenizer.backend.get_vocab_size(with_added_tokens=False)
     needed = max(plain - 1, *tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0)
@@ -69,18 +73,22 @@ def load(
     return model, params, tokenizer
 
 
-def read_tokenizer(path: Path, variables: Mapping[str, Any] | None = None) -> Tokenizer:
-    """The tokenizer of a model's directory or GGUF file.
+def read_tokenizer(
+    path: Path, variables: Mapping[str, Any] | None = None, template: str = ""
+) -> Tokenizer:
+    """The tokenizer of a model's directory or GGUF file; `template` as in `load`.
 
     Raises:
-      UsageError: see `load_tokenizer` and `gguf_vocabulary.read`.
+      UsageError: see `load_tokenizer`, `gguf_vocabulary.read` and `raw.applied`.
     """
     store = open_store(path)
-    if not isinstance(store, GGUF):
-        return load_tokenizer(path, variables=variables)
-    from jaxsafety.data.tokens import gguf_vocabulary
+    if isinstance(store, GGUF):
+        from jaxsafety.data.tokens import gguf_vocabulary
 
-    return assemble(gguf_vocabulary.read(store.header.metadata), variables=variables)
+        files = gguf_vocabulary.read(store.header.metadata)
+    else:
+        files = tokenizer_files.read(path)
+    return assemble(raw.applied(files, template), variables=variables)
 
 
 def export(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsafety.core.errors import UsageError
-from jaxsafety.data.tokens import template
+from jaxsafety.data.tokens import raw, template
 from jaxsafety.models.formats import hub
 from jaxsafety.models.formats.hub import SHIPPED as SHIPPED
 from jaxsafety.models.formats.hub import UNALIGNED as UNALIGNED
@@ -22,6 +22,8 @@ class ModelSource:
     Computes in `dtype`. `shape` names a preset for `plan`, which needs no weights. `variables` are
     given to the chat template, "NAME=JSON" each: `enable_thinking=false`. `date="2026-11-28"` stops
     the clock of templates that write the date; a run keeps the day on which it was begun.
+    `template` "raw" is prompts and answers as plain texts, for base models (`data/tokens/raw.py`),
+    whatever template the model has; "" is the model's own.
     """
 
     path: str = ""
@@ -29,6 +31,11 @@ class ModelSource:
     dtype: str = "float32"
     remat: str = "none"
     variables: tuple[str, ...] = ()
+    template: str = ""
+
+    def __post_init__(self) -> None:
+        """Rejects an unknown template."""
+        raw.check(self.template)
 
     def given(self) -> dict[str, Any]:
         """The template's variables by name; UsageError for text that is not NAME=JSON."""

@@ -2,7 +2,7 @@
 
 After "Safety Measurements for Fine-tuned LLMs Should be Grounded in Capability" (arXiv 2606.03648):
 its thesis is that models are comparable where they reach the same goal. Of the paper only abstract
-and opening are public, so the protocol is ours (../shared/papers/capability_grounded.md, D0 to D3):
+and opening are public, so the protocol is ours (docs/anchored.md):
 goals are declared before training (`goals.py`), every arm is fine-tuned with its mitigations
 (`arms.py`), the earliest checkpoint that reaches the goal is selected by capability on a dev split
 alone (`benchmarks/anchors.py`), and what was selected is measured on the safety sets

@@ -1,7 +1,7 @@
 """What other judges say of the answers that a study kept, with one coherence for all of them.
 
 The answers are those of one anchor and of the base, on the safety sets. Coherence k is asked first
-and once (step D5 of our protocol): of the organism's exact judge it is its own flag; of any other
+and once: of the organism's exact judge it is its own flag; of any other
 judge, what the gate of `judges/gate.py` leaves of it. Harm u is each judge's own, also on answers
 that are incoherent: how judges do there is to be seen. Pinned by
 tests/studies/test_anchored_judges.py.

@@ -190,7 +190,7 @@ class Capable(NamedTuple):
     Attributes:
       arm: the arm.
       change: right answers on test, this arm's less the other's, with its 90 % interval: two
-        one-sided tests at 5 % (step D3 of our protocol).
+        one-sided tests at 5 %.
       verdict: of `benchmarks.equivalence`: "equivalent" where the interval lies within the margin,
         "different" where it lies beyond, else "undecided".
     """
