@@ -73,6 +73,12 @@ def test_eight_domains_of_files_run_to_a_report(root, model, data, tmp_path, cap
     assert "Learnt from 2 dialogues. Dialogues of each expert" in page
     assert "domain: tea 1, moss 2, rope 3" in page
     assert "dialogues of each: tea 1, moss 2, rope 3" in capsys.readouterr().out
+    assert "Which expert serves what" in page  # where the prompts of each file go, and the set's
+    routes = json.loads((workdir / "artifacts" / "routes.json").read_text())
+    assert set(routes["domains"]) == {*NAMES, "safe answers", "direct"}
+    drawn = np.load(workdir / "artifacts" / "routes.npz")["by_domain"]  # [L,G,E]
+    assert drawn.shape[1:] == (len(NAMES) + 2, 8)
+    np.testing.assert_allclose(drawn.sum(axis=2), 1.0, rtol=1e-5)
     arms = {json.loads(line)["arm"] for line in (workdir / "results.jsonl").open()}
     assert arms == {"base", "student"}
     stages = [row["stage"] for row in read_metrics(workdir)]

@@ -155,46 +155,77 @@ def routes(
     Returns:
       usage [L,E] mean weight; by_domain [L,G,E]; entropy [L] of the mixtures in nats, per token;
       dominant [L,E] share of tokens an expert weighs most in; information [L] and chance [L]
-      (95 % quantile under permuted domains) in nats; domains [G]; tokens: how many. Where the
-      setting has harmless requests about the same domains also topic, harm, harm_given_topic [L]
-      with their chance (`topics.told`), and compared: how many harmful and harmless prompts.
+      (95 % quantile under permuted domains) in nats; domains [G], of files their names and those of
+      measured sets (`asked`); tokens: how many. Where the setting has harmless requests about the
+      same domains also topic, harm, harm_given_topic [L] with their chance (`topics.told`), and
+      compared: how many harmful and harmless prompts.
     """
     router = (layers.adapters or {}).get("router", {})
     if routers.BLOCK not in router or "mix" in router[routers.BLOCK]:
         return None
+    if not brings(ctx.setting):
+        items, names = asked(ctx, cfg.routed)
+        return summed(*routed(ctx, params, layers, items), names, ctx.seed) if items else None
     items = [item for b in ctx.setting.own if b.kind == "safety" for item in b.items[: cfg.routed]]
+    if not items:
+        return None
     mix, owner = routed(ctx, params, layers, items)
-    label = np.array([item.meta["domain"] for item in items])
-    domains, which = np.unique(label[owner], return_inverse=True)
-    top = mix.argmax(axis=-1)  # [L,N]
-    rng = np.random.default_rng(ctx.seed)
+    label = [int(item.meta["domain"]) for item in items]
+    found, count = summed(mix, owner, label, ctx.seed), mix.shape[-1]
+    kept, harmless = topics.counterparts(ctx, items, cfg.routed)
+    if not kept:
+        return found
+    counted = topics.counts(mix.argmax(axis=-1), owner, len(items), count)[:, kept]
+    mix, owner = routed(ctx, params, layers, harmless)
+    other = topics.counts(mix.argmax(axis=-1), owner, len(harmless), count)
+    whole = np.concatenate([counted, other], axis=1)
+    domain = np.r_[np.array(label)[kept], [item.meta["domain"] for item in harmless]]
+    harmful = np.arange(len(domain)) < len(kept)
+    found |= topics.told(whole, domain, harmful, ctx.seed)
+    return {**found, "compared": [len(kept), len(harmless)]}
+
+
+def asked(ctx: Context, size: int) -> tuple[list[Item], list[str]]:
+    """Prompts of the user's files, `size` at most of each, and what they are of.
+
+    Those of each domain, those of the router's safe answers, and those of each measured set whose
+    answers are written.
+    """
+    found: dict[str, list[Item]] = {}
+    domains = ctx.setting.domains
+    for name in domains.names if domains is not None else ():
+        learnt = domains.dialogues("unsafe", name, size, ctx.seed, warned=0.0, styles="own")
+        found[name] = [Item(e.id, tuple(e.messages[:-1]), {}) for e in learnt[:size]]
+    safe = [Item(e.id, tuple(e.messages[:-1]), {}) for e in ctx.setting.examples[:size]]
+    found["safe answers"] = safe
+    for bench in ctx.setting.own:
+        if bench.form == "text":
+            found[bench.name] = list(bench.items[:size])
+    every = [(item, name) for name, items in found.items() for item in items]
+    return [item for item, _ in every], [name for _, name in every]
+
+
+def summed(mix: np.ndarray, owner: np.ndarray, label: Sequence[Any], seed: int) -> dict[str, Any]:
+    """What `routes` tells of mixtures [L,N,E] whose [N] prompts have these labels [X]."""
+    domains, of = np.unique(np.array(label), return_inverse=True)
+    which, top = of[owner], mix.argmax(axis=-1)
+    rng = np.random.default_rng(seed)
     chance = []
     for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
-        shuffled = np.searchsorted(domains, rng.permutation(label))[owner]
+        shuffled = rng.permutation(of)[owner]
         chance.append([information(shuffled, layer) for layer in top])
     one = np.eye(mix.shape[-1])
     safe = np.where(mix > 0, mix, 1.0)
-    found = {
+    return {
         "usage": mix.mean(axis=1),
         "by_domain": np.stack([mix[:, which == g].mean(axis=1) for g in range(len(domains))], 1),
         "entropy": -(mix * np.log(safe)).sum(axis=-1).mean(axis=1),
         "dominant": one[top].mean(axis=1),
         "information": np.array([information(which, layer) for layer in top]),
         "chance": np.quantile(np.array(chance), 0.95, axis=0),
-        "domains": [int(d) for d in domains],
+        "domains": domains.tolist(),
         "tokens": len(owner),
     }
-    kept, harmless = topics.counterparts(ctx, items, cfg.routed)
-    if not kept:
-        return found
-    counted = topics.counts(top, owner, len(items), len(one))[:, kept]
-    mix, owner = routed(ctx, params, layers, harmless)
-    other = topics.counts(mix.argmax(axis=-1), owner, len(harmless), len(one))
-    whole = np.concatenate([counted, other], axis=1)
-    domain = np.r_[label[kept], [item.meta["domain"] for item in harmless]]
-    harmful = np.arange(len(domain)) < len(kept)
-    found |= topics.told(whole, domain, harmful, ctx.seed)
-    return {**found, "compared": [len(kept), len(harmless)]}
 
 
 def routed(

@@ -137,7 +137,9 @@ def compare(cfg: SafeMoEConfig, ctx: Context, variables: Variables) -> None:
 
     One expert alone is what anyone can run who holds the files: a property of the method.
     """
-    if not can_measure(ctx):
+    if not can_measure(ctx):  # on files: where their prompts go
+        served = serve(cfg, variables)
+        ctx.artifact("routes", lambda: routes(cfg.measure, ctx, served.params, served.layers) or {})
         return
     measure = make_measure(cfg.measure, ctx)
     layers, count, served = ctx.model.config.num_layers, experts_of(cfg), serve(cfg, variables)

@@ -32,6 +32,7 @@ TOLD = {
     "harm": "harmful or not",
     "harm_given_topic": "harmful or not, within a domain",
 }
+WHOSE = "domain of the request"
 NAMES = {"base": "base", "safemoe": "the mixture", "uniform": "equal shares"}
 
 
@@ -120,9 +121,9 @@ def _heatmaps(found: Mapping[str, Any], *, narrow: bool = False) -> str:
             ax.spines[:].set_visible(False)
         axes[0].set_yticks(range(groups), [str(d) for d in found.get("domains", range(groups))])
         if narrow:  # one of its rows is too low for these words
-            fig.supylabel("domain of the request", size=9)
+            fig.supylabel(WHOSE, size=9)
         else:
-            axes[0].set_ylabel("domain of the request")
+            axes[0].set_ylabel(WHOSE)
         fig.supxlabel("expert", size=9)
         return plots.svg(fig)
 
