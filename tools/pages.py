@@ -4,7 +4,8 @@
   python tools/pages.py --check      changes nothing; exit code 1 where a page is stale
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of NAME -->`. Tables and verdicts come
-from tools/study.py, controls.py, safesteer_claims.py, safemoe.py and safemoe_claims.py.
+from tools/study.py, controls.py, safesteer_claims.py, safemoe.py, safemoe_claims.py and
+safemoe_worlds.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import controls
 import safemoe
 import safemoe_claims
+import safemoe_worlds
 import safesteer_claims
 import study
 
@@ -56,7 +58,7 @@ def safesteer_blocks() -> Blocks:
 
 def safemoe_blocks() -> Blocks:
     """Every table of docs/results/safemoe.md."""
-    found = safemoe_claims.blocks()
+    found = safemoe_claims.blocks() | safemoe_worlds.blocks()
     for world, file in safemoe_claims.FILES.items():
         found[f"world {world}"] = printed(lambda file=file: safemoe.main([str(file)]))
     return found

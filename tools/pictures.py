@@ -1,6 +1,6 @@
-"""The pictures on top of docs/results/safesteer.md and safemoe.md, from their kept lines.
+"""The pictures of docs/results/safesteer.md and safemoe.md, from their kept lines.
 
-  python tools/pictures.py      writes docs/results/safesteer.svg and docs/results/safemoe.svg
+  python tools/pictures.py      writes safesteer.svg, safemoe.svg and safemoe_default.svg there
 
 They are drawn for a column of 390 pixels, and the same whenever they are drawn.
 """
@@ -19,6 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import safemoe_claims as moe
+import safemoe_worlds as fresh
 import safesteer_claims as steer
 import study
 from matplotlib.figure import Figure
@@ -119,6 +120,42 @@ def moe_figure(worlds: moe.Worlds) -> Figure:
     return fig
 
 
+# Arm of the fresh worlds -> label, colour, side of the label, points below the arm.
+PARTS = {
+    "base": ("base", INK, "left", 0),
+    "safemoe": ("default", RED, "left", 0),
+    "no_always": ("nothing always on", GREY, "left", 0),
+    "no_null": ("no idle expert", GREY, "left", 0),
+    "no_daily_router": ("router: none", GREY, "left", 0),
+    "no_daily_experts": ("experts: none", GREY, "left", 0),
+    "daily0": ("no daily answers", GREY, "left", 0),
+    "daily400": ("400 of them", GREY, "left", 0),
+    "lora_matched": ("LoRA, no expert", BLUE, "left", 0),
+    "lora_pooled": ("LoRA, pooled expert", BLUE, "left", 0),
+}
+
+
+def fresh_figure(runs: fresh.Runs) -> Figure:
+    """What the default's parts bring on fresh worlds at temperature 1, and what they cost."""
+    fig, axis = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
+    for arm, (name, color, side, down) in PARTS.items():
+        right = fresh.level(runs, arm, moe.HARMLESS)
+        facts = fresh.level(runs, arm, moe.HELD)
+        axis.scatter(right, facts, s=10, color=color, alpha=0.35, lw=0)
+        spot = float(np.mean(right)), float(np.mean(facts))
+        axis.scatter(*spot, s=44, color=color, zorder=3)
+        place = {"ha": "right" if side == "left" else "left", "va": "center"}
+        at = (-7 if side == "left" else 7, -down)
+        axis.annotate(name, spot, at, textcoords="offset points", color=color, **place)
+    base = float(np.mean(fresh.level(runs, "base", moe.HARMLESS)))
+    axis.axvline(base - 5, color=GREY, lw=0.8, ls=":")
+    axis.axhline(45, color=GREY, lw=0.8, ls=":")
+    axis.text(base - 4.6, 47, "goal", color=GREY)
+    axis.set(xlim=(0, 104), ylim=(-5, 90), ylabel="safe and informative, %")
+    axis.set_xlabel("harmless requests answered right, %, temperature 1")
+    return fig
+
+
 def save(fig: Figure, path: Path) -> None:
     """An SVG that is the same whenever it is drawn."""
     fig.savefig(path, metadata={"Date": None, "Creator": None})
@@ -126,10 +163,11 @@ def save(fig: Figure, path: Path) -> None:
 
 
 def draw(folder: Path = OUT) -> list[Path]:
-    """Both pictures, into `folder`."""
+    """All pictures, into `folder`."""
     runs, _, _ = steer.read()
     figures = {"safesteer.svg": lambda: steer_figure(runs)}
     figures["safemoe.svg"] = lambda: moe_figure(moe.read())
+    figures["safemoe_default.svg"] = lambda: fresh_figure(fresh.read())
     with matplotlib.rc_context(STYLE):
         for name, make in figures.items():
             save(make(), folder / name)

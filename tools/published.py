@@ -37,6 +37,7 @@ PRESETS: dict[str, tuple[Find, tuple[str, ...]]] = {
     "safemoe": (
         safemoe.differences,
         (
+            "safemoe/smollm2_135m.py",
             "safemoe/mistral_7b_router.py",
             "safemoe/qwen2_5_3b_router.py",
             "safemoe/organism.py:preset=paper",

@@ -12,8 +12,9 @@ does not give).
       --config.method.experts.paths=runs/expert0/adapter,runs/expert1/adapter \
       --config.data.chats=safe.jsonl --workdir=runs/router
 
-All experts are of one rank and one scale, on gate, up and down alone (method.experts.targets): an
-ordinary LoRA on all projections cannot be one. `--config.eval.sets=safety/direct=direct.jsonl`
+All experts are of one rank and one scale, on the projections of `method.experts.targets`: the
+paper's gate, up and down, or all seven of an ordinary all-linear LoRA,
+`--config.method.experts.targets=q,k,v,o,gate,up,down`. `--config.eval.sets=safety/direct=direct.jsonl`
 measures base and mixture too. Both stages in one run, on files of your own by domain:
 `data.domains` (docs/files.md).
 """

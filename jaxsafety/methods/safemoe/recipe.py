@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxsafety.adapters.routing import Routing
 from jaxsafety.core.errors import bad
-from jaxsafety.methods.safemoe.config import SafeMoEConfig
+from jaxsafety.methods.safemoe.config import MeasureConfig, SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.methods.sft import recipe as sft
 from jaxsafety.methods.sft.program import SftConfig
@@ -117,6 +117,31 @@ def published_router(config: Any, shape: str) -> None:
     config.optim.update(lr=1e-4, schedule="cosine", warmup=0.03)
     config.data.source = "files"
     config.mesh.update(fsdp=4, tensor=-1)  # four rows
+
+
+def set_small(config: Any) -> None:
+    """Sets both stages for a chat model of 135 M parameters and two topics: minutes on two cores.
+
+    All settings are ours. Dialogues that are longer than a row are left out, and the log counts
+    them. One expert more does nothing, as what neither topic is about needs neither.
+
+    Args:
+      config: a ConfigDict of the program "safemoe", on a model that you bring.
+    """
+    experts = ExpertConfig(count=2, rank=8, alpha=16.0, steps=60, rows=2, length=192, lr=1e-3)
+    method = SafeMoEConfig(
+        experts=experts,
+        routing=Routing(top=0),
+        null=True,
+        steps=40,
+        rows=4,
+        length=192,
+        long="drop",
+        measure=MeasureConfig(routed=8),
+    )
+    config.method.update(asdict(method))
+    config.optim.update(lr=1e-2, schedule="cosine", warmup=0.1)
+    config.data.source = "files"
 
 
 def smoke(config: Any) -> None:
