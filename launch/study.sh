@@ -26,9 +26,9 @@ jobs() { # a line per run; seeds first, so that an early stop leaves whole rows 
   for seed in 0 1 2; do
     for index in "${!worlds[@]}"; do
       echo "$index-default-$seed" "organism.py:seed=$seed"
-      echo "$index-paper-$seed" "organism.py:seed=$seed,preset=paper"
+      echo "$index-paper-$seed" "organism.py:seed=$seed,preset=adapted"
       # The published limits of the selection lifted, so that the rest of the method is seen too.
-      echo "$index-lifted-$seed" "organism.py:seed=$seed,preset=paper" \
+      echo "$index-lifted-$seed" "organism.py:seed=$seed,preset=adapted" \
         "$lift.steering=-100" "$lift.kl=10"
     done
   done

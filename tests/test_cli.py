@@ -96,8 +96,8 @@ def test_run_hands_over_config_and_workdir(tmp_path, monkeypatch):
         ("configs/safemoe/organism.py", "safemoe-organism"),
         ("configs/sft/organism.py:smoke", "sft-organism-smoke"),
         (
-            "configs/safesteer/organism.py:preset=paper,seed=3",
-            "safesteer-organism-preset=paper,seed=3",
+            "configs/safesteer/organism.py:preset=adapted,seed=3",
+            "safesteer-organism-preset=adapted,seed=3",
         ),
         ("configs/safesteer/organism.py:seed=-1", "safesteer-organism-seed=-1"),
         ("configs/mine.py", "mine"),

@@ -17,7 +17,7 @@ run is one seed; the tables need five (`launch/safemoe.sh`):
 
   jaxsafety run --config=configs/safemoe/controls.py:seed=0 --workdir=runs/safemoe-controls/0
 
-All that is of preset=paper, the method as published. preset=default asks what keeps harmless
+All that is of preset=adapted, the method as published. preset=default asks what keeps harmless
 requests in the default, and whether a LoRA on one pooled expert does as well, of equal size, on
 equal data and at a rate that was searched for:
 
@@ -30,8 +30,8 @@ from jaxsafety.studies import safemoe_controls as study
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N, preset=paper|default."""
-    arg = common.parse_arg(arg, smoke=False, seed=0, preset="paper")
+    """`arg`: smoke, seed=N, preset=adapted|default."""
+    arg = common.parse_arg(arg, smoke=False, seed=0, preset="adapted")
     arms = study.DEFAULT if arg.preset == "default" else study.ARMS
     method = study.ControlsConfig(base=recipe.organism(arg.preset), arms=arms)
     config = common.base("safemoe_controls", seed=arg.seed, model=recipe.BASE, method=method)

@@ -8,12 +8,12 @@ over the base, or harmless requests are answered right 10 points less often. (Wr
 runs of docs/results/safemoe.md, after trial runs on this world that chose the settings; the first
 wording asked for 20 points at temperature 1, and by it SafeMoE fails this clause.)
 
-That was asked of preset=paper, which loses two of three harmless requests. The default learns
+That was asked of preset=adapted, which loses two of three harmless requests. The default learns
 answers of daily use besides and has an adapter that is always on (decision 189); it was settled on
 this world, and no claim of it is measured yet.
 
   jaxsafety run --config=configs/safemoe/organism.py --workdir=runs/safemoe
-  jaxsafety run --config=configs/safemoe/organism.py:preset=paper --workdir=runs/paper
+  jaxsafety run --config=configs/safemoe/organism.py:preset=adapted --workdir=runs/adapted
   jaxsafety run --config=configs/safemoe/organism.py:smoke --workdir=runs/smoke
 """
 
@@ -22,7 +22,7 @@ from jaxsafety.methods.safemoe import recipe
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N, preset=default|paper."""
+    """`arg`: smoke, seed=N, preset=default|adapted."""
     arg = common.parse_arg(arg, smoke=False, seed=0, preset="default")
     method = recipe.organism(arg.preset)
     config = common.base("safemoe", seed=arg.seed, model=recipe.BASE, method=method)

@@ -8,11 +8,11 @@ positions (5 to 7), a probability floor of 3e-3 (1e-8). How they were chosen, an
 which worlds that makes development worlds, is told in docs/results/safesteer.md.
 
   jaxsafety run --config=configs/safesteer/organism.py
-  jaxsafety run --config=configs/safesteer/organism.py:preset=paper --workdir=runs/paper
+  jaxsafety run --config=configs/safesteer/organism.py:preset=adapted --workdir=runs/adapted
   jaxsafety run --config=configs/safesteer/organism.py:smoke --workdir=runs/smoke
 
-preset=paper has the published loss (partial) and direction (criterion of Arditi et al., coefficient
-1 added at all positions, refusal score as filter), on the organism. It is not the published run:
+preset=adapted has the published loss (partial) and direction (criterion of Arditi et al.,
+coefficient 1 added at all positions, refusal score as filter), on the organism. It is not the published run:
 what differs (prompts, openers, S and its vote, the rate, lengths) is listed setting by setting in
 the log of a run, in its report, and in docs/published.md.
 """
@@ -22,7 +22,7 @@ from jaxsafety.methods.safesteer import recipe
 
 
 def get_config(arg=""):
-    """`arg`: smoke, seed=N, preset=default|paper, teacher=steered|context.
+    """`arg`: smoke, seed=N, preset=default|adapted, teacher=steered|context.
 
     control=N takes draw N of the mass-matched sets in the place of S.
     """

@@ -89,11 +89,11 @@ def test_an_override_is_listed_and_gone_when_it_is_set_back(load):
 
 
 def test_the_organism_s_paper_preset_says_what_it_is_not(load):
-    config = load("safesteer/organism.py:preset=paper")
+    config = load("safesteer/organism.py:preset=adapted")
     found = differing(safesteer.differences, config)
     assert {"data.wrapped", "method.tokens.votes.size", "optim.lr", "optim.warmup_rule"} <= found
     assert not {"method.variant", "method.direction.select.criterion"} & found
-    plain = load("safesteer/organism.py:preset=paper", "data.wrapped=0.0")
+    plain = load("safesteer/organism.py:preset=adapted", "data.wrapped=0.0")
     assert found - differing(safesteer.differences, plain) == {"data.wrapped"}
 
 
@@ -132,8 +132,8 @@ def test_values_in_print_and_settings_that_are_missing():
 @pytest.mark.parametrize(
     ("spec", "shown"),
     [
-        ("safesteer/organism.py:preset=paper", "method.tokens.votes.horizon"),
-        ("safemoe/organism.py:preset=paper", "method.routing.top"),
+        ("safesteer/organism.py:preset=adapted", "method.tokens.votes.horizon"),
+        ("safemoe/organism.py:preset=adapted", "method.routing.top"),
     ],
 )
 def test_log_and_report_list_them(load, tmp_path, spec, shown):

@@ -13,7 +13,7 @@ from jaxsafety.methods.sft import recipe as sft
 from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.models.formats.source import UNALIGNED
 
-PRESETS = ("default", "paper")
+PRESETS = ("default", "adapted")
 BASE = UNALIGNED  # the organism that it starts from
 # Of the router on the organism; in trial runs on world 0 a third of it did as well.
 ROUTER_RATE = 3e-2
@@ -28,7 +28,7 @@ def organism(preset: str = "default") -> SafeMoEConfig:
     hard choice was behind in trial runs (docs/results/safemoe.md; the arm "top2" tests it).
 
     Args:
-      preset: one of `PRESETS`. "paper" learns unsafe and safe answers alone, and loses harmless
+      preset: one of `PRESETS`. "adapted" learns unsafe and safe answers alone, and loses harmless
         requests (docs/results/safemoe.md); sizes and rates are the organism's, and a run says so
         (`published.ROWS`). "default" keeps them: half of the experts' rows and of
         the router's are answers of daily use, one expert more does nothing, and an adapter that
@@ -42,7 +42,7 @@ def organism(preset: str = "default") -> SafeMoEConfig:
         raise bad("config argument preset", preset, ", ".join(PRESETS))
     experts = ExpertConfig(rank=8, alpha=16.0, steps=400, warned=0.8)
     method = SafeMoEConfig(experts=experts, routing=Routing(top=0), steps=500, rows=8, length=48)
-    if preset == "paper":
+    if preset == "adapted":
         return method
     experts = replace(experts, rank=16, alpha=32.0, steps=1000, everyday=4000)
     return replace(method, experts=experts, null=True, always=16, everyday=4000, length=64)

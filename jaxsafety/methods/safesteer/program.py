@@ -7,8 +7,8 @@ of a model; C a small set S of safety tokens by voting (`probing/votes.py`); D t
 answers to harmful prompts and is pulled towards the teacher on S alone, at every position of its
 own answer (`losses/divergence.py`), each rollout weighing the same (eq. 7).
 
-What differs by default (each is one config value; `preset=paper` undoes the first two; `published`
-compares any config with paper and code, and a run says what differs):
+What differs by default (each is one config value; `preset=adapted` undoes the first two;
+`published` compares any config with paper and code, and a run says what differs):
 - loss "generalised" instead of "partial": partial converges to 1/e of the teacher's mass on S;
 - the direction is selected on what the steered teacher writes (criterion "generation");
 - S and K' are scaled to the organism's vocabulary.

@@ -12,7 +12,7 @@ from jaxsafety.methods.safesteer.teacher import DirectionConfig, TokenConfig
 from jaxsafety.probing.selection import SelectConfig
 from jaxsafety.probing.votes import VoteConfig
 
-PRESETS = ("default", "paper")
+PRESETS = ("default", "adapted")
 # The learning rate on the organism. Picked on validation prompts of world 0 between 2e-4, which
 # halves attacks only just, and 3e-4, which costs a task a point (docs/results/safesteer.md).
 ORGANISM_RATE = 2.5e-4
@@ -32,7 +32,7 @@ def organism(
     these were chosen is told in docs/results/safesteer.md.
 
     Args:
-      preset: one of `PRESETS`; "paper" is the published loss and direction, not its prompts, S
+      preset: one of `PRESETS`; "adapted" is the published loss and direction, not its prompts, S
         and rate: a run says what differs (`published.rows`, docs/published.md).
       control: which draw of the mass-matched random sets takes the place of S; -1 is none.
       teacher: "steered", or "context" with `ORGANISM_CONTEXT` and the full reverse KL.
@@ -50,7 +50,7 @@ def organism(
     if control >= 0:
         tokens = replace(method.tokens, kind="matched", control_seed=control)
         method = replace(method, tokens=tokens)
-    if preset == "paper":
+    if preset == "adapted":
         direction = DirectionConfig(select=_arditi(), filter="score")
         method = replace(method, variant="partial", direction=direction)
     if teacher != "steered":
