@@ -15,8 +15,8 @@ does not give).
 All experts are of one rank and one scale, on the projections of `method.experts.targets`: the
 paper's gate, up and down, or all seven of an ordinary all-linear LoRA,
 `--config.method.experts.targets=q,k,v,o,gate,up,down`.
-`--config.eval.sets=safety/direct=direct.jsonl` measures base and mixture too. Both stages in one run, on files of your own by domain:
-`data.domains` (docs/files.md).
+`--config.eval.sets=safety/direct=direct.jsonl` measures base and mixture too. Both stages in one
+run, on files of your own by domain: `data.domains` (docs/files.md).
 """
 
 from configs import common

@@ -12,9 +12,9 @@ which worlds that makes development worlds, is told in docs/results/safesteer.md
   jaxsafety run --config=configs/safesteer/organism.py:smoke --workdir=runs/smoke
 
 preset=adapted has the published loss (partial) and direction (criterion of Arditi et al.,
-coefficient 1 added at all positions, refusal score as filter), on the organism. It is not the published run:
-what differs (prompts, openers, S and its vote, the rate, lengths) is listed setting by setting in
-the log of a run, in its report, and in docs/published.md.
+coefficient 1 added at all positions, refusal score as filter), on the organism. It is not the
+published run: what differs (prompts, openers, S and its vote, the rate, lengths) is listed setting
+by setting in the log of a run, in its report, and in docs/published.md.
 """
 
 from configs import common
