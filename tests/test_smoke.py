@@ -20,6 +20,7 @@ LONG_NAMES = (
     "anchored/smollm2_135m",
     "dpo/organism",
     "safemoe/organism",
+    "safemoe/smollm2_135m",
     "safesteer/smollm2_135m",
     "selfmoa/organism",
     "selfmoa/smollm2_135m",

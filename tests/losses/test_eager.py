@@ -22,13 +22,19 @@ from jaxsafety import losses
 from jaxsafety.losses.dense import dense_divergence
 from jaxsafety.losses.divergence import KINDS, VARIANTS, divergence
 from jaxsafety.losses.logprobs import nll, token_logp
+from jaxsafety.losses.sampled import ESTIMATORS, sampled_kl
 
 B, T, D, V = 4, 33, 64, 4099
 N, CHUNK = B * T, 50
 CAP = 30.0  # of the logits, as Gemma 2 has it
 SUBSET = np.arange(0, V, 97)
 # What works chunk by chunk and has a gradient, and what only reports.
-TRAINED = {"divergence.divergence", "logprobs.nll", "logprobs.token_logp"}
+TRAINED = {
+    "divergence.divergence",
+    "logprobs.nll",
+    "logprobs.token_logp",
+    "sampled.sampled_kl",
+}
 REPORTED = {
     "logprobs.entropy",
     "logprobs.subset_logps",
@@ -85,6 +91,28 @@ def test_divergences(variant, kind):
 
     def dense(ours, head, theirs, other, weight):
         return dense_divergence(ours, theirs, head, other, weight, **options)[0]
+
+    compare(chunked, dense, *args)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_estimates_on_sampled_tokens(estimator):
+    *args, tokens = arrays()
+    tokens = tokens.reshape(N)
+
+    def logp(hidden, head):
+        return jnp.take_along_axis(jax.nn.log_softmax(hidden @ head), tokens[:, None], 1)[:, 0]
+
+    def chunked(ours, head, theirs, other, weight):
+        options = dict(head_t=other, estimator=estimator, chunk=CHUNK, train_head=True)
+        return sampled_kl(ours, theirs, head, tokens, weight, **options)[0]
+
+    def dense(ours, head, theirs, other, weight):
+        p, ratio = logp(ours, head), logp(ours, head) - logp(theirs, other)
+        if estimator == "k3":
+            return jnp.sum(weight * (jnp.expm1(-ratio) + ratio))
+        stop = jax.lax.stop_gradient  # the score function's gradient, at the value of the ratio
+        return jnp.sum(weight * (stop(ratio) + stop(ratio) * (p - stop(p))))
 
     compare(chunked, dense, *args)
 

@@ -45,7 +45,7 @@ OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
         ({"single": 2}, "method.single"),
         ({"places": "linears", "routing": routing.Routing(level="first")}, "routing.level"),
         ({"experts": ExpertConfig(kind="good")}, "experts.kind"),
-        ({"experts": ExpertConfig(targets=("q",))}, "experts.targets"),
+        ({"experts": ExpertConfig(targets=("head",))}, "experts.targets"),
         ({"experts": ExpertConfig(warned=1.5)}, "experts.warned"),
         ({"experts": ExpertConfig(count=1)}, "^method.routing.top: got 2; allowed: 0 .all. to 1"),
         ({"routing": routing.Routing(top=1)}, "^method.routing.top: .* method.routing.softmax=all"),
