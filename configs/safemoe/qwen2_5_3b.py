@@ -11,8 +11,8 @@ adapter.
       --workdir=runs/expert
 
 An expert on a harmless topic of your own is the same with `--config.method.unsafe=False`. Experts
-are LoRA on gate, up and down alone, where the router sits: an adapter on all projections, which
-`configs/sft` trains, cannot be one.
+are LoRA on gate, up and down, as the paper's; an adapter on all projections, which `configs/sft`
+trains, can be one too (`method.experts.targets` of the router's run names them).
 """
 
 from configs import common

@@ -103,8 +103,8 @@ def init_router(
 
 def places_of(targets: Sequence[str]) -> tuple[str, ...]:
     """Where one router per block has its scorers, for experts on these projections."""
-    beside = (ATTENTION,) if set(targets) & set(ATTENDED) else ()
-    return (BLOCK, *beside)
+    both = ((BLOCK, ROUTED), (ATTENTION, ATTENDED))
+    return tuple(place for place, served in both if set(targets) & set(served))
 
 
 def init_gate(key: jax.Array, *, layers: int, width: int, experts: int) -> PyTree:

@@ -37,6 +37,7 @@ LATER: dict[str, Any] = {
     "method.layers": [],
     "method.judges": [],
     "method.repair": 20,
+    "method.rates": [],
     "method.teacher": "steered",
     "method.context": "",
     "method.tokens.revote": 0,

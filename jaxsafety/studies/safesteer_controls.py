@@ -76,12 +76,23 @@ def smoke(config: Any) -> None:
 def check(cfg: ControlsConfig) -> None:
     """Rejects unknown arms and impossible numbers."""
     safesteer.check(cfg.base)
+    one_teacher(cfg.base)
     for arm in cfg.arms:
         if arm not in (*LOSSES, *TOKENS):
             raise bad("method.arms", arm, ", ".join((*LOSSES, *TOKENS)))
     for name in ("draws", "every", "attacks", "others"):
         if getattr(cfg, name) < 1:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
+
+
+def one_teacher(base: SafeSteerConfig) -> None:
+    """Rejects a base of this and of other studies whose arms share a steered teacher and one S."""
+    for name, given, usual in (
+        ("teacher", base.teacher, "steered"),
+        ("tokens.revote", base.tokens.revote, 0),
+    ):
+        if given != usual:
+            raise bad(f"method.base.{name}", given, f"{usual}: arms share one teacher and one S")
 
 
 def fits(

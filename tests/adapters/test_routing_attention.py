@@ -176,3 +176,15 @@ def test_experts_that_no_scorer_reads_for_are_one_line(model, places, change):
     with pytest.raises(UsageError, match=r"adapters\.router.*attention") as error:
         hidden(model, tree, replace(Routing(), **change))
     assert "\n" not in str(error.value)
+
+
+def test_experts_on_the_attention_alone_have_its_scorer_alone(model):
+    assert routing.places_of(("q", "v")) == (ATTENTION,)
+    net, _ = model
+    tree = experts(net, names=("q", "v"))
+    table = router(net, routing.places_of(("q", "v")))
+
+    def loss(table):
+        return jnp.mean(hidden(model, {**tree, "router": table}) ** 3)
+
+    assert float(jnp.abs(jax.grad(loss)(table)[ATTENTION]["weight"]).sum()) > 0

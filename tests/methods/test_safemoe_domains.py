@@ -17,7 +17,7 @@ from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 from jaxsafety.experiment import setting
 from jaxsafety.experiment.setting import DataConfig, EvalConfig
 from jaxsafety.methods.safemoe import data as safemoe_data
-from jaxsafety.methods.safemoe import experts
+from jaxsafety.methods.safemoe import experts, measure
 from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.methods.safemoe.experts import ExpertConfig
 from jaxsafety.methods.safemoe.program import READS
@@ -29,6 +29,7 @@ from jaxsafety.train.metrics import read_metrics
 from tests.experiment.files import chats_of, lines_of
 
 NAMES = ("tea", "moss", "rope", "kite", "clay", "salt", "wool", "oars")
+ANSWER = {"role": "assistant", "content": "yes."}
 SMALL = ExpertConfig(count=8, rank=2, alpha=4.0, steps=2, rows=1, length=48)
 EXPERTS = ("count", "rank", "steps", "rows", "length")
 CFG = SafeMoEConfig(experts=SMALL, steps=2, rows=2, length=48)
@@ -75,7 +76,7 @@ def test_eight_domains_of_files_run_to_a_report(root, model, data, tmp_path, cap
     assert "dialogues of each: tea 1, moss 2, rope 3" in capsys.readouterr().out
     assert "Which expert serves what" in page  # where the prompts of each file go, and the set's
     routes = json.loads((workdir / "artifacts" / "routes.json").read_text())
-    assert set(routes["domains"]) == {*NAMES, "safe answers", "direct"}
+    assert set(routes["domains"]) == {*NAMES, "answers", "direct"}
     drawn = np.load(workdir / "artifacts" / "routes.npz")["by_domain"]  # [L,G,E]
     assert drawn.shape[1:] == (len(NAMES) + 2, 8)
     np.testing.assert_allclose(drawn.sum(axis=2), 1.0, rtol=1e-5)
@@ -174,3 +175,35 @@ def test_who_learns_no_domains_refuses_them(data):
 
 def test_the_organism_knows_the_styles_that_the_method_offers():
     assert experts.STYLES == corpora.STYLES and set(corpora.KINDS) < {*experts.KINDS}
+
+
+def test_routes_ask_what_fits_and_tell_files_of_one_name_apart(model, data, tmp_path):
+    """A measured set that has a domain's name, two files of answers, and a prompt too long."""
+    (tmp_path / "tea.jsonl").write_text(
+        "".join(
+            json.dumps({"messages": [{"role": "user", "content": q}, ANSWER]}) + "\n"
+            for q in ("short?", "long? " * 60, "again?")
+        )
+    )
+    daily = chats_of(tmp_path, "daily.jsonl", ("when?", "at noon."))
+    mix = (f"{daily}=0.5", f"{data.chats}=0.5")
+    asked = lines_of(tmp_path, "asked.jsonl", "is it late?", "is it far?")
+    place = made(
+        dataclasses.replace(data, chats="", mix=mix, domains=data.domains[:2]),
+        EvalConfig(sets=(f"safety/tea={asked}",)),
+    )
+    net, _, _ = jaxsafety.load(model)
+    lines = []
+    ctx = dataclasses.replace(context(ByteTokenizer(), place, None), model=net, log=lines.append)
+    items, names = measure.asked(ctx, 2)
+    assert list(dict.fromkeys(names)) == [
+        *("tea", "moss", "answers, daily", "answers, safe", "tea (measured)")
+    ]
+    texts = {
+        name: [i.messages[-1].content for i, n in zip(items, names, strict=True) if n == name]
+        for name in names
+    }
+    assert texts["tea"] == ["short?", "again?"]  # what fits, of those that are left
+    assert texts["answers, daily"] == ["when?"] and texts["answers, safe"] == ["why?", "how?"]
+    assert texts["tea (measured)"] == ["is it late?", "is it far?"]
+    assert [line for line in lines if "1 prompts left out" in line]

@@ -190,3 +190,16 @@ def test_own_dialogues_are_refused_where_the_organism_brings_its_own(ctx, direct
     with pytest.raises(UsageError, match="data.chats: got 'dialogues'; allowed: none"):
         given = dataclasses.replace(place, given=True)
         safemoe.fits(cfg, OPTIM, ctx.model, ctx.tokenizer, given)
+
+
+def test_a_broken_file_of_an_expert_is_one_line(ctx, tmp_path):
+    tree = experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 1)
+    tree["experts"] = jax.tree.map(lambda x: x + 0.1, tree["experts"])
+    for name in ("one", "two"):
+        peft.save_adapter(tmp_path / name, ctx.model, tree)
+    weights = tmp_path / "two" / peft.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:40])
+    cfg = dataclasses.replace(EXPERTS, paths=(str(tmp_path / "one"), str(tmp_path / "two")))
+    with pytest.raises(UsageError, match=r"two.*a sound safetensors file") as error:
+        experts.load_experts(cfg, ctx.model)
+    assert "\n" not in str(error.value)

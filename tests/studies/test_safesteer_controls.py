@@ -12,6 +12,8 @@ import pytest
 from jaxsafety import testing
 from jaxsafety.core.errors import UsageError
 from jaxsafety.experiment.workdir import Artifacts
+from jaxsafety.methods.safesteer.program import SafeSteerConfig
+from jaxsafety.methods.safesteer.teacher import TokenConfig
 from jaxsafety.protocols import Benchmark, Item
 from jaxsafety.sampling import decode
 from jaxsafety.studies import safesteer_controls as controls
@@ -189,3 +191,16 @@ def test_the_compared_sets_must_be_there(directory, tmp_path, missing):
     place = SimpleNamespace(prompts=ctx.setting.prompts, benchmarks=sets)
     with pytest.raises(UsageError, match=r"data.source: got .*allowed: organism"):
         controls.fits(CONFIG, tiny.OPTIM, ctx.model, ctx.tokenizer, place)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"teacher": "context", "variant": "full"}, "method.base.teacher: got 'context'"),
+        ({"tokens": TokenConfig(revote=5)}, "method.base.tokens.revote: got 5; allowed: 0"),
+    ],
+)
+def test_arms_share_one_steered_teacher_and_one_set(change, field):
+    base = dataclasses.replace(SafeSteerConfig(), **change)
+    with pytest.raises(UsageError, match=field):
+        controls.check(controls.ControlsConfig(base=base))

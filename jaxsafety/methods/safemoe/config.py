@@ -113,7 +113,7 @@ def check(cfg: SafeMoEConfig) -> None:
         if getattr(cfg.measure, name) < 1:
             raise bad(f"method.measure.{name}", getattr(cfg.measure, name), "1 or more")
     if cfg.gate == "arrow" and cfg.places == "block":
-        if not set(cfg.experts.targets) & {"gate", "up"}:
+        if set(cfg.experts.targets) & set(ROUTED) == {"down"}:
             raise bad("method.experts.targets", cfg.experts.targets, "gate or up too, for Arrow")
         if set(cfg.experts.targets) & set(routing.ATTENDED) == {"o"}:
             raise bad("method.experts.targets", cfg.experts.targets, "q, k or v too, for Arrow")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ import numpy as np
 from jaxsafety.adapters import routing as routers
 from jaxsafety.benchmarks import intervals, outcomes
 from jaxsafety.core import sharding, trees
+from jaxsafety.data.schema import Example
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
 from jaxsafety.methods.safemoe import topics
@@ -31,6 +33,8 @@ from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
 from jaxsafety.sampling.ask import ask
 
 PERMUTATIONS = 200
+ANSWER = 48  # tokens of an answer whose routing is read
+ROWS = 128  # of them in one pass
 NO_LAYERS = LayerInputs()
 
 
@@ -188,20 +192,35 @@ def routes(
 def asked(ctx: Context, size: int) -> tuple[list[Item], list[str]]:
     """Prompts of the user's files, `size` at most of each, and what they are of.
 
-    Those of each domain, those of the router's safe answers, and those of each measured set whose
-    answers are written.
+    Those of each domain, those of each file of answers that the router learns, and those of each
+    measured set whose answers are written; "(measured)" is behind a set that has a file's name.
+    Prompts that leave no room for an answer are left out, and the log counts them.
     """
     found: dict[str, list[Item]] = {}
-    domains = ctx.setting.domains
+
+    def add(name: str, dialogues: Sequence[Example]) -> None:
+        found[name] = [Item(e.id, tuple(e.messages[:-1]), {}) for e in dialogues]
+
+    domains, learnt = ctx.setting.domains, ctx.setting.examples
     for name in domains.names if domains is not None else ():
-        learnt = domains.dialogues("unsafe", name, size, ctx.seed, warned=0.0, styles="own")
-        found[name] = [Item(e.id, tuple(e.messages[:-1]), {}) for e in learnt[:size]]
-    safe = [Item(e.id, tuple(e.messages[:-1]), {}) for e in ctx.setting.examples[:size]]
-    found["safe answers"] = safe
+        add(name, domains.dialogues("unsafe", name, size, ctx.seed, warned=0.0, styles="own"))
+    for part in sorted({int(e.meta.get("part", 0)) for e in learnt}):
+        mine = [e for e in learnt if int(e.meta.get("part", 0)) == part]
+        file = Path(str(mine[0].meta.get("file", ""))).stem
+        name = "answers" if len(mine) == len(learnt) or not file else f"answers, {file}"
+        add(name if name not in found else f"{name} ({part})", mine)
     for bench in ctx.setting.own:
         if bench.form == "text":
-            found[bench.name] = list(bench.items[:size])
-    every = [(item, name) for name, items in found.items() for item in items]
+            taken = bench.name.casefold() in {name.casefold() for name in found}
+            found[f"{bench.name} (measured)" if taken else bench.name] = list(bench.items)
+    room, long = ctx.model.config.max_length - ANSWER, 0
+    every: list[tuple[Item, str]] = []
+    for name, items in found.items():
+        short = [i for i in items if len(encode_prompt(ctx.tokenizer, i.messages)) <= room]
+        long += len(items) - len(short)
+        every += [(item, name) for item in short[:size]]
+    if long:
+        ctx.log(f"routes: {long} prompts left out, of more than {room} tokens")
     return [item for item, _ in every], [name for _, name in every]
 
 
@@ -232,7 +251,7 @@ def routed(
     ctx: Context, params: Any, layers: LayerInputs, items: Sequence[Item]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mixtures [L,N,E] of the tokens of greedy answers, and whose [N] they are."""
-    found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, 48) if x.answer]
+    found = [x.answer.ids for x in answers(ctx, params, layers, items, 0.0, ANSWER) if x.answer]
     prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
     length = max(len(p) + len(a) for p, a in zip(prompts, found, strict=True))
     ids = np.zeros((len(items), length), np.int32)
@@ -241,10 +260,14 @@ def routed(
         ids[row, : len(p) + len(a)] = [*p, *a]
         prompt[row, : len(p)] = True
         told[row, len(p) - 1 : len(p) + len(a)] = True  # where the answer's tokens are chosen
-    placed = sharding.beside(params, (jnp.asarray(ids), jnp.asarray(prompt)))
-    mix = trees.host(_mixtures(ctx.model, params, layers, *placed))
-    mix = np.broadcast_to(mix, (mix.shape[0], *ids.shape, mix.shape[-1]))[:, told]
-    return mix, np.repeat(np.arange(len(items)), told.sum(axis=1))
+    parts = []
+    for start in range(0, len(items), ROWS):  # attention is over whole rows: not all at once
+        rows = slice(start, start + ROWS)
+        placed = sharding.beside(params, (jnp.asarray(ids[rows]), jnp.asarray(prompt[rows])))
+        mix = trees.host(_mixtures(ctx.model, params, layers, *placed))
+        whole = (mix.shape[0], *ids[rows].shape, mix.shape[-1])
+        parts.append(np.broadcast_to(mix, whole)[:, told[rows]])
+    return np.concatenate(parts, axis=1), np.repeat(np.arange(len(items)), told.sum(axis=1))
 
 
 def information(first: np.ndarray, second: np.ndarray) -> float:

@@ -81,8 +81,7 @@ def names(file: Path) -> list[str]:
         with safetensors.safe_open(file, framework="numpy") as opened:
             return list(opened.keys())
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        given = f"{file.name}: {_line(error)}"
-        raise bad("model.path", given, "a sound safetensors file") from error
+        raise bad("model.path", f"{file}: {_line(error)}", "a sound safetensors file") from error
 
 
 def dtypes(found: Mapping[str, Path]) -> dict[str, str]:

@@ -121,7 +121,10 @@ def load_adapter(path: str | Path, model: Model, *, fingerprint: str = "") -> Py
 def base_of(path: str | Path) -> str:
     """Fingerprint of the base that an adapter was trained on; "" where its file carries none."""
     file = Path(path) / WEIGHTS
-    return files.metadata(file).get("base_fingerprint", "") if file.is_file() else ""
+    if not file.is_file():
+        return ""
+    files.names(file)  # raises where it is no sound file
+    return files.metadata(file).get("base_fingerprint", "")
 
 
 def save_adapter(

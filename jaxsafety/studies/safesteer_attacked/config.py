@@ -14,6 +14,7 @@ from jaxsafety.methods.safesteer import recipe
 from jaxsafety.methods.safesteer.program import SafeSteerConfig
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import OptimConfig, Setting
+from jaxsafety.studies.safesteer_controls import one_teacher
 
 SAFESTEER, SFT = "safesteer", "sft"
 DISTILLED = (SAFESTEER, "context", "topk", "k1", "k3")
@@ -80,8 +81,7 @@ def check(cfg: AttackedConfig) -> None:
         raise bad(
             "method.arms", cfg.arms, f"{SAFESTEER} before {SFT}, which is trained to equal it"
         )
-    if cfg.base.teacher != "steered":
-        raise bad("method.base.teacher", cfg.base.teacher, "steered: the arm context is the other")
+    one_teacher(cfg.base)
     for arm in arms(cfg).values():
         safesteer.check(arm)
     counts = ("refusals", "screen", "rank", "updates", "every", "prefix", "attacks", "others")
