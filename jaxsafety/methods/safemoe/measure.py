@@ -202,8 +202,9 @@ def asked(ctx: Context, size: int) -> tuple[list[Item], list[str]]:
         found[name] = [Item(e.id, tuple(e.messages[:-1]), {}) for e in dialogues]
 
     domains, learnt = ctx.setting.domains, ctx.setting.examples
-    for name in domains.names if domains is not None else ():
-        add(name, domains.dialogues("unsafe", name, size, ctx.seed, warned=0.0, styles="own"))
+    if domains is not None:
+        for name in domains.names:
+            add(name, domains.dialogues("unsafe", name, size, ctx.seed, warned=0.0, styles="own"))
     for part in sorted({int(e.meta.get("part", 0)) for e in learnt}):
         mine = [e for e in learnt if int(e.meta.get("part", 0)) == part]
         file = Path(str(mine[0].meta.get("file", ""))).stem
