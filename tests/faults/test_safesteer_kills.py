@@ -81,7 +81,7 @@ def test_sigterm_in_every_loop_then_the_same_bits(model, tmp_path, whole):
         text = terminate_at(launch(model, tmp_path), mark, count)
         assert "resumable" in text, text
         assert not (tmp_path / "final.npz").exists()
-    assert "rollout" not in finish(launch(model, tmp_path))  # trained before the last SIGTERM
+    assert "rollout begins" not in finish(launch(model, tmp_path))  # trained before the last SIGTERM
     assert_same(tmp_path, whole, ["results.jsonl"])
 
 
@@ -89,7 +89,7 @@ def test_a_finished_run_repeats_itself_without_training(model, whole):
     before = (whole / "run" / "results.jsonl").read_text()
     arrays = dict(np.load(whole / "final.npz"))
     text = finish(launch(model, whole))
-    assert "rollout" not in text
+    assert "rollout begins" not in text
     assert (whole / "run" / "results.jsonl").read_text() == before
     for name, leaf in np.load(whole / "final.npz").items():
         np.testing.assert_array_equal(leaf, arrays[name], err_msg=name)
