@@ -141,6 +141,8 @@ def fresh_figure(runs: fresh.Runs) -> Figure:
     for arm, (name, color, side, down) in PARTS.items():
         right = fresh.level(runs, arm, moe.HARMLESS)
         facts = fresh.level(runs, arm, moe.HELD)
+        if not right:
+            continue
         axis.scatter(right, facts, s=10, color=color, alpha=0.35, lw=0)
         spot = float(np.mean(right)), float(np.mean(facts))
         axis.scatter(*spot, s=44, color=color, zorder=3)

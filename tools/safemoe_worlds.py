@@ -60,7 +60,8 @@ def read(file: Path = FILE, search: Path = SEARCH) -> Runs:
     (tried, _) = next(iter(safemoe.read([str(search)]).values()))
     for points in found.values():
         for arm in ("lora_pooled", "lora_matched"):
-            points[arm] = points[f"{arm}_lr{chosen(tried, arm):g}"]
+            name = f"{arm}_lr{chosen(tried, arm):g}"
+            points |= {arm: points[name]} if name in points else {}
     return found
 
 
@@ -70,13 +71,14 @@ def value(point: dict[str, float], key: str, decoding: str = "t1") -> float:
 
 
 def level(runs: Runs, arm: str, key: str) -> list[float]:
-    """Of an arm, by world."""
-    return [value(points[arm], key) for points in runs.values()]
+    """Of an arm, by world; a world that lacks it is left out."""
+    return [value(points[arm], key) for points in runs.values() if arm in points]
 
 
 def minus(runs: Runs, arm: str, other: str, key: str) -> list[float]:
     """Points that an arm lies above another, of the same world."""
-    pairs = zip(level(runs, arm, key), level(runs, other, key), strict=True)
+    both = {w: points for w, points in runs.items() if arm in points and other in points}
+    pairs = zip(level(both, arm, key), level(both, other, key), strict=True)
     return [a - b for a, b in pairs]
 
 
@@ -116,6 +118,10 @@ def rivals(runs: Runs) -> list[Row]:
 
 def table(runs: Runs) -> list[str]:
     """The claims, each world beside the interval over them."""
+    for world, points in runs.items():  # or a column would be of another world
+        lacking = sorted({"base", "safemoe", "lora_pooled", "no_always", "daily400"} - set(points))
+        if lacking:
+            raise SystemExit(f"world {world}: no point of {', '.join(lacking)}")
     lines = ["| claim | limit | " + " | ".join(f"world {w}" for w in runs)]
     lines[0] += " | over worlds | p, Holm | verdict |"
     lines.append("|---" * (5 + len(runs)) + "|")
@@ -137,9 +143,11 @@ def parts(runs: Runs) -> list[str]:
     """What each part of the default brings: every arm, mean over worlds (lowest to highest)."""
     lines = ["| arm | " + " | ".join(MARKS) + " |", "|---" * (1 + len(MARKS)) + "|"]
     for arm, text in ARMS.items():
-        if not all(arm in points for points in runs.values()):
+        count = sum(arm in points for points in runs.values())
+        if not count:
             continue
-        cells = [f"`{arm}`: {text}"]
+        few = f" ({count} of {len(runs)} worlds)" if count < len(runs) else ""
+        cells = [f"`{arm}`: {text}{few}"]
         for key in MARKS.values():
             values = level(runs, arm, key)
             ends = f"{min(values):.0f} to {max(values):.0f}"
