@@ -122,14 +122,14 @@ def moe_figure(worlds: moe.Worlds) -> Figure:
 
 # Arm of the fresh worlds -> label, colour, side of the label, points below the arm.
 PARTS = {
-    "base": ("base", INK, "left", 0),
+    "base": ("base", INK, "right", 0),
     "safemoe": ("default", RED, "left", 0),
-    "no_always": ("nothing always on", GREY, "left", 0),
-    "no_null": ("no idle expert", GREY, "left", 0),
-    "no_daily_router": ("router: none", GREY, "left", 0),
-    "no_daily_experts": ("experts: none", GREY, "left", 0),
+    "no_always": ("nothing always on", GREY, "right", 3),
+    "no_null": ("no idle expert", GREY, "right", 3),
+    "no_daily_router": ("none for the router", GREY, "left", -3),
+    "no_daily_experts": ("no daily answers for experts", GREY, "left", 3),
     "daily0": ("no daily answers", GREY, "left", 0),
-    "daily400": ("400 of them", GREY, "left", 0),
+    "daily400": ("400 of them", GREY, "left", 9),
     "lora_matched": ("LoRA, no expert", BLUE, "left", 0),
     "lora_pooled": ("LoRA, pooled expert", BLUE, "left", 0),
 }
@@ -153,7 +153,8 @@ def fresh_figure(runs: fresh.Runs) -> Figure:
     axis.axvline(base - 5, color=GREY, lw=0.8, ls=":")
     axis.axhline(45, color=GREY, lw=0.8, ls=":")
     axis.text(base - 4.6, 47, "goal", color=GREY)
-    axis.set(xlim=(0, 104), ylim=(-5, 90), ylabel="safe and informative, %")
+    axis.set(xlim=(0, 126), ylim=(-5, 66), ylabel="safe and informative, %")
+    axis.set_xticks(range(0, 101, 20))
     axis.set_xlabel("harmless requests answered right, %, temperature 1")
     return fig
 
