@@ -32,7 +32,6 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Benchmark, Context, Exchange, Item, SampleConfig
 from jaxsafety.sampling.ask import ask
 
-PERMUTATIONS = 200
 ANSWER = 48  # tokens of an answer whose routing is read
 ROWS = 128  # of them in one pass
 NO_LAYERS = LayerInputs()
@@ -217,9 +216,14 @@ def asked(ctx: Context, size: int) -> tuple[list[Item], list[str]]:
     room, long = ctx.model.config.max_length - ANSWER, 0
     every: list[tuple[Item, str]] = []
     for name, items in found.items():
-        short = [i for i in items if len(encode_prompt(ctx.tokenizer, i.messages)) <= room]
-        long += len(items) - len(short)
-        every += [(item, name) for item in short[:size]]
+        short: list[Item] = []
+        for item in items:  # a file may be long: no more of it is read than is asked
+            if len(short) == size:
+                break
+            fits = len(encode_prompt(ctx.tokenizer, item.messages)) <= room
+            long += not fits
+            short += [item] if fits else []
+        every += [(item, name) for item in short]
     if long:
         ctx.log(f"routes: {long} prompts left out, of more than {room} tokens")
     return [item for item, _ in every], [name for _, name in every]
@@ -231,7 +235,9 @@ def summed(mix: np.ndarray, owner: np.ndarray, label: Sequence[Any], seed: int) 
     which, top = of[owner], mix.argmax(axis=-1)
     rng = np.random.default_rng(seed)
     chance = []
-    for _ in range(PERMUTATIONS):  # whole answers keep together: their tokens are not independent
+    for _ in range(
+        topics.PERMUTATIONS
+    ):  # whole answers keep together: their tokens are not independent
         shuffled = rng.permutation(of)[owner]
         chance.append([information(shuffled, layer) for layer in top])
     one = np.eye(mix.shape[-1])
@@ -275,10 +281,7 @@ def information(first: np.ndarray, second: np.ndarray) -> float:
     """Mutual information of two label vectors [N], nats, plug-in estimate."""
     table = np.zeros((first.max() + 1, second.max() + 1))
     np.add.at(table, (first, second), 1.0)
-    joint = table / table.sum()
-    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    used = joint > 0
-    return float((joint[used] * np.log(joint[used] / apart[used])).sum())
+    return float(topics.mutual(table))
 
 
 @partial(jax.jit, static_argnames=("model",))
