@@ -81,9 +81,8 @@ def test_sigterm_in_every_loop_then_the_same_bits(model, tmp_path, whole):
         text = terminate_at(launch(model, tmp_path), mark, count)
         assert "resumable" in text, text
         assert not (tmp_path / "final.npz").exists()
-    assert "rollout begins" not in finish(
-        launch(model, tmp_path)
-    )  # trained before the last SIGTERM
+    text = finish(launch(model, tmp_path))
+    assert "rollout begins" not in text  # trained before the last SIGTERM
     assert_same(tmp_path, whole, ["results.jsonl"])
 
 

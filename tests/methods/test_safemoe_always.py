@@ -25,6 +25,7 @@ from jaxsafety.train.loop import run_program, run_stage
 from tests.methods import tiny
 from tests.methods.safemoe_fixtures import ctx as ctx
 from tests.methods.safemoe_fixtures import directory as directory
+from tests.methods.safemoe_fixtures import router_stage
 
 EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, steps=2, rows=1, answers=10, length=96)
 ROUTING = routing.Routing(top=0)
@@ -35,18 +36,8 @@ OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
 TRAIN = TrainConfig(progress=False)
 
 
-def stage(cfg, ctx):
-    fresh = experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 2)
-    table = {
-        name: {**pair, "b": 0.1 * jax.random.normal(jax.random.key(1), pair["b"].shape)}
-        for name, pair in fresh["experts"].items()
-    }
-    adapters = safemoe.add_router(cfg, ctx.model, {**fresh, "experts": table}, 0)
-    return safemoe.router_stage(cfg, OPTIM, ctx, adapters, "router")
-
-
 def test_it_starts_as_nothing_and_learns_with_the_router_alone(ctx):
-    made = stage(CFG, ctx)
+    made = router_stage(CFG, OPTIM, ctx)
     before = made.start["adapters"]
     assert {n: p["a"].shape[1::2] for n, p in before["always"].items()} == {
         "gate": (1, 3),
@@ -73,7 +64,7 @@ def test_it_starts_as_nothing_and_learns_with_the_router_alone(ctx):
 def test_it_learns_at_its_own_rate(ctx):
     """Adam's first update is the rate itself, whatever the gradient's size."""
     cfg = dataclasses.replace(CFG, steps=1, always_lr=2e-4)
-    made = stage(cfg, ctx)
+    made = router_stage(cfg, OPTIM, ctx)
     after = run_stage(made, made.start, ctx, TRAIN)["adapters"]
     for part, rate in (("always", 2e-4), ("router", 1e-2)):
         moved = jax.tree.map(lambda x, y: np.abs(x - y), after[part], made.start["adapters"][part])

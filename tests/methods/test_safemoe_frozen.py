@@ -10,7 +10,6 @@ import pytest
 
 from jaxsafety.adapters import routing
 from jaxsafety.core import trees
-from jaxsafety.methods.safemoe import experts
 from jaxsafety.methods.safemoe import program as safemoe
 from jaxsafety.methods.safemoe.config import SafeMoEConfig, check
 from jaxsafety.methods.safemoe.experts import ExpertConfig
@@ -18,6 +17,7 @@ from jaxsafety.protocols import OptimConfig, TrainConfig
 from jaxsafety.train.loop import run_stage
 from tests.methods.safemoe_fixtures import ctx as ctx
 from tests.methods.safemoe_fixtures import directory as directory
+from tests.methods.safemoe_fixtures import router_stage
 
 EXPERTS = ExpertConfig(count=2, rank=2, alpha=4.0, lr=2e-3)
 CFG = SafeMoEConfig(experts=EXPERTS, gate="frozen", null=True, samples=4, steps=3, rows=2)
@@ -25,21 +25,11 @@ OPTIM = OptimConfig(lr=1e-2, warmup=0.0, schedule="constant", clip=0.5)
 TRAIN = TrainConfig(progress=False)
 
 
-def stage(cfg, ctx):
-    fresh = experts.fresh(EXPERTS, ctx.model, jax.random.key(0), 2)
-    table = {
-        name: {**pair, "b": 0.1 * jax.random.normal(jax.random.key(1), pair["b"].shape)}
-        for name, pair in fresh["experts"].items()
-    }
-    adapters = safemoe.add_router(cfg, ctx.model, {**fresh, "experts": table}, 0)
-    return safemoe.router_stage(cfg, OPTIM, ctx, adapters, "frozen")
-
-
 @pytest.mark.parametrize(("places", "always"), [("block", 0), ("linears", 2)])
 def test_the_router_stays_bit_for_bit_and_the_experts_learn(ctx, places, always):
     cfg = dataclasses.replace(CFG, places=places, always=always)
     check(cfg)
-    made = stage(cfg, ctx)
+    made = router_stage(cfg, OPTIM, ctx)
     before = made.start["adapters"]
     untrained = safemoe.add_router(
         dataclasses.replace(cfg, gate="untrained"), ctx.model, dict(before), 0
@@ -62,7 +52,7 @@ def test_the_router_stays_bit_for_bit_and_the_experts_learn(ctx, places, always)
 
 def test_experts_learn_at_their_own_rate(ctx):
     """Adam's first update is the rate itself, whatever the gradient's size."""
-    made = stage(dataclasses.replace(CFG, steps=1), ctx)
+    made = router_stage(dataclasses.replace(CFG, steps=1), OPTIM, ctx)
     after = run_stage(made, made.start, ctx, TRAIN)["adapters"]
     moved = jax.tree.map(
         lambda x, y: np.abs(x - y), after["experts"], made.start["adapters"]["experts"]

@@ -235,9 +235,7 @@ def summed(mix: np.ndarray, owner: np.ndarray, label: Sequence[Any], seed: int) 
     which, top = of[owner], mix.argmax(axis=-1)
     rng = np.random.default_rng(seed)
     chance = []
-    for _ in range(
-        topics.PERMUTATIONS
-    ):  # whole answers keep together: their tokens are not independent
+    for _ in range(topics.PERMUTATIONS):  # whole answers: tokens of one are not independent
         shuffled = rng.permutation(of)[owner]
         chance.append([information(shuffled, layer) for layer in top])
     one = np.eye(mix.shape[-1])
