@@ -184,7 +184,7 @@ def without(key):
         ("config.json", without("hidden_size"), "config.json hidden_size: got None"),
         ("config.json", lambda raw: raw.replace(b'"qwen3"', b'"gpt9"'), "config.json model_type"),
         ("model.safetensors", lambda raw: None, "model.path: got"),
-        ("model.safetensors", lambda raw: raw[:-9], "model.path: got '{damaged}/model.safetensors: "),
+        ("model.safetensors", lambda raw: raw[:-9], "model.path: got '{here}/model.safetensors: "),
         ("tokenizer.json", lambda raw: None, "tokenizer: got"),
         ("tokenizer.json", lambda raw: raw[:40], "tokenizer.json: got"),
         ("world.json", lambda raw: None, "model.path: got"),
@@ -193,7 +193,7 @@ def without(key):
 )
 def test_a_malformed_model_directory(refused, model, tmp_path, name, change, line):
     copy = damaged(model, tmp_path, name, change)
-    assert refused(path=copy).startswith(line.format(damaged=copy))
+    assert refused(path=copy).startswith(line.format(here=copy))
 
 
 def test_a_missing_model_directory(refused, tmp_path):
