@@ -38,7 +38,7 @@ def add(command: argparse.ArgumentParser) -> None:
         help="of an answer; default: 256, and never more than half of the context",
     )
     command.add_argument("--seed", type=int, default=0, help="of sampling; default: 0")
-    given.add_variables(command)
+    given.add_tokenizing(command)
     command.epilog = (
         "On a terminal an answer is shown while it is said, and Ctrl-C stops it. From a pipe each "
         "line is a message, and each answer is printed when it is whole."
@@ -56,15 +56,14 @@ def call(args: argparse.Namespace) -> None:
         given.existing("--workdir", args.workdir)
     model = given.model(args.model) if args.model is not None else None
     other = given.model(args.compare, "--compare") if args.compare is not None else None
-    from jaxsafety.data.tokens import template
     from jaxsafety.serving import opening
     from jaxsafety.serving.chat import Chat
     from jaxsafety.serving.terminal import Terminal
 
-    variables = template.parse(args.variables, "--variables")
-    places = [opening.asked(args.workdir, args.model, model, variables)]
+    options = given.tokenizing(args)
+    places = [opening.asked(args.workdir, args.model, model, options)]
     if other is not None:
-        places.append(opening.model(str(args.compare), other, variables))
+        places.append(opening.model(str(args.compare), other, options))
     chats = {
         name: Chat.open(
             place.path,

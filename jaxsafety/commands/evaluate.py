@@ -23,7 +23,7 @@ def add(command: argparse.ArgumentParser) -> None:
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
     which.add_argument("--model", metavar="DIR", help="a directory, a GGUF file or a hub id")
     command.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
-    given.add_variables(command)
+    given.add_tokenizing(command)
     command.add_argument("--rejudge", action="store_true", help="judge the saved generations")
     _add_measuring(command)
 
@@ -74,6 +74,8 @@ def call(args: argparse.Namespace) -> None:
             raise bad("--out", str(args.out), "only with --model; a run keeps its own results")
         if args.variables:
             raise bad("--variables", args.variables[0], "only with --model; a run keeps its own")
+        if args.template:
+            raise bad("--template", args.template, "only with --model; a run keeps its own")
         given.existing("--workdir", args.workdir)
         from jaxsafety.core import outputs
         from jaxsafety.experiment import run
@@ -91,6 +93,8 @@ def call(args: argparse.Namespace) -> None:
         raise UsageError(text)
     if args.out is None:
         raise bad("--out", "nothing", "a directory for the results of --model")
+    if args.template and not (wanted or args.rejudge):
+        raise bad("--template", args.template, "with --suite or --data; an organism has its own")
     if wanted or args.rejudge:
         _measure(args, wanted)
         return
@@ -120,11 +124,14 @@ def _measure(args: argparse.Namespace, wanted: dict[str, Any]) -> None:
     wanted["data"] = tuple(wanted.get("data") or ())
     if args.rejudge and args.variables:
         raise bad("--variables", args.variables[0], "not with --rejudge: no model is loaded")
+    if args.rejudge and args.template:
+        raise bad("--template", args.template, "not with --rejudge: no model is loaded")
     command.measure(
         Request(
             args.out,
             args.model or "",
             variables=tuple(args.variables),
+            template=args.template,
             rejudge=args.rejudge,
             **wanted,
         )

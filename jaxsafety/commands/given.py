@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from jaxsafety.core.errors import bad
 
@@ -28,8 +29,8 @@ def model(text: str, field: str = "--model") -> Path:
     return hub.directory(text, field)
 
 
-def add_variables(command: argparse.ArgumentParser) -> None:
-    """Adds --variables."""
+def add_tokenizing(command: argparse.ArgumentParser) -> None:
+    """Adds --variables and --template."""
     command.add_argument(
         "--variables",
         action="append",
@@ -37,3 +38,22 @@ def add_variables(command: argparse.ArgumentParser) -> None:
         metavar="NAME=JSON",
         help="of the chat template, such as enable_thinking=false; repeatable; default: none",
     )
+    command.add_argument(
+        "--template",
+        default="",
+        metavar="raw",
+        help="raw: texts without a template, for base models; default: the model's own template",
+    )
+
+
+def tokenizing(args: argparse.Namespace) -> dict[str, Any]:
+    """What --variables and --template say of how a model's tokenizer writes dialogues.
+
+    Raises:
+      UsageError: of either option.
+    """
+    from jaxsafety.data.tokens import raw, template
+
+    raw.check(args.template, "--template")
+    variables = template.parse(args.variables, "--variables")
+    return {"variables": variables, "template": args.template}

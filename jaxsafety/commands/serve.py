@@ -21,7 +21,7 @@ NUMBERS = (
 
 def add(command: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    given.add_variables(command)
+    given.add_tokenizing(command)
     which = command.add_mutually_exclusive_group()
     which.add_argument(
         "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
@@ -56,13 +56,12 @@ def call(args: argparse.Namespace) -> None:
     from jaxsafety.serving.protocol import Limits
 
     limits = Limits(answer=args.max_tokens, rows=args.rows, queue=args.queue)
-    from jaxsafety.data.tokens import template
     from jaxsafety.experiment.beside import NOTHING
     from jaxsafety.serving import opening
     from jaxsafety.serving import serve as server
 
-    variables = template.parse(args.variables, "--variables")
-    own = opening.asked(args.workdir, args.model, model, variables)
+    options = given.tokenizing(args)
+    own = opening.asked(args.workdir, args.model, model, options)
     if args.adapter is not None:
         if "beside" in own.options:
             raise bad("--adapter", str(args.adapter), "only with a model: a run has its own")
@@ -70,7 +69,7 @@ def call(args: argparse.Namespace) -> None:
         own = own._replace(options={**own.options, "beside": served_with})
     places = [own._replace(name=args.name or own.name)]
     if other is not None:
-        places.append(opening.model(str(args.compare), other, variables))
+        places.append(opening.model(str(args.compare), other, options))
     server.serve(
         places,
         host=args.host,

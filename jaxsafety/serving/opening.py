@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxsafety.core.errors import bad
 from jaxsafety.experiment import beside, run
 from jaxsafety.models.formats.source import SHIPPED
 
@@ -19,7 +20,7 @@ class Place(NamedTuple):
 
 
 def asked(
-    workdir: Path | None, text: str | None, path: Path | None, variables: Mapping[str, Any]
+    workdir: Path | None, text: str | None, path: Path | None, options: Mapping[str, Any]
 ) -> Place:
     """What --workdir or --model names; without either the shipped organism.
 
@@ -27,50 +28,52 @@ def asked(
       workdir: a run's.
       text: a model as it was named.
       path: where that lies.
-      variables: of the chat template.
+      options: "variables" and "template", as of `jaxsafety.load`.
 
     Raises:
       UsageError: see `finished`.
     """
     if workdir is not None:
-        return finished(workdir, variables)
-    return shipped(variables) if path is None else model(str(text), path, variables)
+        return finished(workdir, options)
+    return shipped(options) if path is None else model(str(text), path, options)
 
 
-def shipped(variables: Mapping[str, Any]) -> Place:
+def shipped(options: Mapping[str, Any]) -> Place:
     """The organism that comes with the package."""
-    return Place("organism", SHIPPED, {"variables": variables})
+    return Place("organism", SHIPPED, options)
 
 
-def model(text: str, path: Path, variables: Mapping[str, Any]) -> Place:
+def model(text: str, path: Path, options: Mapping[str, Any]) -> Place:
     """A model by itself, or what a run made where that is a run's directory.
 
     Args:
       text: as it was named: a directory, a GGUF file or a hub id.
       path: where `hub.directory` found it.
-      variables: of the chat template.
+      options: as of `asked`.
 
     Raises:
       UsageError: a run without a model, see `beside.find`.
     """
     if (path / "meta.json").is_file() and not any(path.glob("*.safetensors")):
-        return finished(path, variables)
+        return finished(path, options)
     name = path.resolve().name if Path(text).exists() else text
-    return Place(name, path, {"variables": variables})
+    return Place(name, path, options)
 
 
-def finished(workdir: Path, variables: Mapping[str, Any]) -> Place:
+def finished(workdir: Path, options: Mapping[str, Any]) -> Place:
     """What a run made, served as the run would: beside it, in its dtype, on its mesh.
 
     Raises:
-      UsageError: see `beside.find`.
+      UsageError: a template other than the run's; see `beside.find`.
     """
-    known = {**run.variables_of(workdir), **variables}
+    own, form = run.template_of(workdir), options.get("template", "")
+    if form not in ("", own):
+        raise bad("--template", form, f"only with a model by itself: {workdir} keeps its own")
+    known = {**run.variables_of(workdir), **options.get("variables", {})}
     path, served_with = beside.find(workdir)
     dtype, mesh = run.read_place(workdir)
-    options = {"dtype": dtype, "mesh": mesh, "beside": served_with, "variables": known}
-    options["template"] = run.template_of(workdir)
-    return Place(workdir.resolve().name, path, options)
+    found = {"dtype": dtype, "mesh": mesh, "beside": served_with}
+    return Place(workdir.resolve().name, path, {**found, "variables": known, "template": own})
 
 
 def names(places: Sequence[Place]) -> list[str]:

@@ -57,6 +57,7 @@ class Source(NamedTuple):
     tokenizer: Tokenizer
     adapter: Path | None
     variables: Mapping[str, Any]
+    form: str
     facts: dict[str, Any]
 
 
@@ -146,9 +147,10 @@ def _source(request: Request, path: Path) -> Source:
     """The model as far as it is known without its weights."""
     config = hf.read_config(path)
     variables = template.parse(request.variables, "--variables")
-    tokenizer = load.read_tokenizer(path, variables)
+    tokenizer = load.read_tokenizer(path, variables, request.template)
     if not tokenizer.chat_template:
-        raise bad("--model", f"{request.model}, without a chat template", "a chat model")
+        allowed = "a chat model, or --template=raw"
+        raise bad("--model", f"{request.model}, without a chat template", allowed)
     fingerprint, adapter = model_fingerprint(path), None
     if request.adapter is not None:
         beside.inputs(beside.Beside(adapters=request.adapter), build(config), fingerprint)
@@ -174,7 +176,7 @@ def _source(request: Request, path: Path) -> Source:
         # Whether it opens a thought: without a model, when judged again, it could not be told.
         **({"prompt_end": thinking.prompt_end(tokenizer)} if marks else {}),
     }
-    return Source(path, config, tokenizer, request.adapter, variables, facts)
+    return Source(path, config, tokenizer, request.adapter, variables, request.template, facts)
 
 
 def _parameters(config: ModelConfig) -> int:
@@ -275,6 +277,7 @@ def _generate(
         mesh=mesh,
         beside=beside.Beside(adapters=source.adapter),
         variables=source.variables,
+        template=source.form,
     )
     loaded.tokenizer.pin(source.tokenizer.date)
     what = loaded.what

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsafety.core.errors import bad
+from jaxsafety.data.tokens import raw
 from jaxsafety.evaluation.evaluate import Decoding
 from jaxsafety.judges import reasoning
 
@@ -33,6 +34,7 @@ class Request:
       decodings: "greedy", or "t1" (temperature 1), "t07" (0.7) and so on.
       arm: what the model is called in the records.
       variables: NAME=JSON each, of the chat template.
+      template: "raw" is texts without one, as of `jaxsafety.load`.
       rejudge: judge the saved answers again, without a model.
       reasoning: the marks that begin and end a thought, of which judges hear nothing; () is none.
     """
@@ -50,6 +52,7 @@ class Request:
     decodings: tuple[str, ...] = ("greedy",)
     arm: str = ARM
     variables: tuple[str, ...] = ()
+    template: str = ""
     rejudge: bool = False
     reasoning: tuple[str, ...] = ()
 
@@ -72,6 +75,7 @@ def check(request: Request) -> tuple[Decoding, ...]:
     if not request.judges:
         raise bad("--judges", "nothing", "one or more, NAME or NAME=WHERE")
     reasoning.parse("--reasoning", request.reasoning)
+    raw.check(request.template, "--template")
     if request.rejudge:
         given = [n for n in ("model", "adapter", "suite", "data") if getattr(request, n)]
         if given:
