@@ -9,6 +9,8 @@ import pytest
 
 from jaxsafety import cli
 from jaxsafety.core import disk
+from jaxsafety.core.settings import SampleConfig
+from jaxsafety.data.items import Item
 from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.data.tokens.tokenizer import ByteTokenizer
@@ -45,10 +47,7 @@ def test_eval_asks_texts_as_they_are(base, asked, tmp_path, capsys):
     said = disk.read_lines(tmp_path / "out" / "generations" / "model" / "asked.greedy.jsonl")
     model, params, tokenizer = load.load(base, template="raw")
     assert encode_prompt(tokenizer, [Message("user", "Why?")]) == tokenizer.encode("Why?\n")
-    from jaxsafety.core.settings import SampleConfig
-    from jaxsafety.data.items import Item
-
-    items = [Item(x["id"], [Message("user", x["messages"][-1]["content"])], {}) for x in said]
+    items = [Item(x["id"], (Message("user", x["messages"][-1]["content"]),), {}) for x in said]
     config = SampleConfig(5, 0.0, stop=tuple(tokenizer.eos_ids))
     alone = ask(model, params, tokenizer, items, config, seed=0)
     assert [x["response"] for x in said] == [x.response for x in alone]
