@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -153,6 +154,16 @@ def told(prompts, contexts_, answers, slack, seed, vocab):
     return batch, [[*h, *p] for h, p in zip(heads, asked, strict=True)], said
 
 
+LONGEST = 7 + 9 + 5  # of the rows below
+
+
+@partial(jax.jit, static_argnames=("model",))
+def direct_pass(model, params, tokens):
+    """Log-probabilities [T,V] of a row without padding before it."""
+    hidden = model.apply(params, tokens, jnp.arange(tokens.shape[1])[None]).hidden
+    return jax.nn.log_softmax(model.unembed(params, hidden)[0])
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     rows=st.lists(
@@ -171,17 +182,23 @@ def test_the_teacher_scores_the_answer_as_a_direct_pass_does(ctx, rows, slack, s
     batch, heads, said = told(prompts, extra, answers, slack, seed, vocab)
     student = tiny.student(base)
     loss = safesteer.localized_loss(ctx.model, config(max_tokens=max(answers)), "all")
-    value, _ = loss({"base": student}, frozen_of(ctx, base), batch, KEY)
+
+    @jax.jit  # both in one program: they share its compilation
+    def both(student, base, batch):
+        value, _ = loss({"base": student}, frozen_of(ctx, base), batch, KEY)
+        told = safesteer._told(batch)
+        seen = safesteer.hidden_states(ctx.model, base, told, LayerInputs(), "all")
+        return value, jax.nn.log_softmax(ctx.model.unembed(base, seen))
+
+    value, scored = both(student, base, batch)
 
     def logits(params, ids):
-        tokens = jnp.asarray([ids])
-        hidden = ctx.model.apply(params, tokens, jnp.arange(len(ids))[None]).hidden
-        return jax.nn.log_softmax(ctx.model.unembed(params, hidden)[0])
+        """What follows a token is seen by none before it, so one length serves all."""
+        row = jnp.asarray([[*ids, *[0] * (LONGEST - len(ids))]])
+        return direct_pass(ctx.model, params, row)[: len(ids)]
 
     total, count = 0.0, 0
     width = batch.tokens.shape[1] - max(answers)
-    seen = safesteer.hidden_states(ctx.model, base, safesteer._told(batch), LayerInputs(), "all")
-    scored = jax.nn.log_softmax(ctx.model.unembed(base, seen))
     for i, (head, answer) in enumerate(zip(heads, said, strict=True)):
         direct = logits(base, [*head, *answer])[len(head) - 1 : -1]
         ends = scored.shape[1] - max(answers) - 1
