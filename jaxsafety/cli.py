@@ -24,7 +24,7 @@ from jaxsafety.commands import (
     run,
     serve,
 )
-from jaxsafety.core import attached, overrides, signals
+from jaxsafety.core import attached, compiled, overrides, signals
 from jaxsafety.core.errors import UsageError, bad
 
 # The files of jaxsafety/commands, in the order of --help; what one needs it imports when called.
@@ -41,6 +41,7 @@ COMMANDS = {
     "organism": organism,
 }
 CONFIGURED = ("run", "plan", "cite")  # those that take --config.section.key=VALUE
+COMPILING = ("run", "eval", "chat", "serve", "organism")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise bad(f"--config.{given[0]}", args.command, "only with `run`, `plan` and `cite`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
+        # Of several processes one would read what the others compile, perhaps elsewhere.
+        if args.command in COMPILING and not getattr(args, "distributed", None):
+            compiled.keep()
         with signals.watch(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
             args.call(args)
     except UsageError as error:

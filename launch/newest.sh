@@ -60,9 +60,10 @@ print(\"newest: Python\", platform.python_version(), \"jax\", jax.__version__, \
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 part tests/losses/test_eager.py
   # What compiles; how files are read does not depend on the compiler.
   # One file of each kind of program; what compares two of our own paths runs on the other stack.
-  part --dist loadfile --ignore=tests/losses/test_eager.py tests/losses \
-    tests/train/test_loop.py tests/train/test_step.py tests/train/test_checkpoint.py \
-    tests/train/test_optim.py tests/sampling/test_decode.py tests/models/test_transformer.py
+  part --dist loadfile tests/losses/test_divergence.py tests/losses/test_logprobs.py \
+    tests/losses/test_preference.py tests/losses/test_profile.py tests/train/test_loop.py \
+    tests/train/test_step.py tests/train/test_checkpoint.py tests/train/test_optim.py \
+    tests/sampling/test_decode.py tests/models/test_transformer.py
   # Whole runs, compiled as users compile.
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 part -m "slow or not slow" \
     "tests/test_smoke.py::test_config_runs[sft/organism]" \

@@ -135,7 +135,7 @@ def test_the_newest_stack_runs_the_numerical_tests_and_each_method(checkout):
     first, second, third = (line for line in log if "-m pytest" in line)
     assert all("--timeout=300" in line for line in (first, second, third))  # names what hangs
     assert first.endswith("tests/losses/test_eager.py")
-    compiled = ("losses", "train/test_step.py", "sampling/test_decode.py")
+    compiled = ("losses/test_divergence.py", "train/test_step.py", "sampling/test_decode.py")
     compiled = (*compiled, "models/test_transformer.py")
     assert all(f"tests/{name}" in second for name in compiled)
     assert all(f"[{name}/organism]" in third for name in ("sft", "safesteer", "safemoe"))

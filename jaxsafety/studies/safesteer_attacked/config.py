@@ -64,9 +64,9 @@ class AttackedConfig:
 
 
 def smoke(config: Any) -> None:
-    """Makes an experiment a smoke test: three arms in seconds, nothing measured."""
+    """Makes an experiment a smoke test: two arms in seconds, nothing measured."""
     recipe.shrink(config, config.method.base)
-    config.method.update(arms=(SAFESTEER, "context", SFT), refusals=2, rows=4, screen=1, rank=2)
+    config.method.update(arms=(SAFESTEER, SFT), refusals=2, rows=4, screen=1, rank=2)
     config.method.update(shots=(4,), updates=2, every=1, prefix=2, attacks=4, others=4)
 
 
