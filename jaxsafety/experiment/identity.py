@@ -7,7 +7,6 @@ two starts of a run, and what is not may not.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -280,5 +279,4 @@ def model_fingerprint(model_dir: Path) -> str:
     """
     parts = [*sorted(model_dir.glob("*.safetensors")), model_dir / "config.json"]
     parts = [model_dir] if model_dir.is_file() else parts
-    whole = lambda: hashlib.sha256("".join(map(disk.digest, parts)).encode())  # noqa: E731
-    return hosts.share(lambda: whole().hexdigest()[:16])
+    return hosts.share(lambda: disk.fingerprint(map(disk.digest, parts)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -141,7 +140,7 @@ def _base_of(run: Run) -> str:
     parts = [*weights, *(["config.json"] if "config.json" in files else [])]
     if not weights:
         return ""
-    return hashlib.sha256("".join(files[name] for name in parts).encode()).hexdigest()[:16]
+    return disk.fingerprint(files[name] for name in parts)
 
 
 def _judge_of(run: Run, name: str, kind: str, world: str) -> Judge:
