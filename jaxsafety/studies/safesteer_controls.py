@@ -6,8 +6,9 @@ then compared where they reach the same attack success on held-out attacks, not 
 Arms: the losses (generalised, partial, tail, renormalised, full, per-position topk) on the voted S;
 generalised on S from base rollouts, on S with horizon 1, and on random sets that hold no voted and
 no refusal token: uniform, matched on the teacher's mass, and of the same mass or as near as can be
-without words of complying answers ("neutral") or of such words alone ("complying"). Pinned by
-tests/studies/test_safesteer_controls.py.
+without words of complying answers ("neutral") or of such words alone ("complying"). `rates` trains
+the published loss and the full one at other learning rates too, so that what is said of them does
+not hang on the rate of the others. Pinned by tests/studies/test_safesteer_controls.py.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ PAPERS = {"2606.02530": "", "2406.11717": ""}
 LOSSES = ("generalised", "partial", "tail", "renormalised", "full", "topk")
 DRAWN = ("random", "matched", *WORDED)  # each `draws` times
 TOKENS = ("base_rollouts", "horizon1", *DRAWN)
+RATED = ("partial", "full")  # trained at `rates` besides
 ATTACKS = ("held_wrappers", "held_wrappers_held_domains")
 
 
@@ -55,13 +57,16 @@ ATTACKS = ("held_wrappers", "held_wrappers_held_domains")
 class ControlsConfig:
     """What is compared and how closely it is watched.
 
-    `base`: the settings all arms share; `draws`: random sets per kind; `every`: steps between
-    measurements, each on `attacks` prompts per attack set and `others` per other set.
+    `base`: the settings all arms share; `draws`: random sets per kind; `rates`: learning rates of
+    more arms, one per rate and arm of `RATED` among `arms` ("partial_500ppm" is one of 5e-4);
+    `every`: steps between measurements, each on `attacks` prompts per attack set and `others` per
+    other set.
     """
 
     base: SafeSteerConfig = field(default_factory=SafeSteerConfig)
     arms: tuple[str, ...] = (*LOSSES, *TOKENS)
     draws: int = 5
+    rates: tuple[float, ...] = ()
     every: int = 5
     attacks: int = 64
     others: int = 32
@@ -80,6 +85,11 @@ def check(cfg: ControlsConfig) -> None:
     for arm in cfg.arms:
         if arm not in (*LOSSES, *TOKENS):
             raise bad("method.arms", arm, ", ".join((*LOSSES, *TOKENS)))
+    if cfg.rates and not set(cfg.arms) & set(RATED):
+        raise bad("method.rates", cfg.rates, f"() without an arm of {', '.join(RATED)}")
+    for rate in cfg.rates:
+        if not 0 < rate < 1 or rate != round(rate, 6):  # nan too; a name holds no finer one
+            raise bad("method.rates", rate, "more than 0 and less than 1, in whole millionths")
     for name in ("draws", "every", "attacks", "others"):
         if getattr(cfg, name) < 1:
             raise bad(f"method.{name}", getattr(cfg, name), "1 or more")
@@ -131,6 +141,16 @@ def arms(cfg: ControlsConfig) -> dict[str, SafeSteerConfig]:
     return found
 
 
+def rated(cfg: ControlsConfig) -> dict[str, tuple[SafeSteerConfig, float]]:
+    """Name -> settings and learning rate of the arms at `rates`."""
+    return {
+        f"{arm}_{round(1e6 * rate)}ppm": (dataclasses.replace(cfg.base, variant=arm), rate)
+        for arm in RATED
+        if arm in cfg.arms
+        for rate in cfg.rates
+    }
+
+
 def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     """One stage per arm, all from the base; returns the variables of the first arm.
 
@@ -142,7 +162,8 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
     measure = make_measure(cfg, ctx, voted["ids"])
     ctx.artifact("curve.base.0", lambda: measure(ctx.variables["base"]))
     first: Variables | None = None
-    for name, arm in arms(cfg).items():
+    usual = {name: (arm, optim.lr) for name, arm in arms(cfg).items()}
+    for name, (arm, rate) in (usual | rated(cfg)).items():
         subset = voted
         if arm.tokens != cfg.base.tokens:
             subset = ctx.artifact(
@@ -153,7 +174,13 @@ def program(cfg: ControlsConfig, optim: OptimConfig, ctx: Context) -> Program:
         batches = watch(safesteer.rollout_batches(arm, ctx), cfg.every, name, ctx, measure)
         start = {**ctx.variables, **frozen}
         trained = yield Stage(
-            f"distil.{name}", loss, arm.trainable, batches, arm.steps, optim, start=start
+            f"distil.{name}",
+            loss,
+            arm.trainable,
+            batches,
+            arm.steps,
+            dataclasses.replace(optim, lr=rate),
+            start=start,
         )
         ctx.artifact(f"curve.{name}.{arm.steps}", lambda v=trained: measure(v["base"]))
         first = trained if first is None else first

@@ -48,6 +48,41 @@ def test_every_arm_changes_one_thing():
         )
 
 
+def test_the_published_loss_and_the_full_one_run_at_other_rates_too(directory, tmp_path):
+    cfg = dataclasses.replace(CONFIG, arms=("generalised", "partial"), rates=(5e-4, 0.0125))
+    assert controls.rated(CONFIG) == {}
+    assert {name: (arm.variant, rate) for name, (arm, rate) in controls.rated(cfg).items()} == {
+        "partial_500ppm": ("partial", 5e-4),
+        "partial_12500ppm": ("partial", 0.0125),
+    }
+    ctx = tiny.context(directory, tmp_path)
+    ctx.artifact("direction", lambda: {"steer": "all"})
+    ctx.artifact("token_set", lambda: {"ids": [1, 2, 3]})
+    for name in ("base.0", *(f"{arm}.{tiny.METHOD.steps}" for arm in ("generalised", "partial"))):
+        ctx.artifact(f"curve.{name}", dict)
+    for name in controls.rated(cfg):
+        ctx.artifact(f"curve.{name}.{tiny.METHOD.steps}", dict)
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(controls.safesteer, "steering", lambda *_: None)
+        patch.setattr(controls.safesteer, "frozen_teacher", lambda *_: {})
+        stages, program = [], controls.program(cfg, tiny.OPTIM, ctx)
+        stage = next(program)
+        while stage is not None:
+            stages.append(stage)
+            try:
+                stage = program.send(ctx.variables)
+            except StopIteration:
+                stage = None
+    told = {stage.name: stage.optim.lr for stage in stages}
+    assert told == {
+        "distil.generalised": tiny.OPTIM.lr,
+        "distil.partial": tiny.OPTIM.lr,
+        "distil.partial_500ppm": 5e-4,
+        "distil.partial_12500ppm": 0.0125,
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -56,6 +91,12 @@ def test_every_arm_changes_one_thing():
             "method.arms: got 'none'; allowed: generalised, partial",
         ),
         ({"draws": 0}, "method.draws: got 0; allowed: 1 or more"),
+        ({"rates": (0.0,)}, "method.rates: got 0.0; allowed: more than 0 and less than 1"),
+        ({"rates": (1.5e-7,)}, "method.rates: got 1.5e-07"),
+        (
+            {"rates": (1e-3,), "arms": ("generalised",)},
+            "method.rates: got (0.001,); allowed: () without an arm of partial, full",
+        ),
         ({"every": 0}, "method.every: got 0"),
         ({"base": dataclasses.replace(tiny.METHOD, variant="kl")}, "method.variant: got 'kl'"),
     ],
