@@ -31,6 +31,12 @@ steered() { # steered NAME OPTIONS...
     --config.data.harmless="$starter/twins_train.jsonl" \
     --config.data.distil="$starter/harmful_train.jsonl" "${@:2}"
 }
+taught() { # taught NAME OTHER: both have one teacher, which is looked for once
+  mkdir -p "$out/$1/artifacts"
+  for found in filter direction token_set; do
+    cp -n "$out/$2/artifacts/$found".* "$out/$1/artifacts/"
+  done
+}
 measure() { # measure NAME MODEL: greedy answers, tasks by log-probability, every judge
   $python -m jaxsafety eval --model="$2" --arm="$1" --out="$out/measured" --data="$DATA" \
     --suite=advbench,xstest_safe,arc_easy --limit=64 --max-tokens=48 --batch-size=16 \
@@ -49,7 +55,9 @@ measure base "$base"
 for seed in ${SEEDS:-0 1 2}; do
   steered "steered-$seed"
   steered "context-$seed" --config.method.teacher=context --config.method.variant=full
+  taught "full-$seed" "steered-$seed"
   steered "full-$seed" --config.method.variant=full
+  taught "bfloat16-$seed" "steered-$seed"
   steered "bfloat16-$seed" --config.train.master=bfloat16
   trained "sft-$seed" sft --config.data.chats="$starter/harmful_train.jsonl" --config.method.rank=0 \
     --config.method.steps=8 --config.method.rows=16 --config.method.packed=False \
