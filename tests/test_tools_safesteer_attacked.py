@@ -39,6 +39,8 @@ def saved(load_tool, tmp_path):
             (place / "artifacts").mkdir(parents=True)
             found = {"rows": rows(seed, good), "reached": 0.5}
             (place / "artifacts" / "attacked.json").write_text(json.dumps(found))
+            told = {"all": {"flipped": 3 + seed, "unsafe": 9}}
+            (place / "artifacts" / "flip.steered.json").write_text(json.dumps(told))
             places.append(str(place))
         file = tmp_path / "kept.jsonl"
         tool.save(places[::-1], file)
@@ -71,7 +73,7 @@ def test_unequal_defences_are_not_compared(saved):
     }
 
 
-def test_tables_name_every_arm_and_what_was_not_enough(saved):
+def test_tables_name_every_arm_and_what_was_not_enough(saved, tmp_path):
     tool, runs = saved(True, True)
     table = tool.rates(runs)
     assert len(table) == 2 + len(ARMS)
@@ -79,6 +81,7 @@ def test_tables_name_every_arm_and_what_was_not_enough(saved):
     assert "60 / 70" in table[2]
     assert all(len(line.split("|")) == len(table[0].split("|")) for line in table)
     assert "20 [14, 27]" in tool.spreads(runs)[3]
+    assert tool.flips(tmp_path / "kept.jsonl")[2:] == ["| steered | 3 of 9, 4 of 9 |"]
 
 
 def test_an_unfinished_run_is_one_line(load_tool, tmp_path, capsys):

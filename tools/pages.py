@@ -4,7 +4,7 @@
   python tools/pages.py --check      changes nothing; exit code 1 where a page is stale
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of NAME -->`. Tables and verdicts come
-from tools/study.py, controls.py, safesteer_claims.py, safemoe.py, safemoe_claims.py and
+from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safemoe.py, safemoe_claims.py and
 safemoe_worlds.py.
 """
 
@@ -24,6 +24,7 @@ import controls
 import safemoe
 import safemoe_claims
 import safemoe_worlds
+import safesteer_attacked
 import safesteer_claims
 import study
 
@@ -45,15 +46,19 @@ def safesteer_blocks() -> Blocks:
         return found
 
     first = [runs["0-default-0"]]
-    return safesteer_claims.blocks() | {
-        "default": study.listed(of("default")),
-        "paper": study.stops(of("paper")),
-        "lifted": study.listed(of("lifted")),
-        "random sets": study.random_sets(runs),
-        "controls": controls.page(controls.read([str(DATA / "controls.jsonl")])),
-        "prompts and rollouts": study.listed(first + of("prompts", "rollouts")),
-        "bf16": study.listed(of("bf") + first + of("slow_bfloat", "slow_float")),
-    }
+    return (
+        safesteer_claims.blocks()
+        | safesteer_attacked.blocks()
+        | {
+            "default": study.listed(of("default")),
+            "paper": study.stops(of("paper")),
+            "lifted": study.listed(of("lifted")),
+            "random sets": study.random_sets(runs),
+            "controls": controls.page(controls.read([str(DATA / "controls.jsonl")])),
+            "prompts and rollouts": study.listed(first + of("prompts", "rollouts")),
+            "bf16": study.listed(of("bf") + first + of("slow_bfloat", "slow_float")),
+        }
+    )
 
 
 def safemoe_blocks() -> Blocks:

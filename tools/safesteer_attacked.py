@@ -65,8 +65,23 @@ def save(workdirs: list[str], file: Path = FILE) -> None:
         artifact = Path(place) / "artifacts" / "attacked.json"
         if not artifact.is_file():
             raise bad("--save", place, "finished runs of configs/safesteer/attacked.py")
-        found.append({"run": Path(place).name, **json.loads(artifact.read_text("utf-8"))})
+        turned = {}
+        for flip in sorted(artifact.parent.glob("flip.*.json")):
+            told = json.loads(flip.read_text("utf-8"))["all"]
+            turned[flip.stem.split(".")[1]] = [told["flipped"], told["unsafe"]]
+        rows = json.loads(artifact.read_text("utf-8"))
+        found.append({"run": Path(place).name, **rows, "flips": turned})
     disk.write_lines(file, sorted(found, key=lambda line: line["run"]))
+
+
+def flips(file: Path = FILE) -> list[str]:
+    """How many of the base's unsafe answers each teacher turns to safe ones, by run."""
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    out = ["| teacher | unsafe answers of the base that it turns, by run |", "|---|---|"]
+    for teacher in sorted({name for line in lines for name in line["flips"]}):
+        cells = ("{} of {}".format(*line["flips"][teacher]) for line in lines)
+        out.append(f"| {teacher} | {', '.join(cells)} |")
+    return out
 
 
 def level(runs: dict[str, Run], arm: str, attack: str, key: str) -> list[float]:
@@ -143,7 +158,10 @@ def claims(runs: dict[str, Run]) -> list[Row]:
             gap("sft", ours, "none", "over_refusal"),
         ),
     ]
-    return [Row(text, claim, {SEEDS: draws}, 1, (-np.inf, np.inf)) for text, claim, draws in rows]
+    ends = {True: (0.0, 100.0), False: (-np.inf, np.inf)}  # of a rate, of a difference
+    return [
+        Row(text, claim, {SEEDS: draws}, 1, ends[claim.margin == 50]) for text, claim, draws in rows
+    ]
 
 
 def rates(runs: dict[str, Run]) -> list[str]:
@@ -202,6 +220,7 @@ def blocks() -> dict[str, list[str]]:
     return {
         "attacked": rates(runs),
         "attacked, over seeds": spreads(runs),
+        "attacked, flips": flips(),
         "attacked, claims": verdicts(claims(runs), {SEEDS: "t over seeds"}),
     }
 
