@@ -4,8 +4,8 @@
   python tools/pages.py --check      changes nothing; exit code 1 where a page is stale
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of NAME -->`. Tables and verdicts come
-from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safemoe.py, safemoe_claims.py and
-safemoe_worlds.py.
+from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safemoe.py,
+safemoe_claims.py and safemoe_worlds.py.
 """
 
 from __future__ import annotations
