@@ -61,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise bad(f"--config.{given[0]}", args.command, "only with `run`, `plan` and `cite`")
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
-        # Of several processes one would read what the others compile, perhaps elsewhere.
-        if args.command in COMPILING and not getattr(args, "distributed", None):
+        # Not in somebody's own process, whose JAX is theirs; and of several processes one would
+        # read what the others compile, perhaps elsewhere.
+        if program and args.command in COMPILING and not getattr(args, "distributed", None):
             compiled.keep()
         with signals.watch(lambda _: f"stopping; {signals.AGAIN}", _stop, (signal.SIGINT,)):
             args.call(args)

@@ -26,7 +26,8 @@ class Row:
     """A claim in words, and the draws it is judged by.
 
     `draws` has one number per draw, by column; a column that lacks is "-" in its table. `unit` and
-    `places` are how numbers are written, `bounds` what a t-interval may not leave.
+    `places` are how numbers are written, `bounds` what a t-interval may not leave, `step` what a
+    draw can differ by at least (`verdict.t_interval`).
     """
 
     text: str
@@ -34,6 +35,7 @@ class Row:
     draws: Mapping[str, Sequence[float]]
     places: int = 0
     bounds: tuple[float, float] = (-100.0, 100.0)
+    step: float = 0.0
 
 
 class Judged(NamedTuple):
@@ -52,14 +54,14 @@ def judge(rows: Sequence[Row], column: str, joint: bool = False) -> list[Judged 
     for row in rows:
         values = row.draws.get(column) or ()
         tested = values and not row.claim.construction
-        ps.append(row.claim.p(values) if tested else math.nan)
+        ps.append(row.claim.p(values, row.step) if tested else math.nan)
     found: list[Judged | None] = []
     for row, p, adjusted in zip(rows, ps, holm(ps), strict=True):
         values = row.draws.get(column) or ()
         if not values:
             found.append(None)
             continue
-        interval = t_interval(values)
+        interval = t_interval(values, step=row.step)
         alone = row.claim.verdict(interval)
         word = alone if joint else row.claim.verdict(interval, adjusted)
         found.append(Judged(interval, p, adjusted, alone, word))

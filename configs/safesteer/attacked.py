@@ -3,7 +3,7 @@
 Question, before any run but a smoke test: at about equal success of wrapped attacks, how much of
 each defence is left when refusal directions of the defended model itself are ablated (one, or
 several), when an answer has begun already, and how many updates on 10, 50 or 100 unsafe answers
-bring plain attacks back to a half? No margin is set, so what is found is a table and no verdict.
+bring plain attacks back to a half? Claims and margins: docs/predictions/safesteer_attacked.md.
 Arms: SafeSteer; a context teacher with the full reverse KL (arXiv 2605.15239); forward KL on the
 teacher's top-k; k1 and k3 on sampled tokens; refusal SFT that is ended where it equals SafeSteer on
 wrapped validation attacks. What the attacks bring out is of an invented world and does nothing.

@@ -40,12 +40,17 @@ class Interval(NamedTuple):
     n: int
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def t_interval(values: Sequence[float], level: float = 0.95, step: float = 0.0) -> Interval:
     """Mean and two-sided t-interval over draws of one unit.
+
+    A rate of n prompts moves in steps of 1/n and is easily the same three times, which is no sign
+    that it does not vary: with `step` the spread of draws is taken to be step / sqrt(12) at least,
+    that of a number which is only known to the next step.
 
     Args:
       values: [N] one number per draw, N >= 1.
       level: coverage, 0..1.
+      step: what a draw can differ by at least; 0 of what is measured without steps.
     """
     data = np.asarray(values, float)
     if not data.size:
@@ -53,23 +58,27 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     mean = float(data.mean())
     if data.size == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    half = float(stdtrit(data.size - 1, 0.5 + level / 2) * _error(data))
+    half = float(stdtrit(data.size - 1, 0.5 + level / 2) * _error(data, step))
     return Interval(mean, mean - half, mean + half, int(data.size))
 
 
-def _error(data: np.ndarray) -> float:
+def _error(data: np.ndarray, step: float = 0.0) -> float:
     """Standard error of the mean; rounding of equal values is no spread."""
+    least = step / math.sqrt(12 * data.size)
     if np.ptp(data) <= 1e-12 * max(1.0, float(np.abs(data).max())):
-        return 0.0
-    return float(data.std(ddof=1)) / math.sqrt(data.size)
+        return least
+    return max(least, float(data.std(ddof=1)) / math.sqrt(data.size))
 
 
-def t_test(values: Sequence[float], margin: float = 0.0) -> float:
-    """Two-sided p of the mean being `margin`; NaN for a single draw, 0 or 1 without spread."""
+def t_test(values: Sequence[float], margin: float = 0.0, step: float = 0.0) -> float:
+    """Two-sided p of the mean being `margin`; NaN for a single draw, 0 or 1 without spread.
+
+    `step` is that of `t_interval`.
+    """
     data = np.asarray(values, float)
     if data.size < 2:
         return math.nan
-    gap, error = abs(float(data.mean()) - margin), _error(data)
+    gap, error = abs(float(data.mean()) - margin), _error(data, step)
     if error == 0.0:
         return 1.0 if gap <= 1e-12 else 0.0
     return float(2 * stdtr(data.size - 1, -gap / error))
@@ -113,10 +122,10 @@ class Claim:
             given = f"margin {self.margin:g}, since {self.since!r}"
             raise bad("equivalence", given, "a margin above 0 and where it was set before")
 
-    def p(self, values: Sequence[float]) -> float:
+    def p(self, values: Sequence[float], step: float = 0.0) -> float:
         """Two-sided p against the margin, of "within" against the nearer one."""
         near = math.copysign(self.margin, float(np.mean(values)))
-        return t_test(values, near if self.side == "within" else self.margin)
+        return t_test(values, near if self.side == "within" else self.margin, step)
 
     def verdict(self, found: Interval, p: float | None = None, alpha: float = 0.05) -> str:
         """One of `WORDS`.

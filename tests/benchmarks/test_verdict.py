@@ -141,3 +141,15 @@ def test_equivalence_needs_a_margin_that_was_there():
         v.Claim("near")
     with pytest.raises(UsageError, match="margin: got"):
         v.Claim("above", math.inf)
+
+
+def test_draws_that_move_in_steps_are_not_without_spread():
+    """Four of 64 prompts, three times: a step is 1/64, and the three are known to the next one."""
+    step, values = 100 / 64, [100 * 4 / 64] * 3
+    found = v.t_interval(values, step=step)
+    half = float(stats.t.ppf(0.975, 2)) * step / 6
+    assert found.hi - found.mean == pytest.approx(half) == found.mean - found.lo
+    assert v.t_test(values) == 0.0 < v.t_test(values, step=step) < 0.05
+    wide = [1.0, 5.0, 9.0]  # what varies more than that is as before
+    assert v.t_interval(wide, step=step) == v.t_interval(wide)
+    assert v.Claim("above").p([step] * 3, step) > 0.01
