@@ -24,7 +24,8 @@ trained() { # trained NAME PROGRAM OPTIONS...: eight updates of sixteen answers 
     --config.eval.sets="safety/harmful=$starter/harmful_test.jsonl" --config.eval.safety=4 \
     --config.eval.over_refusal=0 --config.eval.max_tokens=16 --config.eval.batch_size=4 "$@"
   # A run that was asked to stop ends well and has made nothing.
-  [ -f "$where/student/config.json" ] || { echo "safesteer_real: stopped before $where" >&2; exit 1; }
+  [ -f "$where/student/config.json" ] ||
+    { echo "safesteer_real: stopped before $where; the same command goes on" >&2; exit 1; }
 }
 steered() { # steered NAME OPTIONS...
   trained "$1" safesteer --config.data.harmful="$starter/harmful_train.jsonl" \
@@ -32,15 +33,22 @@ steered() { # steered NAME OPTIONS...
     --config.data.distil="$starter/harmful_train.jsonl" "${@:2}"
 }
 taught() { # taught NAME OTHER: both have one teacher, which is looked for once
+  local place file
   mkdir -p "$out/$1/artifacts"
   for found in filter direction token_set; do
-    cp -n "$out/$2/artifacts/$found".* "$out/$1/artifacts/"
+    for kind in npz json; do # the .json says that all of it is there
+      file="$out/$2/artifacts/$found.$kind" place="$out/$1/artifacts/$found.$kind"
+      [ ! -f "$file" ] || [ -f "$place" ] || { cp "$file" "$place.part" && mv "$place.part" "$place"; }
+    done
   done
 }
 measure() { # measure NAME MODEL: greedy answers, tasks by log-probability, every judge
   $python -m jaxsafety eval --model="$2" --arm="$1" --out="$out/measured" --data="$DATA" \
     --suite=advbench,xstest_safe,arc_easy --limit=64 --max-tokens=48 --batch-size=16 \
     --judges=rules,arditi,gcg,harmbench_list,xstest_list
+  # Likewise; the judges come last.
+  [ -f "$out/measured/judges/xstest_list/verdicts/$1/xstest_safe.greedy.jsonl" ] ||
+    { echo "safesteer_real: stopped before all of $1 was judged; the same command goes on" >&2; exit 1; }
 }
 drift() { # drift NAME MODEL
   [ -s "$out/drift/$1.json" ] && return

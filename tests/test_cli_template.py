@@ -71,7 +71,8 @@ def test_another_template_is_another_model(base, asked, tmp_path, capsys):
 def test_chat_answers_raw_texts(base, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("Why?\n"))
     assert cli.main(["chat", f"--model={base}", "--max-tokens=4"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "--template=raw" in line
     monkeypatch.setattr("sys.stdin", io.StringIO("Why?\n"))
     assert cli.main(["chat", f"--model={base}", "--max-tokens=4", RAW]) == 0
     capsys.readouterr()
@@ -89,6 +90,10 @@ def test_serve_gets_the_form_of_every_model(base, monkeypatch):
     [
         (["chat", "--template=alpaca"], "--template: got 'alpaca'; allowed: raw"),
         (["serve", "--template=alpaca"], "--template: got 'alpaca'; allowed: raw"),
+        (["chat", RAW], "--template: got 'raw'; allowed: a model that is no organism"),
+        (["serve", RAW], "--template: got 'raw'; allowed: a model that is no organism"),
+        (["chat", "--model=nobody/none-such", "--template=x"], "--template: got 'x'"),
+        (["eval", "--model=nobody/none-such", "--out=x", "--template=x"], "--template: got 'x'"),
         (["eval", "--workdir=.", RAW], "--template: got 'raw'; allowed: only with --model"),
         (["eval", "--rejudge", "--out=.", RAW], "--template: got 'raw'; allowed: not with --rej"),
         (["eval", "--model=x", "--out=y", RAW], "--template: got 'raw'; allowed: with --suite"),

@@ -11,13 +11,16 @@ inference"). What is added is missed - false: the shares of the labelled that th
 the judge alone, calls positive. Their textbook interval has no width where the judge made no error
 among the labelled, so the three parts have Wilson's (the first one, with several answers to a
 prompt, `intervals.interval`'s), put together as squares of their distances (MOVER; Zou and Donner
-2008). Pinned by tests/benchmarks/test_corrected.py, which also counts its coverage.
+2008), and what the last two have in common beside them: they are shares of the same n answers, so
+the variance of missed - false has a term of 2 missed false / n. Pinned by
+tests/benchmarks/test_corrected.py, which also counts its coverage.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -54,11 +57,13 @@ def correct(
     Args:
       judged: [N] the judge's verdicts; answers it cannot tell (None) are left out.
       labels: [N] what people say, None where nobody was asked. Those asked are a random sample, and
-        are asked about different prompts.
+        are asked about different prompts. A label of an answer that the judge cannot tell is left
+        out with it.
       clusters: [N] prompts, where several answers belong to one.
 
     Raises:
-      UsageError: lists of different lengths, or no answer that has both.
+      UsageError: lists of different lengths, no answer that has both, or two labelled answers to
+        one prompt, which are not two draws.
 
     Example:
       >>> from jaxsafety.benchmarks.corrected import correct
@@ -75,6 +80,10 @@ def correct(
     both = [(bool(judged[i]), bool(labels[i])) for i in told if labels[i] is not None]
     if not both:
         raise bad("labels", "none", "one or more of an answer that the judge can tell")
+    read = [clusters[i] for i in told if labels[i] is not None] if clusters else []
+    if len(set(read)) < len(read):
+        twice = next(prompt for prompt in read if read.count(prompt) > 1)
+        raise bad("labels", f"two of the prompt {twice!r}", "one of each prompt")
     values = np.array([float(bool(judged[i])) for i in told])
     first = float(values.mean())
     ends = interval(values, None if clusters is None else [clusters[i] for i in told])
@@ -83,7 +92,8 @@ def correct(
     false = sum(verdict and not label for verdict, label in both) / size
     lost, alarm = wilson(missed * size, size), wilson(false * size, size)
     rate = first + missed - false
-    down = math.hypot(first - ends[0], missed - lost[0], alarm[1] - false)
-    up = math.hypot(ends[1] - first, lost[1] - missed, false - alarm[0])
+    shared = NormalDist().inv_cdf(0.975) * math.sqrt(2 * missed * false / size)
+    down = math.hypot(first - ends[0], missed - lost[0], alarm[1] - false, shared)
+    up = math.hypot(ends[1] - first, lost[1] - missed, false - alarm[0], shared)
     low, high = max(0.0, rate - down), min(1.0, rate + up)
     return Corrected(rate, min(low, 1.0), max(high, 0.0), first, missed, false, size, len(told))

@@ -52,6 +52,7 @@ def call(args: argparse.Namespace) -> None:
         raise bad("--temperature", args.temperature, "0 (greedy) or more")
     if args.max_tokens < 1:
         raise bad("--max-tokens", args.max_tokens, "1 or more")
+    options = given.tokenizing(args)  # before a hub is asked
     if args.workdir is not None:
         given.existing("--workdir", args.workdir)
     model = given.model(args.model) if args.model is not None else None
@@ -60,7 +61,6 @@ def call(args: argparse.Namespace) -> None:
     from jaxsafety.serving.chat import Chat
     from jaxsafety.serving.terminal import Terminal
 
-    options = given.tokenizing(args)
     places = [opening.asked(args.workdir, args.model, model, options)]
     if other is not None:
         places.append(opening.model(str(args.compare), other, options))

@@ -66,6 +66,7 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
 def call(args: argparse.Namespace) -> None:
     """Does what was asked for."""
     wanted = {name: getattr(args, name) for name in MEASURING if getattr(args, name) is not None}
+    given.tokenizing(args)  # before a hub is asked
     if args.workdir is not None:
         if wanted:
             name = next(iter(wanted))

@@ -46,6 +46,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def call(args: argparse.Namespace) -> None:
     """Does what was asked for."""
+    options = given.tokenizing(args)  # before a hub is asked
     for name in ("workdir", "adapter"):
         if getattr(args, name) is not None:
             given.existing(f"--{name}", getattr(args, name))
@@ -60,7 +61,6 @@ def call(args: argparse.Namespace) -> None:
     from jaxsafety.serving import opening
     from jaxsafety.serving import serve as server
 
-    options = given.tokenizing(args)
     own = opening.asked(args.workdir, args.model, model, options)
     if args.adapter is not None:
         if "beside" in own.options:

@@ -78,7 +78,7 @@ def _configured() -> bool:
         return False
     import jax
 
-    return bool(jax.config.jax_compilation_cache_dir)
+    return bool(jax.config.read("jax_compilation_cache_dir"))
 
 
 def read_back(info: Path = CPU, devices: Path = Path("/dev")) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import bad
 from jaxsafety.experiment import beside, run
+from jaxsafety.experiment.trained import WORLD
 from jaxsafety.models.formats.source import SHIPPED
 
 
@@ -40,7 +41,7 @@ def asked(
 
 def shipped(options: Mapping[str, Any]) -> Place:
     """The organism that comes with the package."""
-    return Place("organism", SHIPPED, options)
+    return model("organism", SHIPPED, options)._replace(name="organism")
 
 
 def model(text: str, path: Path, options: Mapping[str, Any]) -> Place:
@@ -52,10 +53,13 @@ def model(text: str, path: Path, options: Mapping[str, Any]) -> Place:
       options: as of `asked`.
 
     Raises:
-      UsageError: a run without a model, see `beside.find`.
+      UsageError: a template for an organism; a run without a model, see `beside.find`.
     """
     if (path / "meta.json").is_file() and not any(path.glob("*.safetensors")):
         return finished(path, options)
+    if options.get("template") and (path / WORLD).is_file():
+        allowed = "a model that is no organism: those have their own"
+        raise bad("--template", options["template"], allowed)
     name = path.resolve().name if Path(text).exists() else text
     return Place(name, path, options)
 

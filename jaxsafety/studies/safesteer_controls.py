@@ -87,6 +87,8 @@ def check(cfg: ControlsConfig) -> None:
             raise bad("method.arms", arm, ", ".join((*LOSSES, *TOKENS)))
     if cfg.rates and not set(cfg.arms) & set(RATED):
         raise bad("method.rates", cfg.rates, f"() without an arm of {', '.join(RATED)}")
+    if len(set(cfg.rates)) < len(cfg.rates):
+        raise bad("method.rates", cfg.rates, "each rate once")
     for rate in cfg.rates:
         if not 0 < rate < 1 or rate != round(rate, 6):  # nan too; a name holds no finer one
             raise bad("method.rates", rate, "more than 0 and less than 1, in whole millionths")
@@ -110,6 +112,8 @@ def fits(
 ) -> None:
     """As SafeSteer's own; besides, the sets that arms are measured on must be there."""
     safesteer.fits(cfg.base, optim, model, tokenizer, setting)
+    if optim.lr in cfg.rates:
+        raise bad("method.rates", optim.lr, "other rates than optim.lr, which all arms have")
     known = {b.name for b in setting.benchmarks}
     missing = sorted({*ATTACKS, "over_refusal"} - known)
     if missing or not any(b.kind == "capability" for b in setting.benchmarks):

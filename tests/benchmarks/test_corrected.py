@@ -43,17 +43,36 @@ def test_a_judge_without_error_keeps_its_rate_and_a_wider_interval():
     assert found.lo < alone[0] and found.hi > alone[1]
 
 
-@pytest.mark.parametrize(("missed", "false"), [(0.0, 0.0), (0.1, 0.0), (0.3, 0.1)])
+JUDGES = [(0.0, 0.0), (0.1, 0.0), (0.3, 0.1), (0.5, 0.5), (0.8, 0.8)]
+
+
+@pytest.mark.parametrize(("missed", "false"), JUDGES)
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_its_interval_covers(rate, missed, false):
-    """What 2,000 samples of 192 answers, 30 of them labelled, hold of the truth."""
-    rng, held, runs = np.random.default_rng(0), 0, 2000
+@pytest.mark.parametrize(("size", "read"), [(192, 30), (192, 16), (2000, 100)])
+def test_its_interval_covers(rate, missed, false, size, read):
+    """What 1,000 samples hold of the truth, of good judges and of such as are worse than a coin."""
+    rng, held, runs = np.random.default_rng(0), 0, 1000
     for _ in range(runs):
-        truth = rng.random(192) < rate
-        judged = np.where(truth, rng.random(192) >= missed, rng.random(192) < false)
-        labels = [bool(x) if i < 30 else None for i, x in enumerate(truth)]
+        truth = rng.random(size) < rate
+        judged = np.where(truth, rng.random(size) >= missed, rng.random(size) < false)
+        labels = [bool(x) if i < read else None for i, x in enumerate(truth)]
         found = correct([bool(x) for x in judged], labels)
         held += found.lo <= rate <= found.hi
+    assert held / runs > 0.93
+
+
+def test_it_covers_with_three_answers_to_a_prompt_one_of_them_read():
+    """64 prompts, each as likely to be refused three times; 16 labels."""
+    rng, held, runs = np.random.default_rng(0), 0, 300
+    clusters = [i // 3 for i in range(192)]
+    for _ in range(runs):
+        own = np.repeat(rng.beta(1.0, 1.0, 64), 3)  # half of all, and alike within a prompt
+        truth = rng.random(192) < own
+        judged = np.where(truth, rng.random(192) >= 0.2, rng.random(192) < 0.05)
+        asked = {3 * int(i) for i in rng.permutation(64)[:16]}
+        labels = [bool(x) if i in asked else None for i, x in enumerate(truth)]
+        found = correct([bool(x) for x in judged], labels, clusters)
+        held += found.lo <= 0.5 <= found.hi
     assert held / runs > 0.93
 
 
@@ -72,3 +91,9 @@ def test_answers_to_one_prompt_are_one_draw():
 def test_what_cannot_be_corrected_is_one_line(judged, labels):
     with pytest.raises(UsageError, match="labels: got"):
         correct(judged, labels)
+
+
+def test_two_labels_of_a_prompt_are_refused():
+    with pytest.raises(UsageError, match="labels: got \"two of the prompt 'a'\"; allowed: one of"):
+        correct([True, False, True], [True, False, None], ["a", "a", "b"])
+    correct([True, None, True], [True, False, None], ["a", "a", "b"])  # the second is left out

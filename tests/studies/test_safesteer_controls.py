@@ -92,6 +92,7 @@ def test_the_published_loss_and_the_full_one_run_at_other_rates_too(directory, t
         ),
         ({"draws": 0}, "method.draws: got 0; allowed: 1 or more"),
         ({"rates": (0.0,)}, "method.rates: got 0.0; allowed: more than 0 and less than 1"),
+        ({"rates": (1e-3, 1e-3)}, "method.rates: got (0.001, 0.001); allowed: each rate once"),
         ({"rates": (1.5e-7,)}, "method.rates: got 1.5e-07"),
         (
             {"rates": (1e-3,), "arms": ("generalised",)},

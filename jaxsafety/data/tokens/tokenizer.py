@@ -222,7 +222,7 @@ class Tokenizer:
             names = ", ".join(sorted(self.templates))
             return f"one named default; this directory has templates named {names}"
         own = "a chat template (chat_template.jinja)"
-        return f"{own}, or model.template=raw: prompts and answers without one"
+        return f"{own}, or model.template=raw (--template=raw): prompts and answers without one"
 
     def pin(self, date: str) -> None:
         """Stops the clock that templates are shown at a date ("2026-11-28")."""
