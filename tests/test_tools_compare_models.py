@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxsafety
+from jaxsafety import testing
 
 CHATS = [("what is 2 plus 3 ?", "5"), ("hello", "you can not do that . it is not safe .")] * 5
 
@@ -81,3 +82,21 @@ def test_bad_input_is_one_line(load_tool, models, chats, tmp_path, capsys):
     assert "--chats" in capsys.readouterr().err
     assert tool.main([f"--base={models[0]}", f"--chats={chats}", f"{tmp_path}/none"]) == 2
     assert "none" in capsys.readouterr().err
+    long = tmp_path / "long.jsonl"
+    said = {"role": "assistant", "content": "you can not . " * 400}
+    long.write_text(json.dumps({"messages": [{"role": "user", "content": "hello"}, said]}) + "\n")
+    assert tool.main([f"--base={models[0]}", f"--chats={long}", str(models[1])]) == 2
+    assert "--chats: got 'a dialogue of" in capsys.readouterr().err
+    other = testing.random_organism(tmp_path / "other")
+    assert tool.main([f"--base={models[0]}", f"--chats={chats}", str(other)]) == 2
+    assert "models trained from it" in capsys.readouterr().err
+
+
+def test_a_single_dialogue_has_no_interval(load_tool, models, tmp_path, capsys):
+    one = tmp_path / "one.jsonl"
+    asked, said = CHATS[0]
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    one.write_text(json.dumps({"messages": turns}) + "\n")
+    tool = load_tool("compare_models")
+    assert tool.main([f"--base={models[0]}", f"--chats={one}", str(models[1])]) == 0
+    assert json.loads(capsys.readouterr().out)["kl_interval"] is None

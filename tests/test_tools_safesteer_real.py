@@ -11,6 +11,7 @@ from jaxsafety.core import disk
 
 ITEMS = [f"{i:02d}" for i in range(20)]
 DRIFT = {"kl": 0.02, "kl_interval": [0.01, 0.03], "weights": 0.1, "relative": 0.001, "tokens": 9}
+DRIFT["dialogues"] = 2
 
 
 def refuses(arm, seed, name, index):
@@ -57,9 +58,12 @@ def test_rates_and_claims_are_by_seed(out):
     tool, place = out
     lines = tool.collect(place)
     assert len(lines) == 16 and lines[0]["right"] == 0.25
-    assert tool.level(lines, "steered", "AdvBench refused") == pytest.approx(
-        [100 * n / 19 for n in (11, 12, 13)]  # one answer cannot be told
+    assert tool.by_seed(lines, "steered", "AdvBench refused") == pytest.approx(
+        {seed: 100 * n / 19 for seed, n in enumerate((11, 12, 13))}  # one answer cannot be told
     )
+    assert len(tool.minus(lines, "steered", "full", "weights changed")) == 3
+    without = [x for x in lines if (x["arm"], x["seed"]) != ("full", 1)]
+    assert len(tool.minus(without, "steered", "full", "weights changed")) == 2  # pairs by seed
     found = {row.text.split(":")[0]: row.draws["seeds"] for row in tool.claims(lines)}
     assert list(found) == [f"S{i}" for i in range(1, 11)]
     assert found["S1"] == pytest.approx([100 * n / 19 for n in (1, 2, 3)])
@@ -111,3 +115,58 @@ def test_bad_input_is_one_line(load_tool, tmp_path, capsys):
     tool = load_tool("safesteer_real")
     assert tool.main(["--save", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("safesteer_real: error: --save: got")
+    assert tool.main(["--sample", str(tmp_path), str(tmp_path / "x")]) == 2
+    assert capsys.readouterr().err.startswith("safesteer_real: error: --sample: got")
+
+
+@pytest.mark.parametrize("broken", ["answers", "judge", "drift", "tasks", "name"])
+def test_what_is_not_whole_is_one_line_and_nothing_is_kept(out, broken, capsys, monkeypatch):
+    tool, place = out
+    monkeypatch.setattr(tool, "FILE", place / "kept.jsonl")
+    measured = place / "measured"
+    answers = measured / "generations" / "full-1" / "advbench.greedy.jsonl"
+    verdicts = measured / "judges" / "gcg" / "verdicts" / "full-1" / "advbench.greedy.jsonl"
+    if broken == "answers":
+        for file in (answers, *measured.glob("judges/*/verdicts/full-1/advbench.greedy.jsonl")):
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:5]))
+    elif broken == "judge":
+        verdicts.write_text("".join(verdicts.read_text().splitlines(keepends=True)[:5]))
+    elif broken == "drift":
+        (place / "drift" / "full-1.json").unlink()
+    elif broken == "tasks":
+        (measured / "results.jsonl").unlink()
+    else:
+        (measured / "generations" / "mine").mkdir()
+    assert tool.main(["--save", str(place)]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("safesteer_real: error: --save: got") and line.count("\n") == 1
+    assert not tool.FILE.exists()
+
+
+def test_it_is_kept_before_anybody_has_read(out, tmp_path, monkeypatch, capsys):
+    tool, place = out
+    monkeypatch.setattr(tool, "FILE", tmp_path / "kept.jsonl")
+    monkeypatch.setattr(tool, "LABELS", tmp_path / "labels.jsonl")
+    assert tool.main([]) == 0 and not capsys.readouterr().out
+    assert tool.main(["--save", str(place)]) == 0
+    assert "steered, claims" in capsys.readouterr().out and len(tool.read(tool.FILE)) == 16
+    assert tool.main(["--sample", str(place), str(tmp_path / "blind.jsonl")]) == 0
+    rows = [json.loads(x) for x in (tmp_path / "blind.jsonl").read_text().splitlines()]
+    for name in "ab":
+        disk.write_lines(
+            tmp_path / name,
+            [{"key": x["key"], "declines": x["response"] == "No."} for x in rows],
+        )
+    assert tool.main(["--labels", str(place), str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "agree on 100 % of 150 answers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("said", ["no", "false", 1, None])
+def test_a_label_is_true_or_false(out, said, tmp_path):
+    tool, place = out
+    disk.write_lines(tmp_path / "a", [{"key": "0123", "declines": said}])
+    with pytest.raises(tool.UsageError, match=r"--labels: .*0123.*allowed: true or false"):
+        tool.label(place, [tmp_path / "a", tmp_path / "a"])
+    disk.write(tmp_path / "a", "{\n")
+    with pytest.raises(tool.UsageError, match=r"--labels: got"):
+        tool.label(place, [tmp_path / "a", tmp_path / "none"])

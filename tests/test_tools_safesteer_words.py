@@ -44,6 +44,19 @@ def test_claims_are_means_of_draws_by_run(runs, tmp_path):
     assert "50, 51, 52 | - | 1.0 %" in lines[2] and "100 to 100" in lines[3]
 
 
+def test_a_run_that_goes_on_is_one_line(runs, capsys):
+    tool, places = runs
+    (places[1] / "artifacts" / "curve.complying1.25.json").unlink()  # it is at update 5
+    assert tool.main(["--save", *map(str, places)]) == 2
+    line = capsys.readouterr().err
+    assert "0-1, with complying1 unfinished" in line and line.count("\n") == 1
+    (places[1] / "artifacts" / "curve.complying1.5.json").unlink()
+    assert tool.main(["--save", *map(str, places)]) == 2
+    assert "'complying': 1} unfinished" in capsys.readouterr().err
+    assert tool.main(["--save", str(places[0]), str(places[0])]) == 2
+    assert "different names" in capsys.readouterr().err
+
+
 def test_a_run_without_an_arm_is_one_line(runs, capsys):
     tool, places = runs
     for file in places[1].glob("artifacts/curve.neutral*"):

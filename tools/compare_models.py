@@ -3,15 +3,17 @@
   python tools/compare_models.py --base=DIR --chats=FILE.jsonl DIR [DIR ...]
 
 KL(base || model) per answer token of FILE's dialogues, in nats; its 95 % interval is Student's t
-over the dialogues. With the base's own answers (tools/own_answers.py) it is the drift on what the
-base would say. `weights` is the share of parameters that differ once both are rounded to bfloat16,
-as they are published; `relative` is ||model - base|| / ||base||. A line of JSON per model.
+over the dialogues (null of a single one). With the base's own answers (tools/own_answers.py) it is
+the drift on what the base would say. `weights` is the share of parameters that differ once both are
+rounded to bfloat16, as they are published; `relative` is ||model - base|| / ||base||. A line of
+JSON per model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         base = jaxsafety.load(args.base)
-        encoded = _answers(base[2], args.chats)
+        encoded = _answers(base[2], args.chats, base[0].config.max_length)
         before = _states(base, encoded)
         for path in args.models:
             other = jaxsafety.load(path)
@@ -53,13 +55,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _answers(tokenizer: Any, chats: str) -> list[tuple[list[int], list[bool]]]:
-    """Ids and what was said, per dialogue."""
+def _answers(tokenizer: Any, chats: str, most: int) -> list[tuple[list[int], list[bool]]]:
+    """Ids and what was said, per dialogue of at most `most` tokens."""
     from jaxsafety.data.files.sources import read_chats
 
     found = []
     for messages in read_chats(chats, "--chats"):
         example = jaxsafety.encode_example(tokenizer, messages)
+        if len(example.ids) > most:
+            given = f"a dialogue of {len(example.ids)} tokens"
+            raise bad("--chats", given, f"at most the context of {most}")
         found.append((list(example.ids), [bool(x) for x in example.mask]))
     return found
 
@@ -112,8 +117,14 @@ def compared(
       UsageError: another architecture or vocabulary than the base's.
     """
     shapes = [jax.tree.map(jnp.shape, params) for _, params, _ in (base, other)]
-    if shapes[0] != shapes[1]:
-        raise bad("models", "other shapes of weights than the base's", "models trained from it")
+    vocabularies = [tokenizer.backend.get_vocab() for _, _, tokenizer in (base, other)]
+    for what, same in (
+        ("shapes of weights", shapes[0] == shapes[1]),
+        ("settings", base[0].config == other[0].config),
+        ("tokens", vocabularies[0] == vocabularies[1]),
+    ):
+        if not same:
+            raise bad("models", f"other {what} than the base's", "models trained from it")
     means = np.zeros(len(encoded))
     total, heads = [], [model.head(params) for model, params, _ in (other, base)]
     batches = zip(_batches(encoded), before, _states(other, encoded), strict=True)
@@ -140,7 +151,7 @@ def compared(
     return {
         "kl": float(every.mean()),
         "kl_of_dialogues": spread.mean,
-        "kl_interval": [spread.lo, spread.hi],
+        "kl_interval": None if math.isnan(spread.lo) else [spread.lo, spread.hi],
         "dialogues": len(encoded),
         "tokens": len(every),
         "weights": differ / same,

@@ -68,6 +68,8 @@ def save(workdirs: list[str], file: Path = FILE) -> None:
         artifact = Path(place) / "artifacts" / "attacked.json"
         if not artifact.is_file():
             raise bad("--save", place, "finished runs of configs/safesteer/attacked.py")
+        if Path(place).name in [line["run"] for line in found]:
+            raise bad("--save", place, "directories of different names, WORLD-SEED")
         turned = {}
         for flip in sorted(artifact.parent.glob("flip.*.json")):
             told = json.loads(flip.read_text("utf-8"))["all"]

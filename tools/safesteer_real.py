@@ -49,38 +49,53 @@ READ = ("base", "steered", "full", "context", "sft")  # whose answers people rea
 SETS = {"advbench": 16, "xstest_safe": 14}  # and how many of an arm's are read
 JUDGES = ("rules", "arditi", "gcg", "harmbench_list", "xstest_list")
 SEEDS = "seeds"
+KEPT = ("kl", "kl_interval", "dialogues", "tokens", "weights", "relative")
 Line = dict[str, Any]
 
 
-def collect(out: Path) -> list[Line]:
+def collect(out: Path, field: str = "--save") -> list[Line]:
     """A line per arm and seed: who refused what by which judge, tasks, KL, weights.
 
+    Args:
+      out: what launch/safesteer_real.sh made.
+      field: the option that named it.
+
     Raises:
-      UsageError: a directory without measured arms.
+      UsageError: a directory without measured arms, or with one that is not whole.
     """
     measured = out / "measured"
     places = sorted((measured / "generations").glob("*/"))
     if not places:
-        raise bad("--save", str(out), "what launch/safesteer_real.sh makes")
+        raise bad(field, str(out), "what launch/safesteer_real.sh makes")
     accuracy = {
         row["arm"]: row["value"]
         for row in disk.whole_lines(measured / "results.jsonl")
         if (row["benchmark"], row["metric"]) == ("arc_easy", "acc.logp")
     }
-    found = []
+    found: list[Line] = []
     for place in places:
         arm, _, seed = place.name.partition("-")
+        if arm not in ARMS or not (seed.isdigit() if arm != "base" else seed == ""):
+            raise bad(field, str(place), f"arms {', '.join(ARMS)}, each but base with -SEED")
+        items = {name: [row["id"] for row in _said(measured, place.name, name)] for name in SETS}
         refused = {
             name: {judge: _flags(measured, judge, place.name, name) for judge in JUDGES}
             for name in SETS
         }
-        items = {name: [row["id"] for row in _said(measured, place.name, name)] for name in SETS}
         line: Line = {"arm": arm, "seed": int(seed or 0), "items": items, "refused": refused}
         drift = out / "drift" / f"{place.name}.json"
         if drift.is_file():
             told = json.loads(drift.read_text("utf-8"))
-            line |= {k: told[k] for k in ("kl", "kl_interval", "weights", "relative")}
-        found.append({**line, "right": accuracy.get(place.name)})
+            line |= {k: told[k] for k in KEPT}
+        line["right"] = accuracy.get(place.name)
+        short = [n for n in SETS if items[n] != (found[0]["items"] if found else items)[n]]
+        short += [n for n in SETS if {len(x) for x in refused[n].values()} != {len(items[n])}]
+        short += [] if line["right"] is not None else ["arc_easy"]
+        short += [] if arm == "base" or "kl" in line else ["KL"]
+        if short:
+            allowed = "the sets of the base, judged by all; the same command goes on"
+            raise bad(field, f"{place.name}, whose {short[0]} is not whole", allowed)
+        found.append(line)
     return found
 
 
@@ -118,7 +133,7 @@ def draw(lines: Sequence[Line]) -> list[Line]:
 def sample(out: Path, file: Path) -> None:
     """Writes the answers that are read: key, prompt, response."""
     rows = []
-    for one in draw(collect(out)):
+    for one in draw(collect(out, "--sample")):
         arm = one["arm"] if one["arm"] == "base" else f"{one['arm']}-{one['seed']}"
         said = {row["id"]: row for row in _said(out / "measured", arm, one["set"])}
         row = said[one["item"]]
@@ -133,11 +148,9 @@ def label(out: Path, readers: Sequence[Path]) -> list[Line]:
     Raises:
       UsageError: an answer that nobody decided.
     """
-    said = [
-        {row["key"]: bool(row["declines"]) for row in disk.whole_lines(path)} for path in readers
-    ]
+    said = [_heard(path) for path in readers]
     found = []
-    for one in draw(collect(out)):
+    for one in draw(collect(out, "--labels")):
         key, told = one["key"], []
         for path, labels in zip(readers[:2], said, strict=False):
             if key not in labels:
@@ -151,7 +164,20 @@ def label(out: Path, readers: Sequence[Path]) -> list[Line]:
     return found
 
 
-def read(file: Path = FILE) -> list[Line]:
+def _heard(path: Path) -> dict[str, bool]:
+    """A reader's labels by key."""
+    try:
+        rows = [json.loads(row) for row in path.read_text("utf-8").splitlines() if row.strip()]
+        found = {row["key"]: row["declines"] for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise bad("--labels", f"{path}: {error}", 'lines {"key": ..., "declines": ...}') from error
+    odd = next((key for key, told in found.items() if not isinstance(told, bool)), None)
+    if odd is not None:
+        raise bad("--labels", f"{path}, {odd}: {found[odd]!r}", "true or false")
+    return found
+
+
+def read(file: Path) -> list[Line]:
     """The kept lines."""
     return [json.loads(row) for row in file.read_text("utf-8").splitlines()]
 
@@ -172,19 +198,22 @@ VALUES = {
 OF_TRAINED = tuple(VALUES)[-2:]
 
 
-def level(lines: Iterable[Line], arm: str, name: str) -> list[float]:
-    """A number per seed; the base is not compared with itself."""
+# What a draw can differ by at least: one of 64 answers.
+STEPS = dict.fromkeys(tuple(VALUES)[:3], 100 / 64)
+
+
+def by_seed(lines: Iterable[Line], arm: str, name: str) -> dict[int, float]:
+    """Seed -> number; the base is not compared with itself."""
     if arm == "base" and name in OF_TRAINED:
-        return []
-    own = sorted((x for x in lines if x["arm"] == arm), key=lambda x: x["seed"])
-    return [VALUES[name](x) for x in own]
+        return {}
+    return {x["seed"]: VALUES[name](x) for x in lines if x["arm"] == arm}
 
 
 def minus(lines: Sequence[Line], arm: str, other: str, name: str) -> list[float]:
-    """By seed; the base has one."""
-    ours, theirs = level(lines, arm, name), level(lines, other, name)
-    theirs = theirs * len(ours) if other == "base" else theirs
-    return [a - b for a, b in zip(ours, theirs, strict=True)]
+    """By seed, where both have it; the base has one for all."""
+    ours, theirs = by_seed(lines, arm, name), by_seed(lines, other, name)
+    theirs = dict.fromkeys(ours, theirs.get(0, math.nan)) if other == "base" else theirs
+    return [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
 
 
 def claims(lines: Sequence[Line]) -> list[Row]:
@@ -205,7 +234,7 @@ def claims(lines: Sequence[Line]) -> list[Row]:
     ]
     ends = (-math.inf, math.inf)
     return [
-        Row(text, claim, {SEEDS: minus(lines, arm, other, name)}, 1, ends)
+        Row(text, claim, {SEEDS: minus(lines, arm, other, name)}, 1, ends, STEPS.get(name, 0.0))
         for text, claim, name, arm, other in rows
     ]
 
@@ -220,9 +249,10 @@ def rates(lines: Sequence[Line]) -> list[str]:
     for arm, text in ARMS.items():
         cells = [f"`{arm}`: {text}"]
         for name in VALUES:
-            values = level(lines, arm, name)
+            values = list(by_seed(lines, arm, name).values())
             row = Row("", Claim("above"), {SEEDS: values}, 1, (0.0, math.inf))
-            cells.append(told(row, t_interval(values), signed=False) if values else "-")
+            found = t_interval(values, step=STEPS.get(name, 0.0)) if values else None
+            cells.append(told(row, found, signed=False) if found else "-")
         out.append("| " + " | ".join(cells).replace(" (one draw)", "") + " |")
     return out
 
@@ -291,15 +321,19 @@ def by_labels(lines: Sequence[Line], labels: Sequence[Line]) -> list[str]:
 
 
 def blocks() -> dict[str, list[str]]:
-    """Name of a table on the page -> its lines."""
-    lines = read()
-    labels = read(LABELS)
-    return {
+    """Name of a table on the page -> its lines, of what is kept."""
+    if not FILE.is_file():
+        return {}
+    lines = read(FILE)
+    found = {
         "steered, real": rates(lines),
         "steered, claims": verdicts(claims(lines), {SEEDS: "t over seeds"}),
-        "steered, judges": errors(lines, labels),
-        "steered, labels": by_labels(lines, labels),
     }
+    if LABELS.is_file():
+        labels = read(LABELS)
+        found["steered, judges"] = errors(lines, labels)
+        found["steered, labels"] = by_labels(lines, labels)
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -58,10 +58,15 @@ def gather(run: Path) -> dict[str, Draws]:
         told = json.loads(chosen.read_text("utf-8"))
         set_of = {} if name == "base" else {k: told[k] for k in ("teacher_mass", "voted_mass")}
         found[re.sub(r"\d+$", "", name)].append({**point, **set_of})
+    allowed = f"finished runs of configs/safesteer/controls.py with {', '.join(ARMS)}"
     missing = [arm for arm in ("base", *ARMS) if arm not in found]
     if missing:
-        allowed = f"finished runs of configs/safesteer/controls.py with {', '.join(ARMS)}"
         raise bad("--save", f"{run}, without {', '.join(missing)}", allowed)
+    steps = {name: step for name, (step, _) in last.items() if name != "base"}
+    early = [name for name, step in steps.items() if step < max(steps.values())]
+    counts = {arm: len(found[arm]) for arm in ("matched", "neutral", "complying")}
+    if early or len(set(counts.values())) > 1:
+        raise bad("--save", f"{run}, with {', '.join(early) or counts} unfinished", allowed)
     return dict(found)
 
 
@@ -134,12 +139,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.save:
+            names = [Path(x).name for x in args.save]
+            if len(set(names)) < len(names):
+                raise bad("--save", ", ".join(names), "directories of different names, WORLD-SEED")
             lines = [{"run": Path(x).name, "arms": gather(Path(x))} for x in args.save]
             disk.write_lines(FILE, sorted(lines, key=lambda line: line["run"]))
     except UsageError as error:
         print(f"safesteer_words: error: {error}", file=sys.stderr)
         return 2
-    for name, lines in blocks().items():
+    for name, lines in (blocks() if FILE.is_file() else {}).items():
         print(f"{name}\n")
         print("\n".join(lines), end="\n\n")
     return 0
