@@ -1,4 +1,4 @@
-"""launch/safesteer_real.sh against a fake interpreter: arms, one teacher, a stop, a second start."""
+"""launch/safesteer_real.sh by a fake interpreter: arms, one teacher, a stop, a second start."""
 
 from __future__ import annotations
 
