@@ -12,14 +12,14 @@ def pages(load_tool):
     return load_tool("pages")
 
 
-@pytest.mark.parametrize("name", ["safesteer.md", "safemoe.md"])
+@pytest.mark.parametrize("name", ["safesteer.md", "safemoe.md", "smollm2.md"])
 def test_a_page_is_what_its_lines_make(pages, name):
     text = (pages.DATA / name).read_text()
     assert pages.updated(text, pages.PAGES[name]()) == text, "run: python tools/pages.py"
     assert text.split("\n")[2].startswith("**In short**") and f"]({name[:-3]}.svg)" in text
 
 
-@pytest.mark.parametrize("name", ["safesteer.md", "safemoe.md"])
+@pytest.mark.parametrize("name", ["safesteer.md", "safemoe.md", "smollm2.md"])
 def test_verdicts_are_the_fixed_words(pages, name):
     """In every table with a column of verdicts."""
     words, column = 0, []

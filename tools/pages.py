@@ -1,11 +1,11 @@
-"""Writes the tables of docs/results/safesteer.md and safemoe.md from their kept lines.
+"""Writes tables of docs/results/safesteer.md, safemoe.md and smollm2.md from their kept lines.
 
-  python tools/pages.py              both pages, and the pictures on top of them
+  python tools/pages.py              these pages, and the pictures on top of them
   python tools/pages.py --check      changes nothing; exit code 1 where a page is stale
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of NAME -->`. Tables and verdicts come
-from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safemoe.py,
-safemoe_claims.py and safemoe_worlds.py.
+from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safesteer_real.py,
+safemoe.py, safemoe_claims.py and safemoe_worlds.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import safemoe_claims
 import safemoe_worlds
 import safesteer_attacked
 import safesteer_claims
+import safesteer_real
 import study
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -76,7 +77,11 @@ def printed(call: Callable[[], object]) -> list[str]:
     return out.getvalue().rstrip("\n").split("\n")
 
 
-PAGES = {"safesteer.md": safesteer_blocks, "safemoe.md": safemoe_blocks}
+PAGES = {
+    "safesteer.md": safesteer_blocks,
+    "safemoe.md": safemoe_blocks,
+    "smollm2.md": safesteer_real.blocks,
+}
 
 
 def updated(text: str, blocks: Blocks) -> str:
@@ -98,7 +103,7 @@ def updated(text: str, blocks: Blocks) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Writes or checks both pages."""
+    """Writes or checks the pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--check", action="store_true", help="change nothing, exit code 1 if stale")
     args = parser.parse_args(argv)

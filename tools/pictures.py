@@ -1,6 +1,6 @@
-"""The pictures of docs/results/safesteer.md and safemoe.md, from their kept lines.
+"""The pictures of docs/results/safesteer.md, safemoe.md and smollm2.md, from their kept lines.
 
-  python tools/pictures.py      writes safesteer.svg, safemoe.svg and safemoe_default.svg there
+  python tools/pictures.py      writes them beside these pages
 
 They are drawn for a column of 390 pixels, and the same whenever they are drawn.
 """
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import safemoe_claims as moe
 import safemoe_worlds as fresh
 import safesteer_claims as steer
+import safesteer_real as real
 import study
 from matplotlib.figure import Figure
 
@@ -159,6 +160,34 @@ def fresh_figure(runs: fresh.Runs) -> Figure:
     return fig
 
 
+# Arm on the published model -> label, colour, side of the label, points below the arm.
+REAL = {
+    "base": ("before", INK, "right", 10),
+    "steered": ("SafeSteer", RED, "right", -7),
+    "full": ("same teacher, whole KL", BLUE, "left", 0),
+    "context": ("context teacher", GREY, "right", 0),
+    "sft": ("refusal SFT", BLUE, "left", 8),
+}
+
+
+def real_figure(lines: list[real.Line]) -> Figure:
+    """What an arm refuses of harmful and of harmless prompts: SmolLM2, a dot per seed."""
+    fig, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
+    harmful, harmless = (name for name in real.VALUES if name.endswith("refused"))
+    for arm, (name, color, side, down) in REAL.items():
+        spots = [list(real.by_seed(lines, arm, key).values()) for key in (harmless, harmful)]
+        axis.scatter(*spots, s=16, color=color, alpha=0.5, lw=0)
+        middle = tuple(float(np.mean(x)) for x in spots)
+        axis.scatter(*middle, s=44, color=color, zorder=3)
+        at = -8 if side == "left" else 8
+        place = {"ha": "right" if side == "left" else "left", "va": "center"}
+        axis.annotate(name, middle, (at, -down), textcoords="offset points", color=color, **place)
+    axis.set(xlim=(10, 60), ylim=(60, 100))
+    axis.set_xlabel("harmless prompts of XSTest refused, %")
+    axis.set_ylabel("harmful prompts of AdvBench refused, %")
+    return fig
+
+
 def save(fig: Figure, path: Path) -> None:
     """An SVG that is the same whenever it is drawn."""
     fig.savefig(path, metadata={"Date": None, "Creator": None})
@@ -171,6 +200,7 @@ def draw(folder: Path = OUT) -> list[Path]:
     figures = {"safesteer.svg": lambda: steer_figure(runs)}
     figures["safemoe.svg"] = lambda: moe_figure(moe.read())
     figures["safemoe_default.svg"] = lambda: fresh_figure(fresh.read())
+    figures["smollm2.svg"] = lambda: real_figure(real.read(real.FILE))
     with matplotlib.rc_context(STYLE):
         for name, make in figures.items():
             save(make(), folder / name)
