@@ -34,7 +34,7 @@ def test_verdicts_are_the_fixed_words(pages, name):
                 found = re.fullmatch(r"(.+?)(?: \(alone: (.+)\))?", cell)
                 assert cell == "not measured" or {found[1], found[2]} <= {*WORDS, None}, line
                 words += 1
-    assert words > 20
+    assert words > (9 if name == "smollm2.md" else 20)
 
 
 def test_tables_and_marks_have_to_agree(pages):
@@ -49,7 +49,7 @@ def test_pictures_are_small_and_do_not_change(load_tool, tmp_path):
     pictures = load_tool("pictures")
     first = {path.name: path.read_bytes() for path in pictures.draw(tmp_path)}
     second = {path.name: path.read_bytes() for path in pictures.draw(tmp_path)}
-    assert first == second and len(first) == 3
+    assert first == second and len(first) == 4
     for name, data in first.items():
         assert len(data) < 100_000 and (pictures.OUT / name).stat().st_size < 100_000
 
