@@ -4,8 +4,8 @@
   python tools/pages.py --check      changes nothing; exit code 1 where a page is stale
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of NAME -->`. Tables and verdicts come
-from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safesteer_real.py,
-safemoe.py, safemoe_claims.py and safemoe_worlds.py.
+from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safesteer_words.py,
+safesteer_real.py, safemoe.py, safemoe_claims.py and safemoe_worlds.py.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import safemoe_worlds
 import safesteer_attacked
 import safesteer_claims
 import safesteer_real
+import safesteer_words
 import study
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -47,19 +48,17 @@ def safesteer_blocks() -> Blocks:
         return found
 
     first = [runs["0-default-0"]]
-    return (
-        safesteer_claims.blocks()
-        | safesteer_attacked.blocks()
-        | {
-            "default": study.listed(of("default")),
-            "paper": study.stops(of("paper")),
-            "lifted": study.listed(of("lifted")),
-            "random sets": study.random_sets(runs),
-            "controls": controls.page(controls.read([str(DATA / "controls.jsonl")])),
-            "prompts and rollouts": study.listed(first + of("prompts", "rollouts")),
-            "bf16": study.listed(of("bf") + first + of("slow_bfloat", "slow_float")),
-        }
-    )
+    tools = (safesteer_claims, safesteer_attacked, safesteer_words)
+    made = {name: lines for tool in tools for name, lines in tool.blocks().items()}
+    return made | {
+        "default": study.listed(of("default")),
+        "paper": study.stops(of("paper")),
+        "lifted": study.listed(of("lifted")),
+        "random sets": study.random_sets(runs),
+        "controls": controls.page(controls.read([str(DATA / "controls.jsonl")])),
+        "prompts and rollouts": study.listed(first + of("prompts", "rollouts")),
+        "bf16": study.listed(of("bf") + first + of("slow_bfloat", "slow_float")),
+    }
 
 
 def safemoe_blocks() -> Blocks:
