@@ -78,7 +78,7 @@ def _configured() -> bool:
         return False
     import jax
 
-    return bool(jax.config.read("jax_compilation_cache_dir"))
+    return bool(getattr(jax.config, FOLDER.lower()))
 
 
 def read_back(info: Path = CPU, devices: Path = Path("/dev")) -> bool:

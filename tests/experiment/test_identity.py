@@ -6,6 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxsafety.core import config as configs
+from jaxsafety.core import disk
 from jaxsafety.core.config import load_config
 from jaxsafety.core.errors import UsageError
 from jaxsafety.experiment import identity
@@ -77,13 +78,13 @@ def test_files_that_sections_of_a_method_name_count(model, tmp_path):
 
 def counted(monkeypatch):
     """Counts how often files are read whole."""
-    real, seen = identity.hashlib.file_digest, []
+    real, seen = disk.hashlib.file_digest, []
 
     def digest(stream, kind):
         seen.append(stream.name)
         return real(stream, kind)
 
-    monkeypatch.setattr(identity.hashlib, "file_digest", digest)
+    monkeypatch.setattr(disk.hashlib, "file_digest", digest)
     return seen
 
 
