@@ -51,6 +51,7 @@ LONG = (
     "test_processes",
     "test_safesteer_kills",
     "test_anchored_kills",
+    "test_toy_kills",
 )
 
 
