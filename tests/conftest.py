@@ -52,6 +52,8 @@ LONG = (
     "test_safesteer_kills",
     "test_anchored_kills",
     "test_toy_kills",
+    "test_safemoe_kills",
+    "test_selfmoa_kills",
 )
 
 
