@@ -124,6 +124,13 @@ def table(
     return lines
 
 
+def show(blocks: Mapping[str, Sequence[str]]) -> None:
+    """Prints the tables of a page, each under its name."""
+    for name, lines in blocks.items():
+        print(f"{name}\n")
+        print("\n".join(lines), end="\n\n")
+
+
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Why what is by construction is."""
     told = dict.fromkeys(r.claim.construction for r in rows if r.claim.construction)

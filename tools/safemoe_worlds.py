@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import safemoe
-from claims import Claim, Judged, Row, chance, judge, limit, number, told, word
+from claims import Claim, Judged, Row, chance, judge, limit, number, show, told, word
 from safemoe_claims import CARRIED, HARMLESS, HELD, TASKS
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -208,9 +208,7 @@ def main(argv: list[str] | None = None) -> None:
         kept = safemoe.read(args.runs)
         lines = [json.dumps({"run": r, "points": p, "routes": w}) for r, (p, w) in kept.items()]
         FILE.write_text("".join(line + "\n" for line in lines))
-    for name, lines in blocks().items():
-        print(f"{name}\n")
-        print("\n".join(lines), end="\n\n")
+    show(blocks())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claims import Claim, Row, told
+from claims import Claim, Row, show, told
 from claims import table as verdicts
 
 from jaxsafety.benchmarks.verdict import t_interval
@@ -228,9 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"safesteer_attacked: error: {error}", file=sys.stderr)
         return 2
-    for name, lines in blocks().items():
-        print(f"{name}\n")
-        print("\n".join(lines), end="\n\n")
+    show(blocks())
     return 0
 
 

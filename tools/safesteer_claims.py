@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import controls
 import study
-from claims import Claim, Row, chance, judge, limit, number, told, word
+from claims import Claim, Row, chance, judge, limit, number, show, told, word
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "results"
 POOLS = {
@@ -252,6 +252,4 @@ def blocks() -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    for name, lines in blocks().items():
-        print(f"{name}\n")
-        print("\n".join(lines), end="\n\n")
+    show(blocks())

@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claims import Claim, Row, number, told
+from claims import Claim, Row, number, show, told
 from claims import table as verdicts
 
 from jaxsafety.benchmarks.agreement import kappa
@@ -356,9 +356,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"safesteer_real: error: {error}", file=sys.stderr)
         return 2
-    for name, lines in blocks().items():
-        print(f"{name}\n")
-        print("\n".join(lines), end="\n\n")
+    show(blocks())
     return 0
 
 

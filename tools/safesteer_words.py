@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claims import Claim, Row
+from claims import Claim, Row, show
 from claims import table as verdicts
 
 from jaxsafety.core import disk
@@ -147,9 +147,8 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"safesteer_words: error: {error}", file=sys.stderr)
         return 2
-    for name, lines in (blocks() if FILE.is_file() else {}).items():
-        print(f"{name}\n")
-        print("\n".join(lines), end="\n\n")
+    if FILE.is_file():
+        show(blocks())
     return 0
 
 

@@ -97,8 +97,10 @@ def test_an_intel_cpu_alone_keeps_nothing(tmp_path):
 
 
 def test_a_process_that_told_jax_of_a_folder_keeps_its_own(tmp_path):
-    mine = "import jax; jax.config.update('jax_compilation_cache_dir', 'mine')"
+    folder = tmp_path / "mine"
+    mine = f"import jax; jax.config.update('jax_compilation_cache_dir', {str(folder)!r})"
     assert start(tmp_path, mine)[0].startswith("None ") and not kept_files(tmp_path / ".cache")
+    assert kept_files(folder)
 
 
 @pytest.mark.parametrize(
