@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from jaxsafety.models.types import LayerInputs
     from jaxsafety.protocols import Mitigation
     from jaxsafety.sampling.ask import ask
-    from jaxsafety.sampling.decode import generate, pad_prompts, row_keys, sample
+    from jaxsafety.sampling.decode import generate, sample
+    from jaxsafety.sampling.prompts import pad_prompts, row_keys
     from jaxsafety.testing import ruled, scripted
     from jaxsafety.train.likelihood import answer_loss
 
@@ -102,8 +103,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "SampleConfig": "jaxsafety.core.settings:SampleConfig",
         "generate": "jaxsafety.sampling.decode:generate",
         "sample": "jaxsafety.sampling.decode:sample",
-        "row_keys": "jaxsafety.sampling.decode:row_keys",
-        "pad_prompts": "jaxsafety.sampling.decode:pad_prompts",
+        "row_keys": "jaxsafety.sampling.prompts:row_keys",
+        "pad_prompts": "jaxsafety.sampling.prompts:pad_prompts",
         "ask": "jaxsafety.sampling.ask:ask",
     },
     "Losses": {

@@ -29,6 +29,7 @@ from jaxsafety.models.types import LayerInputs as LayerInputs
 from jaxsafety.models.types import ModelConfig as ModelConfig
 from jaxsafety.models.types import Output as Output
 from jaxsafety.models.types import init_cache as init_cache
+from jaxsafety.models.types import layered as layered
 
 PyTree = Any
 

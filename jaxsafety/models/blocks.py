@@ -34,7 +34,7 @@ class Shared:
       rope: tables of cos and sin.
       bias: the attention mask.
       local: (rope, bias) of layers with a window; None when there are none.
-      slot: where in the cache the first token goes.
+      slot: where in the cache the first token goes, or [B], where each row's goes.
       where: positions that steering touches.
       mix: of the adapters' experts, where no router decides.
       pool: what a router that decides once per sequence averages its scores with.
@@ -72,7 +72,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: jax.Array, cache: tuple | None, layer: PerLayer, shared: Shared
     ) -> tuple[jax.Array, tuple | None]:
-        """Maps x [B,T,D] to ([B,T,D], (k [L,B,K,H,S], v [L,B,K,S,H]))."""
+        """Maps x [B,T,D] to ([B,T,D], (k [L,B,K,H,S], v [L,B,K,S,H])), L as it came or 1."""
         c = self.config
         table = parts.projections(c)
         mix = attended(layer, shared, x)
@@ -93,15 +93,8 @@ class Attention(nn.Module):
         k = parts.rotate(k, rope).transpose(0, 2, 3, 1)  # [B,K,H,T]
         v = v.transpose(0, 2, 1, 3)  # [B,K,T,H]
         if cache is not None:
-            starts = (layer.index, 0, 0, 0, shared.slot), (layer.index, 0, 0, shared.slot, 0)
-            cache = tuple(
-                jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), start)
-                for old, new, start in zip(cache, (k, v), starts, strict=True)
-            )
-            # A gather of one layer, not a slice: XLA on CPU fuses a slice with the update above and
-            # then must copy the whole cache in every layer, which doubles the time per token.
-            one = layer.index[None]
-            k, v = (old.at[one].get(mode="promise_in_bounds")[0].astype(c.dtype) for old in cache)
+            cache = parts.cached(cache, k, v, layer.index, shared.slot)
+            k, v = (parts.read_layer(old, layer.index).astype(c.dtype) for old in cache)
         y = parts.attend(q, k, v, bias, c.query_scale, c.attention_cap)
         scale = (2 * c.num_layers) ** -0.5  # GPT-2: residual branches start small
         return linear("o", y, init_scale=scale, bias=c.attention_bias == "all"), cache

@@ -186,11 +186,13 @@ def attention_bias(
     of them (the tokens of a segment lie side by side, so slots count tokens). It always
     reads itself, also in padding (segment 0), so no row is empty and nothing becomes NaN. The mask
     is repeated for the G heads of a group here, once, so `attend` adds it without reshaping scores.
+    `first` is one slot for all rows, or one per row [B].
     """
-    own, slots = (first + jnp.arange(queries))[:, None], jnp.arange(keys)[None, :]
-    allowed = (slots <= own)[None]  # [1,T,S]
+    own = jnp.reshape(jnp.asarray(first), (-1, 1, 1)) + jnp.arange(queries)[:, None]
+    slots = jnp.arange(keys)
+    allowed = slots <= own  # [1 or B,T,S]
     if window:
-        allowed = allowed & (slots > own - window)[None]
+        allowed = allowed & (slots > own - window)
     if query_segments is not None and key_segments is not None:
         allowed = allowed & (query_segments[:, :, None] == key_segments[:, None, :])
     bias = jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
@@ -275,6 +277,57 @@ def attend(
     out = jnp.einsum("bkqs,bksh->bkqh", probs, v)
     out = out.reshape(batch, kv_heads, group, length, dim).transpose(0, 3, 1, 2, 4)
     return out.reshape(batch, length, heads, dim)
+
+
+def placed(old: jax.Array, new: jax.Array, slot: jax.Array) -> jax.Array:
+    """The segments [B,S] of a cache with those of T tokens [B,T] from `slot` on, or each row's."""
+    new = new.astype(old.dtype)
+    if jnp.ndim(slot) == 0:
+        return jax.lax.dynamic_update_slice(old, new, (0, slot))
+    assert new.shape[1] == 1, "rows with slots of their own take a token at a time"
+    return old.at[jnp.arange(len(old)), slot].set(new[:, 0], mode="drop", unique_indices=True)
+
+
+def cached(
+    cache: tuple[jax.Array, jax.Array],
+    k: jax.Array,
+    v: jax.Array,
+    layer: jax.Array,
+    slot: jax.Array | int,
+) -> tuple[jax.Array, jax.Array]:
+    """The cache (k [L,B,K,H,S], v [L,B,K,S,H]) with a layer's k [B,K,H,T] and v [B,K,T,H].
+
+    Args:
+      cache: of all layers, or of this one alone: then L is 1.
+      k: rotated.
+      v: of the same tokens.
+      layer: its index.
+      slot: where the first of the T tokens goes; or [B], where each row's only token goes, which is
+        lost where the row has no such slot.
+    """
+    old_k, old_v = cache
+    k, v = k.astype(old_k.dtype), v.astype(old_v.dtype)
+    at = layer if old_k.shape[0] > 1 else 0
+    if jnp.ndim(slot) == 0:
+        k = jax.lax.dynamic_update_slice(old_k, k[None], (at, 0, 0, 0, slot))
+        return k, jax.lax.dynamic_update_slice(old_v, v[None], (at, 0, 0, slot, 0))
+    rows = jnp.arange(len(k))
+    how: Any = {"mode": "drop", "unique_indices": True}
+    return (
+        old_k.at[at, rows, :, :, slot].set(k[..., 0], **how),
+        old_v.at[at, rows, :, slot].set(v[:, :, 0], **how),
+    )
+
+
+def read_layer(old: jax.Array, layer: jax.Array) -> jax.Array:
+    """One layer of a cache's k or v [L,...].
+
+    A gather, not a slice: XLA on CPU fuses a slice with the update before it and then must copy the
+    whole cache in every layer, which doubles the time per token.
+    """
+    if old.shape[0] == 1:
+        return old[0]
+    return old.at[layer[None]].get(mode="promise_in_bounds")[0]
 
 
 def ablate(x: jax.Array, direction: jax.Array | None) -> jax.Array:

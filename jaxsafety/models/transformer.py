@@ -86,12 +86,7 @@ class Transformer(nn.Module):
             segments = jnp.ones((batch, length), jnp.int32)
         slot, keys, key_segments, stored = 0, length, segments, None
         if cache is not None and segments is not None:
-            cache = replace(
-                cache,
-                segments=jax.lax.dynamic_update_slice(
-                    cache.segments, segments.astype(cache.segments.dtype), (0, cache.length)
-                ),
-            )
+            cache = replace(cache, segments=parts.placed(cache.segments, segments, cache.length))
             slot, keys, key_segments = cache.length, cache.segments.shape[1], cache.segments
             stored = (cache.k, cache.v)
         group = c.num_heads // c.num_kv_heads
@@ -135,11 +130,16 @@ class Transformer(nn.Module):
             if blocks_list is None:
                 return blocks(carry, per_layer, shared)
             found = []  # the same body, layer after layer
+            x, stored, kept = carry
             for index, own_params in enumerate(blocks_list):
                 here = jax.tree.map(lambda leaf, i=index: leaf[i], per_layer)
                 block = Block(c, capture, parent=None)
-                carry, captured = block.apply({"params": own_params}, carry, here, shared)
+                own = _own_layer(stored, index)
+                state, captured = block.apply({"params": own_params}, (x, own, kept), here, shared)
+                x, own, kept = state
+                stored = _with_layer(stored, index, own)
                 found.append(captured)
+            carry = (x, stored, kept)
             return carry, jax.tree.map(lambda *r: jnp.stack(r), *found)
 
         router = (layers.adapters or {}).get("router", {})
@@ -162,6 +162,21 @@ class Transformer(nn.Module):
                 routes=kept if layers.routing.level in POOLED else None,
             )
         return Output(hidden=final(x), cache=cache, residuals=residuals, mix=mix)
+
+
+def _own_layer(stored: tuple | None, index: int) -> tuple | None:
+    """What a layer's attention needs of a cache's (k, v): its own arrays, where they are apart."""
+    if stored is None or not isinstance(stored[0], tuple):
+        return stored
+    return tuple(each[index] for each in stored)
+
+
+def _with_layer(stored: tuple | None, index: int, own: tuple | None) -> tuple | None:
+    """(k, v) with what a layer's attention made of its part."""
+    if stored is None or own is None or not isinstance(stored[0], tuple):
+        return own
+    pairs = zip(stored, own, strict=True)
+    return tuple((*each[:index], one, *each[index + 1 :]) for each, one in pairs)
 
 
 def _kept(

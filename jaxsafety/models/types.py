@@ -6,7 +6,7 @@ dim, F mlp width, V vocabulary, L layers, E experts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -124,17 +124,20 @@ class Cache:
     """Keys and values of the past, slot order = causal order.
 
     k [L,B,K,H,S] (slots last, as the product with the queries wants it); v [L,B,K,S,H];
-    segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used. routes [L,B,E]:
+    segments [B,S] int32 (0 = empty or padding); length: int32 scalar, slots used, or [B], those of
+    each row, which then grows by one token at a time and loses what has no slot. routes [L,B,E]:
     mixtures chosen on the prompt for the whole sequence; gate: (k, v) of the pass without adapters
     (X-LoRA). The last two are made by the first pass that needs them.
+
+    `layered` has k and v as tuples of one array per layer, with a leading axis of 1.
     """
 
-    k: jax.Array
-    v: jax.Array
+    k: Any
+    v: Any
     segments: jax.Array
     length: jax.Array
     routes: jax.Array | None = None
-    gate: tuple[jax.Array, jax.Array] | None = None
+    gate: tuple[Any, Any] | None = None
 
 
 @struct.dataclass
@@ -161,3 +164,16 @@ def init_cache(config: ModelConfig, batch: int, slots: int, dtype: Any = jnp.flo
         segments=jnp.zeros((batch, slots), jnp.int32),
         length=jnp.zeros((), jnp.int32),
     )
+
+
+def layered(cache: Cache) -> Cache:
+    """The same cache, each layer's arrays apart, as steps with `api.unstacked` parameters want it.
+
+    There each layer is written and read in place; of a stack XLA on CPU copies what it reads.
+    """
+
+    def apart(x: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(x[i : i + 1] for i in range(x.shape[0]))
+
+    gate = None if cache.gate is None else (apart(cache.gate[0]), apart(cache.gate[1]))
+    return replace(cache, k=apart(cache.k), v=apart(cache.v), gate=gate)

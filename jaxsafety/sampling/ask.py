@@ -31,8 +31,8 @@ def ask(
       tokenizer: encodes the items by its chat template, and decodes the answers.
       items: what is asked; the index of an item keys its random numbers.
       decoding: with the ids that end a turn, `tokenizer.eos_ids`.
-      seed: see `decode.row_keys`.
-      step: see `decode.row_keys`.
+      seed: see `prompts.row_keys`.
+      step: see `prompts.row_keys`.
       samples: answers per item.
       layers: adapters, steering, ablation.
 

@@ -10,7 +10,7 @@ everything else is an array (engine.py has the two halves of the loop).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,36 +23,14 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import Answer, Completions, PromptBatch
 from jaxsafety.models.api import Cache, LayerInputs, Model, unstacked
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import engine, heads, processors
+from jaxsafety.sampling import continuous, engine, heads, processors
 from jaxsafety.sampling.engine import STEER as STEER
+from jaxsafety.sampling.engine import Call
+from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
 
 PyTree = Any
 Inside = Callable[[int, int], None]
 PIECE = 64  # tokens between two looks at the host: a look costs what a token does, or less
-
-
-def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
-    """One key per row: fold_in(fold_in(fold_in(key(seed), step), prompt), sample).
-
-    Args:
-      seed: the job's seed.
-      step: the training step, or any counter that should give fresh samples.
-      prompts: [B] integers that name the prompts (not their place in the batch).
-      samples: [B] integers, which sample of that prompt.
-
-    Returns:
-      Typed keys [B].
-
-    Example:
-      >>> import jaxsafety
-      >>> a = jaxsafety.row_keys(0, 0, [3, 5], [0, 0])
-      >>> b = jaxsafety.row_keys(0, 0, [5], [0])
-      >>> a.shape, bool(a[1] == b[0])  # prompt 5 draws the same in any batch
-      ((2,), True)
-    """
-    root = jax.random.fold_in(jax.random.key(seed), step)
-    fold = jax.vmap(lambda p, s: jax.random.fold_in(jax.random.fold_in(root, p), s))
-    return fold(jnp.asarray(prompts, jnp.uint32), jnp.asarray(samples, jnp.uint32))
 
 
 def sample(
@@ -125,16 +103,6 @@ def _call(
     processors.check(cfg, model.config.vocab_size)
     call = Call(model, cfg.max_tokens, tuple(cfg.stop), tuple(cfg.banned), steer)
     return params, prompts, engine.turn(keys, cfg.temperature, cfg.top_p), layers, call
-
-
-class Call(NamedTuple):
-    """What a compiled program of the sampler does not take as an array."""
-
-    model: Model
-    room: int
-    stop: tuple[int, ...]
-    banned: tuple[int, ...]
-    steer: str
 
 
 # How far a call has come: t, the tokens of each row so far; State; tokens, logp, valid [B,room].
@@ -272,50 +240,6 @@ def _pieces(
     return _last(prompts, carry)
 
 
-def buckets(limit: int) -> tuple[int, ...]:
-    """Prompt widths 16, 32, 48, 64, 96, 128, 192, ... up to `limit`, which is always the last."""
-    widths, size = [16], 32
-    while size < limit:
-        widths += [size, size + size // 2]
-        size *= 2
-    return (*[w for w in widths if w < limit], limit)
-
-
-def pad_prompts(ids: Sequence[Sequence[int]], pad_id: int, buckets: Sequence[int]) -> PromptBatch:
-    """Left-pads prompts to the smallest bucket that holds the longest one.
-
-    Args:
-      ids: token ids per prompt, none empty.
-      pad_id: filler id (masked, so its value never matters).
-      buckets: increasing widths.
-
-    Returns:
-      `PromptBatch` [B,P].
-
-    Raises:
-      UsageError: an empty prompt, or one longer than the last bucket.
-
-    Example:
-      >>> import jaxsafety
-      >>> batch = jaxsafety.pad_prompts([[7, 8, 9], [5]], pad_id=0, buckets=[4, 8])
-      >>> print(batch.tokens)
-      [[0 7 8 9]
-       [0 0 0 5]]
-    """
-    longest = max(map(len, ids))
-    if min(map(len, ids)) == 0:
-        raise bad("prompt", "0 tokens", "at least 1 token")
-    width = next((b for b in buckets if b >= longest), None)
-    if width is None:
-        raise bad("prompt", f"{longest} tokens", f"at most {buckets[-1]} tokens")
-    tokens = np.full((len(ids), width), pad_id, np.int32)
-    mask = np.zeros((len(ids), width), bool)
-    for row, prompt in enumerate(ids):
-        tokens[row, width - len(prompt) :] = prompt
-        mask[row, width - len(prompt) :] = True
-    return PromptBatch(tokens=jnp.asarray(tokens), mask=jnp.asarray(mask))
-
-
 def generate(
     model: Model,
     params: PyTree,
@@ -388,67 +312,165 @@ def generate(
     if cfg.max_tokens == 0:
         return result
     rows = [(index, s) for index in range(len(prompts)) for s in range(copies)]
-    skip = heads.worth(model, layers, prompts, len(rows))
-    widths = buckets(limit - skip)
     # Longest first: rows of a call share a bucket and tend to finish together, and only the last
     # call, of the shortest prompts, is filled up. A short prompt may ride in a longer one's bucket.
     rows.sort(key=lambda row: (-len(prompts[row[0]]), row))
-    ways = sharding.rows(sharding.mesh_of(params))  # each device gets rows of its own
+    mesh = sharding.mesh_of(params)
+    ways = sharding.rows(mesh)  # each device gets rows of its own
     batch_size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
     batch_size = -(-batch_size // ways) * ways
-    bound = _bind(model, params, prompts, cfg, layers, steer, skip)
-    spans = heads.spans([len(prompts[i]) - skip for i, _ in rows], batch_size, widths, model)
-    for start, span in zip(range(0, len(rows), batch_size), spans, strict=True):
-        part = rows[start : start + batch_size]
-        if not known or any(row not in known for row in part):
-            full = part + [part[-1]] * (batch_size - len(part))
-            keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
-            batch = pad_prompts([prompts[i][skip:] for i, _ in full], tokenizer.pad_id, [span])
-            batch, keys = sharding.beside(params, (batch, keys))  # each device its own rows
-            look = None if inside is None else partial(inside, len(part))
-            out = bound(batch, keys, look)
-            said = [(*row, a) for row, a in zip(part, answers(out, span), strict=False)]
-            if keep is not None and len(rows) > batch_size:
-                keep(start // batch_size, said)
-        else:
-            said = [(*row, known[row]) for row in part]
-        for index, s, answer in said:
+    skip = heads.worth(model, layers, prompts, len(rows))
+
+    def padded(part: Sequence[Row], count: int, span: int) -> tuple[PromptBatch, jax.Array]:
+        full = [*part, *[part[-1]] * (count - len(part))]
+        keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
+        batch = pad_prompts([prompts[i][skip:] for i, _ in full], tokenizer.pad_id, [span])
+        return sharding.beside(params, (batch, keys))  # each device its own rows
+
+    seated = mesh is None and len(rows) > batch_size and cfg.max_tokens >= continuous.LEAST
+    known = known or {}
+    work = Work(model, params, cfg, layers, steer, prompts, skip, rows, known, batch_size, padded)
+    left = [len(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    made: dict[int, list[tuple[int, int, Answer]]] = {}
+    done = 0
+    for part in (_continuous if seated else _calls)(work, inside):
+        for place, answer in part:
+            (index, s), number = rows[place], place // batch_size
             result[index][s] = answer
+            made.setdefault(number, []).append((index, s, answer))
+            left[number] -= 1
+            whole = made.pop(number) if left[number] == 0 else []
+            if (
+                whole
+                and keep is not None
+                and len(left) > 1
+                and any(x[:2] not in known for x in whole)
+            ):
+                keep(number, whole)
+        done += len(part)
         if progress is not None:
-            progress(start + len(part))
+            progress(done)
     if copies < samples:
         result = [[row[0]] * samples for row in result]
     return result
 
 
-def _bind(
-    model: Model,
-    params: PyTree,
-    prompts: Sequence[Sequence[int]],
-    cfg: SampleConfig,
-    layers: LayerInputs,
-    steer: str,
-    skip: int,
-) -> Callable[[PromptBatch, jax.Array, Inside | None], Completions]:
-    """`sample` for many calls of these prompts, after the `skip` ids that all begin with.
+Row = tuple[int, int]  # a prompt's number, and which sample of it
+Said = Iterator[list[tuple[int, Answer]]]  # places among the rows, and what was answered there
+
+
+class Work(NamedTuple):
+    """What `generate` has to do.
+
+    Attributes:
+      model: static.
+      params: of the model.
+      cfg: decoding options.
+      layers: see `sample`.
+      steer: see `sample`.
+      prompts: token ids.
+      skip: how many of them all begin with, that are read once.
+      rows: what is answered, longest prompt first.
+      known: answers that an earlier start found.
+      batch_size: rows at once.
+      padded: (rows, how many with copies of the last, width) -> their batch and keys.
+    """
+
+    model: Model
+    params: PyTree
+    cfg: SampleConfig
+    layers: LayerInputs
+    steer: str
+    prompts: Sequence[Sequence[int]]
+    skip: int
+    rows: Sequence[Row]
+    known: Mapping[Row, Answer]
+    batch_size: int
+    padded: Callable[[Sequence[Row], int, int], tuple[PromptBatch, jax.Array]]
+
+    def spans(self, count: int) -> list[int]:
+        """The width of every `count` rows."""
+        config = self.model.config
+        widths = buckets(config.max_length - self.cfg.max_tokens - self.skip)
+        lengths = [len(self.prompts[i]) - self.skip for i, _ in self.rows]
+        return heads.spans(lengths, count, widths, self.model)
+
+    def head(self) -> Cache | None:
+        """The cache of what all prompts begin with."""
+        if not self.skip:
+            return None
+        ids = self.prompts[0][: self.skip]
+        return heads.read(self.model, self.params, ids, self.layers, self.steer)
+
+    def split(self) -> PyTree:
+        """The parameters as steps take them."""
+        config = self.model.config
+        return unstacked(config, self.params) if config.unroll else self.params
+
+
+def _calls(work: Work, inside: Callable[[int, int, int], None] | None) -> Said:
+    """A call of `sample` after the other.
 
     What all calls share is made at the first: the head's cache, and parameters that are unstacked
     already, which compiles twice as fast as unstacking them within every call.
     """
+    model, cfg = work.model, work.cfg
+    options = (cfg, work.layers, work.steer)
     once: dict[str, Any] = {}
+    starts = range(0, len(work.rows), work.batch_size)
+    for start, span in zip(starts, work.spans(work.batch_size), strict=True):
+        part = work.rows[start : start + work.batch_size]
+        if all(row in work.known for row in part):
+            yield [(start + n, work.known[row]) for n, row in enumerate(part)]
+            continue
+        batch, keys = work.padded(part, work.batch_size, span)
+        look = None if inside is None else partial(inside, len(part))
+        if work.skip or model.config.unroll:
+            once = once or {"head": work.head(), "split": work.split()}
+            args = _call(model, work.params, batch, keys, *options)
+            out = _pieces(args, look if cfg.max_tokens > PIECE else None, **once)
+        else:
+            out = sample(model, work.params, batch, keys, *options, look)
+        yield list(enumerate(answers(out, span)[: len(part)], start))
 
-    def call(batch: PromptBatch, keys: jax.Array, inside: Inside | None) -> Completions:
-        if not (skip or model.config.unroll):
-            return sample(model, params, batch, keys, cfg, layers, steer, inside)
-        if not once:
-            once["head"] = (
-                heads.read(model, params, prompts[0][:skip], layers, steer) if skip else None
-            )
-            once["split"] = unstacked(model.config, params) if model.config.unroll else None
-        args = _call(model, params, batch, keys, cfg, layers, steer)
-        return _pieces(args, inside if cfg.max_tokens > PIECE else None, **once)
 
-    return call
+def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> Said:
+    """Rows that give their places to the next: see `continuous`."""
+    model, cfg, rows = work.model, work.cfg, work.rows
+    processors.check(cfg, model.config.vocab_size)
+    count = continuous.size(work.batch_size)
+    spans, beside = work.spans(count), work.skip + cfg.max_tokens
+    few = (32 if model.config.unroll else 4) * continuous.SHARE
+    call = Call(model, cfg.max_tokens, tuple(cfg.stop), tuple(cfg.banned), work.steer)
+    head, split = work.head(), work.split()
+    for stretch in continuous.stretches(spans, beside, few):
+        groups = []
+        for i in stretch:
+            numbers = range(i * count, min((i + 1) * count, len(rows)))
+            part = [rows[n] for n in numbers]
+            if all(row in work.known for row in part):
+                yield [(n, work.known[rows[n]]) for n in numbers]
+                continue
+
+            def group(numbers: range = numbers, part: Any = part, span: int = spans[i]) -> Any:
+                return continuous.Group(numbers, *work.padded(part, count, span))
+
+            groups.append(group)
+        found = continuous.answers(
+            call,
+            work.params,
+            split,
+            work.layers,
+            groups,
+            batch_size=work.batch_size,
+            slots=spans[stretch.start] + beside,
+            heat=cfg.temperature,
+            share=cfg.top_p,
+            head=head,
+            look=None if inside is None else lambda n, tokens: inside(n, tokens, cfg.max_tokens),
+        )
+        for place, answer in found:
+            yield [(place, answer)]
 
 
 def answers(out: Completions, width: int) -> list[Answer]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,21 @@ from flax import struct
 from jaxsafety.adapters import routing
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import PromptBatch
-from jaxsafety.models.api import Cache, LayerInputs, Model, init_cache
+from jaxsafety.models.api import Cache, LayerInputs, Model, init_cache, layered
 from jaxsafety.sampling import processors
 
 PyTree = Any
 STEER = ("all", "prompt")
+
+
+class Call(NamedTuple):
+    """What a compiled program of the sampler does not take as an array."""
+
+    model: Model
+    room: int
+    stop: tuple[int, ...]
+    banned: tuple[int, ...]
+    steer: str
 
 
 @struct.dataclass
@@ -52,10 +62,10 @@ class Knobs:
 class State:
     """Where the rows stand. The last token is chosen, but not in the cache yet.
 
-    cache: of all tokens before `token`; token [B] int32, 0 in rows that had ended; logp [B] float32
-    of it under the model at temperature 1, before bans and top-p, 0 there; position [B] int32, the
-    RoPE position of `token`; count [B] int32, tokens chosen so far; finished [B] bool, whether a
-    stop id was chosen.
+    cache: of all tokens before `token`, `layered` where `model.config.unroll`; token [B] int32, 0
+    in rows that had ended; logp [B] float32 of it under the model at temperature 1, before bans and
+    top-p, 0 there; position [B] int32, the RoPE position of `token`; count [B] int32, tokens chosen
+    so far; finished [B] bool, whether a stop id was chosen.
     """
 
     cache: Cache | None  # as `Model.apply` has it; never None
@@ -72,7 +82,7 @@ def turn(
     """`Knobs` of rows that are decoded alike, or one value per row.
 
     Args:
-      keys: [B] from `decode.row_keys`.
+      keys: [B] from `prompts.row_keys`.
       temperature: one for all, or [B]; 0 is greedy.
       top_p: one for all, or [B]; 1 is off.
     """
@@ -154,7 +164,8 @@ def prefill(
     token, logp = _choose(model, params, out.hidden, knobs, count, banned)
     lengths = prompts.mask.sum(axis=1).astype(jnp.int32) + before
     finished = processors.is_stop(token, stop)
-    return State(out.cache, token, logp, lengths, count + 1, finished)
+    cache = layered(out.cache) if model.config.unroll and out.cache is not None else out.cache
+    return State(cache, token, logp, lengths, count + 1, finished)
 
 
 def step(

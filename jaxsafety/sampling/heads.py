@@ -98,8 +98,12 @@ def spans(
     """
     found = [next(w for w in widths if w >= length) for length in lengths[::batch_size]]
     if model.config.unroll:
+        rest = sum(found) - sum(
+            found[:1]
+        )  # widths of the calls from i on, none above the one before
         for i in range(1, len(found)):
-            saved = sum(max(0, found[i - 1] - width) for width in found[i:]) * batch_size
-            if saved < COMPILING:
+            own = found[i]
+            if (found[i - 1] * (len(found) - i) - rest) * batch_size < COMPILING:
                 found[i] = found[i - 1]
+            rest -= own
     return found

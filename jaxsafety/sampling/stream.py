@@ -22,7 +22,8 @@ from jaxsafety.data.schema import PromptBatch
 from jaxsafety.models.api import LayerInputs, Model, unstacked
 from jaxsafety.protocols import SampleConfig, Served
 from jaxsafety.sampling import engine, processors
-from jaxsafety.sampling.decode import Call, pad_prompts, row_keys
+from jaxsafety.sampling.engine import Call
+from jaxsafety.sampling.prompts import pad_prompts, row_keys
 
 PyTree = Any
 LEAST = 64  # tokens: nearly all first messages, and no narrower program is worth compiling

@@ -23,8 +23,9 @@ from jaxsafety.core.errors import bad
 from jaxsafety.core.sharding import scope
 from jaxsafety.models.api import unstacked
 from jaxsafety.protocols import Served
-from jaxsafety.sampling import decode, engine
-from jaxsafety.serving import rows as seats
+from jaxsafety.sampling import engine
+from jaxsafety.sampling import rows as seats
+from jaxsafety.sampling.prompts import pad_prompts, row_keys
 from jaxsafety.serving import scores
 from jaxsafety.serving.scores import Scored
 
@@ -79,10 +80,9 @@ class Ask:
 
 @dataclass
 class Seat:
-    """A row that is taken: its ticket, the slot of its first token, how many tokens it has."""
+    """A row that is taken: its ticket, how many tokens it has."""
 
     ticket: Ticket
-    first: int
     made: int = 1
 
 
@@ -93,7 +93,6 @@ class Counts:
     steps: int = 0
     read: int = 0
     tokens: int = 0
-    moved: int = 0
     widest: int = 0
     most: int = 0
     failed: list[str] = field(default_factory=list)
@@ -141,13 +140,13 @@ class Batcher:
         self.context = context or longest
         self.counts = Counts()
         self.tokenizer, self.what, self.model = tokenizer, what, model
-        self._static = seats.Static(model, tuple(tokenizer.eos_ids), what.steer)
+        self._call = engine.Call(model, 0, tuple(tokenizer.eos_ids), (), what.steer)
         self._split = unstacked(model.config, what.params) if model.config.unroll else what.params
         self._mesh, self._rows, self._most = mesh, rows, queue
         self._seats: list[Seat | None] = [None] * rows
         self._state: engine.State | None = None
-        self._length = self._slots = 0
-        self._keys = np.array(jax.random.key_data(decode.row_keys(0, 0, range(rows), [0] * rows)))
+        self._slots = 0
+        self._keys = np.array(jax.random.key_data(row_keys(0, 0, range(rows), [0] * rows)))
         self._heat, self._share = np.zeros(rows, np.float32), np.ones(rows, np.float32)
         self._waiting: deque[Ticket] = deque()
         self._asked: deque[Ask] = deque()
@@ -271,35 +270,32 @@ class Batcher:
         full = group + [group[-1]] * (size - len(group))
         rows = taken + [taken[-1]] * (size - len(group))
         width = self._width(group[0])
-        prompts = decode.pad_prompts([t.ids for t in full], self.tokenizer.pad_id, [width])
+        prompts = pad_prompts([t.ids for t in full], self.tokenizer.pad_id, [width])
         heat, share = [t.temperature for t in full], [t.top_p for t in full]
-        keys = [decode.row_keys(t.seed, 0, [0], [t.sample]) for t in full]
+        keys = [row_keys(t.seed, 0, [0], [t.sample]) for t in full]
         keys = np.concatenate([np.asarray(jax.random.key_data(key)) for key in keys])
         knobs = engine.turn(jax.random.wrap_key_data(jnp.asarray(keys)), heat, share)
-        new = seats.read(self.what.params, prompts, knobs, self.what.layers, self._static)
-        self._make_room(new, width)
+        new = seats.read(self.what.params, prompts, knobs, self.what.layers, self._call)
+        self._make_room(new, max(width, *(len(t.ids) + t.most for t in group)))
         assert self._state is not None
         self._state = seats.seat(self._state, new, np.asarray(rows, np.int32))
         self._keys[rows], self._heat[rows], self._share[rows] = keys, heat, share
         for ticket, row in zip(group, taken, strict=True):
-            self._seats[row] = Seat(ticket, self._length - len(ticket.ids))
+            self._seats[row] = Seat(ticket)
         self.counts.read += len(group)
         self._told(new, list(range(len(group))), taken)
 
-    def _make_room(self, new: engine.State, width: int) -> None:
-        """At least `width` slots before the write position."""
-        if self._state is None or not self._busy():
-            slots = self._sized(width + 1)
-            if self._state is None or slots != self._slots:
-                self._state = seats.blank(new, self._rows, slots)
-                self._slots, self._length = slots, 0
-            by = width - self._length  # nobody's rows: all may go
+    def _make_room(self, new: engine.State, slots: int) -> None:
+        """At least so many slots in every row."""
+        wide = self._sized(slots)
+        if self._state is None or (wide != self._slots and not self._busy()):
+            self._state = seats.blank(new, self._rows, wide)
+        elif wide > self._slots:
+            self._state = seats.widen(self._state, wide)
+            self.counts.widest = max(self.counts.widest, wide)
         else:
-            by = max(0, width - self._length)
-            if self._length + by > self._slots:
-                self._widen(self._length + by)
-        if by:
-            self._shift(by)
+            return
+        self._slots = wide
 
     def _sized(self, slots: int) -> int:
         size = SLOTS
@@ -307,27 +303,14 @@ class Batcher:
             size *= 2
         return min(size, self.context)
 
-    def _widen(self, slots: int) -> None:
-        assert self._state is not None
-        self._slots = self._sized(max(slots, self._slots + 1))
-        self._state = seats.widen(self._state, self._slots)
-        self.counts.widest = max(self.counts.widest, self._slots)
-
     def _step(self) -> None:
-        if self._length == self._slots:
-            first = min(seat.first for seat in self._seats if seat is not None)
-            if first < self._slots // 4 and self._slots < self.context:
-                self._widen(self._slots + 1)
-            else:
-                self._shift(-first)
         free = np.array([seat is None for seat in self._seats])
         keys = jax.random.wrap_key_data(jnp.asarray(self._keys))
         knobs = seats.knobs_of(keys, self._heat, self._share, free)
         assert self._state is not None
         self._state = state = seats.advance(
-            self._split, self._state, free, knobs, self.what.layers, self._static
+            self._split, self._state, free, knobs, self.what.layers, self._call
         )
-        self._length += 1
         self.counts.steps += 1
         taken = [index for index, seat in enumerate(self._seats) if seat is not None]
         self.counts.most = max(self.counts.most, len(taken))
@@ -336,15 +319,6 @@ class Batcher:
             assert seat is not None
             seat.made += 1
         self._told(state, taken, taken)
-
-    def _shift(self, by: int) -> None:
-        assert self._state is not None
-        self._state = seats.move(self._state, np.int32(by))
-        self._length += by
-        self.counts.moved += 1
-        for seat in self._seats:
-            if seat is not None:
-                seat.first += by
 
     def _told(self, state: engine.State, places: list[int], rows: list[int]) -> None:
         """Tells every request its token, and frees the rows that have their last one."""

@@ -1,11 +1,13 @@
-"""A published model beside its peers: 128 answers, and multiple choice by log-probability.
+"""A published model beside its peers: 128 answers, a mixed evaluation, and multiple choice.
 
-  python tests/bench/real.py --model=DIR --data=DIR [--jobs=answers,choices] [--runs=2]
-                             [--items=1000] [--peer-python=PYTHON] [--anyway]
+  python tests/bench/real.py --model=DIR --data=DIR [--jobs=NAME,...] [--runs=2]
+                             [--items=1000] [--prompts=512] [--peer-python=PYTHON] [--anyway]
 
 DIR of the model is one that both sides load (`jaxsafety export --model=FILE.gguf --out=DIR`), DIR
-of the data has AdvBench and PIQA. `answers` needs the extra `parity`; `choices` needs lm-eval,
-which may lie in an environment of its own. Both sides are given the same prompts, float32, two
+of the data has AdvBench, GSM8K, BoolQ and PIQA. `answers` (128 of one kind, all to one length) and
+`evaluation` (512 short and long prompts, answers that end where they end, sorted by length for the
+peer's sake, as lm-eval does) need the extra `parity`; `choices` needs lm-eval, which may lie in an
+environment of its own. Both sides are given the same prompts, float32, two
 threads; one process each, whose runs alternate, so the least of each side and the first one, which
 compiles, are measured under one load. The rows go to docs/performance_real.jsonl, of which
 speed.py makes its page.
@@ -26,12 +28,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PROMPTS, TOKENS, BATCH = 128, 64, 16
+LONGEST, MIXED = 256, ("advbench", "gsm8k", "boolq")  # of `evaluation`
 WHAT = {
     "answers": f"{PROMPTS} AdvBench prompts, {TOKENS} tokens each, batches of {BATCH}",
+    "evaluation": f"prompts of {', '.join(MIXED)}, answers up to {LONGEST} tokens, {BATCH} at once",
     "choices": "multiple-choice items of PIQA by log-probability",
 }
-PEER = {"answers": "transformers generate", "choices": "lm-eval hf"}
-GOAL = {"answers": 2.0, "choices": 1.5}
+PEER = {
+    "answers": "transformers generate",
+    "evaluation": "transformers generate",
+    "choices": "lm-eval hf",
+}
+GOAL = {"answers": 2.0, "evaluation": 3.0, "choices": 1.5}
 
 
 def serve(run: Any) -> None:
@@ -43,13 +51,13 @@ def serve(run: Any) -> None:
         print(json.dumps([time.perf_counter() - start, found]), flush=True)
 
 
-def our_answers(model: str, asked: list[Any]) -> None:
+def our_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
     """Prompts to texts, as `jaxsafety eval` does it."""
     import jaxsafety
     from jaxsafety.sampling.decode import generate
 
     loaded, params, tokenizer = jaxsafety.load(model)
-    config = jaxsafety.SampleConfig(TOKENS, 0.0, stop=tuple(tokenizer.eos_ids))
+    config = jaxsafety.SampleConfig(tokens, 0.0, stop=tuple(tokenizer.eos_ids))
 
     def run() -> list[str]:
         prompts = [
@@ -61,7 +69,7 @@ def our_answers(model: str, asked: list[Any]) -> None:
     serve(run)
 
 
-def their_answers(model: str, asked: list[Any]) -> None:
+def their_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
     """The same by transformers: the template, left padding, greedy."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -77,7 +85,7 @@ def their_answers(model: str, asked: list[Any]) -> None:
             chats = [[{"role": "user", "content": t}] for t in asked[start : start + BATCH]]
             batch = tokenizer.apply_chat_template(chats, **options)
             with torch.no_grad():
-                said = net.generate(**batch, do_sample=False, max_new_tokens=TOKENS)
+                said = net.generate(**batch, do_sample=False, max_new_tokens=tokens)
             new = said[:, batch["input_ids"].shape[1] :]
             texts += tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts
@@ -134,35 +142,52 @@ def their_choices(model: str, asked: list[Any]) -> None:
     serve(run)
 
 
+def our_evaluation(model: str, asked: list[Any]) -> None:
+    """Prompts of any length, answers of any length up to `LONGEST`."""
+    our_answers(model, asked, LONGEST)
+
+
+def their_evaluation(model: str, asked: list[Any]) -> None:
+    """The same in batches of prompts of like length."""
+    their_answers(model, asked, LONGEST)
+
+
 SIDES = {
     "answers": (our_answers, their_answers),
+    "evaluation": (our_evaluation, their_evaluation),
     "choices": (our_choices, their_choices),
 }
 
 
-def given(job: str, data: Path, items: int) -> tuple[Any, Any]:
+def given(job: str, data: Path, items: int, prompts: int) -> tuple[Any, Any]:
     """What our side and theirs are asked."""
     from jaxsafety.benchmarks import suites
     from jaxsafety.evaluation import pairs
 
-    name = {"answers": "advbench", "choices": "piqa"}[job]
-    found = suites.find_sets(name, data).found[0]
-    bench = found.set.open(found.path, limit=PROMPTS if job == "answers" else items).benchmark
-    if job == "answers":
-        asked = [item.messages[-1].content for item in bench.items]
+    def opened(name: str, limit: int) -> tuple[Any, list[Any]]:
+        found = suites.find_sets(name, data).found[0]
+        return found.path, list(found.set.open(found.path, limit=limit).benchmark.items)
+
+    if job in ("answers", "evaluation"):
+        names, limit = (("advbench",), PROMPTS) if job == "answers" else (MIXED, prompts)
+        each = [opened(name, -(-limit // len(names)))[1] for name in names]
+        mixed = [item for turn in zip(*each, strict=True) for item in turn][:limit]
+        asked = [item.messages[-1].content for item in mixed]
+        asked = asked if job == "answers" else sorted(asked, key=len, reverse=True)
         return asked, asked
-    questions = [pairs.question(item, name) for item in bench.items]
+    path, asked = opened("piqa", items)
+    questions = [pairs.question(item, "piqa") for item in asked]
     theirs = [
         [(q.description + c, f" {x}") for c, x in zip(q.contexts, q.continuations, strict=True)]
         for q in questions
     ]
-    return [str(found.path), items], theirs
+    return [str(path), items], theirs
 
 
 def agree(job: str, ours: list[Any], theirs: list[Any]) -> str:
     """How far the two results are apart."""
     pairs = list(zip(ours, theirs, strict=True))
-    if job == "answers":
+    if job in ("answers", "evaluation"):
         return f"{sum(a.strip() == b.strip() for a, b in pairs)} of {len(pairs)} answers equal"
     same = sum(a.index(max(a)) == b.index(max(b)) for a, b in pairs)
     gap = max(abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True))
@@ -176,7 +201,7 @@ def compare(job: str, args: argparse.Namespace, pythons: list[str]) -> dict[str,
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         sides = []
-        for side, asked in enumerate(given(job, args.data, args.items)):
+        for side, asked in enumerate(given(job, args.data, args.items, args.prompts)):
             file = Path(temporary) / f"{side}.json"
             file.write_text(json.dumps(asked))
             options = [job, str(side), args.model, str(file)]
@@ -195,7 +220,7 @@ def compare(job: str, args: argparse.Namespace, pythons: list[str]) -> dict[str,
                 print(f"{job}: {('ours', PEER[job])[number]} {took:.1f} s", flush=True)
         for side in sides:
             side.communicate()
-    count = f"{len(found[0])} " if job == "choices" else ""
+    count = "" if job == "answers" else f"{len(found[0])} "
     return {
         "name": job,
         "what": count + WHAT[job],
@@ -223,6 +248,7 @@ def main() -> int:
     parser.add_argument("--jobs", default=",".join(SIDES))
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--prompts", type=int, default=512, help="of `evaluation`")
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--anyway", action="store_true", help="even on a busy machine")
     args = parser.parse_args()
@@ -237,7 +263,7 @@ def main() -> int:
         parser.error(f"--jobs: got {args.jobs}; allowed: {', '.join(SIDES)}")
     try:
         for name in names:
-            given(name, args.data, args.items)
+            given(name, args.data, args.items, args.prompts)
     except UsageError as error:
         parser.error(f"--data: {error}")
     lines = speed.REAL.read_text().splitlines() if speed.REAL.is_file() else []

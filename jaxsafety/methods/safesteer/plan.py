@@ -15,7 +15,7 @@ from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.methods.safesteer.program import Rollouts, SafeSteerConfig
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned, SampleConfig
-from jaxsafety.sampling.decode import row_keys
+from jaxsafety.sampling.prompts import row_keys
 
 
 def planned(cfg: SafeSteerConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:

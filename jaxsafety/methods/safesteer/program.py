@@ -71,6 +71,7 @@ from jaxsafety.protocols import (
     as_trained,
 )
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
 
 PyTree = Any
 
@@ -176,7 +177,7 @@ def prompt_width(cfg: SafeSteerConfig, model: Model, longest: int) -> int:
     if longest > limit:
         allowed = f"prompt ({longest}) + answer in the context of {model.config.max_length}"
         raise bad("method.max_tokens", cfg.max_tokens, allowed)
-    return next(w for w in decode.buckets(limit) if w >= longest)
+    return next(w for w in buckets(limit) if w >= longest)
 
 
 def rollout_batches(
@@ -221,8 +222,8 @@ def rollout_batches(
         chosen = indices(ctx.seed, step, cfg.prompts_per_step, len(prompts))
         names = np.repeat(chosen, cfg.rollouts)
         samples = np.tile(np.arange(cfg.rollouts), len(chosen))
-        batch = decode.pad_prompts([prompts[i] for i in names], ctx.tokenizer.pad_id, (width,))
-        keys = decode.row_keys(ctx.seed, step, names, samples)
+        batch = pad_prompts([prompts[i] for i in names], ctx.tokenizer.pad_id, (width,))
+        keys = row_keys(ctx.seed, step, names, samples)
         if ctx.mesh is not None and ctx.mesh.size > 1:  # each device its own rollouts
             batch, keys = sharding.global_batch(ctx.mesh, (batch, keys))
         what = f"rollouts of step {step + 1}"
@@ -241,7 +242,7 @@ def rollout_batches(
             rollouts = replace(rollouts, subset=sharding.beside(variables["base"], rows))
         if told is None:
             return rollouts
-        own = decode.pad_prompts([told[i] for i in names], ctx.tokenizer.pad_id, (beside,))
+        own = pad_prompts([told[i] for i in names], ctx.tokenizer.pad_id, (beside,))
         own = sharding.beside(variables["base"], (own.tokens, own.mask))
         return retold(rollouts, cfg.max_tokens, *own)
 

@@ -19,7 +19,7 @@ from jaxsafety.methods.dpo import pairs
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned, SampleConfig
-from jaxsafety.sampling.decode import buckets, row_keys
+from jaxsafety.sampling.prompts import buckets, row_keys
 
 ROWS = 64  # answers that `sampling.decode.generate` samples at once
 

@@ -1,12 +1,11 @@
-"""Rows of a running batch: requests are seated and leave while the others go on.
+"""Rows of a running batch: prompts are seated in them and leave while the others go on.
 
-All rows share the cache's write position, as everywhere in the sampler. A request that comes later
-has its prompt written into the slots that *end* there, so that its next token falls into the slot
-of everybody's next token; its RoPE positions are its own. When the slots run out, all rows move
-left: what a row attends to does not depend on where it lies. So a step is `engine.step`, with one
-compiled program for all requests.
+Every row has a write position of its own. Its tokens lie from slot 0 on without a gap, prompt and
+answer, so what it computes depends on itself and on the shapes, not on who sits beside it or when
+it came: the same request gets the same numbers in any company. A step is `engine.step`, with one
+compiled program for all rows; `serving.batcher` and `sampling.continuous` drive them.
 
-Letters: B rows, S slots of the cache, G rows of a prefill, P its prompt slots.
+Letters: B rows, S slots of the cache, G rows of a prefill, P slots of its cache.
 """
 
 from __future__ import annotations
@@ -14,34 +13,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.data.schema import PromptBatch
-from jaxsafety.models.api import Cache, LayerInputs, Model
-from jaxsafety.sampling import engine
+from jaxsafety.models.api import Cache, LayerInputs
+from jaxsafety.sampling import engine, heads
+from jaxsafety.sampling.engine import Call
 
 PyTree = Any
 
 
-class Static(NamedTuple):
-    """What a program does not take as an array: the model, its stop ids, where it is steered."""
-
-    model: Model
-    stop: tuple[int, ...]
-    steer: str
-
-
-@partial(jax.jit, static_argnames="static")
+@partial(jax.jit, static_argnames="call")
 def read(
-    params: PyTree, prompts: PromptBatch, knobs: engine.Knobs, layers: LayerInputs, static: Static
+    params: PyTree,
+    prompts: PromptBatch,
+    knobs: engine.Knobs,
+    layers: LayerInputs,
+    call: Call,
+    head: Cache | None = None,
 ) -> engine.State:
-    """The state of G new rows after their prompts, with their first token; a cache of P slots."""
-    first, _ = engine.phases(layers, prompts.mask, static.steer)
-    return engine.prefill(static.model, params, prompts, knobs, first, room=0, stop=static.stop)
+    """The state of G new rows after their prompts, with their first token; a cache of P slots.
+
+    Args:
+      params: of the model.
+      prompts: left-padded.
+      knobs: of these rows.
+      layers: see `engine.phases`.
+      call: static; its `room` is not looked at.
+      head: what all prompts begin with, see `heads`; P counts it.
+    """
+    first, _ = engine.phases(layers, prompts.mask, call.steer)
+    rows, width = prompts.tokens.shape
+    return engine.prefill(
+        call.model,
+        params,
+        prompts,
+        knobs,
+        first,
+        room=0,
+        stop=call.stop,
+        banned=call.banned,
+        begun=None if head is None else heads.spread(head, rows, width),
+    )
 
 
 def blank(like: engine.State, rows: int, slots: int) -> engine.State:
@@ -50,7 +67,7 @@ def blank(like: engine.State, rows: int, slots: int) -> engine.State:
     sized = _sized(like.cache, lambda x, row, slot: _zeros(x, row, rows, slot, slots))
     zeros = lambda x: jnp.zeros(rows, x.dtype)  # noqa: E731
     return engine.State(
-        cache=replace(sized, length=jnp.zeros((), jnp.int32)),
+        cache=replace(sized, length=jnp.zeros(rows, jnp.int32)),
         token=zeros(like.token),
         logp=zeros(like.logp),
         position=zeros(like.position),
@@ -61,32 +78,34 @@ def blank(like: engine.State, rows: int, slots: int) -> engine.State:
 
 @partial(jax.jit, donate_argnames="state")
 def seat(state: engine.State, new: engine.State, rows: Any) -> engine.State:
-    """Puts G new rows at `rows` [G], their prompts' ends at the write position.
+    """Puts G new rows at `rows` [G], their prompts from slot 0 on.
 
     Args:
-      state: of B rows; its write position is P or more.
+      state: of B rows, with P slots or more.
       new: of `read`.
       rows: where; a row named twice is the same request twice.
     """
     assert state.cache is not None and new.cache is not None
-    width = new.cache.segments.shape[1]
-    at = state.cache.length - width
+    taken = new.cache.segments > 0
+    order = jnp.argsort(~taken, axis=1, stable=True)  # the padding goes behind, [G,P]
 
     def put(old: Any, own: Any, row: int, slot: int | None) -> Any:
         if slot is None:  # no slots: the row's alone
             return old.at[(slice(None),) * row + (rows,)].set(own)
         for index in range(own.shape[row]):
             begin = [jnp.zeros((), jnp.int32)] * old.ndim
-            begin[row], begin[slot] = rows[index], at
+            begin[row] = rows[index]
             part = jax.lax.slice_in_dim(own, index, index + 1, axis=row)
+            part = jnp.take(part, order[index], axis=slot, mode="clip")
             old = jax.lax.dynamic_update_slice(old, part.astype(old.dtype), begin)
         return old
 
     emptied = replace(state.cache, segments=state.cache.segments.at[rows].set(0))
     cache = _paired(emptied, new.cache, put)
     set_rows = lambda old, own: old.at[rows].set(own)  # noqa: E731
+    lengths = taken.sum(axis=1).astype(jnp.int32)
     return engine.State(
-        cache=replace(cache, length=state.cache.length),
+        cache=replace(cache, length=set_rows(state.cache.length, lengths)),
         token=set_rows(state.token, new.token),
         logp=set_rows(state.logp, new.logp),
         position=set_rows(state.position, new.position),
@@ -95,32 +114,20 @@ def seat(state: engine.State, new: engine.State, rows: Any) -> engine.State:
     )
 
 
-@partial(jax.jit, static_argnames="static", donate_argnames="state")
+@partial(jax.jit, static_argnames="call", donate_argnames="state")
 def advance(
     params: PyTree,
     state: engine.State,
     free: Any,
     knobs: engine.Knobs,
     layers: LayerInputs,
-    static: Static,
+    call: Call,
 ) -> engine.State:
     """A token for every row but those that are `free` [B]."""
-    _, later = engine.phases(layers, jnp.ones((1, 1), bool), static.steer)
+    _, later = engine.phases(layers, jnp.ones((1, 1), bool), call.steer)
     state = replace(state, finished=jnp.asarray(free))
-    return engine.step(static.model, params, state, knobs, later, stop=static.stop)
-
-
-@partial(jax.jit, donate_argnames="state")
-def move(state: engine.State, by: Any) -> engine.State:
-    """Moves all rows by so many slots, to the left where that is negative."""
-    assert state.cache is not None
-    rolled = _sized(
-        state.cache, lambda x, row, slot: x if slot is None else jnp.roll(x, by, axis=slot)
-    )
-    length = state.cache.length + by
-    slots = jnp.arange(state.cache.segments.shape[1])
-    segments = jnp.where(slots < length, rolled.segments, 0)  # what went round is nobody's
-    return replace(state, cache=replace(rolled, segments=segments, length=length))
+    how = {"stop": call.stop, "banned": call.banned}
+    return engine.step(call.model, params, state, knobs, later, **how)
 
 
 @partial(jax.jit, static_argnames="slots")
@@ -151,27 +158,28 @@ K, V, SEGMENTS, ROUTES = (1, 4), (1, 3), (0, 1), (1, None)
 
 def _sized(cache: Cache, change: Callable[[Any, int, int | None], Any]) -> Cache:
     """A cache of changed arrays; `change` hears their row axis and their slot axis."""
-    gate = cache.gate
-    return replace(
-        cache,
-        k=change(cache.k, *K),
-        v=change(cache.v, *V),
-        segments=change(cache.segments, *SEGMENTS),
-        routes=None if cache.routes is None else change(cache.routes, *ROUTES),
-        gate=None if gate is None else (change(gate[0], *K), change(gate[1], *V)),
-    )
+    return _paired(cache, cache, lambda x, _, row, slot: change(x, row, slot))
 
 
 def _paired(
     cache: Cache, other: Cache, change: Callable[[Any, Any, int, int | None], Any]
 ) -> Cache:
     """As `_sized`, of two caches with the same parts."""
-    own = iter(
-        [other.k, other.v, other.segments]
-        + ([] if other.routes is None else [other.routes])
-        + ([] if other.gate is None else list(other.gate))
+
+    def each(x: Any, own: Any, axes: tuple[int, int | None]) -> Any:  # of all layers, or of each
+        return jax.tree.map(lambda a, b: change(a, b, *axes), x, own)
+
+    gate = None
+    if cache.gate is not None and other.gate is not None:
+        gate = each(cache.gate[0], other.gate[0], K), each(cache.gate[1], other.gate[1], V)
+    return replace(
+        cache,
+        k=each(cache.k, other.k, K),
+        v=each(cache.v, other.v, V),
+        segments=each(cache.segments, other.segments, SEGMENTS),
+        routes=None if cache.routes is None else each(cache.routes, other.routes, ROUTES),
+        gate=gate,
     )
-    return _sized(cache, lambda x, row, slot: change(x, next(own), row, slot))
 
 
 def knobs_of(keys: Any, temperature: np.ndarray, top_p: np.ndarray, free: np.ndarray) -> Any:

@@ -1,0 +1,233 @@
+"""Rows that give their places to the next prompt: answers are those of whole calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsafety.adapters import lora, routing
+from jaxsafety.adapters.routing import Routing
+from jaxsafety.data.schema import Answer
+from jaxsafety.models import api
+from jaxsafety.models.api import LayerInputs
+from jaxsafety.protocols import SampleConfig
+from jaxsafety.sampling import continuous, decode, heads, rows
+from jaxsafety.testing import tiny_model
+
+TOKENIZER = SimpleNamespace(pad_id=0)
+ROOM, BATCH = 20, 8
+STOP = tuple(range(100, 130))  # drawn answers end early and late
+
+
+def made(family="llama", **changes):
+    return tiny_model(family, **changes)
+
+
+def prompts(count, seed=0, least=1, most=40):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, 250, rng.integers(least, most)).tolist() for _ in range(count)]
+
+
+def both(monkeypatch, model, params, given, cfg, **options):
+    """Answers of rows that give their places away, and of whole calls."""
+    run = partial(decode.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    seated = run(**options)
+    with monkeypatch.context() as patch:
+        patch.setattr(continuous, "LEAST", 1 << 30)
+        return seated, run(**options)
+
+
+def assert_same(seated, called):
+    for a, b in zip(seated, called, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert (x.ids, x.finished) == (y.ids, y.finished)
+            np.testing.assert_allclose(x.logp, y.logp, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "heat"),
+    [("llama", 0.0), *((family, 1.0) for family in ("llama", "qwen3", "gemma2", "gemma3_text"))],
+)
+def test_answers_are_those_of_whole_calls(monkeypatch, family, heat):
+    model, params = made(family)
+    given = prompts(21)
+    cfg = SampleConfig(ROOM, heat, 0.9 if heat else 1.0, stop=STOP, banned=(7, 9))
+    seated, called = both(monkeypatch, model, params, given, cfg, samples=2)
+    assert_same(seated, called)
+    ended = [answer.finished for row in seated for answer in row]
+    lengths = {len(answer.ids) for row in seated for answer in row}
+    if heat:
+        assert any(ended) and not all(ended) and len(lengths) > 6  # rows did come and go
+
+
+def inputs(model, kind):
+    add = jnp.zeros((model.config.num_layers, model.config.embed_dim)).at[1, 3].set(6.0)
+    if kind in ("all", "prompt"):
+        return {"layers": LayerInputs(add=add), "steer": kind}
+    layers, width = model.config.num_layers, model.config.embed_dim
+    tree = lora.init_experts(
+        jax.random.key(1), model.projections, layers=layers, rank=2, experts=3, names=("up", "down")
+    )
+    tree = jax.tree.map(lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), tree)
+    key = jax.random.key(3)
+    if kind == "x_lora":
+        router = routing.init_gate(key, layers=layers, width=width, experts=3)
+        return {"layers": LayerInputs(adapters={**tree, "router": router})}
+    router = routing.init_router(key, model.projections, layers=layers, experts=3)
+    options = Routing() if kind == "token" else Routing(level=kind)
+    return {"layers": LayerInputs(adapters={**tree, "router": router}, routing=options)}
+
+
+@pytest.mark.parametrize("kind", ["all", "prompt", "token", "last", "first", "x_lora"])
+def test_steering_and_routes_are_a_rows_own(monkeypatch, kind):
+    model, params = made()
+    given = prompts(19)
+    cfg = SampleConfig(ROOM, 1.0, stop=STOP)
+    seated, called = both(monkeypatch, model, params, given, cfg, **inputs(model, kind))
+    assert_same(seated, called)
+    plain, _ = both(monkeypatch, model, params, given, cfg)
+    assert [row[0].ids for row in plain] != [row[0].ids for row in seated]
+
+
+def test_a_common_beginning_is_read_once(monkeypatch):
+    model, params = made()
+    monkeypatch.setattr(heads, "COMPILING", 1)
+    begin = np.random.default_rng(5).integers(1, 250, 20).tolist()
+    given = [begin + own for own in prompts(19, most=20)]
+    reads, whole = [], heads.read
+    monkeypatch.setattr(heads, "read", lambda *a: (reads.append(len(a[2])), whole(*a))[1])
+    cfg = SampleConfig(ROOM, 1.0, stop=STOP)
+    seated = decode.generate(model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    assert 20 in reads
+    monkeypatch.setattr(heads, "worth", lambda *a: 0)
+    assert_same(seated, both(monkeypatch, model, params, given, cfg)[1])
+
+
+@pytest.mark.parametrize("kind", ["prompt", "x_lora"])
+def test_unrolled_steps_say_the_same(monkeypatch, kind):
+    model, params = made()
+    unrolled = api.build(replace(model.config, unroll=True))
+    given, cfg = prompts(19), SampleConfig(ROOM, 1.0, stop=STOP)
+    options = inputs(model, kind)
+    rolled, _ = both(monkeypatch, model, params, given, cfg, **options)
+    seated, called = both(monkeypatch, unrolled, params, given, cfg, **options)
+    assert_same(rolled, seated)
+    assert_same(rolled, called)
+
+
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_what_is_known_changes_no_bit_of_the_rest(heat):
+    """However many answers an earlier start left: the others are equal to the last digit."""
+    model, params = made("gemma3_text")
+    given = prompts(37)
+    cfg = SampleConfig(ROOM, heat, stop=STOP)
+    kept: dict[int, list[tuple[int, int, Answer]]] = {}
+    run = partial(decode.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    told = []
+    whole = run(keep=lambda n, said: kept.update({n: said}), progress=told.append)
+    assert sorted(kept) == list(range(5)) and [len(kept[n]) for n in range(5)] == [8, 8, 8, 8, 5]
+    assert told == sorted(told) and told[-1] == 37
+    for lost in ({0}, {2, 4}, {1}, set(kept)):
+        known = {(i, s): a for n, said in kept.items() if n not in lost for i, s, a in said}
+        again: dict[int, list[tuple[int, int, Answer]]] = {}
+        assert run(known=known, keep=lambda n, said, to=again: to.update({n: said})) == whole
+        assert set(again) == lost
+        assert all(sorted(again[n], key=str) == sorted(kept[n], key=str) for n in lost)
+
+
+def test_rows_do_not_wait_for_the_longest(monkeypatch):
+    """Half of the steps where every eighth answer is eight times as long as the others."""
+    model, params = made()
+    steps = []
+    real = continuous._go
+
+    def counted(params, running, *rest):
+        before = int(running.made.sum())
+        after = real(params, running, *rest)
+        steps.append((int(after.made.sum()) - before, int(after.made.max())))
+        return after
+
+    monkeypatch.setattr(continuous, "_go", counted)
+    given = prompts(64, least=5, most=9)
+    said = decode.generate(
+        model, params, TOKENIZER, given, SampleConfig(64, 1.0), seed=0, batch_size=8
+    )
+    lengths = sorted(len(row[0].ids) for row in said)
+    assert lengths[0] == lengths[-1] == 64  # nothing ends: no stop id
+    assert sum(made for made, _ in steps) == 64 * 63  # no token but those is made
+
+
+def test_a_look_between_steps_may_end_all(monkeypatch):
+    model, params = made()
+    monkeypatch.setattr(continuous, "PIECE", 4)
+    looked = []
+
+    class Enough(Exception):
+        pass
+
+    def look(count, tokens, most):
+        looked.append((count, tokens, most))
+        if len(looked) == 5:
+            raise Enough
+
+    kept = []
+    with pytest.raises(Enough):
+        decode.generate(
+            model,
+            params,
+            TOKENIZER,
+            prompts(40),
+            SampleConfig(ROOM, 1.0, stop=(3,)),
+            seed=0,
+            batch_size=BATCH,
+            inside=look,
+            keep=lambda n, said: kept.append(n),
+        )
+    assert all(
+        1 <= count <= BATCH and 1 <= tokens <= most == ROOM for count, tokens, most in looked
+    )
+
+
+def test_one_step_serves_all_groups_and_all_temperatures():
+    model, params = made()
+    run = partial(decode.generate, model, params, TOKENIZER, seed=0, batch_size=BATCH)
+    run(prompts(30), SampleConfig(ROOM, 0.0, stop=(3,)))
+    before = continuous._go._cache_size(), rows.read._cache_size()
+    for number, heat in enumerate((0.0, 0.7, 1.5)):
+        run(prompts(30, number), SampleConfig(ROOM, heat, stop=(3,)))
+    after = continuous._go._cache_size(), rows.read._cache_size()
+    assert after[0] - before[0] <= 1 and after[1] - before[1] <= 1  # another longest bucket
+
+
+@pytest.mark.parametrize(
+    ("spans", "beside", "least", "found"),
+    [
+        ([64] * 6, 16, 2, [range(6)]),
+        ([512, 64, 64, 64], 16, 2, [range(1), range(1, 4)]),
+        ([512, 64, 64, 64], 16, 4, [range(4)]),  # too few of them to begin anew
+        ([512, 256, 128, 64, 32, 16], 0, 1, [range(i, i + 1) for i in range(6)]),
+        ([512, 256, 128, 64], 600, 1, [range(4)]),  # the answer is most of the cache
+        ([16], 16, 1, [range(1)]),
+    ],
+)
+def test_a_cache_is_halved_where_the_rest_needs_less(spans, beside, least, found):
+    assert continuous.stretches(spans, beside, least) == found
+
+
+def test_long_prompts_first_then_a_smaller_cache(monkeypatch):
+    model, params = made(max_length=256)
+    given = prompts(70, most=12) + prompts(3, least=150, most=200)
+    cfg = SampleConfig(ROOM, 1.0, stop=STOP)
+    slots, real = [], rows.blank
+    monkeypatch.setattr(
+        rows, "blank", lambda new, n, wide: (slots.append(wide), real(new, n, wide))[1]
+    )
+    seated, called = both(monkeypatch, model, params, given, cfg)
+    assert len(slots) == 2 and slots[1] < slots[0] / 2
+    assert_same(seated, called)
