@@ -3,7 +3,8 @@
   python tools/plans.py                       all of them, hours of one core; resumes
   python tools/plans.py --table               only writes the table again from docs/plans.jsonl
 
-Needs the TPU compiler (`pip install -e .[tpu]`), no TPU. One line of docs/plans.jsonl is one plan.
+Needs the compilers (`pip install -e .[tpu,gpu-plan]`), no TPU or GPU; `--topologies` picks those
+that are installed. One line of docs/plans.jsonl is one plan.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LINES, README = ROOT / "docs" / "plans.jsonl", ROOT / "README.md"
 BEGIN, END = "<!-- plans: tools/plans.py -->\n", "<!-- end of plans -->\n"
-TOPOLOGIES = ("v5p:2x2x4", "v5e:4x4", "v6e:4x4")
+TOPOLOGIES = ("v5p:2x2x4", "v5e:4x4", "v6e:4x4", "h100:8")
 GIB = 1 << 30
 
 
@@ -46,7 +47,7 @@ def one(config: str, topology: str) -> dict[str, Any]:
 def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     """The table as markdown."""
     lines = [
-        "| config | parameters | slice | GiB per chip (of) | fits | step, TFLOP |"
+        "| config | parameters | slice, GPUs | GiB per chip (of) | fits | step, TFLOP |"
         " step / rollout, s at least |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -79,11 +80,12 @@ def main() -> None:
     """Makes what is missing, a line at a time, then the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only write the table again")
+    parser.add_argument("--topologies", default=",".join(TOPOLOGIES), metavar="NAME,...")
     parser.add_argument("configs", nargs="*", help="default: all")
     args = parser.parse_args()
     rows = kept()
     for config in [] if args.table else (args.configs or configs()):
-        for topology in TOPOLOGIES:
+        for topology in args.topologies.split(","):
             if (config, topology) in rows:
                 continue
             print(f"{config} on {topology}", flush=True)

@@ -1,4 +1,4 @@
-"""`jaxsafety plan`: compiles a config for a TPU slice that is not here."""
+"""`jaxsafety plan`: compiles a config for a TPU slice or GPUs that are not here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 
 from jaxsafety.core.errors import bad
 
-HELP = "compile a config for a TPU slice and say whether it fits"
+HELP = "compile a config for a TPU slice or GPUs and say whether it fits"
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Adds the options."""
     command.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
-    command.add_argument("--topology", required=True, metavar="NAME", help="such as v5p:2x2x4")
+    command.add_argument(
+        "--topology", required=True, metavar="NAME", help="such as v5p:2x2x4 or h100:8"
+    )
     command.add_argument("--prompt", type=int, help="tokens of the longest prompt; default: 256")
     command.add_argument("--json", type=Path, metavar="FILE", help="writes the report there too")
 
@@ -23,11 +25,13 @@ def call(args: argparse.Namespace) -> None:
     if args.prompt is not None and args.prompt < 1:
         raise bad("--prompt", args.prompt, "1 or more")
     from jaxsafety.core import config, disk, outputs
-    from jaxsafety.planning import topology
+    from jaxsafety.planning import gpu, topology
 
     if args.json is not None:
         outputs.file("--json", args.json)
-    topology.parse(args.topology)
+    if topology.parse(args.topology).gpus:
+        gpu.fraction()
+        gpu.prepare()
     cfg = config.load_config(args.config, args.overrides)
     import json
 

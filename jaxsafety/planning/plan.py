@@ -1,8 +1,8 @@
-"""Compiles the real program of a config for a TPU slice that is not there: does it fit?
+"""Compiles the real program of a config for a TPU slice or GPUs that are not there: does it fit?
 
 The training step is the one that `run` makes: same loss, optimizer, shardings and donation; so is
 the sampler of on-policy methods. Shapes stand for arrays, so no weights, prompts or devices are
-needed: a laptop and the TPU compiler (`pip install 'jaxsafety[tpu]'`) are enough.
+needed: a laptop and the compiler (`pip install 'jaxsafety[tpu]'`, or `[gpu-plan]`) are enough.
 Rules behind the estimates: a trained parameter costs 6 FLOPs per token (forward 2, backward 4), a
 frozen one in the trained model 4, both 2 more with full remat; in a teacher 2; a sampled token 2 a
 parameter. Times are floors at 100 % of the chip: FLOPs / peak, for rollouts also the bytes of
@@ -32,7 +32,7 @@ from jaxsafety.losses import chunks
 from jaxsafety.models.api import Model, ModelConfig, build, init_cache
 from jaxsafety.models.formats import hf
 from jaxsafety.models.formats.source import UNALIGNED, ModelSource, directory, stored_dtype
-from jaxsafety.planning import hlo, topology
+from jaxsafety.planning import gpu, hlo, topology
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned, Stage
 from jaxsafety.sampling import decode
@@ -285,6 +285,14 @@ def report(
         "margin": round(margin, 3),
         "programs": {},
     }
+    if where.gpus:
+        most = max(p.needed for p in programs.values())
+        out["gpu"] = {
+            "memory": where.chip.memory,
+            "fraction": gpu.fraction(),
+            "fraction_needed": round(most / where.chip.memory, 3),
+            "jax": jax.__version__,
+        }
     for name, program in programs.items():
         each = flops[name] / mesh.size
         seconds = each / where.chip.flops

@@ -13,7 +13,7 @@ def table(found: Mapping[str, Any]) -> str:
     mesh = " x ".join(f"{k} {v}" for k, v in found["mesh"].items())
     lines = [
         f"{found['model']}, {found['parameters'] / 1e9:.2f} B parameters, on {found['topology']}"
-        f" ({found['chips']} chips, {mesh})"
+        f" ({found['chips']} {'GPUs' if 'gpu' in found else 'chips'}, {mesh})"
     ]
     for name, program in found["programs"].items():
         memory = program["hbm_per_chip"]
@@ -31,9 +31,22 @@ def table(found: Mapping[str, Any]) -> str:
         for kind, traffic in program["collectives"].items():
             size = traffic["bytes"] / GIB
             lines.append(f"  {kind}: {traffic['count']}, {size:.2f} GiB a chip in all")
+    if "gpu" in found:
+        lines += _gpu(found["gpu"])
     if found["fits"]:
         lines.append(f"fits with a margin of {found['margin']:.0%}")
     else:
         other = found.get("smallest_that_fits", "none of those listed")
         lines.append(f"smallest listed slice that fits: {other}")
     return "\n".join(lines)
+
+
+def _gpu(card: Mapping[str, Any]) -> list[str]:
+    """What the figures of a GPU leave out: they are the compiler's, of programs that never ran."""
+    whole = card["memory"] / GIB
+    return [
+        f"the limit is {card['fraction']:g} of the card's {whole:.2f} GiB, what JAX takes at its"
+        f" start; this needs {card['fraction_needed']:.2f} (XLA_CLIENT_MEM_FRACTION)",
+        f"compiled with jax {card['jax']}, not run: without the CUDA context, NCCL's buffers,"
+        " fragmentation, and the kernels that tuning on a card would choose; keep a tenth free",
+    ]

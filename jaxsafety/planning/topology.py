@@ -1,11 +1,12 @@
-"""TPU slices by name, and what one of their devices can hold and do.
+"""TPU slices and GPUs by name, and what one of their devices can hold and do.
 
 Matrix throughput and memory bandwidth are the published figures of the chips (Cloud TPU
-documentation), halved for TPU7x, whose chips are two devices each. Memory is
-what the compiler lets a program use, which is not the advertised size: it says so itself when a
-program is too large, and `plan` asks it once per topology; the table holds what libtpu 0.0.42.1
-answered. Slices are the small and middle ones of each generation, in the names of
-`jax.experimental.topologies`.
+documentation, NVIDIA's data sheets), halved for TPU7x, whose chips are two devices each. Memory of
+a TPU is what the compiler lets a program use, which is not the advertised size: it says so itself
+when a program is too large, and `plan` asks it once per topology; the table holds what libtpu
+0.0.42.1 answered. The GPU compiler refuses nothing, so there it is the part of the card that JAX
+takes at its start. Slices are the small and middle ones of each generation, in the names of
+`jax.experimental.topologies`; GPUs are counted, eight a host.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import bad
+from jaxsafety.planning import gpu
 
 GIB = 1 << 30
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": GIB, "T": 1 << 40}
@@ -36,17 +38,21 @@ CHIPS = {
     "v5p": Chip(int(95.74 * GIB), 459e12, 2.76e12),
     "v6e": Chip(int(31.25 * GIB), 918e12, 1.6e12),
     "tpu7x": Chip(int(94.75 * GIB), 2307e12 / 2, 7.38e12 / 2, devices=2),
+    **{
+        name: Chip(card.memory, gpu.FLOPS[name], card.bandwidth) for name, card in gpu.CARDS.items()
+    },
 }
 SLICES = {
     "v5e": ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
     "v5p": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8"),
     "v6e": ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
     "tpu7x": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8"),
+    **dict.fromkeys(gpu.CARDS, gpu.COUNTS),
 }
 
 
 class Topology(NamedTuple):
-    """A slice: generation, shape such as "2x2x4", chips."""
+    """A slice, shape such as "2x2x4"; or so many GPUs, shape such as "8"."""
 
     generation: str
     shape: str
@@ -60,6 +66,11 @@ class Topology(NamedTuple):
     def chips(self) -> int:
         """How many."""
         return math.prod(int(n) for n in self.shape.split("x"))
+
+    @property
+    def gpus(self) -> bool:
+        """Whether it is GPUs."""
+        return self.generation in gpu.CARDS
 
     @property
     def chip(self) -> Chip:
@@ -91,8 +102,10 @@ def devices(topology: Topology) -> list[Any]:
     """Devices to compile for, none of which is there.
 
     Raises:
-      UsageError: the TPU compiler is not installed.
+      UsageError: the compiler for them is not installed.
     """
+    if topology.gpus:
+        return gpu.devices(topology.generation, topology.chips)
     # Or libtpu asks a metadata server which slice it is on, and waits for the answer.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is touched
@@ -110,8 +123,11 @@ def devices(topology: Topology) -> list[Any]:
 def usable(topology: Topology) -> int:
     """Bytes that a program may use on one device: the compiler's word, or else the table's.
 
-    Asked by compiling what fits nowhere; the answer takes a tenth of a second.
+    Asked by compiling what fits nowhere; the answer takes a tenth of a second. Of a GPU it is the
+    part that JAX takes (`gpu.fraction`).
     """
+    if topology.gpus:
+        return int(gpu.fraction() * topology.chip.memory)
     import jax
     import jax.numpy as jnp
 
