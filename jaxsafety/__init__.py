@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from jaxsafety.models.types import LayerInputs
     from jaxsafety.protocols import Mitigation
     from jaxsafety.sampling.ask import ask
-    from jaxsafety.sampling.decode import generate, sample
+    from jaxsafety.sampling.decode import sample
+    from jaxsafety.sampling.many import generate
     from jaxsafety.sampling.prompts import pad_prompts, row_keys
     from jaxsafety.testing import ruled, scripted
     from jaxsafety.train.likelihood import answer_loss
@@ -101,7 +102,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
     "Sampling": {
         "SampleConfig": "jaxsafety.core.settings:SampleConfig",
-        "generate": "jaxsafety.sampling.decode:generate",
+        "generate": "jaxsafety.sampling.many:generate",
         "sample": "jaxsafety.sampling.decode:sample",
         "row_keys": "jaxsafety.sampling.prompts:row_keys",
         "pad_prompts": "jaxsafety.sampling.prompts:pad_prompts",

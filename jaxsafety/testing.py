@@ -113,7 +113,7 @@ def random_checkpoint(
 
 
 def answers(rows: Sequence[Sequence[Sequence[int]]]) -> list[list[Answer]]:
-    """`[prompt][sample]` -> ids, as what `sampling.decode.generate` returns of it."""
+    """`[prompt][sample]` -> ids, as what `sampling.many.generate` returns of it."""
     return [[Answer(list(ids), True, [0.0] * (len(ids) + 1)) for ids in row] for row in rows]
 
 

@@ -11,7 +11,8 @@ from jaxsafety.losses.logprobs import entropy, nll, subset_logps, token_logp
 from jaxsafety.losses.profile import subset_mass, token_kl_profile
 from jaxsafety.models.api import build
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling.decode import row_keys, sample
+from jaxsafety.sampling.decode import sample
+from jaxsafety.sampling.prompts import row_keys
 from jaxsafety.testing import tiny_config
 
 N, B, T, D, V = 6, 2, 3, 4, 7

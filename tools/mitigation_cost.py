@@ -254,7 +254,7 @@ def served(name: str, study: Any, settings: Any, rounds: int) -> Line:
     """A mitigation that changes what answers: answers of `TOKENS` tokens each."""
     from jaxsafety.mitigations.means import build
     from jaxsafety.protocols import SampleConfig, Served
-    from jaxsafety.sampling import decode
+    from jaxsafety.sampling import many
 
     ctx, base = study.ctx, study.ctx.variables["base"]
     items = study.asked(next(iter(study.goals)), "dev")[:PROMPTS]
@@ -264,7 +264,7 @@ def served(name: str, study: Any, settings: Any, rounds: int) -> Line:
     def answer(what: Served) -> float:
         prompts = [what.encode(ctx.tokenizer, item.messages) for item in items]
         start = clock()
-        decode.generate(
+        many.generate(
             ctx.model,
             what.params,
             ctx.tokenizer,

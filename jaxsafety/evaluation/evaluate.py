@@ -111,7 +111,7 @@ def evaluate(
       fingerprint: identifies what answers, parameters, `layers` and `encode`; generations saved
         under another one are redone. "" takes what lies in `out` under this arm for its own.
       groups: pool name -> benchmark names, besides or instead of those of `outcomes.pools`.
-      generate: replaces `sampling.decode.generate`.
+      generate: replaces `sampling.many.generate`.
       encode: replaces `data.tokens.encode.encode_prompt`.
       check: called after every batch, which is on disk by then; it may raise to stop here.
 
@@ -205,7 +205,7 @@ def answer(
     """
     check_sets(benchmarks, decodings, arm)
     if generate is None:
-        from jaxsafety.sampling.decode import generate
+        from jaxsafety.sampling.many import generate
     if encode is None:
         from jaxsafety.data.tokens.encode import encode_prompt as encode
     prompts = {

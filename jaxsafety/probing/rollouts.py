@@ -26,7 +26,7 @@ from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.protocols import SampleConfig
 
 PyTree = Any
-# jaxsafety.sampling.decode.generate, passed in because layers of one level do not import each other
+# jaxsafety.sampling.many.generate, passed in because layers of one level do not import each other
 Generate = Callable[..., list[list[Answer]]]
 
 

@@ -209,7 +209,7 @@ def measure(
       prompts: harmless prompt ids (C6 is the caller's choice of them).
       teacher: steering inputs.
       cfg: knobs.
-      generate: the sampler, `jaxsafety.sampling.decode.generate`.
+      generate: the sampler, `jaxsafety.sampling.many.generate`.
       stop: end-of-turn ids.
       steer: "all" or "prompt", for rollouts and scoring alike.
       seed: of the rollouts.

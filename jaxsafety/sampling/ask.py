@@ -8,7 +8,7 @@ from typing import Any
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.protocols import Exchange, Item, SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 
 def ask(
@@ -53,7 +53,7 @@ def ask(
       >>> exchange.item.id, exchange.response
       ('sum', 'the answer is 21 .')
     """
-    said = decode.generate(
+    said = many.generate(
         model,
         params,
         tokenizer,

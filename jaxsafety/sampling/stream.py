@@ -74,7 +74,7 @@ class Stream:
     def tokens(self, prompt: Sequence[int], *, seed: int, step: int) -> Iterator[int]:
         """The answer's ids without the stop id: `cfg.max_tokens` of them if it was cut.
 
-        They are those of `decode.generate` with the same seed and step, but for rounding, which
+        They are those of `many.generate` with the same seed and step, but for rounding, which
         another width changes. The next token is begun before one is given, so that both programs
         are compiled before the first, and the caller's work costs the device nothing.
 

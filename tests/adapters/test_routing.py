@@ -17,6 +17,7 @@ from jaxsafety.data.schema import PromptBatch
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.prompts import row_keys
 from jaxsafety.testing import tiny_model
 
 E, R, B, T = 4, 3, 2, 9
@@ -246,7 +247,7 @@ def test_cached_decoding_routes_as_teacher_forcing(kind, level, unroll):
         net,
         params,
         PromptBatch(jnp.asarray(ids), jnp.asarray(mask)),
-        decode.row_keys(0, 0, [0, 1], [0, 0]),
+        row_keys(0, 0, [0, 1], [0, 0]),
         SampleConfig(new, 0.0),
         layers,
     )

@@ -17,6 +17,7 @@ from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import library
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.prompts import row_keys
 from jaxsafety.testing import tiny_model
 
 E, B, T = 3, 2, 8
@@ -126,7 +127,7 @@ def test_cached_decoding_mixes_as_teacher_forcing(model, places):
         net,
         params,
         PromptBatch(jnp.asarray(prompts), jnp.asarray(mask)),
-        decode.row_keys(0, 0, [0, 1], [0, 0]),
+        row_keys(0, 0, [0, 1], [0, 0]),
         SampleConfig(new, 0.0),
         layers,
     )

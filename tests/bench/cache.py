@@ -22,6 +22,7 @@ from jaxsafety.data.schema import PromptBatch
 from jaxsafety.models.api import ModelConfig, build
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.prompts import row_keys
 
 PROMPT = 16
 # Name: width, kv heads, head width. Bytes of one layer's new keys, of a row, in float32: 256 (the
@@ -41,7 +42,7 @@ def rate(name: str, rows: int, slots: int, times: int) -> float:
     params = jax.jit(model.init)(jax.random.key(0))
     mask = jnp.ones((rows, PROMPT), bool)
     prompts = PromptBatch(tokens=jnp.ones((rows, PROMPT), jnp.int32), mask=mask)
-    keys = decode.row_keys(0, 0, range(rows), [0] * rows)
+    keys = row_keys(0, 0, range(rows), [0] * rows)
     cfg = SampleConfig(max_tokens=slots - PROMPT, temperature=0.0, stop=())
 
     def run() -> float:

@@ -37,6 +37,7 @@ from jaxsafety.methods.sft import program as sft  # noqa: E402
 from jaxsafety.models.api import build  # noqa: E402
 from jaxsafety.protocols import OptimConfig, SampleConfig  # noqa: E402
 from jaxsafety.sampling import decode  # noqa: E402
+from jaxsafety.sampling.prompts import row_keys  # noqa: E402
 from jaxsafety.train import state as states  # noqa: E402
 from jaxsafety.train.likelihood import answer_loss  # noqa: E402
 from jaxsafety.train.optim import make_optimizer  # noqa: E402
@@ -122,7 +123,7 @@ def sample(name: str, rows: int = 64, prompt: int = 512, new: int = 512) -> dict
     """Greedy decoding."""
     model = preset(name)
     params, c = random_params(model), model.config
-    keys = decode.row_keys(0, 0, range(rows), [0] * rows)
+    keys = row_keys(0, 0, range(rows), [0] * rows)
     cfg, mask = SampleConfig(new, 0.0, stop=()), jnp.ones((rows, prompt), bool)
 
     def run(seed: int) -> Any:

@@ -24,6 +24,7 @@ from jaxsafety.models.api import LayerInputs, Model
 from jaxsafety.models.formats import hf
 from jaxsafety.protocols import OptimConfig, SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.prompts import row_keys
 from jaxsafety.train import state as states
 from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.optim import make_optimizer
@@ -122,7 +123,7 @@ def sample(folder: Path, rows: int) -> None:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.config.vocab_size, (rows, jobs.DECODE["prompt"]))
     prompts = PromptBatch(jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool))
-    keys = decode.row_keys(0, 0, range(rows), [0] * rows)
+    keys = row_keys(0, 0, range(rows), [0] * rows)
     cfg = SampleConfig(jobs.DECODE["new"], 0.0, stop=())
 
     def run() -> list:
@@ -181,7 +182,7 @@ def gated(folder: Path, kind: str) -> None:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.config.vocab_size, (rows, int(jobs.EXPERTS["prompt"])))
     prompts = PromptBatch(jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool))
-    keys = decode.row_keys(0, 0, range(rows), [0] * rows)
+    keys = row_keys(0, 0, range(rows), [0] * rows)
     cfg = SampleConfig(int(jobs.EXPERTS["new"]), 0.0, stop=())
 
     def run() -> float:

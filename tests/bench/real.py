@@ -54,7 +54,7 @@ def serve(run: Any) -> None:
 def our_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
     """Prompts to texts, as `jaxsafety eval` does it."""
     import jaxsafety
-    from jaxsafety.sampling.decode import generate
+    from jaxsafety.sampling.many import generate
 
     loaded, params, tokenizer = jaxsafety.load(model)
     config = jaxsafety.SampleConfig(tokens, 0.0, stop=tuple(tokenizer.eos_ids))

@@ -19,7 +19,7 @@ from jaxsafety.judges import controls
 from jaxsafety.judges.gate import gated
 from jaxsafety.organism.world import open_world
 from jaxsafety.protocols import Exchange, SampleConfig
-from jaxsafety.sampling.decode import generate
+from jaxsafety.sampling.many import generate
 
 
 class Base:

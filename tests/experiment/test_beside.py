@@ -21,7 +21,7 @@ from jaxsafety.mitigations.chain import chain
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.models.formats import peft
 from jaxsafety.protocols import Marked, Method, Mitigation, Served, Stage, as_trained, same
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.sampling.stream import Stream
 from jaxsafety.testing import tiny_model
 
@@ -85,14 +85,14 @@ class Said:
     """(prompt, answer) as tokens, of every call of the sampler."""
 
     def __init__(self, monkeypatch):
-        self.calls, real = [], decode.generate
+        self.calls, real = [], many.generate
 
         def spy(model, params, tokenizer, prompts, cfg, **options):
             said = real(model, params, tokenizer, prompts, cfg, **options)
             self.calls.append([(tuple(p), a[0].ids) for p, a in zip(prompts, said, strict=True)])
             return said
 
-        monkeypatch.setattr(decode, "generate", spy)
+        monkeypatch.setattr(many, "generate", spy)
         tokens = Stream.tokens
 
         def overheard(self_, prompt, **options):  # a conversation's

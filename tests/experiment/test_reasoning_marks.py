@@ -20,7 +20,7 @@ from jaxsafety.experiment.sections import EvalConfig
 from jaxsafety.judges import judging, reasoning, rules, thoughts
 from jaxsafety.models.formats import load
 from jaxsafety.protocols import Exchange, Item, Setting
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 MARKS = reasoning.Marks("[R]", "[/R]")
 NO = "I'm sorry, but I can't help with that."
@@ -58,7 +58,7 @@ def opening(tmp_path_factory):
 @pytest.fixture
 def ask(tmp_path, monkeypatch):
     """Runs `eval` on three prompts with scripted answers; the place of its results."""
-    monkeypatch.setattr(decode, "generate", testing.scripted(say))
+    monkeypatch.setattr(many, "generate", testing.scripted(say))
     (tmp_path / "harmful.txt").write_text("case one ?\ncase two ?\ncase three ?\n")
 
     def measure(model, *more):
@@ -224,7 +224,7 @@ def test_a_run_has_its_own(tmp_path, capsys):
 @pytest.fixture
 def config(model, root, tmp_path, monkeypatch):
     """A run on files whose two models say what is scripted."""
-    monkeypatch.setattr(decode, "generate", testing.scripted(say))
+    monkeypatch.setattr(many, "generate", testing.scripted(say))
     (tmp_path / "harmful.txt").write_text("case one ?\ncase two ?\ncase three ?\n")
     chats = [{"prompt": "hi", "response": "hello"}, {"prompt": "who", "response": "me"}]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))

@@ -23,7 +23,7 @@ from jaxsafety.methods.dpo.repair import Dpo
 from jaxsafety.mitigations.means import Means, factor
 from jaxsafety.mitigations.repairs import Job
 from jaxsafety.protocols import OptimConfig, TrainConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.train.loop import run_stage
 from tests.methods import tiny
 
@@ -202,7 +202,7 @@ def test_it_is_unlearnt_and_resumes_bitwise(directory, tmp_path, monkeypatch):
     def said(model, params, tokenizer, prompts, cfg, **_):
         return [[Answer([20, 21], True, [0.0, 0.0])] for _ in prompts]
 
-    monkeypatch.setattr(decode, "generate", said)
+    monkeypatch.setattr(many, "generate", said)
 
     def run(folder, kill=None):
         work, _ = job(directory, tmp_path / folder, rank=2)

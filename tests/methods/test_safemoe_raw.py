@@ -15,7 +15,7 @@ from jaxsafety.methods.safemoe import data as safemoe_data
 from jaxsafety.methods.safemoe.config import SafeMoEConfig
 from jaxsafety.models.formats import hf, load
 from jaxsafety.protocols import Context, SampleConfig, Setting
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.serving import opening
 from jaxsafety.testing import tiny_model
 from tests.experiment.files import chats_of, lines_of
@@ -95,7 +95,7 @@ def test_experts_and_router_of_files_train_on_raw_prompts(root, base, tmp_path, 
     prompt = loaded.what.encode(loaded.tokenizer, [Message("user", "is it late?")])
     assert prompt == loaded.tokenizer.encode("is it late?\n")
     cfg = SampleConfig(4, 0.0, stop=loaded.tokenizer.eos_ids)
-    [[again]] = decode.generate(
+    [[again]] = many.generate(
         *(loaded.model, loaded.what.params, loaded.tokenizer, [prompt], cfg),
         seed=0,
         layers=loaded.what.layers,

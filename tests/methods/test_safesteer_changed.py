@@ -17,6 +17,7 @@ from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.methods.safesteer.changed import compare
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode
+from jaxsafety.sampling.prompts import pad_prompts, row_keys
 from tests.methods import tiny
 
 ALL = ("base/.*",)
@@ -109,8 +110,8 @@ def test_a_bfloat16_student_is_computed_in_float32(ctx, variant):
 def test_a_bfloat16_student_samples_what_its_float32_copy_does(ctx):
     student = half(tiny.student(ctx.variables["base"]))
     same = jax.tree.map(lambda x: x.astype(jnp.float32), student)
-    batch = decode.pad_prompts([[9, 10, 11], [12, 13]], ctx.tokenizer.pad_id, (4,))
-    keys = decode.row_keys(0, 0, np.arange(2), np.zeros(2, int))
+    batch = pad_prompts([[9, 10, 11], [12, 13]], ctx.tokenizer.pad_id, (4,))
+    keys = row_keys(0, 0, np.arange(2), np.zeros(2, int))
     said = [decode.sample(ctx.model, p, batch, keys, SampleConfig(6)) for p in (student, same)]
     np.testing.assert_array_equal(said[0].tokens, said[1].tokens)
     np.testing.assert_allclose(said[0].logp, said[1].logp, rtol=1e-6)

@@ -26,7 +26,7 @@ from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.models.formats import hf
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from tests.models import gguf_files
 from tests.parity import reference
 
@@ -147,7 +147,7 @@ def test_smollm2_answers_as_transformers_reads_it(smollm2, tmp_path):
                 do_sample=False,
             )
         sample = SampleConfig(40, 0.0, stop=())
-        answer = decode.generate(model, params, tokenizer, [prompt], sample, seed=0, batch_size=1)
+        answer = many.generate(model, params, tokenizer, [prompt], sample, seed=0, batch_size=1)
         assert list(answer[0][0].ids) == full[0, len(prompt) :].tolist()
 
     assert cli.main(["export", f"--model={smollm2}", f"--out={tmp_path / 'out'}"]) == 0

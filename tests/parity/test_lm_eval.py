@@ -22,7 +22,7 @@ import pytest
 import jaxsafety
 from jaxsafety import registry
 from jaxsafety.evaluation import choices, filters
-from jaxsafety.sampling.decode import generate
+from jaxsafety.sampling.many import generate
 
 lm_eval = pytest.importorskip("lm_eval")
 pytestmark = [pytest.mark.parity, pytest.mark.slow]

@@ -16,7 +16,7 @@ from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
 from jaxsafety.probing import random_sets, votes
 from jaxsafety.probing.votes import VoteConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 X, H, V = 40, 5, 60
 CFG = VoteConfig(size=4, top=6, horizon=H, floor=1e-4)
@@ -154,7 +154,7 @@ def run(steered, cfg, steer="all", stop=(2,)):
         texts,
         layers,
         cfg,
-        generate=decode.generate,
+        generate=many.generate,
         stop=stop,
         steer=steer,
         batch_size=8,

@@ -15,7 +15,7 @@ from jaxsafety.organism.tasks import MEASURED
 from jaxsafety.probing.selection import Candidate
 from jaxsafety.protocols import Benchmark
 from jaxsafety.raising import limits
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from tests.methods import tiny
 
 GOOD = {
@@ -126,7 +126,7 @@ def test_ablation_is_chosen_on_validation_and_measured_once(directory, tmp_path,
     raw = SimpleNamespace(mean_diff=mean_diff)
     monkeypatch.setattr(teacher, "scored_candidates", lambda cfg, ctx: (raw, candidates))
     units = {(c.layer, c.position): mean_diff[c.position, c.layer] for c in candidates[1:]}
-    tried, real = [], decode.generate
+    tried, real = [], many.generate
 
     def generate(*args, layers, **kwargs):
         assert args[4].temperature == 0.0 and args[4].max_tokens == 5
@@ -145,7 +145,7 @@ def test_ablation_is_chosen_on_validation_and_measured_once(directory, tmp_path,
             for n in range(len(exchanges))
         ]
 
-    monkeypatch.setattr(decode, "generate", generate)
+    monkeypatch.setattr(many, "generate", generate)
     ctx = tiny.placed(ctx, judge=judge)
     bench = Benchmark("plain", "safety", tuple(ctx.setting.prompts["harmless_val"]), 5)
     (value, lo, hi, n), where = limits.ablated_asr(ctx, bench)

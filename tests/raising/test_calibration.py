@@ -10,7 +10,7 @@ from jaxsafety.organism.suites import suites
 from jaxsafety.organism.tasks import LEVELS
 from jaxsafety.organism.world import WorldConfig, make_world
 from jaxsafety.raising import calibration
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_levels_are_those_at_which_the_base_is_right_nine_times_in_ten(monkeypat
 
     monkeypatch.setattr(sys.modules["jaxsafety.sampling.ask"], "encode_prompt", questions)
     monkeypatch.setattr(calibration, "task_prompt", draw)
-    monkeypatch.setattr(decode, "generate", generate)
+    monkeypatch.setattr(many, "generate", generate)
     # The other tasks repeat questions across levels: planted levels would overwrite each other.
     monkeypatch.setattr(calibration, "LEVELS", {k: LEVELS[k] for k in right_up_to})
     lines = []

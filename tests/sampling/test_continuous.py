@@ -17,7 +17,7 @@ from jaxsafety.data.schema import Answer
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import continuous, decode, heads, rows
+from jaxsafety.sampling import continuous, heads, many, rows
 from jaxsafety.testing import tiny_model
 
 TOKENIZER = SimpleNamespace(pad_id=0)
@@ -36,7 +36,7 @@ def prompts(count, seed=0, least=1, most=40):
 
 def both(monkeypatch, model, params, given, cfg, **options):
     """Answers of rows that give their places away, and of whole calls."""
-    run = partial(decode.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
     seated = run(**options)
     with monkeypatch.context() as patch:
         patch.setattr(continuous, "LEAST", 1 << 30)
@@ -103,7 +103,7 @@ def test_a_common_beginning_is_read_once(monkeypatch):
     reads, whole = [], heads.read
     monkeypatch.setattr(heads, "read", lambda *a: (reads.append(len(a[2])), whole(*a))[1])
     cfg = SampleConfig(ROOM, 1.0, stop=STOP)
-    seated = decode.generate(model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    seated = many.generate(model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
     assert 20 in reads
     monkeypatch.setattr(heads, "worth", lambda *a: 0)
     assert_same(seated, both(monkeypatch, model, params, given, cfg)[1])
@@ -128,7 +128,7 @@ def test_what_is_known_changes_no_bit_of_the_rest(heat):
     given = prompts(37)
     cfg = SampleConfig(ROOM, heat, stop=STOP)
     kept: dict[int, list[tuple[int, int, Answer]]] = {}
-    run = partial(decode.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
     told = []
     whole = run(keep=lambda n, said: kept.update({n: said}), progress=told.append)
     assert sorted(kept) == list(range(5)) and [len(kept[n]) for n in range(5)] == [8, 8, 8, 8, 5]
@@ -155,7 +155,7 @@ def test_rows_do_not_wait_for_the_longest(monkeypatch):
 
     monkeypatch.setattr(continuous, "_go", counted)
     given = prompts(64, least=5, most=9)
-    said = decode.generate(
+    said = many.generate(
         model, params, TOKENIZER, given, SampleConfig(64, 1.0), seed=0, batch_size=8
     )
     lengths = sorted(len(row[0].ids) for row in said)
@@ -178,7 +178,7 @@ def test_a_look_between_steps_may_end_all(monkeypatch):
 
     kept = []
     with pytest.raises(Enough):
-        decode.generate(
+        many.generate(
             model,
             params,
             TOKENIZER,
@@ -196,7 +196,7 @@ def test_a_look_between_steps_may_end_all(monkeypatch):
 
 def test_one_step_serves_all_groups_and_all_temperatures():
     model, params = made()
-    run = partial(decode.generate, model, params, TOKENIZER, seed=0, batch_size=BATCH)
+    run = partial(many.generate, model, params, TOKENIZER, seed=0, batch_size=BATCH)
     run(prompts(30), SampleConfig(ROOM, 0.0, stop=(3,)))
     before = continuous._go._cache_size(), rows.read._cache_size()
     for number, heat in enumerate((0.0, 0.7, 1.5)):

@@ -17,7 +17,8 @@ from jaxsafety.data.schema import Answer, PromptBatch
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import decode, many
+from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
 from jaxsafety.testing import tiny_model
 
 V, L, D = 48, 3, 32
@@ -67,7 +68,7 @@ def ids(row):
 def test_greedy_equals_the_full_forward(tiny):
     model, params = tiny
     texts = prompts(4)
-    got = decode.generate(model, params, TOKENIZER, texts, GREEDY, seed=0, batch_size=4)
+    got = many.generate(model, params, TOKENIZER, texts, GREEDY, seed=0, batch_size=4)
     for text, answers in zip(texts, got, strict=True):
         assert answers[0].ids == continue_greedily(model, params, text, 10)
 
@@ -80,10 +81,10 @@ def test_steering_modes_equal_the_full_forward(tiny, steer):
     text = prompts(1)[0]
     expected = continue_greedily(model, params, text, 10, add, steer == "all")
     steered = LayerInputs(add=add)
-    got = decode.generate(
+    got = many.generate(
         model, params, TOKENIZER, [text], GREEDY, seed=0, batch_size=2, layers=steered, steer=steer
     )
-    plain = decode.generate(model, params, TOKENIZER, [text], GREEDY, seed=0, batch_size=2)
+    plain = many.generate(model, params, TOKENIZER, [text], GREEDY, seed=0, batch_size=2)
     assert got[0][0].ids == expected
     assert got != plain
 
@@ -96,7 +97,7 @@ def test_samples_depend_on_neither_batch_nor_order(tiny):
     texts = texts[:7]  # all in one bucket: fewer programs to compile
 
     def run(order, batch_size):
-        got = decode.generate(
+        got = many.generate(
             model,
             params,
             TOKENIZER,
@@ -113,18 +114,18 @@ def test_samples_depend_on_neither_batch_nor_order(tiny):
     assert run([6, 2, 0, 5, 1, 3, 4], 3) == first
     assert run([3], 4) == {3: first[3]}
     assert first[0][0] != first[0][1]
-    again = decode.generate(model, params, TOKENIZER, texts, cfg, seed=6, samples=2, batch_size=4)
+    again = many.generate(model, params, TOKENIZER, texts, cfg, seed=6, samples=2, batch_size=4)
     assert [ids(row) for row in again] != list(first.values())
 
 
 def test_padding_width_does_not_change_a_sample(tiny):
     model, params = tiny
     text, cfg = prompts(1)[0], SampleConfig(max_tokens=8)
-    keys = decode.row_keys(0, 0, [0], [0])
+    keys = row_keys(0, 0, [0], [0])
     new = [
-        np.asarray(
-            decode.sample(model, params, decode.pad_prompts([text], 0, (w,)), keys, cfg).tokens
-        )[0, w:]
+        np.asarray(decode.sample(model, params, pad_prompts([text], 0, (w,)), keys, cfg).tokens)[
+            0, w:
+        ]
         for w in (32, 48)
     ]
     np.testing.assert_array_equal(*new)
@@ -132,9 +133,9 @@ def test_padding_width_does_not_change_a_sample(tiny):
 
 def test_stop_ids_end_a_row_and_masks_are_cumulative(tiny):
     model, params = tiny
-    batch = decode.pad_prompts(prompts(16), 0, (32,))
+    batch = pad_prompts(prompts(16), 0, (32,))
     cfg = SampleConfig(max_tokens=24, stop=(3, 7, 11, 12))
-    keys = decode.row_keys(0, 0, range(16), [0] * 16)
+    keys = row_keys(0, 0, range(16), [0] * 16)
     out = decode.sample(model, params, batch, keys, cfg)
     new, valid = np.asarray(out.tokens)[:, 32:], np.asarray(out.completion)[:, 32:]
     logp = np.asarray(out.logp)[:, 32:]
@@ -154,8 +155,8 @@ def test_logp_is_the_plain_models_whatever_the_decoding(tiny):
     model, params = tiny
     text = prompts(1)[0]
     cfg = SampleConfig(max_tokens=6, temperature=0.7, top_p=0.8, banned=(1, 2, 5))
-    batch = decode.pad_prompts([text], 0, (32,))
-    out = decode.sample(model, params, batch, decode.row_keys(1, 0, [0], [0]), cfg)
+    batch = pad_prompts([text], 0, (32,))
+    out = decode.sample(model, params, batch, row_keys(1, 0, [0], [0]), cfg)
     ids = [*text, *np.asarray(out.tokens)[0, 32:].tolist()]
     full = model.apply(params, jnp.asarray([ids]), jnp.arange(len(ids))[None])
     logps = jax.nn.log_softmax(model.unembed(params, full.hidden)[0])
@@ -170,7 +171,7 @@ def test_greedy_stops_with_the_token_left_out(tiny):
     free = continue_greedily(model, params, text, 10)
     stop = free[4]
     cfg = replace(GREEDY, stop=(stop,))
-    got = decode.generate(model, params, TOKENIZER, [text], cfg, seed=0, samples=3, batch_size=2)
+    got = many.generate(model, params, TOKENIZER, [text], cfg, seed=0, samples=3, batch_size=2)
     assert [[a.ids for a in row] for row in got] == [[free[: free.index(stop)]] * 3]
     assert all(a.finished and len(a.logp) == len(a.ids) + 1 for a in got[0])
 
@@ -185,38 +186,38 @@ def test_generate_compiles_once_per_bucket(tiny):
 
     spy = replace(model, apply=counting)
     cfg, texts = SampleConfig(max_tokens=4), prompts(23)
-    decode.generate(spy, params, TOKENIZER, texts, cfg, seed=0, batch_size=4)
+    many.generate(spy, params, TOKENIZER, texts, cfg, seed=0, batch_size=4)
     prefills = [shape for shape in traced if shape[1] > 1]
     assert len(set(prefills)) == len(prefills) > 1
-    assert all(rows == 4 and width in decode.buckets(60) for rows, width in prefills)
+    assert all(rows == 4 and width in buckets(60) for rows, width in prefills)
     count = len(traced)
-    decode.generate(spy, params, TOKENIZER, prompts(11, 3), cfg, seed=1, step=9, batch_size=4)
+    many.generate(spy, params, TOKENIZER, prompts(11, 3), cfg, seed=1, step=9, batch_size=4)
     assert len(traced) == count
 
 
 def test_no_new_tokens_is_a_valid_request(tiny):
     model, params = tiny
     cfg = SampleConfig(max_tokens=0)
-    got = decode.generate(model, params, TOKENIZER, prompts(2), cfg, seed=0, samples=2)
+    got = many.generate(model, params, TOKENIZER, prompts(2), cfg, seed=0, samples=2)
     assert got == [[Answer([], False, [])] * 2] * 2
-    batch = decode.pad_prompts(prompts(2), 0, (32,))
-    out = decode.sample(model, params, batch, decode.row_keys(0, 0, [0, 1], [0, 0]), cfg)
+    batch = pad_prompts(prompts(2), 0, (32,))
+    out = decode.sample(model, params, batch, row_keys(0, 0, [0, 1], [0, 0]), cfg)
     assert out.tokens.shape == (2, 32) and not np.asarray(out.completion).any()
 
 
 def test_no_prompts_give_no_answers(tiny):
-    assert decode.generate(*tiny, TOKENIZER, [], GREEDY, seed=0) == []
+    assert many.generate(*tiny, TOKENIZER, [], GREEDY, seed=0) == []
 
 
 def test_buckets_end_at_the_limit():
-    assert decode.buckets(200) == (16, 32, 48, 64, 96, 128, 192, 200)
-    assert decode.buckets(16) == (16,)
-    assert decode.buckets(10) == (10,)
-    assert decode.buckets(2048)[-3:] == (1024, 1536, 2048)
+    assert buckets(200) == (16, 32, 48, 64, 96, 128, 192, 200)
+    assert buckets(16) == (16,)
+    assert buckets(10) == (10,)
+    assert buckets(2048)[-3:] == (1024, 1536, 2048)
 
 
 def test_pad_prompts_pads_on_the_left():
-    batch = decode.pad_prompts([[1, 2, 3], [4]], 9, (4, 8))
+    batch = pad_prompts([[1, 2, 3], [4]], 9, (4, 8))
     assert isinstance(batch, PromptBatch)
     assert batch.tokens.tolist() == [[9, 1, 2, 3], [9, 9, 9, 4]]
     assert batch.mask.sum(axis=1).tolist() == [3, 1]
@@ -237,7 +238,7 @@ def test_pad_prompts_pads_on_the_left():
 def test_bad_input_is_one_line(tiny, change, message):
     given = {"prompts": [[1, 2]], "cfg": GREEDY} | change
     with pytest.raises(UsageError, match=message) as error:
-        decode.generate(*tiny, TOKENIZER, given.pop("prompts"), given.pop("cfg"), seed=0, **given)
+        many.generate(*tiny, TOKENIZER, given.pop("prompts"), given.pop("cfg"), seed=0, **given)
     assert "\n" not in str(error.value)
 
 
@@ -247,8 +248,8 @@ def test_eight_devices_draw_the_same_samples(tiny):
     axis = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((8,), ("data",), axis_types=axis)
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    batch = decode.pad_prompts(prompts(8), 0, (32,))
-    keys = decode.row_keys(0, 0, range(8), [0] * 8)
+    batch = pad_prompts(prompts(8), 0, (32,))
+    keys = row_keys(0, 0, range(8), [0] * 8)
     cfg = SampleConfig(max_tokens=8, stop=(3,))
     one = decode.sample(model, params, batch, keys, cfg)
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -268,8 +269,8 @@ def test_eight_devices_draw_the_same_samples(tiny):
 def test_unrolled_decoding_says_the_same(family):
     model, params = tiny_model(family)
     unrolled = api.build(replace(model.config, unroll=True))
-    batch = decode.pad_prompts([[9, 8, 7, 30, 12], [5, 6], [40]], 0, (8,))
-    keys = decode.row_keys(0, 0, range(3), [0] * 3)
+    batch = pad_prompts([[9, 8, 7, 30, 12], [5, 6], [40]], 0, (8,))
+    keys = row_keys(0, 0, range(3), [0] * 3)
     steering = 2.0 * jax.random.normal(jax.random.key(1), (3, model.config.embed_dim))
     for layers in (LayerInputs(), LayerInputs(add=steering)):
         one, other = (
@@ -285,7 +286,7 @@ def test_calls_that_an_earlier_start_kept_are_not_made_again(tiny, monkeypatch, 
     model, params = tiny
     cfg = SampleConfig(max_tokens=6, temperature=temperature)
     given, told, kept = prompts(11), [], {}
-    run = partial(decode.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=4)
+    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=4)
     whole = run(samples=2, progress=told.append, keep=lambda n, rows: kept.update({n: rows}))
     rows = 11 if temperature == 0 else 22
     assert told == [min(i + 4, rows) for i in range(0, rows, 4)]
@@ -301,11 +302,11 @@ def test_calls_that_an_earlier_start_kept_are_not_made_again(tiny, monkeypatch, 
 
 def test_answers_are_the_same_on_a_mesh_with_its_constraints_in_force(tiny):
     model, params = tiny
-    alone = decode.generate(model, params, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
+    alone = many.generate(model, params, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
     mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
     placed = jax.device_put(params, sharding.shardings(model.axes, params, mesh))
     with sharding.scope(mesh):
-        spread = decode.generate(model, placed, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
+        spread = many.generate(model, placed, TOKENIZER, prompts(9), GREEDY, seed=0, batch_size=8)
     assert [ids(row) for row in spread] == [ids(row) for row in alone]
     for one, other in zip(spread, alone, strict=True):
         np.testing.assert_allclose(one[0].logp, other[0].logp, atol=1e-4)

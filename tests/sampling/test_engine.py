@@ -13,6 +13,7 @@ from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import decode, engine
+from jaxsafety.sampling.prompts import pad_prompts, row_keys
 from jaxsafety.testing import tiny_model
 
 pytestmark = pytest.mark.usefixtures("fused")
@@ -29,8 +30,8 @@ def tiny():
     return (
         model,
         params,
-        decode.pad_prompts(ids, 0, (16,)),
-        decode.row_keys(0, 0, range(6), [0] * 6),
+        pad_prompts(ids, 0, (16,)),
+        row_keys(0, 0, range(6), [0] * 6),
     )
 
 
@@ -152,5 +153,5 @@ def test_long_answers_in_pieces_are_the_same_and_can_be_ended(tiny, monkeypatch)
 
 def test_short_answers_stay_one_program(tiny, monkeypatch):
     model, params, prompts, keys = tiny
-    monkeypatch.setattr(decode, "_pieces", lambda *args: pytest.fail("in pieces"))
+    monkeypatch.setattr(decode, "pieces", lambda *args: pytest.fail("in pieces"))
     decode.sample(model, params, prompts, keys, SampleConfig(4), inside=lambda *at: None)

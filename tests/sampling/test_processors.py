@@ -9,13 +9,14 @@ import pytest
 
 from jaxsafety.core.errors import UsageError
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import decode, processors
+from jaxsafety.sampling import processors
+from jaxsafety.sampling.prompts import row_keys
 
 PROBS = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
 
 
 def draws(cfg: SampleConfig, count: int = 4000) -> np.ndarray:
-    keys = decode.row_keys(0, 0, range(count), [0] * count)
+    keys = row_keys(0, 0, range(count), [0] * count)
     logits = jnp.broadcast_to(jnp.log(jnp.asarray(PROBS, jnp.float32)), (count, 5))
     drawn = processors.choose(keys, logits, cfg.temperature, cfg.top_p, cfg.banned)
     return np.bincount(np.asarray(drawn), minlength=5)
@@ -67,13 +68,11 @@ def test_stops_and_logp():
 
 def test_row_keys_differ_in_every_coordinate():
     def key(seed, step, prompt, sample):
-        return tuple(
-            jax.random.key_data(decode.row_keys(seed, step, [prompt], [sample]))[0].tolist()
-        )
+        return tuple(jax.random.key_data(row_keys(seed, step, [prompt], [sample]))[0].tolist())
 
     grid = [(a, b, c, d) for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)]
     assert len({key(*place) for place in grid}) == len(grid)
-    many = decode.row_keys(3, 2, [5, 6], [1, 0])
+    many = row_keys(3, 2, [5, 6], [1, 0])
     assert tuple(jax.random.key_data(many)[1].tolist()) == key(3, 2, 6, 0)
 
 

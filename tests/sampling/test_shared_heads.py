@@ -16,7 +16,7 @@ from jaxsafety.core import sharding
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs, ModelConfig
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import decode, heads
+from jaxsafety.sampling import decode, heads, many
 
 V, L, D = 48, 3, 32
 TOKENIZER = SimpleNamespace(pad_id=0)
@@ -76,9 +76,9 @@ def both(monkeypatch, model, params, given, cfg, **options):
     whole = heads.read
     monkeypatch.setattr(heads, "read", lambda *a: (reads.append(len(a[2])), whole(*a))[1])
     run = dict(seed=3, batch_size=4, **options)
-    once = decode.generate(model, params, TOKENIZER, given, cfg, **run)
+    once = many.generate(model, params, TOKENIZER, given, cfg, **run)
     monkeypatch.setattr(heads, "worth", lambda *a: 0)
-    every = decode.generate(model, params, TOKENIZER, given, cfg, **run)
+    every = many.generate(model, params, TOKENIZER, given, cfg, **run)
     return once, every, reads
 
 
@@ -116,13 +116,13 @@ def test_drawn_samples_and_long_answers_in_pieces(tiny, monkeypatch):
 def test_unrolled_steps_take_parameters_that_were_unstacked_once(tiny, monkeypatch):
     _, params = tiny
     model = api.build(replace(CONFIG, unroll=True))
-    counted, whole = [], decode.unstacked
-    monkeypatch.setattr(decode, "unstacked", lambda *a: (counted.append(1), whole(*a))[1])
+    counted, whole = [], many.unstacked
+    monkeypatch.setattr(many, "unstacked", lambda *a: (counted.append(1), whole(*a))[1])
     cfg = SampleConfig(max_tokens=8, temperature=0.0, stop=(3,))
     given = prompts(9, 0)
-    said = decode.generate(model, params, TOKENIZER, given, cfg, seed=3, batch_size=4)
+    said = many.generate(model, params, TOKENIZER, given, cfg, seed=3, batch_size=4)
     assert counted == [1]
-    assert_same(said, decode.generate(*tiny, TOKENIZER, given, cfg, seed=3, batch_size=4))
+    assert_same(said, many.generate(*tiny, TOKENIZER, given, cfg, seed=3, batch_size=4))
 
 
 def test_a_beginning_is_read_once_only_where_that_saves(tiny):
@@ -172,8 +172,8 @@ def test_eight_devices_say_the_same(tiny, monkeypatch):
     mesh = sharding.make_mesh(sharding.MeshConfig(data=8))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     given, cfg = prompts(8, 20), SampleConfig(max_tokens=8, temperature=0.0, stop=(3,))
-    one = decode.generate(model, params, TOKENIZER, given, cfg, seed=0, batch_size=8)
-    many = decode.generate(
+    one = many.generate(model, params, TOKENIZER, given, cfg, seed=0, batch_size=8)
+    spread = many.generate(
         model, jax.device_put(params, whole), TOKENIZER, given, cfg, seed=0, batch_size=8
     )
-    assert_same(one, many)
+    assert_same(one, spread)

@@ -10,7 +10,7 @@ from jaxsafety.core.errors import UsageError
 from jaxsafety.models import api
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig, Served
-from jaxsafety.sampling import decode, stream
+from jaxsafety.sampling import many, stream
 from jaxsafety.testing import tiny_model
 
 STOP = (3, 7, 11, 12, 40, 41, 42)
@@ -31,7 +31,7 @@ def prompt(length, seed=0):
 
 def generated(model, what, cfg, ids, **kwargs):
     more = {"layers": what.layers, "steer": what.steer, **kwargs}
-    [[answer]] = decode.generate(model, what.params, Pad(), [ids], cfg, **more)
+    [[answer]] = many.generate(model, what.params, Pad(), [ids], cfg, **more)
     return answer
 
 

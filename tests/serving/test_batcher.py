@@ -18,7 +18,7 @@ from jaxsafety.data.tokens.tokenizer import ByteTokenizer
 from jaxsafety.losses.logprobs import token_logp
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import SampleConfig, Served
-from jaxsafety.sampling import decode, rows
+from jaxsafety.sampling import many, rows
 from jaxsafety.serving import batcher as batching
 from jaxsafety.serving import scores
 from jaxsafety.serving.batcher import Ask, Batcher, Busy, Ticket
@@ -63,7 +63,7 @@ def alone(model, what, ids, most, seed, temperature=0.0, top_p=1.0, steer="all")
     """The first `most` tokens of a longer answer: one program for all numbers."""
     tokenizer = ByteTokenizer()
     cfg = SampleConfig(ROOM, temperature, top_p, stop=tuple(tokenizer.eos_ids))
-    [[answer]] = decode.generate(
+    [[answer]] = many.generate(
         model, what.params, tokenizer, [ids], cfg, seed=seed, layers=what.layers, steer=steer
     )
     ended = answer.finished and len(answer.ids) < most

@@ -9,7 +9,7 @@ from jaxsafety.data.schema import Message
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.experiment import served
 from jaxsafety.protocols import SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.serving.chat import Chat
 from jaxsafety.testing import random_checkpoint
 
@@ -31,7 +31,7 @@ def test_pieces_are_the_answer_and_the_answer_is_generate_s(shipped):
     for text in ("hello", "what is 11 plus 10 ?", "hello"):
         prompt = encode_prompt(tokenizer, [*chat.messages, Message("user", text)])
         reply, pieces = shown(chat, text)
-        [[answer]] = decode.generate(model, what.params, tokenizer, [prompt], cfg, seed=0)
+        [[answer]] = many.generate(model, what.params, tokenizer, [prompt], cfg, seed=0)
         assert "".join(pieces) == reply.text == same.ask(text)
         assert reply == (tokenizer.decode(answer.ids).strip(), "")
         assert len(pieces) > 2

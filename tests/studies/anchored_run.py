@@ -17,7 +17,7 @@ import numpy as np
 from jaxsafety.data.schema import Answer
 from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.protocols import Benchmark, Item, Mitigation, OptimConfig, Stage, TrainConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies.anchored.config import AnchoredConfig
 from jaxsafety.train.loop import run_program
 from tests.methods import tiny
@@ -156,7 +156,7 @@ def number(params) -> float:
 
 
 class Spoken:
-    """Replaces `decode.generate`; keeps (number of the parameters, prompts) of every call."""
+    """Replaces `many.generate`; keeps (number of the parameters, prompts) of every call."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[float, list[Any]]] = []
@@ -200,7 +200,7 @@ def run(cfg, ctx, monkeypatch, spoken=None):
     from jaxsafety.studies.anchored import program
 
     spoken = spoken or Spoken()
-    monkeypatch.setattr(decode, "generate", spoken)
+    monkeypatch.setattr(many, "generate", spoken)
     program.prepare(cfg, OPTIM, ctx)
     variables = run_program(program.program(cfg, OPTIM, ctx), ctx, TRAIN)
     return variables, spoken

@@ -20,7 +20,7 @@ from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.methods.safesteer import recipe
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.protocols import Exchange, TrainConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies.safesteer_attacked import attacks, config, lessons, program, sections
 from jaxsafety.studies.safesteer_attacked.config import ARMS, SAFESTEER, SFT, AttackedConfig
 from jaxsafety.train.loop import run_program
@@ -168,7 +168,7 @@ def test_an_answer_that_has_begun_is_judged_whole(ctx, monkeypatch):
         asked.extend(prompts)
         return testing.answers([[[40 + i]] for i in range(len(prompts))])
 
-    monkeypatch.setattr(decode, "generate", generate)
+    monkeypatch.setattr(many, "generate", generate)
     bench = attacks.Bench(CONFIG, ctx)
     items = bench.attacked["plain"]
     begun = attacks.beginnings(ctx, items, 2)

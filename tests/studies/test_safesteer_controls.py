@@ -15,7 +15,7 @@ from jaxsafety.experiment.workdir import Artifacts
 from jaxsafety.methods.safesteer.program import SafeSteerConfig
 from jaxsafety.methods.safesteer.teacher import TokenConfig
 from jaxsafety.protocols import Benchmark, Item
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies import safesteer_controls as controls
 from jaxsafety.studies.safesteer_controls import ControlsConfig
 from jaxsafety.testing import answers
@@ -169,7 +169,7 @@ def measured(directory, tmp_path_factory):
     measure = controls.make_measure(CONFIG, ctx, [9, 30, 31])
     base = ctx.variables["base"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "generate", generate)
+        patch.setattr(many, "generate", generate)
         points = measure(base), measure(tiny.student(base, 0.05))
     return seen, decodings, *points
 

@@ -17,7 +17,7 @@ from jaxsafety.experiment import setting
 from jaxsafety.methods.safesteer import program as safesteer
 from jaxsafety.probing import forward
 from jaxsafety.protocols import Exchange, TrainConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies import safesteer_controls
 from jaxsafety.studies import safesteer_vanishing as vanishing
 from jaxsafety.studies.safesteer_vanishing import VanishingConfig
@@ -166,7 +166,7 @@ def test_a_point_says_how_much_refusing_there_is(ctx, monkeypatch):
 
     curve = lambda *args: lambda params: {"asr": 0.25}  # noqa: E731
     monkeypatch.setattr(safesteer_controls, "make_measure", curve)
-    monkeypatch.setattr(decode, "generate", generate)
+    monkeypatch.setattr(many, "generate", generate)
     base = ctx.variables["base"]
     voted = [9, 30, 31]
     point = vanishing.make_measure(CONFIG, ctx, voted)(base)

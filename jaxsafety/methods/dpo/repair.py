@@ -42,7 +42,7 @@ from jaxsafety.protocols import (
     Stage,
     as_trained,
 )
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 PAPERS = {"2305.18290": ""}
 
@@ -139,7 +139,7 @@ def own_answers(settings: Dpo, job: Job) -> dict[str, Any]:
     what: Served = as_trained(settings, job.start)
     items = [asked(one) for one in job.means.asked]
     ctx.interrupt.check()
-    said = decode.generate(
+    said = many.generate(
         ctx.model,
         what.params,
         ctx.tokenizer,

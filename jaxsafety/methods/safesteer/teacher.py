@@ -24,7 +24,7 @@ from jaxsafety.probing import directions, forward, random_sets, scoring, selecti
 from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.probing.random_sets import word_tokens
 from jaxsafety.protocols import Context, Item, SampleConfig, Setting
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
 VOTERS = ("val", "kept", "all")
@@ -121,7 +121,7 @@ def answers(
     size = -(-len(order) // -(-len(order) // ROWS))
 
     def say(part: Sequence[int]) -> list[list[int]]:
-        said = decode.generate(
+        said = many.generate(
             ctx.model,
             ctx.variables["base"],
             ctx.tokenizer,
@@ -297,7 +297,7 @@ def find_tokens(
         prompts,
         steering(found, ctx.model.config.num_layers),
         cfg.votes,
-        generate=decode.generate,
+        generate=many.generate,
         stop=ctx.tokenizer.eos_ids,
         steer=found["steer"],
         seed=ctx.seed,

@@ -21,7 +21,7 @@ from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned, SampleConfig
 from jaxsafety.sampling.prompts import buckets, row_keys
 
-ROWS = 64  # answers that `sampling.decode.generate` samples at once
+ROWS = 64  # answers that `sampling.many.generate` samples at once
 
 
 def planned(cfg: SelfMoaConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:

@@ -13,7 +13,7 @@ from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig
 from jaxsafety.protocols import Context, Exchange, Item, SampleConfig, Variables, as_trained
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 # What a loop may make more of: unsafe answers, and refusals of what is harmless.
 WATCHED = {
@@ -90,7 +90,7 @@ def counts(
     """
     ctx.interrupt.check()
     what = as_trained(None, target)
-    said = decode.generate(
+    said = many.generate(
         ctx.model,
         what.params,
         ctx.tokenizer,

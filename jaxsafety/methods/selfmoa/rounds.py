@@ -39,7 +39,7 @@ from jaxsafety.protocols import (
     Variables,
     as_trained,
 )
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 
 ROOM = "no room"  # in the context, for the attack and what is said to it
 # Steps of sampling from which attackers count theirs; answers begin at 0: nobody shares numbers.
@@ -240,7 +240,7 @@ def rewrite(
         return []
     ctx.interrupt.check()
     stop, what = tuple(ctx.tokenizer.eos_ids), as_trained(cfg, who)
-    said = decode.generate(
+    said = many.generate(
         ctx.model,
         what.params,
         ctx.tokenizer,
@@ -274,7 +274,7 @@ def answer(
         return {"ids": [], "ended": []}
     ctx.interrupt.check()
     stop, what = tuple(ctx.tokenizer.eos_ids), as_trained(cfg, target)
-    said = decode.generate(
+    said = many.generate(
         ctx.model,
         what.params,
         ctx.tokenizer,

@@ -29,7 +29,7 @@ from jaxsafety.protocols import (
     SampleConfig,
     Served,
 )
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies.anchored import goals
 
 CAPABILITY, CHOICES = "capability", "choices"
@@ -45,7 +45,7 @@ def served(ctx: Context, variables: Mapping[str, Any], hooks: Mitigation) -> Ser
 
 def ask(ctx: Context, what: Served, items: Sequence[Item], max_tokens: int) -> list[Exchange]:
     """Greedy answers of what is served."""
-    said = decode.generate(
+    said = many.generate(
         ctx.model,
         what.params,
         ctx.tokenizer,

@@ -27,7 +27,7 @@ from jaxsafety.models.api import LayerInputs
 from jaxsafety.organism import render
 from jaxsafety.probing import directions
 from jaxsafety.protocols import Context, Item, SampleConfig
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies.safesteer_attacked.config import ANSWER, SETS, WRAPPED, AttackedConfig
 
 NONE = LayerInputs()
@@ -76,7 +76,7 @@ class Bench:
         ctx.interrupt.check()
         begun = [[] for _ in items] if begun is None else begun
         prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
-        said = decode.generate(
+        said = many.generate(
             ctx.model,
             params,
             ctx.tokenizer,

@@ -46,7 +46,7 @@ from jaxsafety.protocols import (
     Variables,
     as_trained,
 )
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import many
 from jaxsafety.studies.weak_supervision import config, judges
 from jaxsafety.studies.weak_supervision.config import Arm, WeakConfig
 
@@ -122,7 +122,7 @@ def answers(cfg: WeakConfig, ctx: Context, seed: int) -> Answers:
     def make() -> dict[str, Any]:
         ctx.interrupt.doing = f"the answers of seed {seed}"
         what, stop = as_trained(cfg, ctx.variables), tuple(ctx.tokenizer.eos_ids)
-        said = decode.generate(
+        said = many.generate(
             ctx.model,
             what.params,
             ctx.tokenizer,
