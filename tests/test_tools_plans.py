@@ -1,19 +1,14 @@
 """The README's table of plans: every published config, on two slices at least, without errors."""
 
-import importlib.util
 import json
 from collections import Counter
 
 import pytest
 
 
-@pytest.fixture(scope="module")
-def tool(root):
-    spec = importlib.util.spec_from_file_location("plans", root / "tools" / "plans.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tool(load_tool):
+    return load_tool("plans")
 
 
 def test_every_published_config_is_planned_on_two_slices(tool):
@@ -23,6 +18,8 @@ def test_every_published_config_is_planned_on_two_slices(tool):
         tool.configs(), True
     )
     assert not [key for key, plan in rows.items() if "error" in plan]
+    assert set(slices) == set(tool.configs())  # what is kept could be made again
+    assert {c.split("/")[1] for c in slices} >= {"safesteer", "safemoe", "sft", "selfmoa"}
 
 
 def test_the_table_is_that_of_the_lines(tool, root):
@@ -38,3 +35,52 @@ def test_what_does_not_fit_names_what_does(tool):
     shown = tool.table({("configs/a/b.py", "v5e:4x4"): full})
     assert "| a/b |" in shown and "no; smallest that does: v5e:8x8" in shown
     assert "| oops |" in tool.table({("configs/a/b.py", "v5e:4x4"): {"error": "oops"}})
+
+
+@pytest.fixture
+def alone(tool, tmp_path, monkeypatch):
+    """The tool with a README, lines and plans of its own; what it is asked."""
+    made = []
+    monkeypatch.setattr(tool, "LINES", tmp_path / "plans.jsonl")
+    monkeypatch.setattr(tool, "README", tmp_path / "README.md")
+    monkeypatch.setattr(tool, "one", lambda *a: made.append(a) or {"error": "does not divide"})
+    tool.README.write_text(f"before\n{tool.BEGIN}{tool.END}after\n")
+    return made
+
+
+def call(tool, monkeypatch, *options):
+    monkeypatch.setattr("sys.argv", ["plans.py", *options])
+    tool.main()
+
+
+def test_what_is_kept_is_not_made_again_but_errors_are(tool, alone, monkeypatch):
+    fits = next(iter(json.loads(x)["plan"] for x in open(tool.ROOT / "docs" / "plans.jsonl")))
+    lines = [("configs/a/b.py", "h100:8", fits), ("configs/a/c.py", "h100:8", {"error": "old"})]
+    for config, topology, plan in lines:
+        with tool.LINES.open("a") as file:
+            file.write(json.dumps({"config": config, "topology": topology, "plan": plan}) + "\n")
+    options = ["--topologies=h100:8,h200:2", "configs/a/b.py", "configs/a/c.py"]
+    call(tool, monkeypatch, *options)
+    again = [
+        ("configs/a/b.py", "h200:2"),
+        ("configs/a/c.py", "h100:8"),
+        ("configs/a/c.py", "h200:2"),
+    ]
+    assert alone == again
+    text = tool.README.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert "| a/c | | h100:8 | does not divide |" in text and "old" not in text
+
+
+def test_a_compiler_that_is_not_here_is_no_line(tool, alone, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(tool, monkeypatch, "--topologies=h100:9", "configs/a/b.py")
+    assert "--topologies: got 'h100:9'" in capsys.readouterr().err and not alone
+
+    class Done:
+        returncode, stderr = 2, "jaxsafety: error: --topology: ...; allowed: pip install 'x[y]'\n"
+
+    monkeypatch.undo()
+    monkeypatch.setattr(tool.subprocess, "run", lambda *a, **k: Done)
+    with pytest.raises(SystemExit, match="pip install"):
+        tool.one("configs/a/b.py", "h100:8")

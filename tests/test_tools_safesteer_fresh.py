@@ -24,13 +24,15 @@ def line(kept, arm, end, drift):
         disk.write(kept / f"curve.{arm}.{step}.json", json.dumps(point))
 
 
-def world(tmp_path, number, lines, draws=2):
-    """A run directory of one world; a set's second draw ends 4 points higher."""
+def world(tmp_path, number, lines, draws=5, every=5):
+    """A run directory of one world."""
     run, base = tmp_path / f"{number}-0", tmp_path / f"world{number}"
     kept = run / "artifacts"
     disk.write(base / "gates.json", json.dumps(GATES))
-    method = {"draws": draws, "base": {"steps": STEPS}}
-    disk.write(run / "config.json", json.dumps({"method": method, "model": {"path": str(base)}}))
+    method = {"draws": draws, "attacks": 64, "every": every, "base": {"steps": STEPS}}
+    disk.write(
+        run / "config.json", json.dumps({"seed": 0, "method": method, "model": {"path": str(base)}})
+    )
     start = {"asr": 0.6, "kl_off": 0.0, "kl": 0.0, "over_refusal": 0.0, "capability": 1.0}
     disk.write(kept / "curve.base.0.json", json.dumps(start))
     for arm, end, drift in lines:
@@ -42,9 +44,9 @@ def world(tmp_path, number, lines, draws=2):
 
 
 def fresh(tmp_path, number):
-    """The drift of the losses is their end plus the world's number."""
+    """The drift of `full` is its end plus the world's number; draws of a set are 2 points apart."""
     lines = [(arm, end, end + number * (arm == "full")) for arm, end in ENDS.items()]
-    lines += [(f"{kind}{i}", end + 4 * i, 0) for kind, end in SETS.items() for i in (0, 1)]
+    lines += [(f"{kind}{i}", end + 2 * i, 0) for kind, end in SETS.items() for i in range(5)]
     return world(tmp_path, number, lines)
 
 
@@ -64,13 +66,15 @@ def test_worlds_are_draws_and_sets_are_means(tool, tmp_path):
 
     for number, gap in zip((21, 22, 23), draws["F1"], strict=True):
         assert gap == pytest.approx(at_half(20, 20) - at_half(24, 24 + number))
-    assert draws["F4"] == pytest.approx([42 - 20] * 3) and draws["F5"] == pytest.approx([37] * 3)
-    assert draws["F6"] == pytest.approx([60 - 37] * 3) and draws["F7"] == pytest.approx([-5] * 3)
+    assert draws["F4"] == pytest.approx([44 - 20] * 3) and draws["F5"] == pytest.approx([39] * 3)
+    assert draws["F6"] == pytest.approx([60 - 39] * 3) and draws["F7"] == pytest.approx([-5] * 3)
     assert tool.main(["--save", *(str(tmp_path / name) for name in runs)]) == 0
     assert tool.read(tool.FILE) == {name: {"run": name, **run} for name, run in runs.items()}
     lines = tool.table(runs)
     assert "world 21 | world 22 | world 23" in lines[0]
-    assert any("`matched`: attack success at the end, % | 40 44 |" in text for text in lines)
+    assert any(
+        "`matched`: attack success at the end, % | 40 42 44 46 48 |" in text for text in lines
+    )
     assert any("`neutral`: mass, % of S's | 10 to 10 |" in text for text in lines)
     assert "facts 100 | facts 100" in lines[-1]
 
@@ -102,7 +106,27 @@ def test_a_run_that_is_not_whole_is_one_line(tool, tmp_path, capsys, lost, messa
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
     assert tool.main(["--save", str(run), str(run)]) == 2
-    assert "different names" in capsys.readouterr().err
+    assert "each world once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": {"attacks": 32}}, "method.attacks=32"),
+        ({"method": {"every": 25}}, "method.every=25"),
+        ({"seed": 1}, "seed=1"),
+        ({"model": {"path": "gone"}}, "gates.json"),
+    ],
+)
+def test_a_run_that_is_not_as_predicted_is_one_line(tool, tmp_path, capsys, change, message):
+    run = fresh(tmp_path, 21)
+    config = json.loads((run / "config.json").read_text())
+    for key, value in change.items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
+    disk.write(run / "config.json", json.dumps(config))
+    assert tool.main(["--save", str(run)]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
 
 
 def test_rates_take_the_best_of_each_loss(load_tool, tmp_path):
@@ -112,7 +136,7 @@ def test_rates_take_the_best_of_each_loss(load_tool, tmp_path):
     for i, rate in enumerate(tool.RATES):
         ends[f"partial{rate}"] = (50 - i, 40 + i)
     places = [
-        world(tmp_path, n, [(arm, end, drift + n) for arm, (end, drift) in ends.items()], 0)
+        world(tmp_path, n, [(arm, end, drift + n) for arm, (end, drift) in ends.items()])
         for n in (21, 22)
     ]
     fresh_tool = load_tool("safesteer_fresh")

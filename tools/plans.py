@@ -25,22 +25,35 @@ GIB = 1 << 30
 
 
 def configs() -> list[str]:
-    """Configs whose model is a published one: those with a preset."""
-    found = sorted((ROOT / "configs").glob("*/*.py"))
-    words = ("recipe.set_published", "recipe.selfmoa(", "recipe.set_chat(")
-    files = [f for f in found if any(word in f.read_text() for word in words)]
-    return [str(f.relative_to(ROOT)) for f in files]
+    """Configs of a published model whose method has a plan."""
+    from jaxsafety import registry
+    from jaxsafety.core.config import load_config
+
+    planned = {n for n in registry.METHODS if registry.resolve(registry.METHODS, n).planned}
+    found = []
+    for file in sorted((ROOT / "configs").glob("*/*.py")):
+        cfg = load_config(str(file), [])
+        if cfg.model.get("shape") and cfg.program in planned:
+            found.append(str(file.relative_to(ROOT)))
+    return found
 
 
 def one(config: str, topology: str) -> dict[str, Any]:
-    """A plan, made in a process of its own; what cannot be planned is kept as a line too."""
+    """A plan, made in a process of its own; what cannot be planned is kept as a line too.
+
+    Raises:
+      SystemExit: the compiler is not here, which says nothing of the config.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plan.json"
         command = [sys.executable, "-m", "jaxsafety", "plan", f"--config={config}"]
         command += [f"--topology={topology}", f"--json={file}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
-            return {"error": done.stderr.strip().splitlines()[-1]}
+            line = done.stderr.strip().splitlines()[-1]
+            if "pip install" in line:
+                raise SystemExit(line)
+            return {"error": line}
         return json.loads(file.read_text())
 
 
@@ -72,7 +85,7 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
 def kept() -> dict[tuple[str, str], dict[str, Any]]:
     """Plans made before."""
     lines = LINES.read_text().splitlines() if LINES.is_file() else []
-    rows = map(json.loads, lines)
+    rows = map(json.loads, lines)  # of two lines the later one counts
     return {(row["config"], row["topology"]): row["plan"] for row in rows}
 
 
@@ -83,11 +96,20 @@ def main() -> None:
     parser.add_argument("--topologies", default=",".join(TOPOLOGIES), metavar="NAME,...")
     parser.add_argument("configs", nargs="*", help="default: all")
     args = parser.parse_args()
+    from jaxsafety.core.errors import UsageError
+    from jaxsafety.planning.topology import parse
+
+    names = args.topologies.split(",")
+    try:
+        for name in names:
+            parse(name)
+    except UsageError as error:
+        parser.error(str(error).replace("--topology", "--topologies"))
     rows = kept()
     for config in [] if args.table else (args.configs or configs()):
-        for topology in args.topologies.split(","):
-            if (config, topology) in rows:
-                continue
+        for topology in names:
+            if "error" not in rows.get((config, topology), {"error": ""}):
+                continue  # an error is tried again
             print(f"{config} on {topology}", flush=True)
             rows[config, topology] = plan = one(config, topology)
             line = {"config": config, "topology": topology, "plan": plan}

@@ -37,18 +37,25 @@ WORLDS = "worlds"
 Runs = dict[str, dict[str, Any]]  # WORLD-SEED -> base's missed gates, curves by arm and draw
 
 
-def gather(run: Path, losses: Sequence[str] = LOSSES, sets: Sequence[str] = SETS) -> dict[str, Any]:
+def gather(
+    run: Path, losses: Sequence[str] = LOSSES, sets: Sequence[str] = SETS, every: int = 5
+) -> dict[str, Any]:
     """What a run's line keeps: curves of every arm and draw, masses of sets, missed gates.
 
     Raises:
-      UsageError: a directory that is no finished run of these arms.
+      UsageError: a directory that is no finished run of these arms, or not as it was predicted.
     """
     allowed = f"finished runs of configs/safesteer/controls.py with {', '.join((*losses, *sets))}"
     if not (run / "artifacts" / "curve.base.0.json").is_file():
         raise bad("--save", f"{run}, without artifacts/curve.base.0.json", allowed)
     found = controls.curves(run)
-    config = json.loads((run / "config.json").read_text("utf-8"))
+    config = _json(run / "config.json", allowed)
     settings = config["method"]
+    for name, told in (("attacks", 64), ("draws", 5), ("every", every)):
+        if settings[name] != told:
+            raise bad("--save", f"{run}, method.{name}={settings[name]}", f"{told}, as predicted")
+    if config["seed"] != 0:
+        raise bad("--save", f"{run}, seed={config['seed']}", "0, as predicted")
     draws = [f"{kind}{i}" for kind in sets for i in range(settings["draws"])]
     missing = [name for name in (*losses, *draws) if name not in found]
     if missing:
@@ -61,20 +68,27 @@ def gather(run: Path, losses: Sequence[str] = LOSSES, sets: Sequence[str] = SETS
     for name in draws:
         told = json.loads((run / "artifacts" / f"token_set.{name}.json").read_text("utf-8"))
         mass[name] = told["teacher_mass"] / told["voted_mass"]
-    gates = json.loads((Path(config["model"]["path"]) / "gates.json").read_text("utf-8"))
+    gates = _json(Path(config["model"]["path"]) / "gates.json", "that of the run's base")
     missed = {name: g for name, g in gates["gates"].items() if not g["passed"]}
     return {"missed_gates": missed, "mass": mass, "curves": found}
+
+
+def _json(file: Path, allowed: str) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise bad("--save", f"{file}: {error}", allowed) from error
 
 
 def save(file: Path, runs: Sequence[str], make: Callable[[Path], dict[str, Any]]) -> None:
     """A line per run directory.
 
     Raises:
-      UsageError: as `make`, or two directories of one name.
+      UsageError: as `make`, or two runs of one world, which is the unit.
     """
     names = [Path(x).name for x in runs]
-    if len(set(names)) < len(names):
-        raise bad("--save", ", ".join(names), "directories of different names, WORLD-SEED")
+    if len({name.rpartition("-")[0] for name in names}) < len(names):
+        raise bad("--save", ", ".join(names), "directories WORLD-SEED, each world once")
     lines = [{"run": Path(x).name} | make(Path(x)) for x in runs]
     disk.write_lines(file, sorted(lines, key=lambda line: line["run"]))
 

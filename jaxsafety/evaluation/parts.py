@@ -1,4 +1,4 @@
-"""Answers of one set, batch by batch on disk, so that a kill loses one batch and not the set.
+"""Answers of one set, lot by lot on disk, so that a kill loses what runs and not the set.
 
 The parts lie beside the file that will hold the whole set, in `<benchmark>.<decoding>.parts/`, and
 go once that is written. They count only for the very settings, prompts and parameters they were
@@ -21,7 +21,7 @@ Row = tuple[int, int, Answer]  # prompt, sample, what was said
 
 
 class Parts:
-    """The finished batches of one set."""
+    """The finished lots of one set."""
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         """Reads and writes nothing yet.
@@ -35,11 +35,11 @@ class Parts:
         self.key = hashlib.sha256(text.encode()).hexdigest()
 
     def known(self) -> dict[tuple[int, int], Answer]:
-        """(prompt, sample) -> answer, of the batches that are there; the same on every host."""
+        """(prompt, sample) -> answer, of the lots that are there; the same on every host."""
         return {(index, sample): Answer(*said) for index, sample, *said in hosts.share(self._read)}
 
     def keep(self, number: int, rows: Sequence[Row]) -> None:
-        """Writes batch `number`, whole or not at all."""
+        """Writes lot `number`, whole or not at all."""
         text = json.dumps({"key": self.key, "rows": [(i, s, *answer) for i, s, answer in rows]})
         disk.write(self.directory / f"{number}.json", text)
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import bad
 
+UNCHECKED = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"  # for CUDA libraries
 DEFAULT_FRACTION = 0.75  # of the card's memory, that JAX's allocator takes unless told otherwise
 FRACTION = "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"  # and its older name
 
@@ -121,7 +122,7 @@ def devices(generation: str, count: int) -> list[Any]:
     """`count` cards, on hosts of eight.
 
     Raises:
-      UsageError: the compiler is not installed, or does not take the card's description.
+      UsageError: the compiler is not installed, or refuses; what it says is told.
     """
     from jax.experimental import topologies
 
@@ -134,30 +135,43 @@ def devices(generation: str, count: int) -> list[Any]:
         )
         return list(found.devices)
 
+    plugin = _plugin()
+    if plugin is None:
+        raise bad("--topology", f"{generation}:{count}", "pip install 'jaxsafety[gpu-plan]'")
     try:
         return ask()
-    except Exception as first:  # several types
-        if "not implemented" not in str(first):
-            raise _missing(generation, first) from first
+    except Exception as error:  # several types
+        if "not implemented" not in str(error):
+            raise _refused(generation, error) from error
     # The plugin has looked for the CUDA libraries that are not here, and did not register.
-    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
+    before = os.environ.get(UNCHECKED)
+    os.environ[UNCHECKED] = "1"
     try:
-        _plugin().initialize()
+        plugin.initialize()
         return ask()
     except Exception as error:
-        raise _missing(generation, error) from error
+        raise _refused(generation, error) from error
+    finally:
+        del os.environ[UNCHECKED]
+        if before is not None:
+            os.environ[UNCHECKED] = before
 
 
 def _plugin() -> Any:
-    """The CUDA plugin of whichever CUDA version is installed."""
-    plugins = importlib.import_module("jax_plugins")
-    names = [m.name for m in pkgutil.iter_modules(plugins.__path__) if "cuda" in m.name]
-    return importlib.import_module(f"jax_plugins.{max(names, default='xla_cuda13')}")
+    """The CUDA plugin of whichever CUDA version is installed, or None."""
+    try:
+        plugins = importlib.import_module("jax_plugins")
+        names = [m.name for m in pkgutil.iter_modules(plugins.__path__) if "cuda" in m.name]
+        return importlib.import_module(f"jax_plugins.{max(names)}") if names else None
+    except ImportError:
+        return None
 
 
-def _missing(generation: str, error: Exception) -> Exception:
+def _refused(generation: str, error: Exception) -> Exception:
+    import jax
+
     given = f"{generation}: {' '.join(str(error).split())[:200]}"
-    return bad("--topology", given, "pip install 'jaxsafety[gpu-plan]'")
+    return bad("--topology", given, f"what the CUDA plugin of jax {jax.__version__} compiles for")
 
 
 def fraction() -> float:

@@ -115,7 +115,7 @@ def answers(
         while waiting and len(free) >= size(batch_size):
             group = waiting.popleft()()
             knobs = engine.turn(group.keys, heat, share)
-            new = rows.read(params, group.prompts, knobs, layers, call, head)
+            new = rows.read(params, group.prompts, knobs, layers, call._replace(room=0), head)
             taken, free = free[: len(group.numbers)], free[len(group.numbers) :]
             at = taken + [taken[-1]] * (len(group.keys) - len(taken))
             if running is None:

@@ -46,9 +46,11 @@ def generate(
 ) -> list[list[Answer]]:
     """Completes many prompts of any length with one compilation per prompt-length bucket.
 
-    Rows are sorted by length and the last batch is filled with copies, so every call has the shape
-    [batch_size, a bucket] (fewer rows than that use the next power of two). Greedy samples of one
-    prompt are equal and computed once.
+    Rows are sorted by length, and fewer than `batch_size` use the next power of two. More than that
+    are read in groups of an eighth of it, and step together in [batch_size] rows, each of which
+    goes to the next prompt when its answer ends. On a mesh, and for answers of less than
+    `continuous.LEAST` tokens, calls of [batch_size, a bucket] follow each other, the last one
+    filled with copies. Greedy samples of one prompt are equal and computed once.
 
     Args:
       model: the model.
@@ -63,11 +65,13 @@ def generate(
       layers: steering, ablation, adapters; see `decode.sample`.
       steer: where `layers.add` is added: "all" positions, or the "prompt"'s only.
       names: integers that key the prompts' randomness; their index by default.
-      progress: called with the number of finished rows (prompts x samples) after every call.
-      known: (prompt, sample) -> answer, what an earlier start found; a call all of whose rows are
-        known is not made, and the others stay the calls they were.
-      keep: called with a call's number and its (prompt, sample, answer), where there are several.
-      inside: called with (rows, tokens so far, at most) within a call of long answers.
+      progress: called with the number of finished rows (prompts x samples) after every lot.
+      known: (prompt, sample) -> answer, what an earlier start found; a call or group all of whose
+        rows are known is not made, and the others get the answers that they would have got.
+      keep: called with every lot of answers (prompt, sample, answer) that was made, as it ends: a
+        call, or an eighth of `batch_size`; and a number that no other lot has. Not where one call
+        holds all.
+      inside: called with (rows, tokens so far, at most) while answers are made; it may raise.
 
     Returns:
       `[prompt][sample]` -> `Answer`, in input order.
@@ -115,23 +119,14 @@ def generate(
     seated = mesh is None and len(rows) > batch_size and cfg.max_tokens >= continuous.LEAST
     known = known or {}
     work = Work(model, params, cfg, layers, steer, prompts, skip, rows, known, batch_size, padded)
-    left = [len(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-    made: dict[int, list[tuple[int, int, Answer]]] = {}
     done = 0
     for part in (_continuous if seated else _calls)(work, inside):
         for place, answer in part:
-            (index, s), number = rows[place], place // batch_size
+            index, s = rows[place]
             result[index][s] = answer
-            made.setdefault(number, []).append((index, s, answer))
-            left[number] -= 1
-            whole = made.pop(number) if left[number] == 0 else []
-            if (
-                whole
-                and keep is not None
-                and len(left) > 1
-                and any(x[:2] not in known for x in whole)
-            ):
-                keep(number, whole)
+        fresh = [(place, a) for place, a in part if rows[place] not in known]
+        if fresh and keep is not None and len(rows) > batch_size:
+            keep(min(p for p, _ in fresh), [(*rows[p], a) for p, a in fresh])
         done += len(part)
         if progress is not None:
             progress(done)
@@ -225,7 +220,7 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
     processors.check(cfg, model.config.vocab_size)
     count = continuous.size(work.batch_size)
     spans, beside = work.spans(count), work.skip + cfg.max_tokens
-    few = (32 if model.config.unroll else 4) * continuous.SHARE
+    few = (8 if model.config.unroll else 4) * continuous.SHARE  # of unrolled steps another is dear
     call = Call(model, cfg.max_tokens, tuple(cfg.stop), tuple(cfg.banned), work.steer)
     head, split = work.head(), work.split()
     for stretch in continuous.stretches(spans, beside, few):
@@ -254,5 +249,11 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
             head=head,
             look=None if inside is None else lambda n, tokens: inside(n, tokens, cfg.max_tokens),
         )
-        for place, answer in found:
-            yield [(place, answer)]
+        lot: list[tuple[int, Answer]] = []
+        for said in found:
+            lot.append(said)
+            if len(lot) == count:
+                yield lot
+                lot = []
+        if lot:
+            yield lot

@@ -2,8 +2,9 @@
 
 Every row has a write position of its own. Its tokens lie from slot 0 on without a gap, prompt and
 answer, so what it computes depends on itself and on the shapes, not on who sits beside it or when
-it came: the same request gets the same numbers in any company. A step is `engine.step`, with one
-compiled program for all rows; `serving.batcher` and `sampling.continuous` drive them.
+it came: where shapes are fixed, the same prompt gets the same numbers in any company. A step is
+`engine.step`, with one compiled program for all rows; `serving.batcher` and `sampling.continuous`
+drive them.
 
 Letters: B rows, S slots of the cache, G rows of a prefill, P slots of its cache.
 """
@@ -43,7 +44,7 @@ def read(
       prompts: left-padded.
       knobs: of these rows.
       layers: see `engine.phases`.
-      call: static; its `room` is not looked at.
+      call: static, with `room` 0: one program reads prompts for answers of any length.
       head: what all prompts begin with, see `heads`; P counts it.
     """
     first, _ = engine.phases(layers, prompts.mask, call.steer)
@@ -90,15 +91,14 @@ def seat(state: engine.State, new: engine.State, rows: Any) -> engine.State:
     order = jnp.argsort(~taken, axis=1, stable=True)  # the padding goes behind, [G,P]
 
     def put(old: Any, own: Any, row: int, slot: int | None) -> Any:
-        if slot is None:  # no slots: the row's alone
-            return old.at[(slice(None),) * row + (rows,)].set(own)
-        for index in range(own.shape[row]):
-            begin = [jnp.zeros((), jnp.int32)] * old.ndim
-            begin[row] = rows[index]
-            part = jax.lax.slice_in_dim(own, index, index + 1, axis=row)
-            part = jnp.take(part, order[index], axis=slot, mode="clip")
-            old = jax.lax.dynamic_update_slice(old, part.astype(old.dtype), begin)
-        return old
+        place: list[Any] = [slice(None)] * old.ndim
+        place[row] = rows
+        if slot is not None:
+            shape = [1] * own.ndim
+            shape[row], shape[slot] = order.shape
+            own = jnp.take_along_axis(own, order.reshape(shape), axis=slot, mode="clip")
+            place[slot] = slice(own.shape[slot])
+        return old.at[tuple(place)].set(own.astype(old.dtype))
 
     emptied = replace(state.cache, segments=state.cache.segments.at[rows].set(0))
     cache = _paired(emptied, new.cache, put)

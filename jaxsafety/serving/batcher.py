@@ -276,7 +276,7 @@ class Batcher:
         keys = np.concatenate([np.asarray(jax.random.key_data(key)) for key in keys])
         knobs = engine.turn(jax.random.wrap_key_data(jnp.asarray(keys)), heat, share)
         new = seats.read(self.what.params, prompts, knobs, self.what.layers, self._call)
-        self._make_room(new, max(width, *(len(t.ids) + t.most for t in group)))
+        self._make_room(new, width + 1)
         assert self._state is not None
         self._state = seats.seat(self._state, new, np.asarray(rows, np.int32))
         self._keys[rows], self._heat[rows], self._share[rows] = keys, heat, share
@@ -286,16 +286,21 @@ class Batcher:
         self._told(new, list(range(len(group))), taken)
 
     def _make_room(self, new: engine.State, slots: int) -> None:
-        """At least so many slots in every row."""
+        """At least so many slots in every row; fewer than there are if nobody is served."""
         wide = self._sized(slots)
         if self._state is None or (wide != self._slots and not self._busy()):
-            self._state = seats.blank(new, self._rows, wide)
-        elif wide > self._slots:
-            self._state = seats.widen(self._state, wide)
+            self._state, self._slots = seats.blank(new, self._rows, wide), wide
             self.counts.widest = max(self.counts.widest, wide)
         else:
-            return
-        self._slots = wide
+            self._widen(wide)
+
+    def _widen(self, slots: int) -> None:
+        """As rows need them: a request may ask for many more tokens than it gets."""
+        wide = self._sized(slots)
+        if wide > self._slots:
+            assert self._state is not None
+            self._state, self._slots = seats.widen(self._state, wide), wide
+            self.counts.widest = max(self.counts.widest, wide)
 
     def _sized(self, slots: int) -> int:
         size = SLOTS
@@ -304,6 +309,7 @@ class Batcher:
         return min(size, self.context)
 
     def _step(self) -> None:
+        self._widen(max(len(s.ticket.ids) + s.made for s in self._seats if s is not None))
         free = np.array([seat is None for seat in self._seats])
         keys = jax.random.wrap_key_data(jnp.asarray(self._keys))
         knobs = seats.knobs_of(keys, self._heat, self._share, free)

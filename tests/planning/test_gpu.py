@@ -108,6 +108,29 @@ def test_without_the_compiler_one_line_names_the_extra():
     assert done.returncode == 2 and "jaxsafety[gpu-plan]" in done.stderr.splitlines()[-1]
 
 
+def test_what_the_plugin_says_is_told_and_the_environment_stays(monkeypatch):
+    """A plugin that refuses, first for its libraries and then for good."""
+
+    class Plugin:
+        initialize = staticmethod(lambda: None)
+
+    from jax.experimental import topologies
+
+    seen = []
+
+    def refuse(**given):
+        seen.append(os.environ.get(gpu.UNCHECKED))
+        raise ValueError("topology not implemented" if len(seen) < 2 else "no such allocator")
+
+    monkeypatch.delenv(gpu.UNCHECKED, raising=False)
+    monkeypatch.setattr(gpu, "_plugin", lambda: Plugin)
+    monkeypatch.setattr(topologies, "get_topology_desc", refuse)
+    with pytest.raises(UsageError, match="no such allocator.*plugin of jax") as caught:
+        gpu.devices("h100", 8)
+    assert seen == [None, "1"] and gpu.UNCHECKED not in os.environ
+    assert "pip install" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(not installed(), reason="needs the extra gpu-plan")
 @pytest.mark.parametrize("count", [1, 8, 16])
 def test_the_real_step_compiles_without_a_gpu(tmp_path, count):

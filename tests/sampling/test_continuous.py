@@ -34,9 +34,9 @@ def prompts(count, seed=0, least=1, most=40):
     return [rng.integers(1, 250, rng.integers(least, most)).tolist() for _ in range(count)]
 
 
-def both(monkeypatch, model, params, given, cfg, **options):
+def both(monkeypatch, model, params, given, cfg, batch=BATCH, **options):
     """Answers of rows that give their places away, and of whole calls."""
-    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=batch)
     seated = run(**options)
     with monkeypatch.context() as patch:
         patch.setattr(continuous, "LEAST", 1 << 30)
@@ -121,46 +121,85 @@ def test_unrolled_steps_say_the_same(monkeypatch, kind):
     assert_same(rolled, called)
 
 
-@pytest.mark.parametrize("heat", [0.0, 1.0])
-def test_what_is_known_changes_no_bit_of_the_rest(heat):
+@pytest.mark.parametrize("batch", [17, 24])  # groups of two over the end of a batch, and of three
+def test_groups_of_several_rows_say_the_same(monkeypatch, batch):
+    model, params = made("gemma3_text")
+    given, cfg = prompts(49), SampleConfig(ROOM, 1.0, stop=STOP)  # the last group is not full
+    seated, called = both(monkeypatch, model, params, given, cfg, batch)
+    assert_same(seated, called)
+    assert any(len(row[0].logp) == 1 for row in seated)  # ended with its first token
+
+
+@pytest.mark.parametrize(("heat", "batch"), [(0.0, 8), (1.0, 8), (1.0, 17)])
+def test_what_is_known_changes_no_bit_of_the_rest(heat, batch):
     """However many answers an earlier start left: the others are equal to the last digit."""
     model, params = made("gemma3_text")
-    given = prompts(37)
+    given, rng = prompts(37), np.random.default_rng(0)
     cfg = SampleConfig(ROOM, heat, stop=STOP)
     kept: dict[int, list[tuple[int, int, Answer]]] = {}
-    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=BATCH)
+    run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=batch)
     told = []
     whole = run(keep=lambda n, said: kept.update({n: said}), progress=told.append)
-    assert sorted(kept) == list(range(5)) and [len(kept[n]) for n in range(5)] == [8, 8, 8, 8, 5]
+    lot = continuous.size(batch)
+    assert {len(said) for said in kept.values()} <= {lot, 37 % lot or lot}
+    assert sorted(i for said in kept.values() for i, _, _ in said) == list(range(37))
     assert told == sorted(told) and told[-1] == 37
-    for lost in ({0}, {2, 4}, {1}, set(kept)):
+    for share in (0.0, 0.1, 0.5, 1.0):
+        lost = {n for n in kept if rng.random() < share}
         known = {(i, s): a for n, said in kept.items() if n not in lost for i, s, a in said}
         again: dict[int, list[tuple[int, int, Answer]]] = {}
         assert run(known=known, keep=lambda n, said, to=again: to.update({n: said})) == whole
-        assert set(again) == lost
-        assert all(sorted(again[n], key=str) == sorted(kept[n], key=str) for n in lost)
+        remade = [row for said in again.values() for row in said]
+        assert sorted(remade, key=str) == sorted((r for n in lost for r in kept[n]), key=str)
+
+
+def test_a_kill_loses_what_runs_and_not_what_has_ended():
+    """One answer goes on to its limit while the others come and go: they are on disk."""
+    model, params = made()
+    kept, given = {}, prompts(60)
+
+    class Killed(Exception):
+        pass
+
+    def killed(done):
+        if done >= 40:
+            raise Killed
+
+    cfg = SampleConfig(ROOM, 1.0, stop=STOP)
+    with pytest.raises(Killed):
+        many.generate(
+            model,
+            params,
+            TOKENIZER,
+            given,
+            cfg,
+            seed=3,
+            batch_size=24,
+            progress=killed,
+            keep=lambda n, said: kept.update({n: said}),
+        )
+    assert sum(map(len, kept.values())) >= 40
 
 
 def test_rows_do_not_wait_for_the_longest(monkeypatch):
-    """Half of the steps where every eighth answer is eight times as long as the others."""
+    """Far fewer steps than whole calls make, whose rows wait for the longest of them."""
     model, params = made()
     steps = []
     real = continuous._go
 
     def counted(params, running, *rest):
-        before = int(running.made.sum())
+        before = np.asarray(running.made)
         after = real(params, running, *rest)
-        steps.append((int(after.made.sum()) - before, int(after.made.max())))
+        steps.append(int((np.asarray(after.made) - before).max()))
         return after
 
     monkeypatch.setattr(continuous, "_go", counted)
-    given = prompts(64, least=5, most=9)
-    said = many.generate(
-        model, params, TOKENIZER, given, SampleConfig(64, 1.0), seed=0, batch_size=8
-    )
-    lengths = sorted(len(row[0].ids) for row in said)
-    assert lengths[0] == lengths[-1] == 64  # nothing ends: no stop id
-    assert sum(made for made, _ in steps) == 64 * 63  # no token but those is made
+    given, cfg = prompts(64), SampleConfig(64, 1.0, stop=STOP)
+    said = many.generate(model, params, TOKENIZER, given, cfg, seed=0, batch_size=8)
+    lengths = [len(row[0].logp) for row in said]
+    order = sorted(range(64), key=lambda i: (-len(given[i]), i))  # as whole calls take them
+    called = sum(max(lengths[i] for i in order[n : n + 8]) - 1 for n in range(0, 64, 8))
+    assert max(lengths) > 3 * np.mean(lengths) and sum(steps) < 0.7 * called
 
 
 def test_a_look_between_steps_may_end_all(monkeypatch):
@@ -176,7 +215,6 @@ def test_a_look_between_steps_may_end_all(monkeypatch):
         if len(looked) == 5:
             raise Enough
 
-    kept = []
     with pytest.raises(Enough):
         many.generate(
             model,
@@ -187,7 +225,6 @@ def test_a_look_between_steps_may_end_all(monkeypatch):
             seed=0,
             batch_size=BATCH,
             inside=look,
-            keep=lambda n, said: kept.append(n),
         )
     assert all(
         1 <= count <= BATCH and 1 <= tokens <= most == ROOM for count, tokens, most in looked
@@ -220,8 +257,10 @@ def test_a_cache_is_halved_where_the_rest_needs_less(spans, beside, least, found
     assert continuous.stretches(spans, beside, least) == found
 
 
-def test_long_prompts_first_then_a_smaller_cache(monkeypatch):
+@pytest.mark.parametrize("unroll", [False, True])
+def test_long_prompts_first_then_a_smaller_cache(monkeypatch, unroll):
     model, params = made(max_length=256)
+    model = api.build(replace(model.config, unroll=unroll))
     given = prompts(70, most=12) + prompts(3, least=150, most=200)
     cfg = SampleConfig(ROOM, 1.0, stop=STOP)
     slots, real = [], rows.blank
