@@ -5,7 +5,8 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of NAME -->`. Tables and verdicts come
 from tools/study.py, controls.py, safesteer_claims.py, safesteer_attacked.py, safesteer_words.py,
-safesteer_real.py, safemoe.py, safemoe_claims.py and safemoe_worlds.py.
+safesteer_fresh.py, safesteer_rates.py, safesteer_real.py, safemoe.py, safemoe_claims.py and
+safemoe_worlds.py.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import safemoe_claims
 import safemoe_worlds
 import safesteer_attacked
 import safesteer_claims
+import safesteer_fresh
+import safesteer_rates
 import safesteer_real
 import safesteer_words
 import study
@@ -48,7 +51,13 @@ def safesteer_blocks() -> Blocks:
         return found
 
     first = [runs["0-default-0"]]
-    tools = (safesteer_claims, safesteer_attacked, safesteer_words)
+    tools = (
+        safesteer_claims,
+        safesteer_attacked,
+        safesteer_words,
+        safesteer_fresh,
+        safesteer_rates,
+    )
     made = {name: lines for tool in tools for name, lines in tool.blocks().items()}
     return made | {
         "default": study.listed(of("default")),
