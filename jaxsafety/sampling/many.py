@@ -23,6 +23,7 @@ from jaxsafety.sampling.engine import Call
 from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
 
 PyTree = Any
+ROUND = 32  # slots: one compiled step for lists of prompts of nearly the same length
 
 
 def generate(
@@ -243,7 +244,7 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
             work.layers,
             groups,
             batch_size=work.batch_size,
-            slots=spans[stretch.start] + beside,
+            slots=_slots(work, spans[stretch.start], stretch.start * count),
             heat=cfg.temperature,
             share=cfg.top_p,
             head=head,
@@ -257,3 +258,12 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
                 lot = []
         if lot:
             yield lot
+
+
+def _slots(work: Work, span: int, first: int) -> int:
+    """Slots of the cache for the rows from `first` on: those that the longest can fill.
+
+    A multiple of `ROUND`, and no fewer than a group is read with; padding takes none later.
+    """
+    longest = len(work.prompts[work.rows[first][0]]) + work.cfg.max_tokens
+    return max(work.skip + span, -(-longest // ROUND) * ROUND)
