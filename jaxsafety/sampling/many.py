@@ -23,7 +23,7 @@ from jaxsafety.sampling.engine import Call
 from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
 
 PyTree = Any
-ROUND = 32  # slots: one compiled step for lists of prompts of nearly the same length
+ROUND = 32  # slots: one compiled step for lists of prompts of nearly the same length; x 2 unrolled
 
 
 def generate(
@@ -266,4 +266,5 @@ def _slots(work: Work, span: int, first: int) -> int:
     A multiple of `ROUND`, and no fewer than a group is read with; padding takes none later.
     """
     longest = len(work.prompts[work.rows[first][0]]) + work.cfg.max_tokens
-    return max(work.skip + span, -(-longest // ROUND) * ROUND)
+    step = ROUND * (2 if work.model.config.unroll else 1)
+    return max(work.skip + span, -(-longest // step) * step)
