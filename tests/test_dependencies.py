@@ -62,10 +62,14 @@ def test_extras_of_the_registry_are_those_of_the_project():
     extras = PROJECT["optional-dependencies"]
     of_jax = {extra for extra, names in extras.items() if {plain(n) for n in names} == {"jax"}}
     assert of_jax == {"tpu", "cuda"}  # another jaxlib, which no module is missing without
+    # A compiler that JAX finds by itself: it has to be of the same releases as jax.
+    [plugin] = [n for n in extras["gpu-plan"] if plain(n).startswith("jax")]
+    [jax] = [n for n in extras["cuda"] if plain(n) == "jax"]
+    assert plugin.partition(">=")[2] == jax.partition(">=")[2]
     expected = {
         plain(name): extra
         for extra, names in extras.items()
-        if extra not in of_jax | {"dev"}
+        if extra not in of_jax | {"dev", "gpu-plan"}
         for name in names
     }
     known = {plain(DISTRIBUTIONS.get(name, name)): extra for name, extra in registry.EXTRAS.items()}
