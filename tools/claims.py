@@ -8,9 +8,10 @@ due, and `joint` says so: the corrected p stands beside, the word is the interva
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from jaxsafety.benchmarks.verdict import CONSTRUCTION, Claim, Interval, holm, t_interval  # noqa: E402
+from jaxsafety.core.errors import UsageError  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,34 @@ def table(
             cells += [told(row, one.interval, signed), chance(one.holm), f"**{word(one)}**"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def command(
+    argv: Sequence[str] | None,
+    doc: str,
+    file: Path,
+    save: Callable[[list[str]], None],
+    blocks: Callable[[], Mapping[str, Sequence[str]]],
+) -> int:
+    """A tool that keeps a line per run directory with --save, and prints the tables of `file`.
+
+    Returns:
+      0; 2 after one line for bad input, which `save` raises as `UsageError`, or nothing to print.
+    """
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--save", nargs="+", metavar="RUN", default=[])
+    args = parser.parse_args(argv)
+    try:
+        if args.save:
+            save(args.save)
+    except UsageError as error:
+        print(f"{file.stem}: error: {error}", file=sys.stderr)
+        return 2
+    if not file.is_file():
+        print(f"{file.stem}: nothing kept yet in {file.name}: --save RUN...", file=sys.stderr)
+        return 2
+    show(blocks())
+    return 0
 
 
 def show(blocks: Mapping[str, Sequence[str]]) -> None:

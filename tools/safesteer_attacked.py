@@ -9,7 +9,6 @@ claims are those of docs/predictions/safesteer_attacked.md. The unit is the trai
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,12 +18,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claims import Claim, Row, show, told
+from claims import Claim, Row, command, told
 from claims import table as verdicts
 
 from jaxsafety.benchmarks.verdict import t_interval
 from jaxsafety.core import disk
-from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.errors import bad
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "results" / "safesteer_attacked.jsonl"
 SINCE = "docs/predictions/safesteer_attacked.md"
@@ -219,17 +218,7 @@ def blocks() -> dict[str, list[str]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Saves and prints; 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--save", nargs="+", metavar="RUN", default=[])
-    args = parser.parse_args(argv)
-    try:
-        if args.save:
-            save(args.save)
-    except UsageError as error:
-        print(f"safesteer_attacked: error: {error}", file=sys.stderr)
-        return 2
-    show(blocks())
-    return 0
+    return command(argv, __doc__ or "", FILE, save, blocks)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ to half of the base's attack success, attack success at the end, and of a set th
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -23,12 +22,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import controls
-from claims import Claim, Row, show
+from claims import Claim, Row, command
 from claims import table as verdicts
 from controls import Point
 
 from jaxsafety.core import disk
-from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.errors import bad
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "results" / "safesteer_fresh.jsonl"
 LOSSES = ("generalised", "full", "tail", "topk")
@@ -183,18 +182,7 @@ def blocks() -> dict[str, list[str]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Saves and prints; 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--save", nargs="+", metavar="RUN", default=[])
-    args = parser.parse_args(argv)
-    try:
-        if args.save:
-            save(FILE, args.save, gather)
-    except UsageError as error:
-        print(f"safesteer_fresh: error: {error}", file=sys.stderr)
-        return 2
-    if FILE.is_file():
-        show(blocks())
-    return 0
+    return command(argv, __doc__ or "", FILE, lambda runs: save(FILE, runs, gather), blocks)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ its rates, so a world lacks there only if none of them comes to half.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import sys
 from pathlib import Path
@@ -22,11 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claims import Claim, Row, show
+from claims import Claim, Row, command
 from claims import table as verdicts
 from safesteer_fresh import WORLDS, Runs, drifts, gather, read, save
-
-from jaxsafety.core.errors import UsageError
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "results" / "safesteer_rates.jsonl"
 RATES = {"": "2.5e-4", "_125ppm": "1.25e-4", "_500ppm": "5e-4", "_1000ppm": "1e-3"}
@@ -121,20 +118,13 @@ def blocks() -> dict[str, list[str]]:
     }
 
 
+def _save(runs: list[str]) -> None:
+    save(FILE, runs, functools.partial(gather, losses=ARMS, sets=(), every=2))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Saves and prints; 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--save", nargs="+", metavar="RUN", default=[])
-    args = parser.parse_args(argv)
-    try:
-        if args.save:
-            save(FILE, args.save, functools.partial(gather, losses=ARMS, sets=(), every=2))
-    except UsageError as error:
-        print(f"safesteer_rates: error: {error}", file=sys.stderr)
-        return 2
-    if FILE.is_file():
-        show(blocks())
-    return 0
+    return command(argv, __doc__ or "", FILE, _save, blocks)
 
 
 if __name__ == "__main__":

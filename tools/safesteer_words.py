@@ -10,7 +10,6 @@ safesteer_words.md. The unit is the training seed, the mean of its draws one num
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -22,11 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claims import Claim, Row, show
+from claims import Claim, Row, command
 from claims import table as verdicts
 
 from jaxsafety.core import disk
-from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.errors import bad
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "results" / "safesteer_words.jsonl"
 ARMS = {
@@ -132,24 +131,22 @@ def blocks() -> dict[str, list[str]]:
     }
 
 
+def save(runs: list[str]) -> None:
+    """A line per run directory.
+
+    Raises:
+      UsageError: as `gather`, or two directories of one name.
+    """
+    names = [Path(x).name for x in runs]
+    if len(set(names)) < len(names):
+        raise bad("--save", ", ".join(names), "directories of different names, WORLD-SEED")
+    lines = [{"run": Path(x).name, "arms": gather(Path(x))} for x in runs]
+    disk.write_lines(FILE, sorted(lines, key=lambda line: line["run"]))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Saves and prints; 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--save", nargs="+", metavar="RUN", default=[])
-    args = parser.parse_args(argv)
-    try:
-        if args.save:
-            names = [Path(x).name for x in args.save]
-            if len(set(names)) < len(names):
-                raise bad("--save", ", ".join(names), "directories of different names, WORLD-SEED")
-            lines = [{"run": Path(x).name, "arms": gather(Path(x))} for x in args.save]
-            disk.write_lines(FILE, sorted(lines, key=lambda line: line["run"]))
-    except UsageError as error:
-        print(f"safesteer_words: error: {error}", file=sys.stderr)
-        return 2
-    if FILE.is_file():
-        show(blocks())
-    return 0
+    return command(argv, __doc__ or "", FILE, save, blocks)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -162,7 +163,7 @@ def _seat(running: Running, new: engine.State, at: Any, room: int) -> Running:
     state = rows.seat(running.state, new, at)
     over = new.finished | (room == 1)
     return Running(
-        state=state.replace(finished=state.finished.at[at].set(over)),  # type: ignore[attr-defined]
+        state=replace(state, finished=state.finished.at[at].set(over)),
         stopped=running.stopped.at[at].set(new.finished),
         made=running.made.at[at].set(1),
         tokens=running.tokens.at[at, 0].set(new.token),
@@ -197,7 +198,7 @@ def _go(
         at = jnp.where(over, call.room, now.made)  # what has ended says nothing: it is dropped
         made = jnp.where(over, now.made, now.made + 1)
         after = Running(
-            state=state.replace(finished=state.finished | (made >= call.room)),  # type: ignore[attr-defined]
+            state=replace(state, finished=state.finished | (made >= call.room)),
             stopped=now.stopped | (state.finished & ~over),
             made=made,
             tokens=now.tokens.at[every, at].set(state.token, mode="drop"),
