@@ -427,7 +427,8 @@ class Method(NamedTuple, Generic[C]):
     `uses(cfg)` are entries of other tables that its own section names, to be cited: (table, name,
     settings); of "judges" the name may be NAME=WHERE. `differences(config)` is what a run of this
     config, its sections as plain values, does otherwise than the method's publication; its log
-    says so.
+    says so. `frozen(cfg)` is whether the base is never trained nor merged into where its kernels
+    are int8: only then they may be.
     """
 
     config: type[C]
@@ -445,3 +446,4 @@ class Method(NamedTuple, Generic[C]):
     title: str = ""
     uses: Callable[[C], Sequence[tuple[str, str, object]]] = lambda cfg: ()
     differences: Callable[[Mapping[str, Any]], Sequence[Difference]] = no_differences
+    frozen: Callable[[C], bool] = lambda cfg: False

@@ -151,6 +151,9 @@ def merge(
 
     Returns:
       New parameters, same structure and dtypes.
+
+    Raises:
+      UsageError: kernels as int8.
     """
     blocks = params["blocks"]
     tables = [(adapters["experts"], mix), (adapters.get("always", {}), None)]
@@ -160,6 +163,8 @@ def merge(
         gate = jnp.full((experts,), 1.0 / experts) if own is None else jnp.asarray(own)
         update = jnp.einsum(proj.merge_equation(p), pair["a"], pair["b"], gate)
         update = update * adapters["scale"].reshape(-1, *[1] * len(p.shape))
+        if "kernel" not in _at(blocks, p.path):
+            raise bad("model.kernels", "int8", "float: nothing can be merged into rounded kernels")
         kernel = _at(blocks, p.path)["kernel"]
         new = (kernel + sign * update).astype(kernel.dtype)
         blocks = _replace(blocks, (*p.path, "kernel"), new)

@@ -18,7 +18,12 @@ from jaxsafety.protocols import Context, Served
 
 
 def round_as_stored(params: Any, dtype: str) -> Any:
-    """Parameters in the dtype they are stored in; where they are in it already, themselves."""
+    """Parameters in the dtype they are stored in; where they are in it already, themselves.
+
+    Those with int8 kernels are frozen: nothing was trained that could be rounded.
+    """
+    if dtype == "int8":
+        return params
     floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
     return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, params)
 

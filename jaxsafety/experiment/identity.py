@@ -43,6 +43,7 @@ LATER: dict[str, Any] = {
     "method.base.teacher": "steered",
     "method.base.context": "",
     "method.base.tokens.revote": 0,
+    "model.kernels": "float",
     "model.template": "",
     "optim.warmup_rule": "rounded",
     **{

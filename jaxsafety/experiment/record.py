@@ -84,6 +84,9 @@ def typed(cfg: Any) -> Experiment:
     model.given()
     own = configs.typed(method.config, cfg.method, "method")
     method.check(own)
+    if model.kernels != "float" and not method.frozen(own):
+        allowed = f"float: {cfg.program} trains the base with these settings, or merges into it"
+        raise bad("model.kernels", model.kernels, allowed)
     make_optimizer(optim, 1)
     if optim.clip_by != "global":
         raise bad("optim.clip_by", optim.clip_by, "global: stages that train experts set their own")

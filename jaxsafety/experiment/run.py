@@ -291,6 +291,7 @@ def evaluate_workdir(
                 beside=with_it,
                 variables=exp.model.given(),
                 template=exp.model.template,
+                kernels=exp.model.kernels,
             )
             _measure(
                 what,
@@ -335,6 +336,11 @@ def read_place(workdir: Path) -> tuple[str, MeshConfig]:
 def variables_of(workdir: Path) -> dict[str, Any]:
     """What a run gave to the chat template."""
     return record.read(workdir).model.given()
+
+
+def kernels_of(workdir: Path) -> str:
+    """How a run kept the kernels of its model: `model.kernels` of its config."""
+    return record.read(workdir).model.kernels
 
 
 def template_of(workdir: Path) -> str:

@@ -40,6 +40,7 @@ def load(
     beside: Beside = NOTHING,
     variables: Mapping[str, Any] | None = None,
     template: str = "",
+    kernels: str = "float",
 ) -> Loaded:
     """Reads a model directory to be run.
 
@@ -52,6 +53,7 @@ def load(
       beside: what it is served with beside its parameters, of `beside.find`.
       variables: of the chat template.
       template: as of `jaxsafety.load`.
+      kernels: "int8" are read as `param_dtype="int8"`.
 
     Raises:
       UsageError: see `jaxsafety.load` and `beside.inputs`.
@@ -59,10 +61,11 @@ def load(
     narrow = dtype == "bfloat16"
     if not narrow and jax.default_backend() != "cpu":
         narrow = hf.stored_dtype(path) == "bfloat16"
+    kept = "int8" if kernels == "int8" else "bfloat16" if narrow else "float32"
     model, params, tokenizer = formats.load(
         path,
         dtype=dtype,
-        param_dtype="bfloat16" if narrow else "float32",
+        param_dtype=kept,
         mesh=several(mesh),
         variables=variables,
         template=template,

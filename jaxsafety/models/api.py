@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from jaxsafety.core import shapes
 from jaxsafety.core.errors import bad
+from jaxsafety.models import int8
 from jaxsafety.models import layers as parts
 from jaxsafety.models.transformer import Transformer
 from jaxsafety.models.types import DTYPES as DTYPES
@@ -40,7 +41,8 @@ class Model:
 
     Attributes:
       config: the `ModelConfig`.
-      init: `key -> params`, a plain nested dict of float32 arrays.
+      init: `key -> params`, a plain nested dict of float32 arrays; with `kernels="int8"` those of
+        the float model, quantised.
       apply: `(params, tokens[B,T], positions[B,T], *, segments[B,T]=None, branches[B,T]=None,
         cache=None, layers=LayerInputs(), mix=None, capture=False) -> Output`. Segments: 0 is
         padding, a token attends causally within its own segment; None means one segment. With a
@@ -48,7 +50,8 @@ class Model:
         segment. Branches make of a segment a tree laid flat: 0 is its trunk, k the k-th
         continuation of it, which attends to the trunk and to itself, with positions that go on
         from the trunk's; what a cache held before, from position 0 on, every segment attends to.
-      head: `params -> [D,V]` unembedding kernel (the transposed embedding when tied).
+      head: `params -> [D,V]` unembedding kernel (the transposed embedding when tied), in floating
+        point whatever the kernels are.
       unembed: `(params, hidden[...,D]) -> logits[...,V]` float32, capped where the config says so
         (losses, which multiply by `head` themselves, take `config.logit_cap`).
       axes: logical axis names per parameter, same structure as params.
@@ -95,7 +98,12 @@ def build(config: ModelConfig) -> Model:
         one = jnp.zeros((1, 1), jnp.int32)
         return module.init(key, one, one)["params"]
 
+    table = parts.projections(config)
+
     def init(key: jax.Array) -> PyTree:
+        if config.kernels == "int8":
+            whole = build(replace(config, kernels="float")).init(key)
+            return int8.quantise(config, table, whole)
         return nn.unbox(boxed(key))
 
     def apply(
@@ -126,19 +134,35 @@ def build(config: ModelConfig) -> Model:
         output: Any = module.apply({"params": params}, tokens, positions, capture=capture, **kwargs)
         return output
 
+    tied = config.tie_embeddings
+
+    def head_int8(params: PyTree) -> tuple[jax.Array, jax.Array, int]:
+        own = params["embed"] if tied else params["unembed"]
+        return own["table_q" if tied else "kernel_q"], own["scale"], int(tied)
+
     def head(params: PyTree) -> jax.Array:
-        tied = config.tie_embeddings
+        if config.kernels == "int8":
+            kernel, scale, axis = head_int8(params)
+            kernel = (kernel.T if axis else kernel) * scale
+            return kernel.astype(config.dtype)
         return params["embed"]["table"].T if tied else params["unembed"]["kernel"]
 
-    def unembed(params: PyTree, hidden: jax.Array) -> jax.Array:
+    def logits(params: PyTree, hidden: jax.Array) -> jax.Array:
+        if config.kernels == "int8":
+            flat = hidden.reshape(-1, hidden.shape[-1])
+            x = int8.product(flat, *head_int8(params), "float32")
+            return x.reshape(*hidden.shape[:-1], -1)
         kernel = head(params).astype(config.dtype)
-        x = jnp.matmul(hidden.astype(config.dtype), kernel, preferred_element_type=jnp.float32)
+        return jnp.matmul(hidden.astype(config.dtype), kernel, preferred_element_type=jnp.float32)
+
+    def unembed(params: PyTree, hidden: jax.Array) -> jax.Array:
+        x = logits(params, hidden)
         return config.logit_cap * jnp.tanh(x / config.logit_cap) if config.logit_cap else x
 
     specs = nn.get_partition_spec(jax.eval_shape(boxed, jax.random.key(0)))
     is_spec = lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)  # noqa: E731
     axes = jax.tree.map(tuple, specs, is_leaf=is_spec)
-    return Model(config, init, apply, head, unembed, axes, parts.projections(config))
+    return Model(config, init, apply, head, unembed, axes, table)
 
 
 def unstacked(config: ModelConfig, params: PyTree) -> PyTree:

@@ -78,7 +78,7 @@ class Attention(nn.Module):
         mix = attended(layer, shared, x)
 
         def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
-            module = parts.Linear(table[name], c.dtype, name=name, **kwargs)
+            module = parts.Linear(table[name], c.dtype, kernels=c.kernels, name=name, **kwargs)
             return module(x, layer.adapters, mix, shared.routing)
 
         def normed(name: str, x: jax.Array, heads: str) -> jax.Array:
@@ -123,7 +123,7 @@ class Mlp(nn.Module):
         table = parts.projections(c)
 
         def linear(name: str, x: jax.Array, **kwargs) -> jax.Array:
-            module = parts.Linear(table[name], c.dtype, name=name, **kwargs)
+            module = parts.Linear(table[name], c.dtype, kernels=c.kernels, name=name, **kwargs)
             return module(x, layer.adapters, mix, shared.routing, shared.pool)
 
         gate = jax.nn.silu if c.activation == "silu" else jax.nn.gelu  # gelu by tanh

@@ -19,6 +19,7 @@ from jaxsafety.adapters import lora
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.projection import Projection, fan_in, in_shape, out_shape
 from jaxsafety.adapters.routing import Routing
+from jaxsafety.models import int8
 from jaxsafety.models.types import ModelConfig
 
 TOKENWISE = Routing()
@@ -50,11 +51,28 @@ def parameter(
     init: Any,
     shape: tuple[int, ...],
     axes: tuple[str, ...],
+    dtype: Any = jnp.float32,
 ) -> jax.Array:
-    """Declares a float32 parameter with logical axis names."""
+    """Declares a parameter with logical axis names."""
     boxed: Any = nn.with_logical_partitioning(init, axes)
-    value: Any = module.param(name, boxed, shape, jnp.float32)
+    value: Any = module.param(name, boxed, shape, dtype)
     return value
+
+
+def parameter_int8(
+    module: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    outputs: slice,
+) -> tuple[jax.Array, jax.Array]:
+    """Declares `name`_q, int8, and the float32 `scale` of its output dimensions, both of zeros.
+
+    Values come from `int8.quantise`.
+    """
+    zeros = jax.nn.initializers.zeros
+    whole = parameter(module, f"{name}_q", zeros, shape, axes, jnp.int8)
+    return whole, parameter(module, "scale", zeros, shape[outputs], axes[outputs])
 
 
 def apply_kernel(p: Projection, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -69,6 +87,14 @@ def apply_kernel(p: Projection, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return y.reshape(*lead, *out_shape(p))
 
 
+def apply_int8(p: Projection, x: jax.Array, kernel_q: jax.Array, scale: jax.Array) -> jax.Array:
+    """`apply_kernel` of a kernel as int8 [*in,*out] with its scales [*out]; in the dtype of x."""
+    inputs = fan_in(p)
+    lead = x.shape[: x.ndim - len(in_shape(p))]
+    flat = (x.reshape(-1, inputs), kernel_q.reshape(inputs, -1), scale.reshape(-1))
+    return int8.product(*flat, 0, str(x.dtype)).reshape(*lead, *out_shape(p))
+
+
 class Linear(nn.Module):
     """A projection plus, when given, the update of its LoRA experts."""
 
@@ -76,6 +102,7 @@ class Linear(nn.Module):
     dtype: str
     bias: bool = False
     init_scale: float = 1.0
+    kernels: str = "float"
 
     @nn.compact
     def __call__(
@@ -91,9 +118,13 @@ class Linear(nn.Module):
         A router of this linear's own goes before `mix`; `routing` and `pool` are for it.
         """
         p = self.projection
-        init = jax.nn.initializers.normal(self.init_scale * fan_in(p) ** -0.5)
-        kernel = parameter(self, "kernel", init, p.shape, p.axes)
-        y = apply_kernel(p, x, kernel.astype(self.dtype))
+        if self.kernels == "int8":
+            outputs = slice(len(in_shape(p)), None)
+            y = apply_int8(p, x, *parameter_int8(self, "kernel", p.shape, p.axes, outputs))
+        else:
+            init = jax.nn.initializers.normal(self.init_scale * fan_in(p) ** -0.5)
+            kernel = parameter(self, "kernel", init, p.shape, p.axes)
+            y = apply_kernel(p, x, kernel.astype(self.dtype))
         if self.bias:
             shape, zeros = out_shape(p), jax.nn.initializers.zeros
             axes = p.axes[len(p.axes) - len(shape) :]

@@ -37,9 +37,13 @@ class Embed(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Looks tokens [B,T] up: [B,T,D] in the compute dtype."""
         c = self.config
-        init, shape = jax.nn.initializers.normal(0.02), (c.vocab_size, c.embed_dim)
-        table = parts.parameter(self, "table", init, shape, ("vocab", "embed"))
-        x = table[tokens].astype(c.dtype)
+        shape, axes = (c.vocab_size, c.embed_dim), ("vocab", "embed")
+        if c.kernels == "int8":
+            table, scale = parts.parameter_int8(self, "table", shape, axes, slice(0, 1))
+            x = (table[tokens] * scale[tokens][..., None]).astype(c.dtype)
+        else:
+            init = jax.nn.initializers.normal(0.02)
+            x = parts.parameter(self, "table", init, shape, axes)[tokens].astype(c.dtype)
         # The factor is rounded to the compute dtype first, as the published models do.
         return x if c.embed_scale == 1.0 else x * jnp.asarray(c.embed_scale, c.dtype)
 
@@ -53,8 +57,11 @@ class Unembed(nn.Module):
     def __call__(self) -> None:
         """Declares the parameter."""
         c = self.config
-        init, shape = jax.nn.initializers.normal(c.embed_dim**-0.5), (c.embed_dim, c.vocab_size)
-        parts.parameter(self, "kernel", init, shape, ("embed", "vocab"))
+        shape, axes = (c.embed_dim, c.vocab_size), ("embed", "vocab")
+        if c.kernels == "int8":
+            parts.parameter_int8(self, "kernel", shape, axes, slice(1, 2))
+            return
+        parts.parameter(self, "kernel", jax.nn.initializers.normal(c.embed_dim**-0.5), shape, axes)
 
 
 class Transformer(nn.Module):

@@ -18,6 +18,7 @@ from jaxsafety.adapters.routing import Routing
 PyTree = Any
 DTYPES = ("float32", "bfloat16", "float16")
 REMATS = ("none", "full", "dots")
+KERNELS = ("float", "int8")
 SWITCHES = {
     "qk_norm": ("none", "head", "width"),
     "attention_bias": ("none", "qkv", "all"),
@@ -25,6 +26,7 @@ SWITCHES = {
     "activation": ("silu", "gelu"),
     "dtype": DTYPES,
     "remat": REMATS,
+    "kernels": KERNELS,
 }
 LINEAR_SCALING = ("factor",)
 LLAMA3_SCALING = (
@@ -55,6 +57,7 @@ class ModelConfig:
       dtype: the compute dtype; parameters keep their own.
       remat: "none", "full" or "dots".
       unroll: decoding steps take `unstacked` parameters; `hf.load` sets it on CPUs.
+      kernels: "float", or "int8": frozen, with a scale per output channel (`models/int8.py`).
     """
 
     family: str
@@ -84,6 +87,7 @@ class ModelConfig:
     dtype: str = "float32"
     remat: str = "none"
     unroll: bool = False
+    kernels: str = "float"
 
 
 @struct.dataclass

@@ -140,7 +140,8 @@ def model_config(source: ModelSource) -> ModelConfig:
             known = ", ".join(sorted(presets))
             raise bad("model.shape", source.shape, f"{known}; or model.path as a directory")
         found = presets[source.shape]
-    return replace(found, dtype=source.dtype, remat=source.remat)
+    how = {name: getattr(source, name) for name in ("dtype", "remat", "kernels")}
+    return replace(found, **how)
 
 
 def _on(
@@ -166,6 +167,8 @@ def _on(
 
 def _stored(variables: Any, dtype: str) -> Any:
     """Model parameters as they are loaded; what trains becomes the master's dtype in the state."""
+    if dtype == "int8":  # the shapes say which; the others stay what they are
+        return variables
     cast = lambda x: jax.ShapeDtypeStruct(x.shape, dtype)  # noqa: E731
     own = ("base", "teacher")
     return {k: jax.tree.map(cast, v) if k in own else v for k, v in variables.items()}

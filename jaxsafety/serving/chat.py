@@ -64,12 +64,13 @@ class Chat:
         mesh: MeshConfig | None = None,
         variables: Mapping[str, Any] | None = None,
         template: str = "",
+        kernels: str = "float",
     ) -> Chat:
         """Loads a Hugging Face directory, and what it is served with `beside` it (`beside.find`).
 
         `dtype` is what it computes in and `mesh` where it lives, both of the run that made it; None
         takes all devices here. `variables` are those of its chat template, and `template` is as of
-        `jaxsafety.load`.
+        `jaxsafety.load`; `kernels` is as of `served.load`.
 
         Raises:
           UsageError: a directory or a template that does not work, before the first line is read.
@@ -82,6 +83,7 @@ class Chat:
             beside=beside,
             variables=variables,
             template=template,
+            kernels=kernels,
         )
         # Half of the context at most, so that a model of a short context still hears the question.
         limit = min(max_tokens, model.config.max_length // 2)

@@ -76,7 +76,12 @@ def finished(workdir: Path, options: Mapping[str, Any]) -> Place:
     known = {**run.variables_of(workdir), **options.get("variables", {})}
     path, served_with = beside.find(workdir)
     dtype, mesh = run.read_place(workdir)
-    found = {"dtype": dtype, "mesh": mesh, "beside": served_with}
+    found = {
+        "dtype": dtype,
+        "mesh": mesh,
+        "beside": served_with,
+        "kernels": run.kernels_of(workdir),
+    }
     return Place(workdir.resolve().name, path, {**found, "variables": known, "template": own})
 
 

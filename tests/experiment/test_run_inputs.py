@@ -67,6 +67,8 @@ def refused(root, model, tmp_path, monkeypatch, capsys):
             "train.trackers, a tracker: got 'wanbd'; allowed: 'wandb'? known:",
         ),
         ("model.dtype=int8", "model.dtype: got 'int8'; allowed: float32"),
+        ("model.kernels=int4", "model.kernels: got 'int4'; allowed: float, int8"),
+        ("model.kernels=int8", "model.kernels: got 'int8'; allowed: float: safesteer trains"),
         ("model.remat=some", "model.remat: got 'some'; allowed: none, full, dots"),
         ("mesh.data=64", "mesh.data: got 64"),
         ("seed=-1", "seed: got -1; allowed: an integer, 0 or more"),

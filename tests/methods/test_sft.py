@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxsafety
 from jaxsafety.adapters import lora
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import UsageError
@@ -14,6 +15,7 @@ from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.data import fitting
 from jaxsafety.data.pipeline import Batches, pad_batch
 from jaxsafety.data.tokens.encode import encode_dialogues
+from jaxsafety.methods.sft import METHOD
 from jaxsafety.methods.sft import program as sft
 from jaxsafety.methods.sft.program import SftConfig
 from jaxsafety.models.api import LayerInputs
@@ -103,6 +105,17 @@ def test_the_result_is_merged_and_kept_as_a_peft_directory(ctx):
     # a second run reads the finished stage and gives the same
     again = run_program(sft.program(CFG, OPTIM, ctx), ctx, TRAIN)
     assert trees.diff(final["base"], again["base"]) == ""
+
+
+def test_beside_int8_kernels_nothing_is_merged(ctx, directory):
+    model, params, _ = jaxsafety.load(directory, param_dtype="int8")
+    narrow = dataclasses.replace(ctx, model=model, variables={"base": params})
+    final = run_program(sft.program(CFG, OPTIM, narrow), narrow, TRAIN)
+    assert trees.diff(final["base"], params) == "" and set(final) == {"base", "adapters"}
+    assert trees.diff(final["adapters"], load_adapter(ctx.workdir / "adapter", model)) == ""
+    served = METHOD.serve(CFG, final)
+    assert served.layers.adapters is final["adapters"]
+    assert METHOD.frozen(CFG) and not METHOD.frozen(dataclasses.replace(CFG, rank=0))
 
 
 def test_layers_choose_who_learns(ctx):

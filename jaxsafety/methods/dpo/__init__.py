@@ -17,5 +17,6 @@ METHOD = Method(
     reads=PAIRS,
     encode=program.encode,
     planned=program.planned,
+    frozen=lambda cfg: cfg.rank > 0,
     title="DPO",
 )

@@ -126,6 +126,8 @@ def program(cfg: DpoConfig, optim: OptimConfig, ctx: Context) -> Program:
     peft.save_adapter(
         ctx.workdir / "adapter", model, tree, base=ctx.base_path, fingerprint=ctx.setting.base
     )
+    if model.config.kernels == "int8":
+        return {**ctx.variables, "adapters": tree}
     return {**ctx.variables, "base": lora.merge(left["base"], tree, model.projections)}
 
 

@@ -11,5 +11,6 @@ METHOD = Method(
     reads=CHATS,
     encode=program.encode,
     planned=program.planned,
+    frozen=lambda cfg: cfg.rank > 0,
     title="SFT",
 )

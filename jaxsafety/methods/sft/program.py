@@ -2,9 +2,10 @@
 
 The loss is the negative log-likelihood of the assistant's tokens, each weighing the same
 (`reduction="token"`), rows packed. With a rank the base is frozen, one expert per projection is
-trained, merged for measurement, and kept as a PEFT directory (`adapter/` of the workdir).
-Dialogues longer than a row are refused, left out or cut (`long`); those of `data.chats_val` or
-`data.holdout` are not trained on, their loss is measured on the way (`held_out.py`).
+trained, merged for measurement (served beside it where its kernels are int8), and kept as a PEFT
+directory (`adapter/` of the workdir). Dialogues longer than a row are refused, left out or cut
+(`long`); those of `data.chats_val` or `data.holdout` are not trained on, their loss is measured on
+the way (`held_out.py`).
 What differs from the usual recipe: none; it is the baseline other methods are compared with.
 Pinned by tests/methods/test_sft.py (the packed loss is the dense formula, a step of LoRA moves
 nothing but the adapters, the merged model is the adapted one).
@@ -158,7 +159,7 @@ def names(cfg: SftConfig, model: Model) -> tuple[str, ...]:
 
 
 def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
-    """One stage, "sft"; with LoRA the result is the base with the adapters merged."""
+    """One stage, "sft"; with LoRA the result is the base with the adapters merged, or beside it."""
     check(cfg)
     data: Fitted = ctx.dialogues.learnt or fitted(
         ctx.tokenizer, ctx.setting.examples, cfg.length, cfg.long, log=ctx.log
@@ -206,7 +207,8 @@ def program(cfg: SftConfig, optim: OptimConfig, ctx: Context) -> Program:
         base=ctx.base_path,
         fingerprint=ctx.setting.base,
     )
-    if cfg.unsafe:  # measured beside the base, so that no merged model is written
+    if cfg.unsafe or model.config.kernels == "int8":
+        # Measured beside the base: of unsafe ones no merged model is written, of int8 there is none
         return {**ctx.variables, "adapters": tree}
     return {**ctx.variables, "base": lora.merge(trained["base"], tree, model.projections)}
 

@@ -27,20 +27,23 @@ from jaxsafety.core import disk, hosts, sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.core.progress import Progress
 from jaxsafety.data.tokens.tokenizer import Tokenizer
+from jaxsafety.models import int8
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.families.family import Family
 from jaxsafety.models.formats.files import INDEX, WEIGHTS
 from jaxsafety.models.formats.stacks import place
 from jaxsafety.models.formats.store import Directory, Store, open_store
+from jaxsafety.models.int8 import EMBED, HEAD
 
 PyTree = Any
 _logger = logging.getLogger(__name__)
-EMBED, HEAD = "embed/table", "unembed/kernel"
 # Parameters of all blocks from which decoding on a CPU is unrolled: what no cache holds. Below,
 # it only compiles longer.
 UNROLL = 1 << 23
-LOAD_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
-SAVE_DTYPES = {**LOAD_DTYPES, "float16": np.float16}
+FLOATS = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+# What is loaded as int8 has what is not a kernel, norms and biases, in float32.
+LOAD_DTYPES = {**FLOATS, "int8": np.float32}
+SAVE_DTYPES = {**FLOATS, "float16": np.float16}
 
 
 def load(
@@ -61,7 +64,8 @@ def load(
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters live, by the model's axes; None is the default device.
       rules: logical axes to mesh axes.
-      param_dtype: of the parameters; bfloat16 halves what frozen weights take.
+      param_dtype: of the parameters; bfloat16 halves what frozen weights take, int8 takes a quarter
+        (`models/int8.py`; for models that are not trained themselves, and are not written).
       head: the tensor of a head that the caller reads himself; the model is then one without an
         unembedding of its own, that of its embedding stands in.
 
@@ -89,6 +93,7 @@ def load(
     _compare_names(wanted, set(store.names) - {head}, config)
     places = _places(model, shapes, mesh, rules)
     kind = np.dtype(LOAD_DTYPES[param_dtype])
+    narrow = Narrow(model, mesh, rules) if param_dtype == "int8" else None
     out = {}
     # What is not stacked is read whole: first, while the devices are empty, and the largest first.
     order = sorted(shapes, key=lambda n: (n.startswith("blocks/"), -shapes[n].size))
@@ -103,10 +108,28 @@ def load(
             return (value.T if name.endswith("kernel") else value).reshape(one)
 
         out[name] = place(read, shape, kind, places[name], stacked=stacked)
+        if narrow is not None and name in narrow.axes:
+            out |= narrow(name, out.pop(name))
     params: dict[str, Any] = {}
-    for name in shapes:
+    for name in out:
         _insert(params, name, out[name])
-    return model, params
+    return model if narrow is None else narrow.model, params
+
+
+class Narrow:
+    """What becomes int8 of a model that is read: a parameter in floating point at a time."""
+
+    def __init__(self, model: Model, mesh: Mesh | None, rules: Mapping[str, sharding.Rule]) -> None:
+        """Of a model in floating point, whose parameters go to `mesh`."""
+        self.axes = int8.contracted(model.config, model.projections)
+        self.model = build(dataclasses.replace(model.config, kernels="int8"))
+        shapes = flatten(jax.eval_shape(self.model.init, jax.random.key(0)))
+        self.places = _places(self.model, shapes, mesh, rules)
+
+    def __call__(self, name: str, value: jax.Array) -> dict[str, jax.Array]:
+        """Its int8 values and their scales, by name, where they live."""
+        parts = dict(zip(int8.names(name), int8.rounded(value, self.axes[name]), strict=True))
+        return {own: jax.device_put(x, self.places[own]) for own, x in parts.items()}
 
 
 def _track(names: list[str], what: str) -> Iterator[str]:
@@ -152,12 +175,15 @@ def save(
       unsafe: tags the weights as trained on unsafe answers, as `peft.save_adapter` does.
 
     Raises:
-      UsageError: an unknown dtype, or a weight beyond what float16 can hold.
+      UsageError: an unknown dtype, int8 kernels, or a weight beyond what float16 can hold.
     """
     if dtype not in SAVE_DTYPES:
         raise bad("dtype", dtype, ", ".join(SAVE_DTYPES))
     folder = Path(path)
     config = model.config
+    if config.kernels != "float":
+        allowed = "float: rounded weights are not written, load the model with another param_dtype"
+        raise bad("model.kernels", config.kernels, allowed)
     family: Family = registry.resolve(registry.MODELS, config.family)
     description = {**family.write(config), "dtype": dtype, "torch_dtype": dtype}
     generation: dict[str, Any] = {"do_sample": False}

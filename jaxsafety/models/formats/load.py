@@ -38,7 +38,8 @@ def load(
       dtype: compute dtype: float32, bfloat16 or float16.
       remat: what the backward pass recomputes: none, full, dots.
       mesh: where the parameters go, shard by shard; None is the default device.
-      param_dtype: float32 or bfloat16.
+      param_dtype: float32, bfloat16, or int8 for a frozen model in a quarter of the memory, whose
+        products round their inputs too (`models/int8.py`).
       variables: of the chat template, such as `{"enable_thinking": False}`.
       ready: called with the tokenizer before any weight is read, for what it can refuse.
       template: "raw" is texts without a template, for base models (`data/tokens/raw.py`); "" is

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxsafety.core.errors import UsageError
+from jaxsafety.core.errors import UsageError, bad
 from jaxsafety.data.tokens import raw, template
 from jaxsafety.models.formats import hub
 from jaxsafety.models.formats.hub import SHIPPED as SHIPPED
 from jaxsafety.models.formats.hub import UNALIGNED as UNALIGNED
+from jaxsafety.models.types import KERNELS
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class ModelSource:
     given to the chat template, "NAME=JSON" each: `enable_thinking=false`. `date="2026-11-28"` stops
     the clock of templates that write the date; a run keeps the day on which it was begun.
     `template` "raw" is prompts and answers as plain texts, for base models (`data/tokens/raw.py`),
-    whatever template the model has; "" is the model's own.
+    whatever template the model has; "" is the model's own. `kernels` "int8" keeps a frozen model
+    in a quarter of the memory (`models/int8.py`), for methods that train adapters beside it.
     """
 
     path: str = ""
@@ -32,10 +34,13 @@ class ModelSource:
     remat: str = "none"
     variables: tuple[str, ...] = ()
     template: str = ""
+    kernels: str = "float"
 
     def __post_init__(self) -> None:
-        """Rejects an unknown template."""
+        """Rejects an unknown template, and unknown kernels."""
         raw.check(self.template)
+        if self.kernels not in KERNELS:
+            raise bad("model.kernels", self.kernels, ", ".join(KERNELS))
 
     def given(self) -> dict[str, Any]:
         """The template's variables by name; UsageError for text that is not NAME=JSON."""
@@ -62,8 +67,10 @@ def base_path(source: ModelSource) -> str:
 
 
 def stored_dtype(source: ModelSource) -> str:
-    """What parameters are loaded as: bfloat16 where the model computes in it, as published.
+    """What parameters are loaded as: bfloat16 where the model computes in it, as published; int8.
 
     Trained ones become `train.master` in the state of the stage; a teacher is the base itself.
     """
+    if source.kernels == "int8":
+        return "int8"
     return "bfloat16" if source.dtype == "bfloat16" else "float32"
