@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jaxsafety.core.errors import UsageError
 from jaxsafety.models.formats import files
+from tests.picks import Drawn, Pick, each
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -103,21 +104,20 @@ def test_a_tensor_in_two_files_is_refused(tmp_path):
     refused(lambda: files.tensor_files(tmp_path), "tensor same", "a.safetensors and b.safetensors")
 
 
-@st.composite
-def damaged(draw):
+def damaged(pick: Pick) -> bytes:
     """A sound file with a few bytes changed, cut off, or added."""
-    shapes = draw(st.lists(st.integers(0, 5), min_size=1, max_size=3))
+    shapes = [pick.integer(0, 5) for _ in range(pick.integer(1, 3))]
     tensors = {f"t{i}": np.full((n, 2), i, np.float32) for i, n in enumerate(shapes)}
     data = bytearray(safetensors.numpy.save(tensors))
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, len(data) - 1))
-        kind = draw(st.sampled_from(["flip", "cut", "insert"]))
+    for _ in range(pick.integer(1, 4)):
+        place = pick.integer(0, len(data) - 1)
+        kind = pick.one_of(["flip", "cut", "insert"])
         if kind == "flip":
-            data[place] ^= draw(st.integers(1, 255))
+            data[place] ^= pick.integer(1, 255)
         elif kind == "cut":
             del data[place:]
         else:
-            data[place:place] = draw(st.binary(min_size=1, max_size=9))
+            data[place:place] = pick.raw(1, 9)
         if not data:
             break
     return bytes(data)
@@ -138,13 +138,11 @@ COMMON = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_
 
 
 @settings(max_examples=100, **COMMON)
-@given(damaged())
+@given(data=st.data())
 def test_damaged_files_never_crash(tmp_path, data):
-    survives(tmp_path, data)
+    survives(tmp_path, damaged(Drawn(data.draw)))
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, **COMMON)
-@given(damaged())
-def test_ten_thousand_damaged_files_never_crash(tmp_path, data):
-    survives(tmp_path, data)
+def test_ten_thousand_damaged_files_never_crash(tmp_path):
+    each(10_000, lambda pick: survives(tmp_path, damaged(pick)))

@@ -18,6 +18,7 @@ from jaxsafety.models.formats import hf
 from jaxsafety.models.formats.gguf import header
 from jaxsafety.models.formats.gguf.store import GGUF
 from tests.models import gguf_files
+from tests.picks import Drawn, each
 
 SCALARS = {
     "uint8": 200,
@@ -198,29 +199,29 @@ def files(tmp_path_factory):
     return found
 
 
-def changed(data, draw):
+def changed(data, pick):
     """A file that is cut, or has bits or whole numbers changed, mostly in its header."""
     raw = bytearray(data)
-    end = len(raw) if draw(st.booleans()) else min(len(raw), 2400)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, min(end, len(raw)) - 9))  # it may have become shorter
-        how = draw(st.sampled_from(("bit", "byte", "u32", "u64", "insert", "remove")))
+    end = len(raw) if pick.integer(0, 1) else min(len(raw), 2400)
+    for _ in range(pick.integer(1, 4)):
+        at = pick.integer(0, min(end, len(raw)) - 9)  # it may have become shorter
+        how = pick.one_of(("bit", "byte", "u32", "u64", "insert", "remove"))
         if how == "bit":
-            raw[at] ^= 1 << draw(st.integers(0, 7))
+            raw[at] ^= 1 << pick.integer(0, 7)
         elif how == "byte":
-            raw[at] = draw(st.integers(0, 255))
+            raw[at] = pick.integer(0, 255)
         elif how in ("u32", "u64"):
             form, bits = {"u32": ("<I", 32), "u64": ("<Q", 64)}[how]
-            raw[at : at + bits // 8] = struct.pack(form, draw(st.integers(0, (1 << bits) - 1)))
+            raw[at : at + bits // 8] = struct.pack(form, pick.integer(0, (1 << bits) - 1))
         elif how == "insert":
-            raw[at:at] = draw(st.binary(min_size=1, max_size=8))
+            raw[at:at] = pick.raw(1, 8)
         else:
-            del raw[at : at + draw(st.integers(1, 8))]
-    return bytes(raw[: draw(st.integers(0, len(raw)))]) if draw(st.booleans()) else bytes(raw)
+            del raw[at : at + pick.integer(1, 8)]
+    return bytes(raw[: pick.integer(0, len(raw))]) if pick.integer(0, 1) else bytes(raw)
 
 
-def check_damaged(files, folder, data):
-    raw = changed(data.draw(st.sampled_from(files)), data.draw)
+def check_damaged(files, folder, pick):
+    raw = changed(pick.one_of(files), pick)
     file = folder / "fuzzed.gguf"
     file.write_bytes(raw)
     try:
@@ -235,14 +236,12 @@ FUZZ: dict[str, Any] = dict(deadline=None, suppress_health_check=list(HealthChec
 @settings(max_examples=100, **FUZZ)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(files, tmp_path_factory, data):
-    check_damaged(files, tmp_path_factory.getbasetemp(), data)
+    check_damaged(files, tmp_path_factory.getbasetemp(), Drawn(data.draw))
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, **FUZZ)
-@given(data=st.data())
-def test_ten_thousand_damaged_files_are_read_or_refused(files, tmp_path_factory, data):
-    check_damaged(files, tmp_path_factory.getbasetemp(), data)
+def test_ten_thousand_damaged_files_are_read_or_refused(files, tmp_path):
+    each(10_000, lambda pick: check_damaged(files, tmp_path, pick))
 
 
 @pytest.mark.parametrize("kind", sorted(k.name for k in constants.GGMLQuantizationType))
