@@ -35,3 +35,50 @@ def test_a_busy_machine_is_refused(root):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 2 and "load 9.00; allowed: at most 0.5" in done.stderr
+
+
+def test_a_floor_counts_every_product_of_the_model():
+    import jax
+
+    from jaxsafety.core import trees
+    from jaxsafety.models.api import ModelConfig, build
+    from tests.bench import floors, jobs, speed
+
+    model = build(ModelConfig(family="llama", **jobs.MODEL))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    sizes = dict(zip(trees.paths(shapes), jax.tree.leaves(shapes), strict=True))
+    kernels = sum(x.size for name, x in sizes.items() if name.endswith("kernel"))
+    head = sizes["embed/table"].size
+    tokens = jobs.LORA["batch"] * jobs.LORA["length"]
+    # Scores and sums of 4 x 256 squares of 8 layers, three times as forward; forward and backward.
+    squares = 3 * 4 * jobs.LORA["batch"] * jobs.LORA["length"] ** 2 * 8 * 64 * 8
+    rates = [{"flops": 1e9, "bytes": 1e9}, {"flops": 2e9, "bytes": 5e8}]
+    expected = (4 * tokens * (kernels + head) + squares) / 2e9
+    assert floors.floor("lora", rates) == pytest.approx(expected)
+    read = 4 * jobs.DECODE["new"] * (kernels + head) / 1e9
+    assert floors.floor("sample_1", rates) > read
+    assert floors.floor("sample_8", rates) > floors.floor("sample_1", rates)
+    assert set(floors.COSTS) == set(speed.PAIRS)
+    assert floors.floor("another", rates) is None
+
+
+def test_the_sections_of_int8_and_switches(tmp_path, monkeypatch):
+    from tests.bench import sections
+
+    kept = {"seconds": [[2.0, 1.0], [3.0, 1.5]], "load": 0.1, "cpu": "one", "jax": "2"}
+    pair = {"name": "lora", "what": "a step", "weights": [2**20, 2**22], **kept}
+    tasks = {"name": "tasks", "what": "9 of piqa", "right": [0.5, 0.6], "changed": 3}
+    tasks |= {"difference": [-0.1, -0.2, 0.0], "load": 0.1, "cpu": "one"}
+    rows = [{**pair, "extra_bytes": [2**20, 2**21]}, tasks]
+    switches = [{"flags": f, "job": j, **kept} for f, j in (("a", "x"), ("a", "y"), ("b", "x"))]
+    for name, lines in (("INT8", rows), ("SWITCHES", switches)):
+        file = tmp_path / name
+        monkeypatch.setattr(sections, name, file)
+        assert "Not measured yet" in getattr(sections, name.lower())()[-1]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = "\n".join(sections.int8())
+    assert "| a step | 1000 | 1500 | 1.50x | 1, 4 | 1, 2 | one | 2 (0.1) |" in told
+    assert "50.0 %, 60.0 % right" in told and "-10.00 points [-20.00, +0.00]" in told
+    told = sections.switches()
+    assert "| `a` | 1.50x | 1.50x | 2, one | 2 (0.1) |" in told
+    assert "| `b` | 1.50x | not measured | 2, one | 2 (0.1) |" in told

@@ -1,4 +1,4 @@
-"""Our side of a benchmark: `python tests/bench/ours.py JOB MODEL_DIR`; see `jobs.py`."""
+"""Our side of a benchmark: `ours.py JOB MODEL_DIR [float32|int8]`; see `jobs.py`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ from jaxsafety.train import state as states
 from jaxsafety.train.likelihood import answer_loss
 from jaxsafety.train.optim import make_optimizer
 from jaxsafety.train.step import make_train_step
-from tests.bench import jobs
+from tests.bench import floors, jobs
+
+STORED = (*sys.argv[3:], "float32")[0]  # what parameters are loaded as
 
 
 def lora(folder: Path) -> None:
     """A step of LoRA fine-tuning on every linear, AdamW."""
-    model, params = hf.load(folder)
+    model, params = hf.load(folder, param_dtype=STORED)
     size = (jobs.LORA["batch"], jobs.LORA["length"])
     cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
     optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
@@ -59,7 +61,7 @@ def lora(folder: Path) -> None:
 
 def dpo(folder: Path) -> None:
     """A step of DPO through the same LoRA; the reference was computed before."""
-    model, params = hf.load(folder)
+    model, params = hf.load(folder, param_dtype=STORED)
     count, length = int(jobs.DPO["pairs"]), int(jobs.DPO["length"])
     cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
     optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
@@ -119,7 +121,7 @@ def head(folder: Path, share: float) -> None:
 
 def sample(folder: Path, rows: int) -> None:
     """Greedy decoding with the cache."""
-    model, params = hf.load(folder)
+    model, params = hf.load(folder, param_dtype=STORED)
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.config.vocab_size, (rows, jobs.DECODE["prompt"]))
     prompts = PromptBatch(jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool))
@@ -161,7 +163,7 @@ def mixture(model: Model, kind: str) -> LayerInputs:
 
 def forward(folder: Path, kind: str) -> None:
     """A forward pass of LoRA's rows, without logits."""
-    model, params = hf.load(folder)
+    model, params = hf.load(folder, param_dtype=STORED)
     layers = mixture(model, kind)
     size = (jobs.LORA["batch"], jobs.LORA["length"])
     rng = np.random.default_rng(0)
@@ -177,7 +179,7 @@ def forward(folder: Path, kind: str) -> None:
 
 def gated(folder: Path, kind: str) -> None:
     """Greedy decoding through a mixture of experts, with the cache."""
-    model, params = hf.load(folder)
+    model, params = hf.load(folder, param_dtype=STORED)
     layers, rows = mixture(model, kind), int(jobs.EXPERTS["rows"])
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.config.vocab_size, (rows, int(jobs.EXPERTS["prompt"])))
@@ -192,7 +194,21 @@ def gated(folder: Path, kind: str) -> None:
     jobs.serve(run, run())
 
 
+def floor(folder: Path) -> None:
+    """The rates of XLA on this machine."""
+    del folder
+    (rows, width, out), (deep, wide) = floors.PRODUCT, floors.READ
+    x, w, big = jnp.ones((rows, width)), jnp.ones((width, out)), jnp.ones((deep, wide))
+    row = jnp.ones((1, deep))
+    product = jax.jit(jnp.matmul)
+    rates = floors.told(
+        lambda: product(x, w).block_until_ready(), lambda: product(row, big).block_until_ready()
+    )
+    jobs.serve(lambda: None, rates)
+
+
 JOBS = {
+    "floor": floor,
     "lora": lora,
     "dpo": dpo,
     "head_all": lambda folder: head(folder, 1.0),

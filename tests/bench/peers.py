@@ -13,7 +13,7 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import jobs
+from tests.bench import floors, jobs
 
 torch.set_num_threads(2)
 
@@ -245,7 +245,19 @@ def gated(folder: Path) -> None:
     jobs.serve(run, run())
 
 
+def floor(folder: Path) -> None:
+    """The rates of torch on this machine."""
+    del folder
+    (rows, width, out), (deep, wide) = floors.PRODUCT, floors.READ
+    x, w, big = torch.ones(rows, width), torch.ones(width, out), torch.ones(wide, deep)
+    row = torch.ones(1, deep)
+    with torch.no_grad():
+        rates = floors.told(lambda: x @ w, lambda: torch.nn.functional.linear(row, big))
+    jobs.serve(lambda: None, rates)
+
+
 JOBS = {
+    "floor": floor,
     "gated": gated,
     "lora": lora,
     "dpo": dpo,

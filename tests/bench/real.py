@@ -240,7 +240,7 @@ def main() -> int:
         SIDES[job][int(side)](model, json.loads(Path(file).read_text()))
         return 0
     from jaxsafety.core.errors import UsageError
-    from tests.bench import speed
+    from tests.bench import sections, speed
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
@@ -266,13 +266,15 @@ def main() -> int:
             given(name, args.data, args.items, args.prompts)
     except UsageError as error:
         parser.error(f"--data: {error}")
-    lines = speed.REAL.read_text().splitlines() if speed.REAL.is_file() else []
+    lines = sections.REAL.read_text().splitlines() if sections.REAL.is_file() else []
     kept = {row["name"]: row for row in map(json.loads, lines)}
     for job in names:
         kept[job] = compare(job, args, [sys.executable, args.peer_python])
         ours, theirs = (min(times) for times in kept[job]["seconds"])
         print(f"{job}: {theirs / ours:.2f}x, {kept[job]['agreement']}", flush=True)
-    speed.REAL.write_text("".join(json.dumps(kept[name]) + "\n" for name in SIDES if name in kept))
+    sections.REAL.write_text(
+        "".join(json.dumps(kept[name]) + "\n" for name in SIDES if name in kept)
+    )
     speed.write_page()
     return 0
 

@@ -20,15 +20,15 @@ import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench import jobs  # noqa: E402
+from tests.bench import floors, jobs, sections  # noqa: E402
 
-PAGE, GPU = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance_gpu.jsonl"
-RESULTS, REAL = ROOT / "docs" / "performance.jsonl", ROOT / "docs" / "performance_real.jsonl"
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "docs" / "performance.jsonl"
 ABOUT = ROOT / "docs" / "performance_about.json"  # the machine of RESULTS
 BUSY = 0.5
 # name: (our job, the peer's job, the peer, what one run is, goals: (time ratio, memory ratio))
@@ -100,8 +100,22 @@ PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
 }
 
 
+class Side(NamedTuple):
+    """A process of a pair: a script of this folder, its job, more arguments, XLA's flags."""
+
+    script: str
+    job: str
+    more: tuple[str, ...] = ()
+    flags: str = ""
+
+
 def start(
-    script: str, job: str, folder: Path, more: Sequence[str] = (), python: str = sys.executable
+    script: str,
+    job: str,
+    folder: Path,
+    more: Sequence[str] = (),
+    python: str = sys.executable,
+    flags: str = "",
 ) -> subprocess.Popen:
     """A side of a pair."""
     return subprocess.Popen(
@@ -113,7 +127,7 @@ def start(
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "",
+            "XLA_FLAGS": flags,
             "TOKENIZERS_PARALLELISM": "0",
             "TQDM_DISABLE": "1",
         },
@@ -143,14 +157,13 @@ def agree(ours: Any, theirs: Any) -> str:
     return f"values differ by {abs(ours - theirs) / abs(theirs):.0e}"
 
 
-def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
-    """One pair, alternating."""
-    our_job, their_job, peer, what, _ = PAIRS[name]
-    script, _, job = their_job.rpartition(":")
-    other = start(f"{script or 'peers'}.py", job, folder)
-    sides = [start("ours.py", our_job, folder), other]
+def alternate(
+    given: Sequence[Side], folder: Path, runs: int
+) -> tuple[list[list[float]], list[dict[str, Any]]]:
+    """(seconds of each side's runs, what each told first)."""
+    sides = [start(s.script, s.job, folder, s.more, flags=s.flags) for s in given]
     first = [told(side) for side in sides]
-    seconds: list[list[float]] = [[], []]
+    seconds: list[list[float]] = [[] for _ in sides]
     for _ in range(runs):
         for side, times in zip(sides, seconds, strict=True):
             assert side.stdin is not None
@@ -159,6 +172,22 @@ def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
             times.append(float(told(side)))
     for side in sides:
         side.communicate()
+    return seconds, first
+
+
+def rates(folder: Path) -> list[dict[str, float]]:
+    """What each library reaches now, one after the other: ours, torch's."""
+    alone = (Side(script, "floor") for script in ("ours.py", "peers.py"))
+    return [alternate([side], folder, 0)[1][0]["result"] for side in alone]
+
+
+def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
+    """One pair, alternating, and what the machine could do meanwhile."""
+    our_job, their_job, peer, what, _ = PAIRS[name]
+    script, _, job = their_job.rpartition(":")
+    reached = rates(folder)
+    sides = [Side("ours.py", our_job), Side(f"{script or 'peers'}.py", job)]
+    seconds, first = alternate(sides, folder, runs)
     return {
         "name": name,
         "what": what,
@@ -166,6 +195,8 @@ def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
         "seconds": seconds,
         "extra_bytes": [f["extra_bytes"] for f in first],
         "agreement": "other outputs" if script else agree(*(f["result"] for f in first)),
+        "rates": reached,
+        "floor": floors.floor(name, reached),
     }
 
 
@@ -183,9 +214,13 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
         " least of each counts; compilation is not in it. Memory: peak resident set above what"
         " weights and inputs take. Load: of the machine before the first run; 0 is quiet.",
         "",
-        "| what | peer | ours, ms | peer, ms | faster | goal | met |"
-        " extra memory, MiB: ours, peer | results | runs (load) |",
-        "|---" * 10 + "|",
+        "Floor: what must be multiplied and read, at the faster library's rate of that run"
+        " (tests/bench/floors.py); rates are XLA's and torch's, of a product and of reading.",
+        "",
+        "| what | peer | ours, ms | peer, ms | faster | goal | met | floor, ms |"
+        " GFLOP/s, GB/s: XLA, torch |"
+        " extra memory, MiB: ours, peer | results | processor | runs (load) |",
+        "|---" * 13 + "|",
     ]
     for row in rows:
         ours, theirs = (min(times) for times in row["seconds"])
@@ -199,53 +234,22 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
             met = met and fewer >= less
         lines.append(
             f"| {row['what']} | {row['peer']} | {1e3 * ours:.0f} | {1e3 * theirs:.0f} |"
-            f" {theirs / ours:.2f}x | {goal:g}x | {'yes' if met else '**no**'} | {text} |"
-            f" {row['agreement']} | {len(row['seconds'][0])} ({row['load']:.1f}) |"
+            f" {theirs / ours:.2f}x | {goal:g}x | {'yes' if met else '**no**'} |"
+            f" {_floor(row)} | {text} |"
+            f" {row['agreement']} | {row.get('cpu') or about.get('cpu', '')} |"
+            f" {len(row['seconds'][0])} ({row['load']:.1f}) |"
         )
-    lines += ["", *real_lines(), "", *gpu_lines()]
+    more = (sections.published(), sections.int8(), sections.switches(), sections.gpu())
+    lines += [line for part in more for line in ("", *part)]
     return "\n".join(lines) + "\n"
 
 
-def real_lines() -> list[str]:
-    """The section of a published model; each row names the processor it was measured on."""
-    head = ["## SmolLM2-135M-Instruct, two CPU cores, float32", ""]
-    if not REAL.is_file():
-        return [*head, "Not measured yet: `python tests/bench/real.py --model=DIR --data=DIR`."]
-    head += [
-        "`python tests/bench/real.py --model=DIR --data=DIR`: whole jobs, prompts in and texts or"
-        " log-probabilities out, one process a side, runs alternate. First: the first run of each,"
-        " with our compilation; then the least of the others.",
-        "",
-        "| what | peer | first, s: ours, peer | then, s: ours, peer | faster: first, then | goal |"
-        " met | results | processor | runs (load) |",
-        "|---" * 10 + "|",
-    ]
-    for row in map(json.loads, REAL.read_text().splitlines()):
-        first = [times[0] for times in row["seconds"]]
-        then = [min(times[1:] or times) for times in row["seconds"]]
-        ratios = [first[1] / first[0], then[1] / then[0]]
-        head.append(
-            f"| {row['what']} | {row['peer']} | {first[0]:.1f}, {first[1]:.1f} |"
-            f" {then[0]:.1f}, {then[1]:.1f} | {ratios[0]:.2f}x, {ratios[1]:.2f}x |"
-            f" {row['goal']:g}x | {'yes' if min(ratios) >= row['goal'] else '**no**'} |"
-            f" {row['agreement']} | {row['cpu']} | {len(row['seconds'][0])} ({row['load']:.1f}) |"
-        )
-    return head
-
-
-def gpu_lines() -> list[str]:
-    """The section of the GPU figures."""
-    head = ["## On a GPU, bfloat16", ""]
-    if not GPU.is_file():
-        return [*head, "Not measured yet: `python tests/bench/gpu.py` on a machine that has one."]
-    rows = [json.loads(line) for line in GPU.read_text().splitlines()]
-    head += [f"{rows[0]['device']}, jax {rows[0]['jax']}.", ""]
-    head += ["| model | job | tokens/s | rule | utilisation | memory, GiB |", "|---" * 6 + "|"]
-    return head + [
-        f"| {r['model']} | {r['job']} | {r['tokens_per_second']:.0f} | {r['rule']} |"
-        f" {100 * r['utilisation']:.0f} % | {r['peak_bytes'] / 2**30:.1f} |"
-        for r in rows
-    ]
+def _floor(row: dict[str, Any]) -> str:
+    """Cells of the floor and of the rates that it stands on."""
+    if row.get("floor") is None:
+        return "not measured | not measured"
+    pairs = [f"{r['flops'] / 1e9:.0f}, {r['bytes'] / 1e9:.0f}" for r in row["rates"]]
+    return f"{1e3 * row['floor']:.0f} | {'; '.join(pairs)}"
 
 
 def machine() -> dict[str, str]:
@@ -291,7 +295,7 @@ def main() -> int:
         folder = Path(temporary) / "model"
         checkpoint(folder)
         for name in args.jobs.split(","):
-            kept[name] = {**compare(name, folder, args.runs), "load": load}
+            kept[name] = {**compare(name, folder, args.runs), "load": load, "cpu": machine()["cpu"]}
             ours, theirs = (min(t) for t in kept[name]["seconds"])
             print(f"{name}: {theirs / ours:.2f}x, {kept[name]['agreement']}", flush=True)
     rows = [kept[name] for name in PAIRS if name in kept]

@@ -17,8 +17,9 @@ def test_both_sides_of_a_pair_run_and_are_told(tmp_path, name):
     ours, theirs = row["seconds"]
     assert len(ours) == len(theirs) == 1 and min(*ours, *theirs) > 0
     assert row["agreement"] == ("other outputs" if name == "experts" else "as long")
+    assert row["floor"] > 0 and all(r["flops"] > 1e8 < r["bytes"] for r in row["rates"])
     text = speed.page([{**row, "load": 2.3}], {"cpu": "one"})
     line = next(x for x in text.splitlines() if x.startswith(f"| {row['what']} |"))
-    assert line.endswith("| 1 (2.3) |")
+    assert line.endswith("| one | 1 (2.3) |")
     head = next(x for x in text.splitlines() if x.startswith("| what |"))
-    assert line.count("|") == head.count("|") == 11
+    assert line.count("|") == head.count("|") == 14
