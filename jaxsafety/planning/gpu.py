@@ -79,6 +79,7 @@ CARDS = {"h100": H100, "h200": H200, "a100": A100}
 COUNTS = ("1", "2", "4", "8", "16", "32")
 # bfloat16 FLOP/s of the data sheets, without sparsity.
 FLOPS = {"h100": 989e12, "h200": 989e12, "a100": 312e12}
+LINKS = {"h100": 450e9, "h200": 450e9, "a100": 300e9}  # NVLink within a host, bytes/s one way
 
 
 def target(card: Card) -> str:

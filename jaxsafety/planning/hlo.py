@@ -31,14 +31,16 @@ class Traffic(NamedTuple):
     bytes: int
 
 
-def collectives(text: str) -> dict[str, Traffic]:
+def collectives(text: str, trips: int = 1) -> dict[str, Traffic]:
     """Kind -> traffic of one execution of a program.
 
     Args:
       text: `compiled.as_text()`.
+      trips: how often a loop counts whose trips cannot be told, such as that over sampled tokens,
+        which ends when every row has.
 
     Returns:
-      The kinds that occur. A loop whose trips cannot be told counts once.
+      The kinds that occur.
     """
     bodies, entry = _computations(text)
     totals: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -51,7 +53,8 @@ def collectives(text: str) -> dict[str, Traffic]:
                 totals[kind][1] += times * size
             called = list(_calls(line))
             for role, other in called:
-                walk(other, times * (_trips(line, called, bodies) if role == "body" else 1))
+                runs = (_trips(line, called, bodies) or trips) if role == "body" else 1
+                walk(other, times * runs)
 
     walk(entry, 1)
     return {kind: Traffic(*totals[kind]) for kind in KINDS if kind in totals}
@@ -77,7 +80,10 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _trips(line: str, called: list[tuple[str, str]], bodies: dict[str, list[str]]) -> int:
-    """How often a `while` runs: as noted beside it, else (on TPUs) what its counter is held to."""
+    """How often a `while` runs: as noted beside it, else (on TPUs) what its counter is held to.
+
+    0 where neither is said.
+    """
     noted = _TRIPS.search(line)
     if noted:
         return int(noted.group(1))
@@ -87,7 +93,7 @@ def _trips(line: str, called: list[tuple[str, str]], bodies: dict[str, list[str]
         lines += bodies.get(inner, ())
     less = any("compare(" in text and "direction=LT" in text for text in lines)
     limits = {int(n) for text in lines for n in _LIMIT.findall(text)}
-    return limits.pop() if less and len(limits) == 1 else 1  # counted from 0 by 1
+    return limits.pop() if less and len(limits) == 1 else 0  # counted from 0 by 1
 
 
 def _collective(line: str) -> tuple[str, int]:

@@ -25,12 +25,17 @@ def table(found: Mapping[str, Any]) -> str:
             f"{name}: {held}, {fits}",
             f"  GiB: {text}",
             f"  {program['flops'] / 1e12:.1f} TFLOP, at least {program['seconds_at_least']:.3f} s",
+            f"  {_estimated(program)}",
         ]
         if program.get("reason"):
             lines.append(f"  compiler: {program['reason']}")
-        for kind, traffic in program["collectives"].items():
+        for kind, traffic in (program["collectives"] or {}).items():
             size = traffic["bytes"] / GIB
             lines.append(f"  {kind}: {traffic['count']}, {size:.2f} GiB a chip in all")
+        if program["seconds_between_chips"] is not None:
+            seconds = program["seconds_between_chips"]
+            lines.append(f"  between chips: {seconds:.3f} s at the full rate of their links")
+    lines += _behind(found)
     if "gpu" in found:
         lines += _gpu(found["gpu"])
     if found["fits"]:
@@ -39,6 +44,27 @@ def table(found: Mapping[str, Any]) -> str:
         other = found.get("smallest_that_fits", "none of those listed")
         lines.append(f"smallest listed slice that fits: {other}")
     return "\n".join(lines)
+
+
+def _estimated(program: Mapping[str, Any]) -> str:
+    seconds = program["optimal_seconds"]
+    if seconds is None:
+        return f"no time by the compiler: {program['optimal_seconds_cause']}"
+    return f"by the compiler {seconds:.3f} s, with the body of every loop counted once"
+
+
+def _behind(found: Mapping[str, Any]) -> list[str]:
+    """What the figures assume."""
+    parts = []
+    for name, rows in found["rows"].items():
+        said = f", {rows['said']} of them sampled" if rows["said"] else ""
+        parts.append(f"{name} {rows['rows']} rows of {rows['tokens']} tokens{said}")
+    dtypes = ", ".join(f"{k} {v}" for k, v in found["dtypes"].items())
+    whole = sum(found["replicated"].values()) / GIB
+    return [
+        f"assumed: {'; '.join(parts)}",
+        f"weights: {dtypes}; {whole:.2f} GiB a chip lie on other chips too",
+    ]
 
 
 def _gpu(card: Mapping[str, Any]) -> list[str]:

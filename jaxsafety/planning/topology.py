@@ -1,7 +1,8 @@
 """TPU slices and GPUs by name, and what one of their devices can hold and do.
 
-Matrix throughput and memory bandwidth are the published figures of the chips (Cloud TPU
-documentation, NVIDIA's data sheets), halved for TPU7x, whose chips are two devices each. Memory of
+Matrix throughput and bandwidths are the published figures of the chips (Cloud TPU documentation,
+NVIDIA's data sheets), halved for TPU7x, whose chips are two devices each; of links between chips it
+is one direction, half of what is printed where both are added up. Memory of
 a TPU is what the compiler lets a program use, which is not the advertised size: it says so itself
 when a program is too large, and `plan` asks it once per topology; the table holds what libtpu
 0.0.42.1 answered. The GPU compiler refuses nothing, so there it is the part of the card that JAX
@@ -25,21 +26,27 @@ UNITS = {"K": 1 << 10, "M": 1 << 20, "G": GIB, "T": 1 << 40}
 
 
 class Chip(NamedTuple):
-    """One device: usable memory in bytes, bfloat16 FLOP/s, bytes/s; `devices` make one chip."""
+    """One device; `devices` make one chip.
+
+    `memory` usable bytes; `flops` bfloat16 FLOP/s; `bandwidth` of its memory and `link` to other
+    chips in bytes/s.
+    """
 
     memory: int
     flops: float
     bandwidth: float
+    link: float
     devices: int = 1
 
 
 CHIPS = {
-    "v5e": Chip(int(15.75 * GIB), 197e12, 0.82e12),
-    "v5p": Chip(int(95.74 * GIB), 459e12, 2.76e12),
-    "v6e": Chip(int(31.25 * GIB), 918e12, 1.6e12),
-    "tpu7x": Chip(int(94.75 * GIB), 2307e12 / 2, 7.38e12 / 2, devices=2),
+    "v5e": Chip(int(15.75 * GIB), 197e12, 0.82e12, 200e9),
+    "v5p": Chip(int(95.74 * GIB), 459e12, 2.76e12, 600e9),
+    "v6e": Chip(int(31.25 * GIB), 918e12, 1.6e12, 400e9),
+    "tpu7x": Chip(int(94.75 * GIB), 2307e12 / 2, 7.38e12 / 2, 600e9 / 2, devices=2),
     **{
-        name: Chip(card.memory, gpu.FLOPS[name], card.bandwidth) for name, card in gpu.CARDS.items()
+        name: Chip(card.memory, gpu.FLOPS[name], card.bandwidth, gpu.LINKS[name])
+        for name, card in gpu.CARDS.items()
     },
 }
 SLICES = {

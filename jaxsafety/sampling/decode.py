@@ -84,10 +84,15 @@ def sample(
 
 
 def lower(
-    model: Model, params: PyTree, prompts: PromptBatch, keys: Any, cfg: SampleConfig
+    model: Model,
+    params: PyTree,
+    prompts: PromptBatch,
+    keys: Any,
+    cfg: SampleConfig,
+    layers: LayerInputs = LayerInputs(),
 ) -> jax.stages.Lowered:
     """The program of `sample`, for shapes: every array may be a `jax.ShapeDtypeStruct`."""
-    return _sample.lower(*arguments(model, params, prompts, keys, cfg, LayerInputs(), "all"))
+    return _sample.lower(*arguments(model, params, prompts, keys, cfg, layers, "all"))
 
 
 def arguments(

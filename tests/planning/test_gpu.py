@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from jaxsafety.core.errors import UsageError
-from jaxsafety.planning import gpu, table, topology
+from jaxsafety.planning import gpu, topology
 
 CONFIG = "configs/sft/llama3_2_1b.py"
 
@@ -63,31 +63,6 @@ def test_a_fraction_that_is_none_is_one_line(monkeypatch, text):
     with pytest.raises(UsageError, match="XLA_CLIENT_MEM_FRACTION: got") as caught:
         gpu.fraction()
     assert "\n" not in str(caught.value)
-
-
-def test_the_page_says_what_such_a_plan_cannot_know():
-    program = {
-        "hbm_per_chip": {"parameters": 1 << 30, "sum": 2 << 30, "limit": 59 << 30},
-        "fits": True,
-        "flops": 1e12,
-        "seconds_at_least": 0.1,
-        "collectives": {},
-    }
-    found = {
-        "topology": "h100:8",
-        "chips": 8,
-        "mesh": {"data": 1, "fsdp": 8, "tensor": 1},
-        "model": "llama",
-        "parameters": 10**9,
-        "fits": True,
-        "margin": 0.9,
-        "programs": {"step": program},
-        "gpu": {"memory": 84942979072, "fraction": 0.75, "fraction_needed": 0.03, "jax": "0.10.2"},
-    }
-    text = table.table(found)
-    assert "8 GPUs" in text and "0.75 of the card's 79.11 GiB" in text and "not run" in text
-    del found["gpu"]
-    assert "8 chips" in table.table(found) and "card" not in table.table(found)
 
 
 def plan(*options):

@@ -125,3 +125,35 @@ ENTRY %main (x: (s32[], bf16[16])) -> (s32[], bf16[16]) {
 }
 """
     assert hlo.collectives(text) == {"all-gather": hlo.Traffic(32, 32 * 128)}
+
+
+def test_a_loop_whose_trips_cannot_be_told_counts_as_often_as_is_said():
+    """Such as that over sampled tokens; a loop in it counts by itself too."""
+    text = """HloModule m
+
+%cond.1 (p: (s32[], pred[])) -> pred[] {
+  %p = (s32[], pred[]) parameter(0)
+  %until = s32[] get-tuple-element(%p), index=0
+  %other = s32[] get-tuple-element(%p), index=0
+  ROOT %less = pred[] compare(%until, %other), direction=LT
+}
+
+%inner (p: (s32[], bf16[16])) -> (s32[], bf16[16]) {
+  %p = (s32[], bf16[16]{0}) parameter(0)
+  %gathered = bf16[64]{0} all-gather(%p), dimensions={0}
+  ROOT %out = (s32[], bf16[16]{0}) tuple(%p)
+}
+
+%body.1 (p: (s32[], bf16[16])) -> (s32[], bf16[16]) {
+  %p = (s32[], bf16[16]{0}) parameter(0)
+  ROOT %out = (s32[], bf16[16]{0}) while(%p), condition=%cond.1, body=%inner, \
+backend_config={"known_trip_count":{"n":"5"}}
+}
+
+ENTRY %main (x: (s32[], bf16[16])) -> (s32[], bf16[16]) {
+  %x = (s32[], bf16[16]{0}) parameter(0)
+  ROOT %loop = (s32[], bf16[16]{0}) while(%x), condition=%cond.1, body=%body.1
+}
+"""
+    assert hlo.collectives(text) == {"all-gather": hlo.Traffic(5, 5 * 128)}
+    assert hlo.collectives(text, 7) == {"all-gather": hlo.Traffic(35, 35 * 128)}

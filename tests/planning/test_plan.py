@@ -55,18 +55,6 @@ def test_a_planned_step_is_the_one_that_trains():
     assert loss.shape == ()
 
 
-def test_flops_follow_the_rules():
-    model, parts = parts_of()
-    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
-    stage = parts["make"](parts["method"], model, mesh, 64)
-    c, count = model.config, trees.count(stage.variables["base"])
-    rows, width = stage.batch.tokens.shape
-    attention = c.num_layers * c.num_heads * c.head_dim * width
-    found = plan._flops(stage, model)
-    assert found["step"] == rows * width * (6 + 2) * (count + attention)
-    assert found["rollout"] == rows * width * 2 * (count + attention)
-
-
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -96,19 +84,6 @@ def test_the_organism_s_step_compiles_for_a_slice(root, tmp_path, capsys):
     memory = step["hbm_per_chip"]
     assert memory["optimizer"] == pytest.approx(2 * memory["parameters"], rel=0.01)
     assert 0 < memory["sum"] < memory["limit"]
-    assert step["collectives"]
-
-
-def test_both_answers_of_a_pair_are_rows():
-    model, parts = plan._parts(load_config("configs/selfmoa/organism.py"))
-    stage = parts["make"](parts["method"], model, None, 0)
-    method = parts["method"]
-    pairs, sides, width = stage.batch.tokens.shape
-    assert (pairs, sides, width) == (method.stage.rows, 2, method.length)
-    assert plan._tokens(stage) == (2 * pairs, width)
-    c, count = model.config, trees.count(stage.variables["base"])
-    attention = c.num_layers * c.num_heads * c.head_dim * width
-    assert plan._flops(stage, model)["step"] == 2 * pairs * width * 6 * (count + attention)
-    trained, frozen = trees.partition(stage.variables, stage.trainable)
-    loss, _ = jax.eval_shape(stage.loss, trained, frozen, stage.batch, jax.random.key(0))
-    assert loss.shape == ()
+    assert step["collectives"] and step["seconds_between_chips"] > 0
+    assert (step["optimal_seconds"] is None) == ("optimal_seconds_cause" in step)
+    assert set(found["rows"]) == set(found["programs"]) == {"step", "rollout"}

@@ -13,7 +13,7 @@ from jaxsafety.data.schema import Message
 from jaxsafety.evaluation.evaluate import Decoding, evaluate
 from jaxsafety.judges.rules import judge
 from jaxsafety.methods.safesteer import METHOD
-from jaxsafety.planning import plan
+from jaxsafety.planning import program
 from jaxsafety.protocols import Benchmark, Item
 from jaxsafety.sampling import decode
 
@@ -66,7 +66,7 @@ def measured(planned, monkeypatch, tmp_path, scoped=True):
 def test_plan_compiles_what_evaluation_runs(planned, monkeypatch, tmp_path):
     mesh, model, _, _, stage = planned
     with jax.set_mesh(mesh):
-        ours = plan.lower_rollout(stage, model, mesh, "float32")
+        ours = program.lower_rollout(stage, model, mesh, "float32")
     theirs = measured(planned, monkeypatch, tmp_path)
     assert digest(ours) == digest(theirs)
     assert "sharding_constraint" in ours.as_text()  # of the cache, which only a mesh pins
@@ -76,5 +76,5 @@ def test_outside_the_mesh_it_would_be_another(planned, monkeypatch, tmp_path):
     """What `run` must not do: `sharding.constrain` says nothing there."""
     mesh, model, _, _, stage = planned
     with jax.set_mesh(mesh):
-        ours = plan.lower_rollout(stage, model, mesh, "float32")
+        ours = program.lower_rollout(stage, model, mesh, "float32")
     assert digest(ours) != digest(measured(planned, monkeypatch, tmp_path, scoped=False))
