@@ -16,6 +16,9 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--topology", required=True, metavar="NAME", help="such as v5p:2x2x4 or h100:8"
     )
+    command.add_argument(
+        "--mesh", metavar="auto", help="tries meshes and says which is best and why"
+    )
     command.add_argument("--prompt", type=int, help="tokens of the longest prompt; default: 256")
     command.add_argument("--json", type=Path, metavar="FILE", help="writes the report there too")
 
@@ -24,6 +27,8 @@ def call(args: argparse.Namespace) -> None:
     """Does what was asked for."""
     if args.prompt is not None and args.prompt < 1:
         raise bad("--prompt", args.prompt, "1 or more")
+    if args.mesh not in (None, "auto"):
+        raise bad("--mesh", args.mesh, "auto; sizes are config.mesh.data, .fsdp and .tensor")
     from jaxsafety.core import config, disk, outputs
     from jaxsafety.planning import gpu, topology
 
@@ -38,7 +43,7 @@ def call(args: argparse.Namespace) -> None:
     from jaxsafety.planning import plan
     from jaxsafety.planning.table import table
 
-    found = plan.plan(cfg, args.topology, prompt=args.prompt or 0)
+    found = plan.plan(cfg, args.topology, prompt=args.prompt or 0, auto=bool(args.mesh))
     if args.json is not None:
         with disk.replaced(args.json) as temporary:
             temporary.write_text(json.dumps(found, indent=2) + "\n", "utf-8")

@@ -20,11 +20,12 @@ import jax
 from jaxsafety import registry
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import UsageError, bad
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.experiment import record
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.formats import hf
 from jaxsafety.models.formats.source import UNALIGNED, ModelSource, directory, stored_dtype
-from jaxsafety.planning import floor, gpu, program, topology
+from jaxsafety.planning import floor, gpu, meshes, program, topology
 from jaxsafety.planning.program import Program
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned
@@ -35,6 +36,7 @@ def plan(
     name: str,
     *,
     prompt: int = 0,
+    auto: bool = False,
     search: bool = True,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def plan(
         else it is the preset `model.shape`.
       name: of the topology, such as "v5p:2x2x4".
       prompt: tokens of the longest prompt; 0 is 256, or what the context has room for.
+      auto: whether to choose the mesh (`meshes`), in place of the config's.
       search: whether to look for the smallest larger slice that fits, when this one does not.
       log: where progress goes.
 
@@ -56,13 +59,14 @@ def plan(
     """
     where = topology.parse(name)
     model, parts = _parts(cfg)
-    found = _on(where, model, parts, prompt, log)
+    make = _best if auto else _given
+    found = make(where, model, parts, prompt, log)
     mesh = parts["mesh"]
-    if not found["fits"] and search and -1 in (mesh.data, mesh.fsdp, mesh.tensor):
+    if not found["fits"] and search and (auto or -1 in (mesh.data, mesh.fsdp, mesh.tensor)):
         for other in topology.larger(where):
             log(f"does not fit on {where.name}; trying {other.name}")
             try:
-                fits = _on(other, model, parts, prompt, log)["fits"]
+                fits = make(other, model, parts, prompt, log)["fits"]
             except UsageError as error:  # a mesh with fixed sizes may not divide it
                 log(f"{other.name}: {error}")
                 continue
@@ -114,23 +118,60 @@ def model_config(source: ModelSource) -> ModelConfig:
     return replace(found, **how)
 
 
+def _given(
+    where: Topology, model: Model, parts: Mapping[str, Any], prompt: int, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Compiles for one slice, with the config's mesh."""
+    mesh = sharding.make_mesh(parts["mesh"], topology.devices(where))
+    return _on(where, model, parts, mesh, _stage(model, parts, mesh, prompt), log)
+
+
+def _best(
+    where: Topology, model: Model, parts: Mapping[str, Any], prompt: int, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """The same with the mesh that does best."""
+    devices = topology.devices(where)
+    rows = jax.tree.leaves(_stage(model, parts, None, prompt).batch)[0].shape[0]
+    listed = meshes.candidates(model.config, rows // parts["optim"].accum, len(devices))
+
+    def staged(config: MeshConfig) -> tuple[Any, Planned]:
+        mesh = sharding.make_mesh(config, devices)
+        return mesh, _stage(model, parts, mesh, prompt)
+
+    def known(config: MeshConfig) -> meshes.Known:
+        mesh, stage = staged(config)
+        made = program.assembled(stage, model, mesh, parts["train"], parts["optim"])
+        least = program.least(stage, model, mesh, where, parts["train"].master)
+        kept = sum(program.kept(stage, made).values())
+        return meshes.Known(sum(least.values()), kept, topology.usable(where))
+
+    def compiled(config: MeshConfig) -> dict[str, Any]:
+        mesh, stage = staged(config)
+        log(f"mesh data {config.data} x fsdp {config.fsdp} x tensor {config.tensor}")
+        return _on(where, model, parts, mesh, stage, log)
+
+    return meshes.choose(listed, known, compiled)
+
+
+def _stage(model: Model, parts: Mapping[str, Any], mesh: Any, prompt: int) -> Planned:
+    stage: Planned = parts["make"](parts["method"], model, mesh, prompt)
+    return stage._replace(variables=program.stored(stage.variables, parts["stored"]))
+
+
 def _on(
     where: Topology,
     model: Model,
     parts: Mapping[str, Any],
-    prompt: int,
+    mesh: Any,
+    stage: Planned,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Compiles for one slice."""
-    mesh = sharding.make_mesh(parts["mesh"], topology.devices(where))
-    stage: Planned = parts["make"](parts["method"], model, mesh, prompt)
-    stage = stage._replace(variables=program.stored(stage.variables, parts["stored"]))
+    """Compiles a stage's programs for a mesh of a slice."""
     log(f"compiling the step of {stage.stage} for {where.name}")
     made = {"step": program.step(stage, model, mesh, parts, where)}
-    master = parts["train"].master
     if stage.sample is not None:
         log(f"compiling its rollouts for {where.name}")
-        beside = made["step"].memory
+        beside, master = made["step"].memory, parts["train"].master
         made["rollout"] = program.rollout(stage, model, mesh, where, master, beside)
     return report(where, model, stage, mesh, parts, made)
 
@@ -145,7 +186,8 @@ def behind(
       are loaded, of what trains, and of computing; `replicated` bytes a chip (`program`); and
       `seconds_at_least` by program.
     """
-    train, optim = parts["train"], parts["optim"]
+    train = parts["train"]
+    made = program.assembled(stage, model, mesh, train, parts["optim"])
     return {
         "stage": stage.stage,
         "rows": {name: rows._asdict() for name, rows in floor.rows(stage).items()},
@@ -154,7 +196,7 @@ def behind(
             "trained": train.master,
             "computed": model.config.dtype,
         },
-        "replicated": program.replicated(stage, model, mesh, train, optim),
+        "replicated": program.replicated(stage, made, mesh),
         "seconds_at_least": program.least(stage, model, mesh, where, train.master),
     }
 

@@ -77,15 +77,12 @@ def step(
       where: the slice.
     """
     optim = parts["optim"]
-    made = _assembled(stage, model, mesh, parts["train"], optim)
+    made = assembled(stage, model, mesh, parts["train"], optim)
     abstract, where_of = made.abstract, made.shardings
     _, frozen = trees.partition(stage.variables, stage.trainable)
     batch = _placed(stage.batch, jax.tree.map(lambda x: _rows(x, mesh), stage.batch))
     memory = {
-        "parameters": _local(abstract.params, where_of.state.params),
-        "optimizer": _local(abstract.opt_state, where_of.state.opt_state),
-        "frozen": _local(frozen, where_of.frozen),
-        "mitigation": _local(abstract.extra, where_of.state.extra),
+        **kept(stage, made),
         "batch": _local(batch, jax.tree.map(lambda x: x.sharding, batch)),
         "activations": _saved(stage, model, mesh, optim.accum),
     }
@@ -97,7 +94,20 @@ def step(
     return _compiled(lambda: lower(made, *placed, batch), memory, where, mesh, held)
 
 
-def _assembled(stage: Planned, model: Model, mesh: Any, train: Any, optim: Any) -> Assembled:
+def kept(stage: Planned, made: Assembled) -> dict[str, int]:
+    """Bytes a chip of what a step begins with, by kind; `made` of `assembled`."""
+    abstract, places = made.abstract, made.shardings
+    _, frozen = trees.partition(stage.variables, stage.trainable)
+    return {
+        "parameters": _local(abstract.params, places.state.params),
+        "optimizer": _local(abstract.opt_state, places.state.opt_state),
+        "frozen": _local(frozen, places.frozen),
+        "mitigation": _local(abstract.extra, places.state.extra),
+    }
+
+
+def assembled(stage: Planned, model: Model, mesh: Any, train: Any, optim: Any) -> Assembled:
+    """The parts of a stage's step, for a mesh."""
     whole = Stage(
         stage.stage,
         stage.loss,
@@ -138,13 +148,12 @@ def rollout(
     return _compiled(lowered, memory, where, mesh, held, trips)
 
 
-def replicated(stage: Planned, model: Model, mesh: Any, train: Any, optim: Any) -> dict[str, int]:
+def replicated(stage: Planned, made: Assembled, mesh: Any) -> dict[str, int]:
     """Bytes a chip of trained and frozen arrays of which other chips hold the same part.
 
-    None lies on several where the mesh's axes split every array; the factors of LoRA, say, are
-    split as the side of their kernel that they stand on.
+    Of LoRA's two factors, say, each is split as the side of the kernel that it stands on, and
+    "fsdp" splits one side only. `made` of `assembled`.
     """
-    made = _assembled(stage, model, mesh, train, optim)
     _, frozen = trees.partition(stage.variables, stage.trainable)
     state = made.shardings.state
 

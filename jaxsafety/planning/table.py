@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jaxsafety.planning import meshes
+
 GIB = 1 << 30
 
 
@@ -36,6 +38,7 @@ def table(found: Mapping[str, Any]) -> str:
             seconds = program["seconds_between_chips"]
             lines.append(f"  between chips: {seconds:.3f} s at the full rate of their links")
     lines += _behind(found)
+    lines += meshes.lines(found)
     if "gpu" in found:
         lines += _gpu(found["gpu"])
     if found["fits"]:

@@ -49,11 +49,12 @@ def test_a_base_beside_adapters_stays_as_stored_in_rollouts(lora):
 def test_factors_that_fsdp_does_not_split_lie_on_every_chip(lora):
     """A factor on the side of the width is split, its partner is not."""
     stage, model, mesh, parts = lora
-    found = program.replicated(stage, model, mesh, parts["train"], parts["optim"])
+    given = parts["train"], parts["optim"]
+    found = program.replicated(stage, program.assembled(stage, model, mesh, *given), mesh)
     experts = stage.variables["adapters"]["experts"]
     sides = {"q": "b", "k": "b", "v": "b", "gate": "b", "up": "b", "o": "a", "down": "a"}
     whole = sum(experts[name][side].size for name, side in sides.items() if name in experts)
     assert found["parameters"] == 4 * whole > 0
     alone = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
-    one = program.replicated(stage, model, alone, parts["train"], parts["optim"])
+    one = program.replicated(stage, program.assembled(stage, model, alone, *given), alone)
     assert one == {"parameters": 0, "frozen": 0}
