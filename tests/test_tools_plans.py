@@ -25,7 +25,8 @@ def test_every_published_config_is_planned_on_two_slices(tool):
 def test_the_table_is_that_of_the_lines(tool, root):
     text = (root / "README.md").read_text()
     inside = text.partition(tool.BEGIN)[2].partition(tool.END)[0]
-    assert inside == tool.table(tool.kept())
+    rows = tool.kept()
+    assert inside == f"{tool.table(rows)}\n{tool.assumed(rows)}"
     assert "v5p:2x2x4" in inside
 
 
@@ -35,6 +36,52 @@ def test_what_does_not_fit_names_what_does(tool):
     shown = tool.table({("configs/a/b.py", "v5e:4x4"): full})
     assert "| a/b |" in shown and "no; smallest that does: v5e:8x8" in shown
     assert "| oops |" in tool.table({("configs/a/b.py", "v5e:4x4"): {"error": "oops"}})
+
+
+@pytest.fixture
+def one():
+    """A plan of a step and rollouts."""
+    account = {"hbm_per_chip": {"sum": 3 << 30, "limit": 16 << 30}, "flops": 2e12}
+    between = {"seconds_between_chips": 0.5}
+    return {
+        "parameters": 10**9,
+        "fits": True,
+        "rows": {
+            "step": {"rows": 16, "tokens": 512, "said": 0},
+            "rollout": {"rows": 64, "tokens": 640, "said": 128},
+        },
+        "dtypes": {"stored": "bfloat16", "trained": "float32", "computed": "bfloat16"},
+        "replicated": {"parameters": 1 << 29, "frozen": 1 << 28},
+        "programs": {
+            "step": account | {"seconds_at_least": 0.02} | between,
+            "rollout": account | {"seconds_at_least": 2.0, "seconds_between_chips": None},
+        },
+    }
+
+
+def test_times_are_the_floor_and_at_forty_percent_of_it(tool, one):
+    shown = tool.table({("configs/a/b.py", "v5e:4x4"): one})
+    assert "| 3.0 (16) | yes | 2 | 0.020 / 2.00 | 0.050 / 5.00 | 0.50 / ? |" in shown
+
+
+def test_what_stands_behind_rows_is_said_once_where_it_is_the_same(tool, one):
+    slices = ("v5e:4x4", "v6e:4x4")
+    shown = tool.assumed({("configs/a/b.py", name): one for name in slices})
+    line = "| a/b | 16 x 512 | 64 x (512 + 128) | bfloat16 / float32 / bfloat16 | 0.75 |"
+    assert shown.count("a/b") == 1 and f"{line} v5e:4x4, v6e:4x4 |" in shown
+    del one["rows"]["rollout"]
+    assert "| 16 x 512 | none |" in tool.assumed({("configs/a/b.py", "v5e:4x4"): one})
+    assert "a/b" not in tool.assumed({("configs/a/b.py", "v5e:4x4"): {"error": "oops"}})
+
+
+def test_what_is_outdated_is_marked_and_says_why(tool, one):
+    rows = {("configs/a/b.py", name): one for name in ("h100:8", "v5e:4x4", "v6e:4x4")}
+    rows["configs/a/b.py", "v5e:4x4"] = one | {"outdated": "Older"}
+    rows["configs/a/b.py", "v6e:4x4"] = one | {"outdated": "Oldest"}
+    shown = tool.table(rows)
+    assert "h100:8 | 3.0 (16) |" in shown and "v5e:4x4 | 3.0 (16) \\* |" in shown
+    assert "v6e:4x4 | 3.0 (16) \\*\\* |" in shown
+    assert "\n\n\\* Older.\n" in shown and shown.endswith("\n\\*\\* Oldest.\n")
 
 
 @pytest.fixture
@@ -53,9 +100,9 @@ def call(tool, monkeypatch, *options):
     tool.main()
 
 
-def test_what_is_kept_is_not_made_again_but_errors_are(tool, alone, monkeypatch):
-    fits = next(iter(json.loads(x)["plan"] for x in open(tool.ROOT / "docs" / "plans.jsonl")))
-    lines = [("configs/a/b.py", "h100:8", fits), ("configs/a/c.py", "h100:8", {"error": "old"})]
+def test_what_is_kept_is_not_made_again_but_errors_are(tool, alone, one, monkeypatch):
+    lines = [("configs/a/b.py", "h100:8", one), ("configs/a/c.py", "h100:8", {"error": "old"})]
+    lines.append(("configs/a/c.py", "h200:2", one | {"outdated": "Older"}))
     for config, topology, plan in lines:
         with tool.LINES.open("a") as file:
             file.write(json.dumps({"config": config, "topology": topology, "plan": plan}) + "\n")

@@ -1,10 +1,11 @@
-"""Plans every config of a published model on slices of each kind; writes the README's table.
+"""Plans every config of a published model on slices of each kind; writes the README's tables.
 
-  python tools/plans.py                       all of them, hours of one core; resumes
-  python tools/plans.py --table               only writes the table again from docs/plans.jsonl
+  python tools/plans.py                       all of them, many hours of one core; resumes
+  python tools/plans.py --table               only writes the tables again from docs/plans.jsonl
 
 Needs the compilers (`pip install -e .[tpu,gpu-plan]`), no TPU or GPU; `--topologies` picks those
-that are installed. One line of docs/plans.jsonl is one plan.
+that are installed. One line of docs/plans.jsonl is one plan; "outdated" in it says what of it an
+older version found otherwise, and it is made again like an error.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LINES, README = ROOT / "docs" / "plans.jsonl", ROOT / "README.md"
 BEGIN, END = "<!-- plans: tools/plans.py -->\n", "<!-- end of plans -->\n"
-TOPOLOGIES = ("v5p:2x2x4", "v5e:4x4", "v6e:4x4", "h100:8")
+TOPOLOGIES = ("v5p:2x2x4", "v5e:4x4", "v6e:4x4", "tpu7x:2x2x1", "h100:8")
 GIB = 1 << 30
+UTILISATION = 0.4  # of the floor's rate, that well-tuned training reaches
+DTYPES = ("stored", "trained", "computed")
 
 
 def configs() -> list[str]:
@@ -61,24 +64,66 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     """The table as markdown."""
     lines = [
         "| config | parameters | slice, GPUs | GiB per chip (of) | fits | step, TFLOP |"
-        " step / rollout, s at least |",
-        "|---|---|---|---|---|---|---|",
+        " step / rollout, s at least | at 40 % of that | between chips |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
+    outdated: dict[str, str] = {}  # why -> its mark
     for (config, topology), found in sorted(rows.items()):
-        name = config.removeprefix("configs/").removesuffix(".py")
+        name = _short(config)
         if "error" in found:
-            lines.append(f"| {name} | | {topology} | {found['error']} | | | |")
+            lines.append(f"| {name} | | {topology} | {found['error']} | | | | | |")
             continue
+        mark = ""
+        if "outdated" in found:
+            mark = " " + outdated.setdefault(found["outdated"], "\\*" * (len(outdated) + 1))
         programs = found["programs"]
         most = max((p["hbm_per_chip"] for p in programs.values()), key=lambda m: m["sum"])
-        times = " / ".join(f"{p['seconds_at_least']:.2f}" for p in programs.values())
+        least = [p["seconds_at_least"] for p in programs.values()]
         other = found.get("smallest_that_fits", "none listed")
         fits = "yes" if found["fits"] else f"no; smallest that does: {other}"
         lines.append(
             f"| {name} | {found['parameters'] / 1e9:.2f} B | {topology} |"
-            f" {most['sum'] / GIB:.1f} ({round(most['limit'] / GIB, 2):g}) | {fits} |"
-            f" {programs['step']['flops'] / 1e12:.0f} | {times} |"
+            f" {most['sum'] / GIB:.1f} ({round(most['limit'] / GIB, 2):g}){mark} | {fits} |"
+            f" {programs['step']['flops'] / 1e12:.0f} | {_times(least)} |"
+            f" {_times([one / UTILISATION for one in least])} |"
+            f" {_times([p['seconds_between_chips'] for p in programs.values()])} |"
         )
+    notes = [f"\n{mark} {why}." for why, mark in outdated.items()]
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def _times(seconds: list[float | None]) -> str:
+    return " / ".join(
+        "?" if one is None else f"{one:.{2 if one >= 0.1 else 3}f}" for one in seconds
+    )
+
+
+def _short(config: str) -> str:
+    return config.removeprefix("configs/").removesuffix(".py")
+
+
+def assumed(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """What stands behind each row, as markdown: sizes, dtypes, what several chips hold."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for (config, topology), found in sorted(rows.items()):
+        if "error" in found:
+            continue
+        sizes, dtypes = found["rows"], found["dtypes"]
+        step, said = sizes["step"], "none"
+        if "rollout" in sizes:
+            asked = sizes["rollout"]
+            prompt = asked["tokens"] - asked["said"]
+            said = f"{asked['rows']} x ({prompt} + {asked['said']})"
+        several = f"{sum(found['replicated'].values()) / GIB:.2f}"
+        key = (_short(config), f"{step['rows']} x {step['tokens']}", said)
+        key += (" / ".join(dtypes[name] for name in DTYPES), several)
+        groups.setdefault(key, []).append(topology)
+    lines = [
+        "| config | step, rows x tokens | rollout, rows x (prompt + answer) |"
+        " weights stored / trained / computed in | GiB a chip on other chips too | slices, GPUs |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {' | '.join(key)} | {', '.join(names)} |" for key, names in groups.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -108,8 +153,9 @@ def main() -> None:
     rows = kept()
     for config in [] if args.table else (args.configs or configs()):
         for topology in names:
-            if "error" not in rows.get((config, topology), {"error": ""}):
-                continue  # an error is tried again
+            known = rows.get((config, topology), {"error": ""})
+            if "error" not in known and "outdated" not in known:
+                continue
             print(f"{config} on {topology}", flush=True)
             rows[config, topology] = plan = one(config, topology)
             line = {"config": config, "topology": topology, "plan": plan}
@@ -119,7 +165,7 @@ def main() -> None:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise SystemExit("README.md has lost the marks of the table")
-    README.write_text(f"{head}{begin}{table(rows)}{end}{tail}")
+    README.write_text(f"{head}{begin}{table(rows)}\n{assumed(rows)}{end}{tail}")
     print(f"{len(rows)} plans: README.md")
 
 
