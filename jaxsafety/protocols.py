@@ -273,7 +273,8 @@ class Planned(NamedTuple):
     """A stage as shapes: what `plan` compiles. Leaves are `jax.ShapeDtypeStruct`s.
 
     `prompts`, `keys` and `sample` are those of the rollouts of one step, None for offline methods;
-    `forwards` counts passes through frozen models, besides the trained one's.
+    `forwards` counts passes through frozen models, besides the trained one's; `trainings` are those
+    of a run that take such a stage each.
     """
 
     stage: str
@@ -288,6 +289,7 @@ class Planned(NamedTuple):
     forwards: int = 0
     axes: Mapping[str, PyTree] | None = None
     mitigation: Mitigation = Mitigation()
+    trainings: int = 1
 
 
 class Difference(NamedTuple):

@@ -46,6 +46,8 @@ def one():
     return {
         "parameters": 10**9,
         "fits": True,
+        "steps": 400,
+        "trainings": 6,
         "rows": {
             "step": {"rows": 16, "tokens": 512, "said": 0},
             "rollout": {"rows": 64, "tokens": 640, "said": 128},
@@ -67,7 +69,7 @@ def test_times_are_the_floor_and_at_forty_percent_of_it(tool, one):
 def test_what_stands_behind_rows_is_said_once_where_it_is_the_same(tool, one):
     slices = ("v5e:4x4", "v6e:4x4")
     shown = tool.assumed({("configs/a/b.py", name): one for name in slices})
-    line = "| a/b | 16 x 512 | 64 x (512 + 128) | bfloat16 / float32 / bfloat16 | 0.75 |"
+    line = "| a/b | 400 x 6 | 16 x 512 | 64 x (512 + 128) | bfloat16 / float32 / bfloat16 | 0.75 |"
     assert shown.count("a/b") == 1 and f"{line} v5e:4x4, v6e:4x4 |" in shown
     del one["rows"]["rollout"]
     assert "| 16 x 512 | none |" in tool.assumed({("configs/a/b.py", "v5e:4x4"): one})

@@ -115,13 +115,14 @@ def assumed(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
             prompt = asked["tokens"] - asked["said"]
             said = f"{asked['rows']} x ({prompt} + {asked['said']})"
         several = f"{sum(found['replicated'].values()) / GIB:.2f}"
-        key = (_short(config), f"{step['rows']} x {step['tokens']}", said)
+        updates = f"{found['steps']} x {found['trainings']}"
+        key = (_short(config), updates, f"{step['rows']} x {step['tokens']}", said)
         key += (" / ".join(dtypes[name] for name in DTYPES), several)
         groups.setdefault(key, []).append(topology)
     lines = [
-        "| config | step, rows x tokens | rollout, rows x (prompt + answer) |"
+        "| config | updates x trainings | step, rows x tokens | rollout, rows x (prompt + answer) |"
         " weights stored / trained / computed in | GiB a chip on other chips too | slices, GPUs |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(key)} | {', '.join(names)} |" for key, names in groups.items()]
     return "\n".join(lines) + "\n"

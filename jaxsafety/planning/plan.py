@@ -182,14 +182,16 @@ def behind(
     """What is assumed and what follows without a compiler.
 
     Returns:
-      `rows` by program, of which `said` tokens each are sampled; `dtypes` of the weights as they
-      are loaded, of what trains, and of computing; `replicated` bytes a chip (`program`); and
-      `seconds_at_least` by program.
+      `stage`, its `steps` and how many such `trainings` a run has; `rows` by program, of which
+      `said` tokens each are sampled; `dtypes` of the weights as they are loaded, of what trains,
+      and of computing; `replicated` bytes a chip (`program`); `seconds_at_least` by program.
     """
     train = parts["train"]
     made = program.assembled(stage, model, mesh, train, parts["optim"])
     return {
         "stage": stage.stage,
+        "steps": stage.steps,
+        "trainings": stage.trainings,
         "rows": {name: rows._asdict() for name, rows in floor.rows(stage).items()},
         "dtypes": {
             "stored": parts["stored"],

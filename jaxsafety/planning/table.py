@@ -64,7 +64,11 @@ def _behind(found: Mapping[str, Any]) -> list[str]:
         parts.append(f"{name} {rows['rows']} rows of {rows['tokens']} tokens{said}")
     dtypes = ", ".join(f"{k} {v}" for k, v in found["dtypes"].items())
     whole = sum(found["replicated"].values()) / GIB
+    steps, times = found["steps"], found["trainings"]
+    seconds = steps * times * found["programs"]["step"]["seconds_at_least"]
     return [
+        f"{found['stage']}: {steps} steps, {times} such training{'s' * (times > 1)} in a run:"
+        f" at least {seconds / 60:.1f} min of steps",
         f"assumed: {'; '.join(parts)}",
         f"weights: {dtypes}; {whole:.2f} GiB a chip lie on other chips too",
     ]
