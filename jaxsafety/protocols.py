@@ -274,7 +274,7 @@ class Planned(NamedTuple):
 
     `prompts`, `keys` and `sample` are those of the rollouts of one step, None for offline methods;
     `forwards` counts passes through frozen models, besides the trained one's; `trainings` are those
-    of a run that take such a stage each.
+    of a run that take such a stage each; `judges`, NAME=WHERE, stay opened beside it.
     """
 
     stage: str
@@ -290,6 +290,7 @@ class Planned(NamedTuple):
     axes: Mapping[str, PyTree] | None = None
     mitigation: Mitigation = Mitigation()
     trainings: int = 1
+    judges: tuple[str, ...] = ()
 
 
 class Difference(NamedTuple):

@@ -10,7 +10,7 @@ Letters: B rows, T tokens of a row, L layers, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from jaxsafety.experiment import record
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.formats import hf
 from jaxsafety.models.formats.source import UNALIGNED, ModelSource, directory, stored_dtype
-from jaxsafety.planning import floor, gpu, meshes, program, topology
+from jaxsafety.planning import floor, gpu, guards, meshes, program, topology
+from jaxsafety.planning.guards import Guard
 from jaxsafety.planning.program import Program
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned
@@ -90,6 +91,7 @@ def _parts(cfg: Any) -> tuple[Model, dict[str, Any]]:
         mesh=exp.mesh,
         make=exp.entry.planned,
         stored=stored_dtype(exp.model),
+        judge=exp.eval.judge,
     )
     return build(model_config(exp.model)), parts
 
@@ -143,6 +145,7 @@ def _best(
         made = program.assembled(stage, model, mesh, parts["train"], parts["optim"])
         least = program.least(stage, model, mesh, where, parts["train"].master)
         kept = sum(program.kept(stage, made).values())
+        kept += sum(guard.weights for guard in _guards(stage, parts))
         return meshes.Known(sum(least.values()), kept, topology.usable(where))
 
     def compiled(config: MeshConfig) -> dict[str, Any]:
@@ -167,13 +170,48 @@ def _on(
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Compiles a stage's programs for a mesh of a slice."""
+    known = _guards(stage, parts)
+    weights = sum(guard.weights for guard in known)
     log(f"compiling the step of {stage.stage} for {where.name}")
-    made = {"step": program.step(stage, model, mesh, parts, where)}
+    made = {"step": program.step(stage, model, mesh, parts, where, weights)}
     if stage.sample is not None:
         log(f"compiling its rollouts for {where.name}")
         beside, master = made["step"].memory, parts["train"].master
         made["rollout"] = program.rollout(stage, model, mesh, where, master, beside)
-    return report(where, model, stage, mesh, parts, made)
+    out = report(where, model, stage, mesh, parts, made)
+    return _judged(out, known, where, mesh, made["step"].memory, log) if known else out
+
+
+def _guards(stage: Planned, parts: Mapping[str, Any]) -> list[Guard]:
+    """That stay on the first chip: the measurement's, and those that the method learns from."""
+    return guards.named([*filter(None, [parts["judge"]]), *stage.judges])
+
+
+def _judged(
+    out: dict[str, Any],
+    known: Sequence[Guard],
+    where: Topology,
+    mesh: Any,
+    memory: Mapping[str, int],
+    log: Callable[[str], None],
+) -> dict[str, Any]:
+    """The report with the guards' programs, or why there is none; `memory` is the step's."""
+    kept = sum(memory[k] for k in ("parameters", "optimizer", "frozen", "mitigation", "held"))
+    for guard in known:
+        if guard.model is None:
+            out.setdefault("not_counted", {})[guard.text] = guard.cause
+            continue
+        log(f"compiling the guard {guard.name} for a device of {where.name}")
+        rows = guards.asked(guard.model, out["rows"]["step"]["tokens"])
+        beside = kept - guard.weights  # among what is held it is counted already
+        made = program.judged(guard, rows, where, mesh.devices.flat[0], beside)
+        flops = guards.flops(guard.model, guard.params, rows)
+        name = f"guard {guard.name}"
+        out["programs"][name] = _account(made, where, flops, flops / where.chip.flops)
+        out["rows"][name] = rows._asdict()
+        out["fits"] = out["fits"] and made.fits
+        out["margin"] = min(out["margin"], round(1 - made.needed / made.limit, 3))
+    return out
 
 
 def behind(
@@ -242,17 +280,21 @@ def report(
             "jax": jax.__version__,
         }
     for name, made in programs.items():
-        # Of a program that the compiler refused, "reason" is why there is none.
-        sent = {k: t._asdict() for k, t in made.collectives.items()}
-        out["programs"][name] = {
-            "hbm_per_chip": {**made.memory, "sum": made.needed, "limit": made.limit},
-            "fits": made.fits,
-            **({"reason": made.reason} if made.reason else {}),
-            "flops": flops[name],
-            "seconds_at_least": seconds[name],
-            "optimal_seconds": made.optimal,
-            **({"optimal_seconds_cause": made.unknown} if made.optimal is None else {}),
-            "seconds_between_chips": None if made.reason else made.sent / where.chip.link,
-            "collectives": None if made.reason else sent,
-        }
+        out["programs"][name] = _account(made, where, flops[name], seconds[name])
     return out
+
+
+def _account(made: Program, where: Topology, flops: float, seconds: float) -> dict[str, Any]:
+    """Of a program that the compiler refused, "reason" is why its traffic is null."""
+    sent = {k: t._asdict() for k, t in made.collectives.items()}
+    return {
+        "hbm_per_chip": {**made.memory, "sum": made.needed, "limit": made.limit},
+        "fits": made.fits,
+        **({"reason": made.reason} if made.reason else {}),
+        "flops": flops,
+        "seconds_at_least": seconds,
+        "optimal_seconds": made.optimal,
+        **({"optimal_seconds_cause": made.unknown} if made.optimal is None else {}),
+        "seconds_between_chips": None if made.reason else made.sent / where.chip.link,
+        "collectives": None if made.reason else sent,
+    }

@@ -16,9 +16,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsafety.core import sharding, trees
+from jaxsafety.judges.guards import reading
 from jaxsafety.losses import chunks
 from jaxsafety.models.api import LayerInputs, Model, init_cache
 from jaxsafety.planning import floor, hlo, topology
+from jaxsafety.planning.guards import ROOM, Guard
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned, Stage
 from jaxsafety.sampling import decode
@@ -65,7 +67,12 @@ def stored(variables: Any, dtype: str) -> Any:
 
 
 def step(
-    stage: Planned, model: Model, mesh: Any, parts: Mapping[str, Any], where: Topology
+    stage: Planned,
+    model: Model,
+    mesh: Any,
+    parts: Mapping[str, Any],
+    where: Topology,
+    judges: int = 0,
 ) -> Program:
     """Compiles the training step.
 
@@ -75,6 +82,7 @@ def step(
       mesh: of devices of `where`.
       parts: "optim" and "train" of the config.
       where: the slice.
+      judges: bytes of those that stay on the first chip.
     """
     optim = parts["optim"]
     made = assembled(stage, model, mesh, parts["train"], optim)
@@ -91,7 +99,7 @@ def step(
     base = trees.combine(where_of.state.params, where_of.frozen)["base"]
     held = 0 if alias else _local(stage.variables["base"], base)
     placed = _placed(abstract, where_of.state), _placed(frozen, where_of.frozen)
-    return _compiled(lambda: lower(made, *placed, batch), memory, where, mesh, held)
+    return _compiled(lambda: lower(made, *placed, batch), memory, where, mesh, held + judges)
 
 
 def kept(stage: Planned, made: Assembled) -> dict[str, int]:
@@ -104,6 +112,29 @@ def kept(stage: Planned, made: Assembled) -> dict[str, int]:
         "frozen": _local(frozen, places.frozen),
         "mitigation": _local(abstract.extra, places.state.extra),
     }
+
+
+def judged(guard: Guard, rows: floor.Rows, where: Topology, device: Any, held: int) -> Program:
+    """Compiles the reading of a batch by a guard on one device, where `held` bytes lie beside it.
+
+    Args:
+      guard: whose shape is known.
+      rows: of the batch.
+      where: the slice.
+      device: the first of it.
+      held: bytes.
+    """
+    model = guard.model
+    assert model is not None
+    mesh = sharding.make_mesh(devices=[device])
+    here = NamedSharding(mesh, PartitionSpec())
+    size = (rows.rows, rows.tokens)
+    tokens = jax.ShapeDtypeStruct(size, jnp.int32, sharding=here)
+    mask = jax.ShapeDtypeStruct(size, jnp.bool_, sharding=here)
+    params = _placed(guard.params, jax.tree.map(lambda _: here, guard.params))
+    memory = {"parameters": guard.weights}
+    program = lambda: reading.lower(params, tokens, mask, model, ROOM)  # noqa: E731
+    return _compiled(program, memory, where, mesh, held)
 
 
 def assembled(stage: Planned, model: Model, mesh: Any, train: Any, optim: Any) -> Assembled:

@@ -34,9 +34,11 @@ def table(found: Mapping[str, Any]) -> str:
         for kind, traffic in (program["collectives"] or {}).items():
             size = traffic["bytes"] / GIB
             lines.append(f"  {kind}: {traffic['count']}, {size:.2f} GiB a chip in all")
-        if program["seconds_between_chips"] is not None:
+        if program["collectives"]:
             seconds = program["seconds_between_chips"]
             lines.append(f"  between chips: {seconds:.3f} s at the full rate of their links")
+    for text, cause in found.get("not_counted", {}).items():
+        lines.append(f"not counted: the judge {text}: {cause}")
     lines += _behind(found)
     lines += meshes.lines(found)
     if "gpu" in found:

@@ -94,7 +94,7 @@ def test_where_none_fits_the_least_memory_counts():
 def test_a_plan_prints_what_it_chose_and_why(monkeypatch):
     """All but the compiler is real; here data parallelism sends least."""
 
-    def step(stage, model, mesh, parts, where):
+    def step(stage, model, mesh, parts, where, judges):
         sent = {"all-reduce": hlo.Traffic(1, 10**12 if mesh.shape["fsdp"] > 1 else 10**6)}
         return program.Program({"parameters": 1}, 1, topology.usable(where), sent, unknown="a fake")
 

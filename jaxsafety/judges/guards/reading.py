@@ -112,6 +112,11 @@ def _begin(params: PyTree, tokens: jax.Array, mask: jax.Array, model: Model, roo
     return State(out.cache, lengths, _next(model, params, out.hidden))
 
 
+def lower(params: PyTree, tokens: Any, mask: Any, model: Model, room: int) -> jax.stages.Lowered:
+    """The program that reads a batch, for shapes: every array may be a `jax.ShapeDtypeStruct`."""
+    return _begin.lower(params, tokens, mask, model, room)
+
+
 @partial(jax.jit, static_argnums=3)
 def _extend(params: PyTree, state: State, tokens: jax.Array, model: Model) -> State:
     """The same rows with tokens [B,K] behind."""

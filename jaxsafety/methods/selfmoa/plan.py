@@ -1,7 +1,7 @@
 """The shapes of the loop: what `plan` compiles without a model, prompts or devices.
 
 Its programs are the preference step and the sampling of answers; attackers are sampled and trained
-by the same two kinds of program, smaller ones. Judges that are models have plans of their own.
+by the same two kinds of program, smaller ones. Judges that are models stay beside them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxsafety.adapters import lora
 from jaxsafety.core import sharding
 from jaxsafety.data.schema import PromptBatch
 from jaxsafety.methods.dpo import pairs
-from jaxsafety.methods.selfmoa.config import SelfMoaConfig
+from jaxsafety.methods.selfmoa.config import SelfMoaConfig, uses
 from jaxsafety.models.api import Model
 from jaxsafety.protocols import Planned, SampleConfig
 from jaxsafety.sampling.prompts import buckets, row_keys
@@ -68,6 +68,7 @@ def planned(cfg: SelfMoaConfig, model: Model, mesh: Mesh | None, prompt: int) ->
         keys=jax.eval_shape(lambda n: row_keys(0, 0, n, n), numbers),
         sample=SampleConfig(cfg.tokens, cfg.temperature, cfg.top_p, stop=(0,)),
         axes=axes,
+        judges=tuple(dict.fromkeys(text for _, text, _ in uses(cfg))),
     )
 
 
