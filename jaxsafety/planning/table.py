@@ -70,7 +70,7 @@ def _behind(found: Mapping[str, Any]) -> list[str]:
     seconds = steps * times * found["programs"]["step"]["seconds_at_least"]
     return [
         f"{found['stage']}: {steps} steps, {times} such training{'s' * (times > 1)} in a run:"
-        f" at least {seconds / 60:.1f} min of steps",
+        f" at least {seconds:.1f} s of steps",
         f"assumed: {'; '.join(parts)}",
         f"weights: {dtypes}; {whole:.2f} GiB a chip lie on other chips too",
     ]

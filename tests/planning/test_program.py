@@ -8,7 +8,7 @@ import pytest
 from jaxsafety.core import sharding, trees
 from jaxsafety.core.config import load_config
 from jaxsafety.core.sharding import MeshConfig
-from jaxsafety.planning import plan, program
+from jaxsafety.planning import plan, program, topology
 
 PUBLISHED = "configs/selfmoa/llama3_2_1b.py"
 
@@ -58,3 +58,19 @@ def test_factors_that_fsdp_does_not_split_lie_on_every_chip(lora):
     alone = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
     one = program.replicated(stage, program.assembled(stage, model, alone, *given), alone)
     assert one == {"parameters": 0, "frozen": 0}
+
+
+def test_a_base_that_rollouts_read_is_held_once_and_their_loop_counts(lora, monkeypatch):
+    """What is compiled aside: memory beside it, and how often the loop over tokens counts."""
+    stage, model, mesh, parts = lora
+    seen = {}
+    monkeypatch.setattr(program, "_compiled", lambda *args: seen.update(args=args))
+    made = program.assembled(stage, model, mesh, parts["train"], parts["optim"])
+    frozen = program.kept(stage, made)["frozen"]
+    where, beside = topology.parse("h100:8"), {"optimizer": 10, "frozen": frozen, "held": 5}
+    program.rollout(stage, model, mesh, where, "float32", beside)
+    *_, held, trips = seen["args"]
+    assert held == 15 and trips == stage.sample.max_tokens - 1
+    other = stage._replace(trainable=("base/.*", "adapters/.*"))  # then what is frozen stays beside
+    program.rollout(other, model, mesh, where, "float32", beside)
+    assert seen["args"][-2] == 15 + frozen

@@ -48,7 +48,7 @@ def test_the_page_says_what_is_assumed_and_what_is_sent(found):
     found["rows"]["rollout"] = {"rows": 64, "tokens": 640, "said": 128}
     text = table.table(found)
     assert "step 16 rows of 512 tokens; rollout 64 rows of 640 tokens, 128 of them sampled" in text
-    assert "sft.plain: 300 steps, 4 such trainings in a run: at least 2.0 min of steps" in text
+    assert "sft.plain: 300 steps, 4 such trainings in a run: at least 120.0 s of steps" in text
     assert "trained float32" in text and "0.75 GiB a chip lie on other chips too" in text
     assert "all-gather: 3, 0.50 GiB" in text and "between chips: 0.250 s" in text
 
