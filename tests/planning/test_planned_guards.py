@@ -76,7 +76,9 @@ def test_what_a_guard_keeps_is_held_by_every_program(place, monkeypatch):
     monkeypatch.setattr(program, "_compiled", compiled)
     text = f"llama_guard3={place}"
     quiet = {"search": False, "log": lambda text: None}
-    plain = plan.plan(load_config(SELFMOA), "h100:8", **quiet)
+    plain = plan.plan(load_config(SELFMOA, ["eval.judge=wildguard=absent"]), "h100:8", **quiet)
+    assert set(plain["programs"]) == {"step", "rollout"}
+    assert "not counted: the judge wildguard=absent" in table.table(plain)
     options = [f"method.scores.safety={text}", f"eval.judge={text}"]
     judged = plan.plan(load_config(SELFMOA, options), "h100:8", **quiet)
     (guard,) = guards.named([text])
@@ -87,7 +89,3 @@ def test_what_a_guard_keeps_is_held_by_every_program(place, monkeypatch):
     kept = sum(plain["programs"]["step"]["hbm_per_chip"][k] for k in ("parameters", "optimizer"))
     assert own["parameters"] == guard.weights and own["held"] > kept + guard.weights
     assert judged["rows"]["guard llama_guard3"]["tokens"] == 1536
-    absent = load_config(SELFMOA, ["eval.judge=wildguard=absent"])
-    found = plan.plan(absent, "h100:8", **quiet)
-    assert set(found["programs"]) == {"step", "rollout"}
-    assert "not counted: the judge wildguard=absent" in table.table(found)
