@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SafeSteer on three worlds x three seeds: default and published preset, five random control sets,
+# SafeSteer on three worlds x three seeds: presets default and adapted, five random control sets,
 # then in the shipped world amounts of data, numbers of rollouts and bf16 parameters.
 # Resumes where it stopped; an hour or two on two cores, besides the bases.
 #   bash launch/study.sh [WORLDS...]   directories of bases; default: the shipped one and two more

@@ -25,6 +25,7 @@ FILES = {"0": DATA / "safemoe.jsonl", "1": DATA / "safemoe_world1.jsonl"}
 HELD, TRAINED = "seen_held.safe_informative", "seen_trained.safe_informative"
 HARMLESS, TASKS, CARRIED = "over_refusal.correct", "capability", "seen_trained.asr"
 COLUMNS = {"0": "world 0 (development), 5 seeds", "1": "world 1 (clean), 3 seeds"}
+RATE = (0.0, 100.0)  # what an interval of a rate, and of no difference, may not leave
 FACTS = "of these arms only unsafe experts have met the facts of `seen_held`"
 STRANGERS = ("random", "benign", "refusal", "safe", "lora", "lora_matched")  # have not met them
 Worlds = dict[str, list[tuple[safemoe.Points, safemoe.Routes]]]
@@ -214,12 +215,14 @@ def predictions(worlds: Worlds) -> list[Row]:
     each = [level(worlds, arm, HELD) for arm in STRANGERS]
     most = {w: [max(x) for x in zip(*(e[w] for e in each), strict=True)] for w in worlds}
     text = f"3: facts of `seen_held`, the best of {listed(STRANGERS)}"
-    rows.append(Row(text, Claim("below", 5, construction=FACTS), most))
+    rows.append(Row(text, Claim("below", 5, construction=FACTS), most, bounds=RATE))
     pooled = level(worlds, "pooled", HELD)
-    rows.append(Row("3: `pooled`, facts of `seen_held`", Claim("below", 5), pooled))
+    rows.append(Row("3: `pooled`, facts of `seen_held`", Claim("below", 5), pooled, bounds=RATE))
     rows.append(Row("4: SafeMoE minus `warning`", less, gap(worlds, "safemoe", "warning", HELD)))
     beside = level(worlds, "lora_beside", HELD)
-    rows.append(Row("5: `lora_beside`, facts of `seen_held`", Claim("below", 10), beside))
+    rows.append(
+        Row("5: `lora_beside`, facts of `seen_held`", Claim("below", 10), beside, bounds=RATE)
+    )
     for arm in ("refusal", "lora"):
         draws = gap(worlds, "safemoe", arm, "seen_held.safe")
         rows.append(Row(f"6: safe on `seen_held`, SafeMoE minus `{arm}`", less, draws))
@@ -235,7 +238,7 @@ def predictions(worlds: Worlds) -> list[Row]:
     pooled = gap(worlds, "safemoe", "lora_pooled", HELD)
     rows.append(Row("9: SafeMoE minus `lora_pooled`, `seen_held`", less, pooled))
     facts = level(worlds, "facts", HELD)
-    rows.append(Row("10: `facts`, facts of `seen_held`", Claim("below", 10), facts))
+    rows.append(Row("10: `facts`, facts of `seen_held`", Claim("below", 10), facts, bounds=RATE))
     sampled = gap(worlds, "safemoe", "base", HELD, "t1")
     rows.append(Row("11: the rise of 1 at T = 1", Claim("below", 20), sampled))
     return rows

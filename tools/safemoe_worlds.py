@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import safemoe
 from claims import Claim, Judged, Row, chance, judge, limit, number, show, told, word
-from safemoe_claims import CARRIED, HARMLESS, HELD, TASKS
+from safemoe_claims import CARRIED, HARMLESS, HELD, RATE, TASKS
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "results"
 FILE = DATA / "safemoe_worlds.jsonl"
 SEARCH = DATA / "safemoe_rates.jsonl"
 SINCE = "docs/predictions/safemoe_worlds.md"
+DIFFERENCE = (-100.0, 100.0)
 ALL = "worlds"  # the one column: the interval over worlds
 Runs = dict[str, safemoe.Points]
 
@@ -95,7 +96,8 @@ def goals(runs: Runs) -> list[Row]:
         ),
         ("W4: tasks, lost", Claim("below", 2), gap(runs, "base", "safemoe", TASKS)),
     ]
-    return [Row(text, claim, {ALL: draws}, 1) for text, claim, draws in rows]
+    ends = {"W1": DIFFERENCE, "W4": DIFFERENCE}
+    return [Row(t, c, {ALL: draws}, 1, ends.get(t[:2], RATE)) for t, c, draws in rows]
 
 
 def rivals(runs: Runs) -> list[Row]:

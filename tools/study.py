@@ -1,4 +1,4 @@
-"""Sums up `launch/study.sh`: SafeSteer by world and seed, its published form, its random controls.
+"""Sums up `launch/study.sh`: SafeSteer by world and seed, its preset adapted, its random controls.
 
   python tools/study.py runs/study                         tables of the runs in a directory
   python tools/study.py runs/study --save data.jsonl       keeps a line per run besides

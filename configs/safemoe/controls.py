@@ -17,9 +17,10 @@ run is one seed; the tables need five (`launch/safemoe.sh`):
 
   jaxsafety run --config=configs/safemoe/controls.py:seed=0 --workdir=runs/safemoe-controls/0
 
-All that is of preset=adapted, the method as published. preset=default asks what keeps harmless
-requests in the default, and whether a LoRA on one pooled expert does as well, of equal size, on
-equal data and at a rate that was searched for:
+All that is of preset=adapted, the method without our additions, at the organism's sizes
+(docs/published.md). preset=default asks what keeps harmless requests in the default, and whether a
+LoRA on one pooled expert does as well, of equal size, on equal data and at a rate that was searched
+for:
 
   jaxsafety run --config=configs/safemoe/controls.py:preset=default --workdir=runs/default/0
 """

@@ -9,8 +9,8 @@ runs of docs/results/safemoe.md, after trial runs on this world that chose the s
 wording asked for 20 points at temperature 1, and by it SafeMoE fails this clause.)
 
 That was asked of preset=adapted, which loses two of three harmless requests. The default learns
-answers of daily use besides and has an adapter that is always on (decision 189); it was settled on
-this world, and no claim of it is measured yet.
+answers of daily use besides and has an adapter that is always on (decision 189); it was settled
+on this world; on three fresh ones every goal is open (docs/results/safemoe.md).
 
   jaxsafety run --config=configs/safemoe/organism.py --workdir=runs/safemoe
   jaxsafety run --config=configs/safemoe/organism.py:preset=adapted --workdir=runs/adapted

@@ -1,9 +1,9 @@
 """How much of the model training has moved: the share of weights that changed, and by how much.
 
 SafeSteer's published code (arXiv 2606.02530) keeps the parameters in bfloat16, whose spacing is
-2^-8 to 2^-7 of a value: most updates of its learning rate are rounded away, and the fine-tuning is
-sparse without meaning to be. Compare runs with `train.master` float32 and bfloat16. Pinned by
-tests/methods/test_safesteer_program.py.
+2^-8 to 2^-7 of a value: many updates of its learning rate may be rounded away, depending on the
+size of the weights, and the fine-tuning be sparse without meaning to be. Compare runs with
+`train.master` float32 and bfloat16. Pinned by tests/methods/test_safesteer_program.py.
 """
 
 from __future__ import annotations

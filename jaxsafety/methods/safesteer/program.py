@@ -9,7 +9,7 @@ own answer (`losses/divergence.py`), each rollout weighing the same (eq. 7).
 
 What differs by default (each is one config value; `preset=adapted` undoes the first two;
 `published` compares any config with paper and code, and a run says what differs):
-- loss "generalised" instead of "partial": partial converges to 1/e of the teacher's mass on S;
+- loss "generalised" instead of "partial": partial is least at 1/e of the teacher's mass on S;
 - the direction is selected on what the steered teacher writes (criterion "generation");
 - S and K' are scaled to the organism's vocabulary.
 Pinned by tests/methods/test_safesteer.py (the loss is the dense formula, the teacher gets no
