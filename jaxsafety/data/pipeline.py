@@ -142,7 +142,7 @@ def pad_batch(
     if rows is not None and len(examples) > rows:
         raise bad("data.rows", rows, f"at least {len(examples)}")
     plan = [[index] for index in range(len(examples))]
-    return assemble(examples, plan, length, rows, pad_id=pad_id, reduction=reduction)
+    return assemble(examples, plan, length, rows, pad_id=pad_id, reduction=reduction, packed=False)
 
 
 def assemble(
@@ -153,6 +153,7 @@ def assemble(
     *,
     pad_id: int = 0,
     reduction: str = "token",
+    packed: bool = True,
 ) -> TokenBatch:
     """Writes planned rows into arrays.
 
@@ -165,6 +166,7 @@ def assemble(
       reduction: "token": every learnt token weighs the same; "sequence": every example weighs the
         same. Weights sum to 1 over the batch. The first token of a segment has nothing before it
         that predicts it, so its weight is 0.
+      packed: whether a row of the plan may have several examples, though this one's have not.
 
     Returns:
       tokens, positions, segments int32 and weight float32, all [B,T], numpy.
@@ -192,7 +194,7 @@ def assemble(
     total = weight.sum()
     weight = (weight / total if total else weight).astype(np.float32)
     arrays: tuple[Any, ...] = (tokens, positions, segments, weight)
-    return TokenBatch(*arrays)
+    return TokenBatch(*arrays, packed=packed)
 
 
 class Batches:
@@ -230,7 +232,7 @@ class Batches:
           UsageError: an empty source, an example that does not fit, a bad reduction or mixture.
         """
         self.length, self.rows, self.seed = length, rows, seed
-        self.pad_id, self.reduction = pad_id, reduction
+        self.pad_id, self.reduction, self.packed = pad_id, reduction, packed
         # The order of packing is its own stream: epoch numbers start at 0.
         count = len(source)
         self.examples = [Encoded(*source[index]) for index in range(count)]
@@ -262,4 +264,5 @@ class Batches:
             self.length,
             pad_id=self.pad_id,
             reduction=self.reduction,
+            packed=self.packed,
         )

@@ -60,7 +60,8 @@ class TokenBatch:
     segments [B,T] int32 (0 = padding, attention stays inside one segment); weight [B,T] float32:
     the weight of *predicting the token at that index* (the shift lives in losses/logprobs.py);
     reference [B,T] float32 or None: log-probability of that token under the model that the stage
-    began with, where a mitigation has asked for it; 0 where the weight is.
+    began with, where a mitigation has asked for it; 0 where the weight is; packed: False promises
+    that each row is one segment from its first slot on, then padding.
     """
 
     tokens: jax.Array
@@ -68,6 +69,7 @@ class TokenBatch:
     segments: jax.Array
     weight: jax.Array
     reference: jax.Array | None = None
+    packed: bool = struct.field(pytree_node=False, default=True)
 
 
 @struct.dataclass

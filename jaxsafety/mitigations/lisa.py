@@ -117,7 +117,9 @@ class Alternating:
             here = carried["state"] == SAFE
             if self.safe:
                 rows = self.rows(carried, learnt(batch, NAME), share, key)
-                batch = jax.tree.map(lambda a, b: jnp.where(here, a, b), rows, batch)
+                packed = rows.packed or batch.packed  # what holds for both
+                both = (replace(each, packed=packed) for each in (rows, batch))
+                batch = jax.tree.map(lambda a, b: jnp.where(here, a, b), *both)
             value, metrics = loss(params, frozen, batch, key)
             term = jnp.zeros((), jnp.float32)
             if self.rho:

@@ -77,6 +77,7 @@ def test_nothing_learnt_is_weight_zero_not_nan():
 def test_pad_batch_has_one_example_per_row():
     got = pad_batch([example(10, 3, 2), example(20, 2, 1)], 4, rows=3)
     np.testing.assert_array_equal(got.segments, [[1, 1, 1, 0], [1, 1, 0, 0], [0] * 4])
+    assert not got.packed and pack([example(10, 3, 2)], 4).packed
     np.testing.assert_allclose(np.asarray(got.weight).sum((1,)), [2 / 3, 1 / 3, 0], rtol=1e-6)
 
 
@@ -88,7 +89,7 @@ def test_batches_cover_the_source_and_depend_on_seed_and_step_alone(packed):
     firsts = set()
     for step in range(one.steps_per_epoch):
         batch = one(None, step)
-        assert batch.tokens.shape == (3, 8)
+        assert batch.tokens.shape == (3, 8) and batch.packed is packed
         starts = (batch.positions == 0) & (batch.segments > 0)
         firsts |= set(batch.tokens[starts].tolist())
         if step == 3:

@@ -1,5 +1,7 @@
 """Lisa: step by step against a loop with two anchors, widths, and resumes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from jaxsafety.core.config import typed
 from jaxsafety.core.errors import UsageError
 from jaxsafety.data.schema import TokenBatch
 from jaxsafety.mitigations.lisa import SAFE as SAFE_STATE
-from jaxsafety.mitigations.lisa import Lisa
+from jaxsafety.mitigations.lisa import Alternating, Lisa
 from jaxsafety.protocols import EXTRA
 from jaxsafety.registry import MITIGATIONS, resolve
 from jaxsafety.train import state as states
@@ -71,6 +73,22 @@ def test_it_is_the_loop_with_two_anchors():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     extra = found.extra["lisa"]
     assert int(extra["done"]) == 14 and (int(extra["state"]) == SAFE_STATE) == (state == "safe")
+
+
+@pytest.mark.parametrize(("safe", "task"), [(False, True), (True, False), (False, False)])
+def test_the_rows_of_a_step_promise_what_both_kinds_do(safe, task):
+    """Safe rows hold one dialogue each, the task's perhaps several."""
+    heard, own = [], replace(safe_batch(), packed=safe)
+    carried = {"state": jnp.zeros((), int), "done": jnp.zeros((), int), "safe": own}
+    frozen = {EXTRA: {"lisa": {**carried, "seed": jnp.uint32(0)}}}
+
+    def loss(params, frozen, batch, key):
+        heard.append(batch.packed)
+        return jnp.sum(batch.weight), {}
+
+    hook = Alternating(rho=0.0, safe=True, after=0, length=1)(loss, 1.0)
+    jax.eval_shape(hook, {}, frozen, replace(own, packed=task), jax.random.key(0))
+    assert heard == [safe or task]
 
 
 def test_m2_without_rho_and_safe_steps_it_is_sft_to_the_bit(tmp_path):

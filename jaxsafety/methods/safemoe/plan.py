@@ -45,7 +45,7 @@ def planned(cfg: SafeMoEConfig, model: Model, mesh: Mesh | None, prompt: int) ->
         loss=answer_loss(model, sharding.rows(mesh), routing=cfg.routing),
         trainable=safemoe.learnt(cfg),
         variables=variables,
-        batch=TokenBatch(whole, whole, whole, weight),
+        batch=TokenBatch(whole, whole, whole, weight, packed=False),
         steps=cfg.steps,
         axes={"adapters": safemoe.axes_of(cfg, model, variables["adapters"])},
     )

@@ -237,7 +237,7 @@ def fresh(cfg: SftConfig, model: Model, key: jax.Array) -> PyTree:
 
 
 def planned(cfg: SftConfig, model: Model, mesh: Mesh | None, prompt: int) -> Planned:
-    """The step as shapes, for `plan`; `prompt` is not used, rows are packed."""
+    """The step as shapes, for `plan`; `prompt` is not used, rows have `cfg.length`."""
     del prompt
     shape: Any = jax.ShapeDtypeStruct  # stands for arrays
     size = (cfg.rows, cfg.length)
@@ -253,7 +253,7 @@ def planned(cfg: SftConfig, model: Model, mesh: Mesh | None, prompt: int) -> Pla
         loss=answer_loss(model, sharding.rows(mesh), train_head=not cfg.rank),
         trainable=trainable,
         variables=variables,
-        batch=TokenBatch(whole, whole, whole, weight),
+        batch=TokenBatch(whole, whole, whole, weight, packed=cfg.packed),
         steps=cfg.steps,
         axes=axes,
     )
