@@ -89,6 +89,7 @@ def forward(model: Model, every: Variables, batch: TokenBatch, *, capture: bool 
         batch.tokens,
         batch.positions,
         segments=batch.segments,
+        packed=batch.packed,
         layers=LayerInputs(adapters=every.get("adapters")),
         capture=capture,
     )

@@ -201,6 +201,7 @@ def states(model: Model, every: Variables, rows: TokenBatch) -> jax.Array:
         rows.tokens,
         rows.positions,
         segments=rows.segments,
+        packed=rows.packed,
         layers=LayerInputs(adapters=adapters),
         capture=True,
     )

@@ -43,9 +43,11 @@ class Model:
       config: the `ModelConfig`.
       init: `key -> params`, a plain nested dict of float32 arrays; with `kernels="int8"` those of
         the float model, quantised.
-      apply: `(params, tokens[B,T], positions[B,T], *, segments[B,T]=None, branches[B,T]=None,
-        cache=None, layers=LayerInputs(), mix=None, capture=False) -> Output`. Segments: 0 is
-        padding, a token attends causally within its own segment; None means one segment. With a
+      apply: `(params, tokens[B,T], positions[B,T], *, segments[B,T]=None, packed=True,
+        branches[B,T]=None, cache=None, layers=LayerInputs(), mix=None, capture=False) -> Output`.
+        Segments: 0 is padding, a token attends causally within its own segment; None means one
+        segment. `packed=False` promises that each row is one segment from its first slot on, then
+        padding: a GPU may then use kernels that need no mask (`models/fused.py`). With a
         cache the T tokens go to slots length..length+T and attend to cached slots of the same
         segment. Branches make of a segment a tree laid flat: 0 is its trunk, k the k-th
         continuation of it, which attends to the trunk and to itself, with positions that go on
@@ -112,6 +114,7 @@ def build(config: ModelConfig) -> Model:
         positions: jax.Array,
         *,
         segments: jax.Array | None = None,
+        packed: bool = True,
         branches: jax.Array | None = None,
         cache: Cache | None = None,
         layers: LayerInputs = LayerInputs(),
@@ -126,7 +129,12 @@ def build(config: ModelConfig) -> Model:
         if branches is not None:
             shapes.check(branches, "BT", dims, "branches")
         kwargs: dict[str, Any] = dict(
-            segments=segments, branches=branches, cache=cache, layers=layers, mix=mix
+            segments=segments,
+            packed=packed,
+            branches=branches,
+            cache=cache,
+            layers=layers,
+            mix=mix,
         )
         if isinstance(params["blocks"], list):  # see `unstacked`
             params = dict(params)

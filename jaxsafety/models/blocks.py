@@ -20,6 +20,7 @@ from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import ATTENTION, BLOCK, POOLED, Routing
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
+from jaxsafety.models import fused
 from jaxsafety.models import layers as parts
 from jaxsafety.models.types import ModelConfig
 
@@ -32,7 +33,7 @@ class Shared:
 
     Attributes:
       rope: tables of cos and sin.
-      bias: the attention mask.
+      bias: the attention mask, as an array or by what it is made of.
       local: (rope, bias) of layers with a window; None when there are none.
       slot: where in the cache the first token goes, or [B], where each row's goes.
       where: positions that steering touches.
@@ -42,7 +43,7 @@ class Shared:
     """
 
     rope: tuple[jax.Array, jax.Array]
-    bias: jax.Array
+    bias: jax.Array | fused.Structure
     local: tuple | None = None
     slot: jax.Array | int = 0
     where: jax.Array | None = None
@@ -89,18 +90,22 @@ class Attention(nn.Module):
         if c.qk_norm != "none":
             q, k = normed("q_norm", q, "heads"), normed("k_norm", k, "kv_heads")
         rope, bias = _own(layer, shared)
-        q = parts.rotate(q, rope)
-        k = parts.rotate(k, rope).transpose(0, 2, 3, 1)  # [B,K,H,T]
-        v = v.transpose(0, 2, 1, 3)  # [B,K,T,H]
-        if cache is not None:
-            cache = parts.cached(cache, k, v, layer.index, shared.slot)
-            k, v = (parts.read_layer(old, layer.index).astype(c.dtype) for old in cache)
-        y = parts.attend(q, k, v, bias, c.query_scale, c.attention_cap)
+        q, k = parts.rotate(q, rope), parts.rotate(k, rope)
+        if isinstance(bias, fused.Structure):
+            y = fused.attend(q, k, v, bias, c.query_scale)
+        else:
+            k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)  # [B,K,H,T], [B,K,T,H]
+            if cache is not None:
+                cache = parts.cached(cache, k, v, layer.index, shared.slot)
+                k, v = (parts.read_layer(old, layer.index).astype(c.dtype) for old in cache)
+            y = parts.attend(q, k, v, bias, c.query_scale, c.attention_cap)
         scale = (2 * c.num_layers) ** -0.5  # GPT-2: residual branches start small
         return linear("o", y, init_scale=scale, bias=c.attention_bias == "all"), cache
 
 
-def _own(layer: PerLayer, shared: Shared) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+def _own(
+    layer: PerLayer, shared: Shared
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array | fused.Structure]:
     """(rope, mask) of this layer, chosen at run time: one scanned body serves all layers."""
     everywhere = (shared.rope, shared.bias)
     windowed = layer.windowed

@@ -21,6 +21,7 @@ from flax.core import broadcast
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import BLOCK, GATE, POOLED
 from jaxsafety.core.errors import bad
+from jaxsafety.models import fused
 from jaxsafety.models import layers as parts
 from jaxsafety.models.blocks import Block, PerLayer, Shared
 from jaxsafety.models.types import Cache, LayerInputs, ModelConfig, Output
@@ -76,6 +77,7 @@ class Transformer(nn.Module):
         positions: jax.Array,
         *,
         segments: jax.Array | None = None,
+        packed: bool = True,
         branches: jax.Array | None = None,
         cache: Cache | None = None,
         layers: LayerInputs = LayerInputs(),
@@ -97,7 +99,10 @@ class Transformer(nn.Module):
             slot, keys, key_segments = cache.length, cache.segments.shape[1], cache.segments
             stored = (cache.k, cache.v)
         group = c.num_heads // c.num_kv_heads
-        if branches is None:
+        plain = packed or branches is not None or cache is not None
+        if not plain and fused.applies(c):
+            bias = functools.partial(fused.Structure, fused.lengths(segments))
+        elif branches is None:
             span = (segments, key_segments, slot, length, keys, group)
             bias = functools.partial(parts.attention_bias, *span)
         else:

@@ -150,6 +150,7 @@ def passed(
         batch.tokens,
         batch.positions,
         segments=batch.segments,
+        packed=batch.packed,
         layers=LayerInputs(adapters=every.get("adapters"), add=add, routing=routing, pool=pool),
         mix=mix,
     )

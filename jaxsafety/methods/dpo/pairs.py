@@ -126,7 +126,9 @@ def answer_logps(model: Model, every: Variables, pairs: Pairs, shards: int = 1) 
         x.reshape(-1, shape[-1]) for x in (pairs.tokens, pairs.positions, pairs.segments)
     )
     layers = LayerInputs(adapters=every.get("adapters"))
-    out = model.apply(every["base"], tokens, positions, segments=segments, layers=layers)
+    out = model.apply(
+        every["base"], tokens, positions, segments=segments, packed=False, layers=layers
+    )
     logp = token_logp(
         out.hidden, model.head(every["base"]), tokens, shards=shards, cap=model.config.logit_cap
     )
