@@ -28,18 +28,16 @@ class Structure:
     """What a mask of rows that begin in slot 0 is made of, beside being causal.
 
     Attributes:
-      lengths: [B] int32, tokens of each row, at least 1, the rest is padding; None: all are tokens.
+      lengths: [B] int32, tokens of each row, at least 1, the rest is padding.
       window: how many tokens are read, its own included; 0 is all.
     """
 
-    lengths: jax.Array | None
+    lengths: jax.Array
     window: int = struct.field(pytree_node=False, default=0)
 
 
-def lengths(segments: jax.Array | None) -> jax.Array | None:
+def lengths(segments: jax.Array) -> jax.Array:
     """[B] the tokens of rows of one segment [B,T]; an empty row reads its first slot."""
-    if segments is None:
-        return None
     return jnp.maximum(jnp.sum(segments > 0, axis=1, dtype=jnp.int32), 1)
 
 
@@ -111,20 +109,20 @@ def attend(
         sharding.constrain(x, ("batch", None, name, None))
         for x, name in zip((q, k, v), names, strict=True)
     )
-    inside = None
-    if structure.lengths is not None:
-        inside = (jnp.arange(length) < structure.lengths[:, None])[..., None, None]
-        q, k, v = (jnp.where(inside, x, 0) for x in (q, k, v))
+    inside = (jnp.arange(length) < structure.lengths[:, None])[..., None, None]
+    q, k, v = (jnp.where(inside, x, 0) for x in (q, k, v))
     out = jax.nn.dot_product_attention(
         q,
         k,
         v,
         scale=scale or dim**-0.5,
         is_causal=True,
+        # Also of full rows: without lengths backward kernels have made NaN of some shapes
+        # (NVIDIA/cudnn-frontend#160, #1072).
         query_seq_lengths=structure.lengths,
         key_value_seq_lengths=structure.lengths,
         # JAX counts the tokens before a query's own, a window counts it too.
         local_window_size=(structure.window - 1, 0) if 0 < structure.window < length else None,
         implementation=implementation,
     )
-    return out if inside is None else jnp.where(inside, out, 0)
+    return jnp.where(inside, out, 0)

@@ -101,7 +101,8 @@ class Transformer(nn.Module):
         group = c.num_heads // c.num_kv_heads
         plain = packed or branches is not None or cache is not None
         if not plain and fused.applies(c):
-            bias = functools.partial(fused.Structure, fused.lengths(segments))
+            whole = jnp.ones_like(tokens) if segments is None else segments
+            bias = functools.partial(fused.Structure, fused.lengths(whole))
         elif branches is None:
             span = (segments, key_segments, slot, length, keys, group)
             bias = functools.partial(parts.attention_bias, *span)

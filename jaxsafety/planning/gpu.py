@@ -1,7 +1,9 @@
 """GPUs to compile for that are not there: what XLA has to be told of a card, and its devices.
 
 The compiler is JAX's CUDA plugin with ptxas and libdevice (`pip install 'jaxsafety[gpu-plan]'`,
-some 255 MB of wheels; no driver, cuDNN, cuBLAS or NCCL). It learns of the card by a
+some 255 MB of wheels; no driver, cuBLAS or NCCL). Only where cuDNN is installed too
+(`nvidia-cudnn-cu13`, 0.9 GB) attention is planned with its kernels (`models/fused.py`), as it runs;
+else as matrices, which take more memory. The compiler learns of the card by a
 `GpuTargetConfigProto` in text form. The format is no promise of XLA's: what is said here is what
 jax 0.10 and 0.12 accept, with the fields that tile sizes need; the facts are the cards' data sheets
 and what XLA's own target files say of them. No version of CUB is named: with one, XLA asks a driver

@@ -83,5 +83,6 @@ def _gpu(card: Mapping[str, Any]) -> list[str]:
         f"the limit is {card['fraction']:g} of the card's {whole:.2f} GiB, what JAX takes at its"
         f" start; this needs {card['fraction_needed']:.2f} (XLA_CLIENT_MEM_FRACTION)",
         f"compiled with jax {card['jax']}, not run: without the CUDA context, NCCL's buffers,"
-        " fragmentation, and the kernels that tuning on a card would choose; keep a tenth free",
+        " cuDNN's workspace, fragmentation, and the kernels that tuning on a card would choose;"
+        " keep a tenth free",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -67,14 +68,6 @@ def test_the_structure_says_what_the_mask_said(heads, window):
     close(told, value_and_grads(lambda *x: plain(*x, segments, window), heads, inside))
 
 
-def test_rows_without_padding_need_no_lengths():
-    whole = jnp.ones((len(LENGTHS), T), bool)
-    structure = fused.Structure(fused.lengths(None), 5)
-    assert structure.lengths is None
-    told = value_and_grads(lambda *x: TELL(*x, structure, 0.4), 2 * K, whole)
-    close(told, value_and_grads(lambda *x: plain(*x, None, 5), 2 * K, whole))
-
-
 def test_what_a_kernel_leaves_in_padding_reaches_nothing(monkeypatch):
     """A kernel whose results are NaN in padding, forward and backward."""
     real, (segments, inside) = jax.nn.dot_product_attention, rows()
@@ -94,6 +87,7 @@ def test_what_a_kernel_leaves_in_padding_reaches_nothing(monkeypatch):
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
     structure = fused.Structure(fused.lengths(segments), 0)
+    np.testing.assert_array_equal(structure.lengths, (12, 7, 1, 1))
     *qkv, weight = tensors(2 * K)
     loss = lambda *x: jnp.sum(weight * TELL(*x, structure))  # noqa: E731 - padding included
     value, grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*qkv)
@@ -142,6 +136,18 @@ def test_a_model_learns_the_same(monkeypatch):
     assert not used
 
 
+def test_without_segments_all_are_tokens(monkeypatch):
+    model, params = tiny_model(num_layers=1)
+    tokens, places = batch_of().tokens, jnp.broadcast_to(jnp.arange(T), (len(LENGTHS), T))
+    apply = jax.jit(model.apply, static_argnames="packed")
+    hidden = apply(params, tokens, places).hidden
+    monkeypatch.setattr(fused, "applies", lambda config: True)
+    monkeypatch.setattr(fused, "attend", TELL)
+    np.testing.assert_allclose(
+        apply(params, tokens, places, packed=False).hidden, hidden, atol=2e-6
+    )
+
+
 FITTING = dict(dtype="bfloat16", head_dim=64)
 
 
@@ -164,6 +170,24 @@ def test_which_models_it_is_for(monkeypatch, changes, fits):
     monkeypatch.setattr(fused, "_on_gpu", lambda: True)
     monkeypatch.setattr(fused, "found", lambda: True)
     assert fused.applies(config) is fits
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "fits"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "8.0", True),
+        ("NVIDIA H100 80GB HBM3", "9.0", True),
+        ("NVIDIA B200", "10.0", True),
+        ("NVIDIA GeForce RTX 2080", "7.5", False),
+        ("AMD Instinct MI300X", "gfx942", False),
+        ("TPU v5p", None, False),
+    ],
+)
+def test_which_devices_it_is_for(monkeypatch, kind, capability, fits):
+    card = SimpleNamespace(device_kind=kind, compute_capability=capability)
+    monkeypatch.setattr(fused, "found", lambda: True)
+    monkeypatch.setattr(jax, "devices", lambda: [card])
+    assert fused.applies(tiny_config(**FITTING)) is fits
 
 
 @pytest.mark.parametrize(("tensor", "fits"), [(2, True), (4, False)])
