@@ -47,7 +47,7 @@ class Model:
         branches[B,T]=None, cache=None, layers=LayerInputs(), mix=None, capture=False) -> Output`.
         Segments: 0 is padding, a token attends causally within its own segment; None means one
         segment. `packed=False` promises that each row is one segment from its first slot on, then
-        padding: a GPU may then use kernels that need no mask (`models/fused.py`). With a
+        padding: a GPU may then use kernels that need no mask (`models/cudnn.py`). With a
         cache the T tokens go to slots length..length+T and attend to cached slots of the same
         segment. Branches make of a segment a tree laid flat: 0 is its trunk, k the k-th
         continuation of it, which attends to the trunk and to itself, with positions that go on

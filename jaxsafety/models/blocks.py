@@ -20,7 +20,7 @@ from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import ATTENTION, BLOCK, POOLED, Routing
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
-from jaxsafety.models import fused
+from jaxsafety.models import cudnn
 from jaxsafety.models import layers as parts
 from jaxsafety.models.types import ModelConfig
 
@@ -43,7 +43,7 @@ class Shared:
     """
 
     rope: tuple[jax.Array, jax.Array]
-    bias: jax.Array | fused.Structure
+    bias: jax.Array | cudnn.Structure
     local: tuple | None = None
     slot: jax.Array | int = 0
     where: jax.Array | None = None
@@ -91,8 +91,8 @@ class Attention(nn.Module):
             q, k = normed("q_norm", q, "heads"), normed("k_norm", k, "kv_heads")
         rope, bias = _own(layer, shared)
         q, k = parts.rotate(q, rope), parts.rotate(k, rope)
-        if isinstance(bias, fused.Structure):
-            y = fused.attend(q, k, v, bias, c.query_scale)
+        if isinstance(bias, cudnn.Structure):
+            y = cudnn.attend(q, k, v, bias, c.query_scale)
         else:
             k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)  # [B,K,H,T], [B,K,T,H]
             if cache is not None:
@@ -105,7 +105,7 @@ class Attention(nn.Module):
 
 def _own(
     layer: PerLayer, shared: Shared
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array | fused.Structure]:
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array | cudnn.Structure]:
     """(rope, mask) of this layer, chosen at run time: one scanned body serves all layers."""
     everywhere = (shared.rope, shared.bias)
     windowed = layer.windowed

@@ -21,7 +21,7 @@ from flax.core import broadcast
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import BLOCK, GATE, POOLED
 from jaxsafety.core.errors import bad
-from jaxsafety.models import fused
+from jaxsafety.models import cudnn
 from jaxsafety.models import layers as parts
 from jaxsafety.models.blocks import Block, PerLayer, Shared
 from jaxsafety.models.types import Cache, LayerInputs, ModelConfig, Output
@@ -100,9 +100,9 @@ class Transformer(nn.Module):
             stored = (cache.k, cache.v)
         group = c.num_heads // c.num_kv_heads
         plain = packed or branches is not None or cache is not None
-        if not plain and fused.applies(c):
+        if not plain and cudnn.applies(c):
             whole = jnp.ones_like(tokens) if segments is None else segments
-            bias = functools.partial(fused.Structure, fused.lengths(whole))
+            bias = functools.partial(cudnn.Structure, cudnn.lengths(whole))
         elif branches is None:
             span = (segments, key_segments, slot, length, keys, group)
             bias = functools.partial(parts.attention_bias, *span)

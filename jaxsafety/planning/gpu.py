@@ -2,7 +2,7 @@
 
 The compiler is JAX's CUDA plugin with ptxas and libdevice (`pip install 'jaxsafety[gpu-plan]'`,
 some 255 MB of wheels; no driver, cuBLAS or NCCL). Only where cuDNN is installed too
-(`nvidia-cudnn-cu13`, 0.9 GB) attention is planned with its kernels (`models/fused.py`), as it runs;
+(`nvidia-cudnn-cu13`, 0.9 GB) attention is planned with its kernels (`models/cudnn.py`), as it runs;
 else as matrices, which take more memory. The compiler learns of the card by a
 `GpuTargetConfigProto` in text form. The format is no promise of XLA's: what is said here is what
 jax 0.10 and 0.12 accept, with the fields that tile sizes need; the facts are the cards' data sheets

@@ -13,7 +13,7 @@ import pytest
 
 from jaxsafety.core import sharding
 from jaxsafety.data.schema import TokenBatch
-from jaxsafety.models import fused
+from jaxsafety.models import cudnn
 from jaxsafety.models import layers as parts
 from jaxsafety.models.api import build
 from jaxsafety.planning import topology
@@ -22,7 +22,7 @@ from jaxsafety.train.likelihood import answer_loss
 
 LENGTHS = (12, 7, 1, 0)  # the last row is empty
 T, H, K = 12, 8, 2
-TELL = functools.partial(fused.attend, implementation="xla")
+TELL = functools.partial(cudnn.attend, implementation="xla")
 
 
 def rows(lengths=LENGTHS):
@@ -63,7 +63,7 @@ def close(ours, theirs):
 @pytest.mark.parametrize(("heads", "window"), [(K, 0), (3 * K, 1), (3 * K, 5), (3 * K, 40)])
 def test_the_structure_says_what_the_mask_said(heads, window):
     segments, inside = rows()
-    structure = fused.Structure(fused.lengths(segments), window)
+    structure = cudnn.Structure(cudnn.lengths(segments), window)
     told = value_and_grads(lambda *x: TELL(*x, structure, 0.4), heads, inside)
     close(told, value_and_grads(lambda *x: plain(*x, segments, window), heads, inside))
 
@@ -86,7 +86,7 @@ def test_what_a_kernel_leaves_in_padding_reaches_nothing(monkeypatch):
         return run(q, k, v)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
-    structure = fused.Structure(fused.lengths(segments), 0)
+    structure = cudnn.Structure(cudnn.lengths(segments), 0)
     np.testing.assert_array_equal(structure.lengths, (12, 7, 1, 1))
     *qkv, weight = tensors(2 * K)
     loss = lambda *x: jnp.sum(weight * TELL(*x, structure))  # noqa: E731 - padding included
@@ -124,8 +124,8 @@ def test_a_model_learns_the_same(monkeypatch):
         used.append(given)
         return TELL(*given)
 
-    monkeypatch.setattr(fused, "applies", lambda config: True)
-    monkeypatch.setattr(fused, "attend", tell)
+    monkeypatch.setattr(cudnn, "applies", lambda config: True)
+    monkeypatch.setattr(cudnn, "attend", tell)
     told, others = jax.jit(functools.partial(gradient, model))(params, batch_of())
     assert used and used[0][3].window == 5
     np.testing.assert_allclose(told, value, rtol=1e-6)
@@ -141,8 +141,8 @@ def test_without_segments_all_are_tokens(monkeypatch):
     tokens, places = batch_of().tokens, jnp.broadcast_to(jnp.arange(T), (len(LENGTHS), T))
     apply = jax.jit(model.apply, static_argnames="packed")
     hidden = apply(params, tokens, places).hidden
-    monkeypatch.setattr(fused, "applies", lambda config: True)
-    monkeypatch.setattr(fused, "attend", TELL)
+    monkeypatch.setattr(cudnn, "applies", lambda config: True)
+    monkeypatch.setattr(cudnn, "attend", TELL)
     np.testing.assert_allclose(
         apply(params, tokens, places, packed=False).hidden, hidden, atol=2e-6
     )
@@ -166,10 +166,10 @@ FITTING = dict(dtype="bfloat16", head_dim=64)
 )
 def test_which_models_it_is_for(monkeypatch, changes, fits):
     config = tiny_config(**{**FITTING, **changes})
-    assert not fused.applies(config)  # on a CPU
-    monkeypatch.setattr(fused, "_on_gpu", lambda: True)
-    monkeypatch.setattr(fused, "found", lambda: True)
-    assert fused.applies(config) is fits
+    assert not cudnn.applies(config)  # on a CPU
+    monkeypatch.setattr(cudnn, "_on_gpu", lambda: True)
+    monkeypatch.setattr(cudnn, "found", lambda: True)
+    assert cudnn.applies(config) is fits
 
 
 @pytest.mark.parametrize(
@@ -185,25 +185,25 @@ def test_which_models_it_is_for(monkeypatch, changes, fits):
 )
 def test_which_devices_it_is_for(monkeypatch, kind, capability, fits):
     card = SimpleNamespace(device_kind=kind, compute_capability=capability)
-    monkeypatch.setattr(fused, "found", lambda: True)
+    monkeypatch.setattr(cudnn, "found", lambda: True)
     monkeypatch.setattr(jax, "devices", lambda: [card])
-    assert fused.applies(tiny_config(**FITTING)) is fits
+    assert cudnn.applies(tiny_config(**FITTING)) is fits
 
 
 @pytest.mark.parametrize(("tensor", "fits"), [(2, True), (4, False)])
 def test_kv_heads_that_a_mesh_cannot_split(monkeypatch, tensor, fits):
     """Of 4 and 2 heads: JAX wants queries and keys split alike."""
-    monkeypatch.setattr(fused, "_on_gpu", lambda: True)
-    monkeypatch.setattr(fused, "found", lambda: True)
+    monkeypatch.setattr(cudnn, "_on_gpu", lambda: True)
+    monkeypatch.setattr(cudnn, "found", lambda: True)
     mesh = sharding.make_mesh(sharding.MeshConfig(tensor=tensor))
     with jax.set_mesh(mesh):
-        assert fused.applies(tiny_config(**FITTING)) is fits
+        assert cudnn.applies(tiny_config(**FITTING)) is fits
 
 
 def compiler():
     """Whether JAX's CUDA plugin is here, and cuDNN, without which nothing is traced."""
     try:
-        return importlib.util.find_spec("jax_plugins.xla_cuda13") is not None and fused.found()
+        return importlib.util.find_spec("jax_plugins.xla_cuda13") is not None and cudnn.found()
     except ModuleNotFoundError:
         return False
 
