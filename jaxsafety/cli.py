@@ -24,7 +24,7 @@ from jaxsafety.commands import (
     run,
     serve,
 )
-from jaxsafety.core import attached, compiled, overrides, signals
+from jaxsafety.core import attached, compiled, overrides, pages, signals
 from jaxsafety.core.errors import UsageError, bad
 
 # The files of jaxsafety/commands, in the order of --help; what one needs it imports when called.
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides, command = given, args.command
         if given and args.command not in CONFIGURED:
             raise bad(f"--config.{given[0]}", args.command, "only with `run`, `plan` and `cite`")
+        if program and args.command in COMPILING:
+            pages.begin_again()
         if args.command != "plan":  # which compiles for TPUs that are not here
             attached.skip_missing_tpus()
         # Not in somebody's own process, whose JAX is theirs; and of several processes one would

@@ -82,3 +82,22 @@ def test_the_sections_of_int8_and_switches(tmp_path, monkeypatch):
     told = sections.switches()
     assert "| `a` | 1.50x | 1.50x | 2, one | 2 (0.1) |" in told
     assert "| `b` | 1.50x | not measured | 2, one | 2 (0.1) |" in told
+
+
+def test_the_check_of_cudnn_s_attention_tells_right_from_wrong(monkeypatch):
+    import jax.numpy as jnp
+
+    from jaxsafety.models import cudnn
+    from tests.bench import attention
+
+    own, usual = attention.errors([24, 9, 1], 8, 5, "xla")
+    assert 0 < own < 2 * usual < 0.05
+    right = cudnn.attend
+
+    def without_window(q, k, v, structure, **options):
+        return right(q, k, v, cudnn.Structure(structure.lengths), **options)
+
+    monkeypatch.setattr(cudnn, "attend", without_window)
+    assert attention.errors([24, 9, 1], 8, 5, "xla")[0] > 2 * usual
+    monkeypatch.setattr(cudnn, "attend", lambda q, *rest, **options: q * jnp.nan)
+    assert not attention.errors([24, 9, 1], 8, 5, "xla")[0] <= 2 * usual

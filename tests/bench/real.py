@@ -205,7 +205,9 @@ def compare(job: str, args: argparse.Namespace, pythons: list[str]) -> dict[str,
             file = Path(temporary) / f"{side}.json"
             file.write_text(json.dumps(asked))
             options = [job, str(side), args.model, str(file)]
-            sides.append(speed.start("real.py", "--side", Path(), options, pythons[side]))
+            sides.append(
+                speed.start("real.py", "--side", Path(), options, pythons[side], ours=not side)
+            )
         for side in sides:
             speed.told(side)
         seconds: list[list[float]] = [[], []]
