@@ -92,7 +92,7 @@ def scored(model: Path, data: Path, kind: str) -> np.ndarray:
             print(f"{kind}: {rows}", flush=True)
             file = next(Path(out, "generations", kind).glob("*.logp.jsonl"))
             lines = [json.loads(line) for line in file.read_text().splitlines()]
-        right += [float(line["right"]) for line in lines]
+        right += [float(line["target"][int(np.argmax(line["logps"]))]) for line in lines]
     return np.asarray(right)
 
 
@@ -114,9 +114,10 @@ def main() -> int:
     for job in args.jobs.split(","):
         row = tasks(args.model, args.data) if job == "tasks" else pair(job, args.model, args.runs)
         kept[job] = {**row, "load": load, "cpu": speed.machine()["cpu"]}
-        print(json.dumps(kept[job])[:400], flush=True)
-    order = [*PAIRS, "tasks"]
-    sections.INT8.write_text("".join(json.dumps(kept[n]) + "\n" for n in order if n in kept))
+        order = [name for name in (*PAIRS, "tasks") if name in kept]
+        sections.INT8.write_text("".join(json.dumps(kept[name]) + "\n" for name in order))
+        told = {k: v for k, v in kept[job].items() if k != "seconds"}
+        print(json.dumps(told), *map(min, row.get("seconds", ())), flush=True)
     speed.write_page()
     return 0
 
