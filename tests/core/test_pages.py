@@ -65,19 +65,6 @@ def test_only_our_own_command_begins_again(monkeypatch, root):
     pages.begin_again()  # too late: what is imported may have begun already
 
 
-def test_a_command_says_the_same_with_and_without(tmp_path):
-    command = [sys.executable, "-m", "jaxsafety", "chat"]
-    said = []
-    for more in ({}, {"GLIBC_TUNABLES": ""}):
-        env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | more
-        done = subprocess.run(
-            command, input="what is 1 plus 2 ?\n", env=env, text=True, capture_output=True
-        )
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert said[0] == said[1] and said[0].strip()
-
-
 @pytest.mark.skipif(
     not pages.wanted({}, pages.libc(), pages.SYSTEM), reason="large pages are not to be had here"
 )
