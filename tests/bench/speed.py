@@ -120,7 +120,6 @@ def start(
     ours: bool = False,
 ) -> subprocess.Popen:
     """A side of a pair; `ours` gets large pages where the console script asks for them."""
-    large = ours and pages.wanted(os.environ, pages.libc(), pages.SYSTEM)
     return subprocess.Popen(
         [python, str(Path(__file__).with_name(script)), job, str(folder), *more],
         stdin=subprocess.PIPE,
@@ -131,11 +130,16 @@ def start(
             **os.environ,
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": flags,
-            **({pages.VARIABLE: pages.SETTING} if large else {}),
+            **({pages.VARIABLE: pages.SETTING} if ours and large_pages() else {}),
             "TOKENIZERS_PARALLELISM": "0",
             "TQDM_DISABLE": "1",
         },
     )
+
+
+def large_pages() -> bool:
+    """Whether our side has them here."""
+    return pages.wanted(os.environ, pages.libc(), pages.SYSTEM)
 
 
 def told(process: subprocess.Popen) -> Any:
@@ -202,6 +206,7 @@ def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
         "seconds": seconds,
         "extra_bytes": [f["extra_bytes"] for f in first],
         "agreement": "other outputs" if script else agree(*(f["result"] for f in first)),
+        "large_pages": large_pages(),
         "rates": reached,
         "floor": floors.floor(name, reached),
     }
@@ -221,8 +226,8 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
         " least of each counts; compilation is not in it. Memory: peak resident set above what"
         " weights and inputs take. Load: of the machine before the first run; 0 is quiet.",
         "",
-        "Our side has large pages, as the console script gives them to itself"
-        " (jaxsafety/core/pages.py).",
+        "Large pages: our side has them where a row says so, as the console script gives them to"
+        " itself (jaxsafety/core/pages.py); peers run as they come.",
         "Floor: what must be multiplied and read, at the faster library's rate of that run"
         " (tests/bench/floors.py); rates are XLA's and torch's, of a product and of reading.",
         "",
@@ -245,7 +250,8 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
             f"| {row['what']} | {row['peer']} | {1e3 * ours:.0f} | {1e3 * theirs:.0f} |"
             f" {theirs / ours:.2f}x | {goal:g}x | {'yes' if met else '**no**'} |"
             f" {_floor(row)} | {text} |"
-            f" {row['agreement']} | {row.get('cpu') or about.get('cpu', '')} |"
+            f" {row['agreement']}{', large pages' if row.get('large_pages') else ''} |"
+            f" {row.get('cpu') or about.get('cpu', '')} |"
             f" {len(row['seconds'][0])} ({row['load']:.1f}) |"
         )
     more = (sections.published(), sections.int8(), sections.switches(), sections.gpu())
