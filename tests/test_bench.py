@@ -101,3 +101,21 @@ def test_the_check_of_cudnn_s_attention_tells_right_from_wrong(monkeypatch):
     assert attention.errors([24, 9, 1], 8, 5, "xla")[0] > 2 * usual
     monkeypatch.setattr(cudnn, "attend", lambda q, *rest, **options: q * jnp.nan)
     assert not attention.errors([24, 9, 1], 8, 5, "xla")[0] <= 2 * usual
+
+
+def test_int8_s_tasks_count_right_choices_of_kept_lines(tmp_path):
+    import jaxsafety
+    from jaxsafety.evaluation import choices
+    from tests.bench import int8
+
+    model, params, tokenizer = jaxsafety.load()
+    meta = {"context": "what is 1 plus 2 ?", "continuations": ["3", "4"]}
+    user = (jaxsafety.Message("user", "what is 1 plus 2 ?"),)
+    items = tuple(jaxsafety.Item(str(t), user, {**meta, "target": t}) for t in (0, 1))
+    bench = jaxsafety.Benchmark("sums", "capability", items, 0, "choices")
+    quiet = {"chat": False, "log": lambda line: None}
+    rows = choices.measure_choices(model, params, tokenizer, [bench], tmp_path, "base", **quiet)
+    lines = (tmp_path / "generations/base/sums.logp.jsonl").read_text().splitlines()
+    right = [int8.right_choice(json.loads(line)) for line in lines]
+    assert sorted(right) == [0.0, 1.0]  # the same choice both times
+    assert sum(right) / 2 == next(r["value"] for r in rows if r["metric"] == "acc.logp")

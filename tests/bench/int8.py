@@ -60,21 +60,21 @@ def weights(model: Path, kind: str) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
-def tasks(model: Path, data: Path) -> dict[str, Any]:
+def tasks(model: Path, data: Path, sets: dict[str, int]) -> dict[str, Any]:
     """Right choices of both on the same items: shares, and the difference with its interval."""
-    right = [scored(model, data, kind) for kind in KINDS]
+    right = [scored(model, data, sets, kind) for kind in KINDS]
     gain = np.subtract(*right)
     wide = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5
     return {
         "name": "tasks",
-        "what": " + ".join(f"{n} of {name}" for name, n in SETS.items()),
+        "what": " + ".join(f"{n} of {name}" for name, n in sets.items()),
         "right": [float(np.mean(each)) for each in right],
         "changed": int(np.sum(gain != 0)),
         "difference": [float(gain.mean()), float(gain.mean() - wide), float(gain.mean() + wide)],
     }
 
 
-def scored(model: Path, data: Path, kind: str) -> np.ndarray:
+def scored(model: Path, data: Path, sets: dict[str, int], kind: str) -> np.ndarray:
     """[N], 1.0 where the likeliest choice is the right one."""
     import jaxsafety
     from jaxsafety.benchmarks import suites
@@ -82,7 +82,7 @@ def scored(model: Path, data: Path, kind: str) -> np.ndarray:
 
     loaded, params, tokenizer = jaxsafety.load(model, param_dtype=kind)
     right: list[float] = []
-    for name, count in SETS.items():
+    for name, count in sets.items():
         found = suites.find_sets(name, data).found[0]
         bench = found.set.open(found.path, limit=count).benchmark
         with tempfile.TemporaryDirectory() as out:
@@ -92,8 +92,13 @@ def scored(model: Path, data: Path, kind: str) -> np.ndarray:
             print(f"{kind}: {rows}", flush=True)
             file = next(Path(out, "generations", kind).glob("*.logp.jsonl"))
             lines = [json.loads(line) for line in file.read_text().splitlines()]
-        right += [float(line["target"][int(np.argmax(line["logps"]))]) for line in lines]
+        right += [right_choice(line) for line in lines]
     return np.asarray(right)
+
+
+def right_choice(line: dict[str, Any]) -> float:
+    """1.0 where the likeliest choice of a kept line is the right one (`target`, its number)."""
+    return float(int(np.argmax(line["logps"])) == line["target"])
 
 
 def main() -> int:
@@ -103,8 +108,10 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--jobs", default=",".join([*PAIRS, "tasks"]))
     parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--sets", default=json.dumps(SETS), help="JSON: items of each set")
     parser.add_argument("--anyway", action="store_true", help="even on a busy machine")
     args = parser.parse_args()
+    sets = json.loads(args.sets)
     load = os.getloadavg()[0]
     if load > speed.BUSY and not args.anyway:
         print(f"int8: load {load:.2f}; allowed: at most {speed.BUSY} (or --anyway)")
@@ -112,7 +119,10 @@ def main() -> int:
     lines = sections.INT8.read_text().splitlines() if sections.INT8.is_file() else []
     kept = {row["name"]: row for row in map(json.loads, lines)}
     for job in args.jobs.split(","):
-        row = tasks(args.model, args.data) if job == "tasks" else pair(job, args.model, args.runs)
+        if job == "tasks":
+            row = tasks(args.model, args.data, sets)
+        else:
+            row = pair(job, args.model, args.runs)
         kept[job] = {**row, "load": load, "cpu": speed.machine()["cpu"]}
         order = [name for name in (*PAIRS, "tasks") if name in kept]
         sections.INT8.write_text("".join(json.dumps(kept[name]) + "\n" for name in order))
