@@ -32,6 +32,14 @@ def paths(tree: PyTree) -> list[str]:
     return [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
+def insert(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Puts a leaf into nested dicts by its name, which are made where there are none."""
+    *above, last = name.split("/")
+    for key in above:
+        tree = tree.setdefault(key, {})
+    tree[last] = value
+
+
 def map_named(fn: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """`jax.tree.map` whose function gets the leaf's name first: `fn(name, leaf, *others)`."""
     return jax.tree_util.tree_map_with_path(

@@ -62,18 +62,11 @@ def quantise(config: ModelConfig, projections: Mapping[str, Projection], params:
     out: dict[str, Any] = {}
     for name, value in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
         if name not in axes:
-            _insert(out, name, value)
+            trees.insert(out, name, value)
             continue
         for own, part in zip(names(name), rounded(value, axes[name]), strict=True):
-            _insert(out, own, part)
+            trees.insert(out, own, part)
     return out
-
-
-def _insert(tree: dict[str, Any], name: str, value: Any) -> None:
-    *above, last = name.split("/")
-    for key in above:
-        tree = tree.setdefault(key, {})
-    tree[last] = value
 
 
 def product(

@@ -38,7 +38,7 @@ def narrow(model, params):
     return own, int8.quantise(model.config, model.projections, params)
 
 
-def dense(model, own, params):
+def dense(model, params):
     """The float parameters that int8 ones stand for, of the same structure as `model`'s."""
     axes = int8.contracted(model.config, model.projections)
     found = {}
@@ -59,7 +59,6 @@ def dense(model, own, params):
             at = at[key.key]
         return at
 
-    del own
     return jax.tree_util.tree_map_with_path(pick, flat)
 
 
@@ -139,11 +138,11 @@ def test_a_model_of_int8_is_near_the_one_in_floating_point(family, options):
         return model.unembed(params, model.apply(params, tokens, places).hidden)
 
     full, found = logits(model, params), logits(own, small)
-    rounded = logits(model, dense(model, own, small))
+    rounded = logits(model, dense(model, small))
     size = float(jnp.std(full))
     assert 0 < float(jnp.std(found - rounded)) < 0.05 * size  # what rounding inputs does
     assert float(jnp.std(found - full)) < 0.1 * size
-    head = dense(model, own, small)
+    head = dense(model, small)
     np.testing.assert_allclose(own.head(small), model.head(head), rtol=1e-6)
 
 
@@ -216,7 +215,7 @@ def test_adapters_learn_beside_it_as_beside_what_it_stands_for():
         return value, found["adapters"]
 
     value, found = gradient(own, small)
-    near, expected = gradient(model, dense(model, own, small))
+    near, expected = gradient(model, dense(model, small))
     assert abs(value - near) < 0.02 * near
     for name, pair in expected["experts"].items():
         for part, theirs in pair.items():

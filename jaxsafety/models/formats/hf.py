@@ -112,7 +112,7 @@ def load(
             out |= narrow(name, out.pop(name))
     params: dict[str, Any] = {}
     for name in out:
-        _insert(params, name, out[name])
+        trees.insert(params, name, out[name])
     return model if narrow is None else narrow.model, params
 
 
@@ -290,13 +290,6 @@ def flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         found.update(flatten(value, f"{prefix}/{key}" if prefix else key))
     return found
-
-
-def _insert(tree: dict[str, Any], name: str, value: Any) -> None:
-    *path, last = name.split("/")
-    for key in path:
-        tree = tree.setdefault(key, {})
-    tree[last] = value
 
 
 def _wanted(family: Family, shapes: Mapping[str, Any], config: ModelConfig) -> Iterator[str]:
