@@ -38,7 +38,7 @@ def add(command: argparse.ArgumentParser) -> None:
         help="of an answer; default: 256, and never more than half of the context",
     )
     command.add_argument("--seed", type=int, default=0, help="of sampling; default: 0")
-    given.add_tokenizing(command)
+    given.add_reading(command)
     command.epilog = (
         "On a terminal an answer is shown while it is said, and Ctrl-C stops it. From a pipe each "
         "line is a message, and each answer is printed when it is whole."
@@ -52,7 +52,7 @@ def call(args: argparse.Namespace) -> None:
         raise bad("--temperature", args.temperature, "0 (greedy) or more")
     if args.max_tokens < 1:
         raise bad("--max-tokens", args.max_tokens, "1 or more")
-    options = given.tokenizing(args)  # before a hub is asked
+    options = given.reading(args)  # before a hub is asked
     if args.workdir is not None:
         given.existing("--workdir", args.workdir)
     model = given.model(args.model) if args.model is not None else None

@@ -23,7 +23,7 @@ def add(command: argparse.ArgumentParser) -> None:
     which.add_argument("--workdir", type=Path, metavar="DIR", help="a run")
     which.add_argument("--model", metavar="DIR", help="a directory, a GGUF file or a hub id")
     command.add_argument("--out", type=Path, metavar="DIR", help="results of --model")
-    given.add_tokenizing(command)
+    given.add_reading(command)
     command.add_argument("--rejudge", action="store_true", help="judge the saved generations")
     _add_measuring(command)
 
@@ -66,17 +66,14 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
 def call(args: argparse.Namespace) -> None:
     """Does what was asked for."""
     wanted = {name: getattr(args, name) for name in MEASURING if getattr(args, name) is not None}
-    given.tokenizing(args)  # before a hub is asked
+    given.reading(args)  # before a hub is asked
     if args.workdir is not None:
         if wanted:
             name = next(iter(wanted))
             raise bad(f"--{name.replace('_', '-')}", wanted[name], "only with --model")
         if args.out is not None:
             raise bad("--out", str(args.out), "only with --model; a run keeps its own results")
-        if args.variables:
-            raise bad("--variables", args.variables[0], "only with --model; a run keeps its own")
-        if args.template:
-            raise bad("--template", args.template, "only with --model; a run keeps its own")
+        _refuse_reading(args, "only with --model; a run keeps its own")
         given.existing("--workdir", args.workdir)
         from jaxsafety.core import outputs
         from jaxsafety.experiment import run
@@ -94,8 +91,11 @@ def call(args: argparse.Namespace) -> None:
         raise UsageError(text)
     if args.out is None:
         raise bad("--out", "nothing", "a directory for the results of --model")
-    if args.template and not (wanted or args.rejudge):
-        raise bad("--template", args.template, "with --suite or --data; an organism has its own")
+    if not (wanted or args.rejudge):
+        for name in ("template", "kernels"):
+            if getattr(args, name):
+                allowed = "with --suite or --data; an organism has its own"
+                raise bad(f"--{name}", getattr(args, name), allowed)
     if wanted or args.rejudge:
         _measure(args, wanted)
         return
@@ -112,6 +112,14 @@ def call(args: argparse.Namespace) -> None:
     shown.show(args.out)
 
 
+def _refuse_reading(args: argparse.Namespace, allowed: str) -> None:
+    """Rejects what `given.reading` takes, where no model is read that it could be about."""
+    for name in ("variables", "template", "kernels"):
+        value = getattr(args, name)
+        if value:
+            raise bad(f"--{name}", value[0] if isinstance(value, list) else value, allowed)
+
+
 def _measure(args: argparse.Namespace, wanted: dict[str, Any]) -> None:
     """`eval --model` with sets and judges, or `eval --rejudge --out`."""
     from jaxsafety.experiment.measuring import command
@@ -123,16 +131,15 @@ def _measure(args: argparse.Namespace, wanted: dict[str, Any]) -> None:
     if "reasoning" in wanted:  # also an empty mark, which is refused
         wanted["reasoning"] = tuple(wanted["reasoning"].split(","))
     wanted["data"] = tuple(wanted.get("data") or ())
-    if args.rejudge and args.variables:
-        raise bad("--variables", args.variables[0], "not with --rejudge: no model is loaded")
-    if args.rejudge and args.template:
-        raise bad("--template", args.template, "not with --rejudge: no model is loaded")
+    if args.rejudge:
+        _refuse_reading(args, "not with --rejudge: no model is loaded")
     command.measure(
         Request(
             args.out,
             args.model or "",
             variables=tuple(args.variables),
             template=args.template,
+            kernels=args.kernels or "float",
             rejudge=args.rejudge,
             **wanted,
         )

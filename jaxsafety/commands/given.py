@@ -29,8 +29,8 @@ def model(text: str, field: str = "--model") -> Path:
     return hub.directory(text, field)
 
 
-def add_tokenizing(command: argparse.ArgumentParser) -> None:
-    """Adds --variables and --template."""
+def add_reading(command: argparse.ArgumentParser) -> None:
+    """Adds --variables, --template and --kernels."""
     command.add_argument(
         "--variables",
         action="append",
@@ -44,16 +44,25 @@ def add_tokenizing(command: argparse.ArgumentParser) -> None:
         metavar="raw",
         help="raw: texts without a template, for base models; default: the model's own template",
     )
+    command.add_argument(
+        "--kernels",
+        default="",
+        metavar="int8",
+        help="int8: weights in a quarter of the memory, and products that round their inputs; "
+        "default: float",
+    )
 
 
-def tokenizing(args: argparse.Namespace) -> dict[str, Any]:
-    """What --variables and --template say of how a model's tokenizer writes dialogues.
+def reading(args: argparse.Namespace) -> dict[str, Any]:
+    """What --variables, --template and --kernels say of how a model is read; "" is not given.
 
     Raises:
-      UsageError: of either option.
+      UsageError: of any of them.
     """
     from jaxsafety.data.tokens import raw, template
+    from jaxsafety.models.formats import source
 
     raw.check(args.template, "--template")
     variables = template.parse(args.variables, "--variables")
-    return {"variables": variables, "template": args.template}
+    source.check_kernels(args.kernels or "float", "--kernels")
+    return {"variables": variables, "template": args.template, "kernels": args.kernels}

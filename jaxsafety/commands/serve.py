@@ -21,7 +21,7 @@ NUMBERS = (
 
 def add(command: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    given.add_tokenizing(command)
+    given.add_reading(command)
     which = command.add_mutually_exclusive_group()
     which.add_argument(
         "--model", metavar="DIR", help="a GGUF file or a hub id; default: the shipped organism"
@@ -46,7 +46,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def call(args: argparse.Namespace) -> None:
     """Does what was asked for."""
-    options = given.tokenizing(args)  # before a hub is asked
+    options = given.reading(args)  # before a hub is asked
     for name in ("workdir", "adapter"):
         if getattr(args, name) is not None:
             given.existing(f"--{name}", getattr(args, name))

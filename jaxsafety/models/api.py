@@ -7,6 +7,7 @@ dim, F mlp width, V vocabulary, L layers, E experts.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +16,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxsafety.core import shapes
+from jaxsafety.adapters.projection import fan_in
+from jaxsafety.core import shapes, trees
 from jaxsafety.core.errors import bad
-from jaxsafety.models import int8
+from jaxsafety.models import int8, turned
 from jaxsafety.models import layers as parts
 from jaxsafety.models.transformer import Transformer
 from jaxsafety.models.types import DTYPES as DTYPES
@@ -153,12 +155,21 @@ def build(config: ModelConfig) -> Model:
             kernel, scale, axis = head_int8(params)
             kernel = (kernel.T if axis else kernel) * scale
             return kernel.astype(config.dtype)
-        return params["embed"]["table"].T if tied else params["unembed"]["kernel"]
+        own = rows_of_head(params)
+        return params["unembed"]["kernel"] if own is None else own.T
+
+    def rows_of_head(params: PyTree) -> jax.Array | None:
+        """The unembedding as [V,D], where that is how it lies."""
+        return params["embed"]["table"] if tied else params["unembed"].get(turned.TURNED)
 
     def logits(params: PyTree, hidden: jax.Array) -> jax.Array:
         if config.kernels == "int8":
             flat = hidden.reshape(-1, hidden.shape[-1])
             x = int8.product(flat, *head_int8(params), "float32")
+            return x.reshape(*hidden.shape[:-1], -1)
+        own, rows = rows_of_head(params), math.prod(hidden.shape[:-1])
+        if own is not None and turned.pays(config, rows):
+            x = turned.product(hidden.reshape(rows, -1), own)
             return x.reshape(*hidden.shape[:-1], -1)
         kernel = head(params).astype(config.dtype)
         return jnp.matmul(hidden.astype(config.dtype), kernel, preferred_element_type=jnp.float32)
@@ -173,15 +184,32 @@ def build(config: ModelConfig) -> Model:
     return Model(config, init, apply, head, unembed, axes, table)
 
 
-def unstacked(config: ModelConfig, params: PyTree) -> PyTree:
+def unstacked(config: ModelConfig, params: PyTree, rows: int = 1) -> PyTree:
     """Parameters with the blocks as a list, one tree per layer; `apply` takes both forms.
 
     For many steps with the same weights on a CPU: there a scan copies each layer's weights out of
-    the stack before it uses them, which takes longer than using them.
+    the stack before it uses them, which takes longer than using them. `rows` is how many a step
+    has: from two on kernels lie turned where that is faster (`models/turned.py`).
     """
-    blocks = params["blocks"]
-    split = [jax.tree.map(lambda x, i=i: x[i], blocks) for i in range(config.num_layers)]
-    return {**params, "blocks": split}
+    if not turned.pays(config, rows):
+        blocks = params["blocks"]
+        split = [jax.tree.map(lambda x, i=i: x[i], blocks) for i in range(config.num_layers)]
+        return {**params, "blocks": split}
+    inputs = {"/".join((*p.path, "kernel")): fan_in(p) for p in parts.projections(config).values()}
+    names = trees.paths(params["blocks"])
+    split = [{} for _ in range(config.num_layers)]
+    for name, stack in zip(names, jax.tree.leaves(params["blocks"]), strict=True):
+        for layer, own in enumerate(split):
+            if name not in inputs:
+                trees.insert(own, name, stack[layer])
+                continue
+            place = f"{name.removesuffix('kernel')}{turned.TURNED}"
+            trees.insert(own, place, turned.turn(stack, inputs[name], layer))
+    params = {**params, "blocks": split}
+    if not config.tie_embeddings:
+        kernel = params["unembed"]["kernel"]
+        params["unembed"] = {turned.TURNED: turned.turn(kernel, config.embed_dim)}
+    return params
 
 
 def _validate(config: ModelConfig) -> None:

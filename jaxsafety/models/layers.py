@@ -19,7 +19,7 @@ from jaxsafety.adapters import lora
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.projection import Projection, fan_in, in_shape, out_shape
 from jaxsafety.adapters.routing import Routing
-from jaxsafety.models import int8
+from jaxsafety.models import int8, turned
 from jaxsafety.models.types import ModelConfig
 
 TOKENWISE = Routing()
@@ -95,6 +95,13 @@ def apply_int8(p: Projection, x: jax.Array, kernel_q: jax.Array, scale: jax.Arra
     return int8.product(*flat, 0, str(x.dtype)).reshape(*lead, *out_shape(p))
 
 
+def apply_turned(p: Projection, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`apply_kernel` of a kernel as [O,I] (`models/turned.py`)."""
+    lead = x.shape[: x.ndim - len(in_shape(p))]
+    y = turned.product(x.reshape(-1, fan_in(p)), kernel)
+    return y.reshape(*lead, *out_shape(p))
+
+
 class Linear(nn.Module):
     """A projection plus, when given, the update of its LoRA experts."""
 
@@ -121,6 +128,8 @@ class Linear(nn.Module):
         if self.kernels == "int8":
             outputs = slice(len(in_shape(p)), None)
             y = apply_int8(p, x, *parameter_int8(self, "kernel", p.shape, p.axes, outputs))
+        elif self.has_variable("params", turned.TURNED):
+            y = apply_turned(p, x, self.get_variable("params", turned.TURNED))
         else:
             init = jax.nn.initializers.normal(self.init_scale * fan_in(p) ** -0.5)
             kernel = parameter(self, "kernel", init, p.shape, p.axes)

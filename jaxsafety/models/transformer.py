@@ -21,7 +21,7 @@ from flax.core import broadcast
 from jaxsafety.adapters import routing as routers
 from jaxsafety.adapters.routing import BLOCK, GATE, POOLED
 from jaxsafety.core.errors import bad
-from jaxsafety.models import cudnn
+from jaxsafety.models import cudnn, turned
 from jaxsafety.models import layers as parts
 from jaxsafety.models.blocks import Block, PerLayer, Shared
 from jaxsafety.models.types import Cache, LayerInputs, ModelConfig, Output
@@ -61,6 +61,8 @@ class Unembed(nn.Module):
         shape, axes = (c.embed_dim, c.vocab_size), ("embed", "vocab")
         if c.kernels == "int8":
             parts.parameter_int8(self, "kernel", shape, axes, slice(1, 2))
+            return
+        if self.has_variable("params", turned.TURNED):
             return
         parts.parameter(self, "kernel", jax.nn.initializers.normal(c.embed_dim**-0.5), shape, axes)
 

@@ -161,7 +161,7 @@ def _go_on(
     _, later = engine.phases(layers, mask, call.steer)
     model = call.model
     if model.config.unroll and not isinstance(params["blocks"], list):
-        params = unstacked(model.config, params)
+        params = unstacked(model.config, params, len(mask))
 
     def unfinished(carry: Carry) -> jax.Array:
         return (carry[0] < until) & ~jnp.all(carry[1].finished)

@@ -186,7 +186,7 @@ class Work(NamedTuple):
     def split(self) -> PyTree:
         """The parameters as steps take them."""
         config = self.model.config
-        return unstacked(config, self.params) if config.unroll else self.params
+        return unstacked(config, self.params, self.batch_size) if config.unroll else self.params
 
 
 def _calls(work: Work, inside: Callable[[int, int, int], None] | None) -> Said:

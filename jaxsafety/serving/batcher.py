@@ -141,7 +141,8 @@ class Batcher:
         self.counts = Counts()
         self.tokenizer, self.what, self.model = tokenizer, what, model
         self._call = engine.Call(model, 0, tuple(tokenizer.eos_ids), (), what.steer)
-        self._split = unstacked(model.config, what.params) if model.config.unroll else what.params
+        unroll = model.config.unroll
+        self._split = unstacked(model.config, what.params, rows) if unroll else what.params
         self._mesh, self._rows, self._most = mesh, rows, queue
         self._seats: list[Seat | None] = [None] * rows
         self._state: engine.State | None = None

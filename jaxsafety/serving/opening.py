@@ -29,7 +29,8 @@ def asked(
       workdir: a run's.
       text: a model as it was named.
       path: where that lies.
-      options: "variables" and "template", as of `jaxsafety.load`.
+      options: "variables" and "template", as of `jaxsafety.load`, and "kernels", as of
+        `served.load`; "" is not given.
 
     Raises:
       UsageError: see `finished`.
@@ -61,28 +62,25 @@ def model(text: str, path: Path, options: Mapping[str, Any]) -> Place:
         allowed = "a model that is no organism: those have their own"
         raise bad("--template", options["template"], allowed)
     name = path.resolve().name if Path(text).exists() else text
-    return Place(name, path, options)
+    return Place(name, path, {**options, "kernels": options.get("kernels") or "float"})
 
 
 def finished(workdir: Path, options: Mapping[str, Any]) -> Place:
     """What a run made, served as the run would: beside it, in its dtype, on its mesh.
 
     Raises:
-      UsageError: a template other than the run's; see `beside.find`.
+      UsageError: a template or kernels other than the run's; see `beside.find`.
     """
-    own, form = run.template_of(workdir), options.get("template", "")
-    if form not in ("", own):
-        raise bad("--template", form, f"only with a model by itself: {workdir} keeps its own")
+    own = {"template": run.template_of(workdir), "kernels": run.kernels_of(workdir)}
+    for name, kept in own.items():
+        if options.get(name) not in (None, "", kept):
+            allowed = f"only with a model by itself: {workdir} keeps its own"
+            raise bad(f"--{name}", options[name], allowed)
     known = {**run.variables_of(workdir), **options.get("variables", {})}
     path, served_with = beside.find(workdir)
     dtype, mesh = run.read_place(workdir)
-    found = {
-        "dtype": dtype,
-        "mesh": mesh,
-        "beside": served_with,
-        "kernels": run.kernels_of(workdir),
-    }
-    return Place(workdir.resolve().name, path, {**found, "variables": known, "template": own})
+    found = {"dtype": dtype, "mesh": mesh, "beside": served_with, "variables": known}
+    return Place(workdir.resolve().name, path, {**found, **own})
 
 
 def names(places: Sequence[Place]) -> list[str]:

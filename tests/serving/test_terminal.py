@@ -142,7 +142,7 @@ def test_help_of_the_command_shows_defaults(capsys):
         cli.main(["chat", "--help"])
     text = capsys.readouterr().out
     options = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
-    assert len(options) == 9 and text.count("default: ") == 8  # all but --workdir
+    assert len(options) == 10 and text.count("default: ") == 9  # all but --workdir
 
 
 # Tells at once that something is compiled, and compiles when the strike was heard: on a busy

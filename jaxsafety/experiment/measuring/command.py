@@ -58,6 +58,7 @@ class Source(NamedTuple):
     adapter: Path | None
     variables: Mapping[str, Any]
     form: str
+    kernels: str
     facts: dict[str, Any]
 
 
@@ -173,10 +174,12 @@ def _source(request: Request, path: Path) -> Source:
         "context": config.max_length,
         "parameters": _parameters(config),
         "dtype": "float32",
+        **({ledger.KERNELS: request.kernels} if request.kernels != "float" else {}),
         # Whether it opens a thought: without a model, when judged again, it could not be told.
         **({"prompt_end": thinking.prompt_end(tokenizer)} if marks else {}),
     }
-    return Source(path, config, tokenizer, request.adapter, variables, request.template, facts)
+    how = (variables, request.template, request.kernels)
+    return Source(path, config, tokenizer, request.adapter, *how, facts)
 
 
 def _parameters(config: ModelConfig) -> int:
@@ -243,9 +246,9 @@ def _answer(
 ) -> None:
     """Generates what is not there; where nothing is missing, no weight is read."""
     texts = [bench for bench in benchmarks if bench.form == "text"]
-    made = hashlib.sha256(
-        json.dumps([source.facts[name] for name in ledger.MODEL]).encode()
-    ).hexdigest()[:16]
+    told = [source.facts[name] for name in ledger.MODEL]
+    told += [source.facts[ledger.KERNELS]] if ledger.KERNELS in source.facts else []
+    made = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def complete(bench: Benchmark, d: Decoding) -> bool:
         path = request.out / "generations" / request.arm / f"{bench.name}.{d.name}.jsonl"
@@ -278,6 +281,7 @@ def _generate(
         beside=beside.Beside(adapters=source.adapter),
         variables=source.variables,
         template=source.form,
+        kernels=source.kernels,
     )
     loaded.tokenizer.pin(source.tokenizer.date)
     what = loaded.what

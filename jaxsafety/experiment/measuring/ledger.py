@@ -19,6 +19,8 @@ NAME = "eval.json"
 FORMAT = 1
 # Of a model and of a set: what makes it another one.
 MODEL = ("fingerprint", "adapter", "template", "variables")
+# Absent where it is "float", as in what was written before there was another.
+KERNELS = "kernels"
 SET = ("sha256", "kind", "form", "used", "max_tokens", "revision")
 JUDGE = ("where", "content")
 # Of a model: what a command adds to it, and later ones keep.
@@ -122,7 +124,7 @@ def join(
     allowed = "the same settings, or a new directory"
     arms = known.get("arms", {})
     if not told and request.arm in arms:
-        told = _changes(f"{request.arm}: ", arms[request.arm], arm, MODEL)
+        told = _changes(f"{request.arm}: ", arms[request.arm], arm, (*MODEL, KERNELS))
         allowed = f"the same model, another --arm than {request.arm}, or a new directory"
     for what, of, olds, news in (
         ("set", SET, known.get("sets", {}), sets),

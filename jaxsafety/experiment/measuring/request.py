@@ -10,6 +10,7 @@ from jaxsafety.core.errors import bad
 from jaxsafety.data.tokens import raw
 from jaxsafety.evaluation.evaluate import Decoding
 from jaxsafety.judges import reasoning
+from jaxsafety.models.formats import source
 
 ARM = "model"
 SAMPLES = 2  # answers per prompt of a sampled decoding, as in a run
@@ -35,6 +36,7 @@ class Request:
       arm: what the model is called in the records.
       variables: NAME=JSON each, of the chat template.
       template: "raw" is texts without one, as of `jaxsafety.load`.
+      kernels: "int8", or "float", as of `served.load`.
       rejudge: judge the saved answers again, without a model.
       reasoning: the marks that begin and end a thought, of which judges hear nothing; () is none.
     """
@@ -53,6 +55,7 @@ class Request:
     arm: str = ARM
     variables: tuple[str, ...] = ()
     template: str = ""
+    kernels: str = "float"
     rejudge: bool = False
     reasoning: tuple[str, ...] = ()
 
@@ -76,6 +79,7 @@ def check(request: Request) -> tuple[Decoding, ...]:
         raise bad("--judges", "nothing", "one or more, NAME or NAME=WHERE")
     reasoning.parse("--reasoning", request.reasoning)
     raw.check(request.template, "--template")
+    source.check_kernels(request.kernels, "--kernels")
     if request.rejudge:
         given = [n for n in ("model", "adapter", "suite", "data") if getattr(request, n)]
         if given:

@@ -39,12 +39,17 @@ class ModelSource:
     def __post_init__(self) -> None:
         """Rejects an unknown template, and unknown kernels."""
         raw.check(self.template)
-        if self.kernels not in KERNELS:
-            raise bad("model.kernels", self.kernels, ", ".join(KERNELS))
+        check_kernels(self.kernels)
 
     def given(self) -> dict[str, Any]:
         """The template's variables by name; UsageError for text that is not NAME=JSON."""
         return template.parse(self.variables, "model.variables")
+
+
+def check_kernels(kernels: str, field: str = "model.kernels") -> None:
+    """Rejects what is none of `KERNELS`."""
+    if kernels not in KERNELS:
+        raise bad(field, kernels, ", ".join(KERNELS))
 
 
 def directory(source: ModelSource) -> Path:
