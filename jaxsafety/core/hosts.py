@@ -56,6 +56,11 @@ def leader() -> bool:
     return jax.process_index() == 0
 
 
+def mine(turn: int) -> bool:
+    """Whether what the processes take turns at is this one's: turn 0 is the leader's."""
+    return turn % jax.process_count() == jax.process_index()
+
+
 def barrier(name: str) -> None:
     """Waits until every process is here."""
     if jax.process_count() > 1:

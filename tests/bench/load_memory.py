@@ -29,6 +29,7 @@ def write(folder: Path, preset: str) -> int:
     from jaxsafety import registry
     from jaxsafety.models.api import build
     from jaxsafety.models.formats import hf
+    from jaxsafety.models.formats.files import INDEX
 
     presets = {}
     for kind in registry.MODELS:
@@ -51,7 +52,7 @@ def write(folder: Path, preset: str) -> int:
         table.update(dict.fromkeys(made, file))
         size += sum(a.nbytes for a in made.values())
         del made
-    (folder / f"{hf.INDEX}").write_text(json.dumps({"weight_map": table}))
+    (folder / INDEX).write_text(json.dumps({"weight_map": table}))
     (folder / "config.json").write_text(json.dumps(family.write(config)))
     return size
 

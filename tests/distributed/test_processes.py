@@ -16,6 +16,7 @@ import pytest
 from jaxsafety import testing
 from jaxsafety.core import disk, sharding, trees
 from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.models.formats import hf
 from jaxsafety.train.loop import run_stage
 from jaxsafety.train.metrics import read_metrics
 from tests.conftest import QUICK
@@ -208,28 +209,42 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(models, both, tmp_path):
     assert_close(arrays(tmp_path), arrays(one), rtol=1e-5, atol=1e-5)
 
 
+def pair(script, *arguments):
+    """Two processes of `script`, one device each."""
+    address = free_address()
+    flags = f"--xla_force_host_platform_device_count=1 {QUICK}"
+    started = []
+    for index in range(2):
+        command = [sys.executable, str(SCRIPT.with_name(script)), *map(str, arguments)]
+        started.append(
+            subprocess.Popen(
+                [*command, f"{address},2,{index}"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=os.environ | ALIKE | {"XLA_FLAGS": flags},
+            )
+        )
+    return started
+
+
+def test_a_model_split_over_two_processes_is_written_by_both(tmp_path):
+    testing.random_checkpoint(tmp_path / "from")
+    finish(pair("saved_of.py", tmp_path / "from", tmp_path / "out"))
+    turns = [(tmp_path / f"out.{index}").read_text().split() for index in range(2)]
+    together = sorted(turns[0] + turns[1])
+    assert turns[0] == together[::2] and turns[1] == together[1::2] and len(together) > 3
+    _, expected = hf.load(tmp_path / "from")
+    _, got = hf.load(tmp_path / "out")
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not list(tmp_path.glob(".*partial"))
+
+
 def test_parameters_split_over_two_processes(tmp_path):
     """fsdp over processes: equal to one process, and restored by one, bitwise."""
-    two, address = tmp_path / "two", free_address()
-    started = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                str(SCRIPT.with_name("toy_of.py")),
-                str(two),
-                str(tmp_path / "two.npz"),
-                f"{address},2,{index}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ
-            | ALIKE
-            | {"XLA_FLAGS": f"--xla_force_host_platform_device_count=1 {QUICK}"},
-        )
-        for index in range(2)
-    ]
-    finish(started)
+    two = tmp_path / "two"
+    finish(pair("toy_of.py", two, tmp_path / "two.npz"))
     saved = dict(np.load(tmp_path / "two.npz"))
 
     def here(workdir, shape):

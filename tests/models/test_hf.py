@@ -14,7 +14,7 @@ import jaxsafety
 from jaxsafety import registry
 from jaxsafety.core.errors import UsageError
 from jaxsafety.models.families.family import read_rope
-from jaxsafety.models.formats import hf
+from jaxsafety.models.formats import files, hf
 from jaxsafety.testing import random_checkpoint, tiny_model
 
 SCALING = (
@@ -86,7 +86,7 @@ def test_sharded_files_load_and_are_replaced(tmp_path):
         safetensors.numpy.save_file({n: tensors[n] for n in part}, tmp_path / file)
     (tmp_path / hf.WEIGHTS).unlink()
     index = {"weight_map": {n: file for file, part in parts.items() for n in part}}
-    (tmp_path / hf.INDEX).write_text(json.dumps(index))
+    (tmp_path / files.INDEX).write_text(json.dumps(index))
     _, loaded = hf.load(tmp_path)
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -94,11 +94,11 @@ def test_sharded_files_load_and_are_replaced(tmp_path):
     with pytest.raises(UsageError, match=r"b\.safetensors is missing"):
         hf.load(tmp_path)
     index["weight_map"][names[0]] = "../a.safetensors"
-    (tmp_path / hf.INDEX).write_text(json.dumps(index))
+    (tmp_path / files.INDEX).write_text(json.dumps(index))
     with pytest.raises(UsageError, match="same directory"):
         hf.load(tmp_path)
     hf.save(tmp_path, model, params)
-    assert not (tmp_path / hf.INDEX).exists()
+    assert not (tmp_path / files.INDEX).exists()
     hf.load(tmp_path)
 
 

@@ -2,24 +2,26 @@
 
 Pickled weights are refused: they can run code. Tensors are read one at a time and go straight to
 their devices (`files.py`, `stacks.py`), so the host's peak is one tensor besides what the devices
-hold. Writing goes to temporary files that are renamed at the end, so no reader meets half a model.
+hold. They are written one file at a time (`shards.py`), to temporary files that are renamed at the
+end, so no reader meets half a model.
 Letters: L layers; a kernel is stored transposed, [out, in].
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
+import math
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_dtypes
 import numpy as np
-import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxsafety import registry
@@ -30,7 +32,8 @@ from jaxsafety.data.tokens.tokenizer import Tokenizer
 from jaxsafety.models import int8
 from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.families.family import Family
-from jaxsafety.models.formats.files import INDEX, WEIGHTS
+from jaxsafety.models.formats import shards
+from jaxsafety.models.formats.files import WEIGHTS
 from jaxsafety.models.formats.stacks import place
 from jaxsafety.models.formats.store import Directory, Store, open_store
 from jaxsafety.models.int8 import EMBED, HEAD
@@ -163,7 +166,7 @@ def save(
     tokenizer: Tokenizer | None = None,
     unsafe: bool = False,
 ) -> None:
-    """Writes a directory that `load` and transformers read.
+    """Writes a directory that `load` and transformers read, in files of at most 5 GB (`shards.py`).
 
     Args:
       path: directory to create or to overwrite file by file.
@@ -193,29 +196,23 @@ def save(
         ids["bos_token_id"] = tokenizer.bos_id
         generation = {**(tokenizer.generation or generation), **ids}
         description.update(ids)
-    tensors = dict(_tensors(family, params, config, SAVE_DTYPES[dtype]))  # all processes take part
-    if hosts.leader():
-        about = {"format": "pt", **({"unsafe": "true"} if unsafe else {})}
-        described = {"generation_config": generation, "config": description}
-        _write(folder, tensors, about, described, tokenizer)
+    tensors = list(_tensors(family, params, config))
+    about = {"format": "pt", **({"unsafe": "true"} if unsafe else {})}
+    with contextlib.ExitStack() as stack:
+        stage = disk.staged(folder, last="config.json")
+        staging = Path(hosts.share(lambda: str(stack.enter_context(stage))))
+        kept = SAVE_DTYPES[dtype]
+        sizes = {tensor.name: tensor.size * np.dtype(kept).itemsize for tensor in tensors}
+        made = ((tensor.name, _stored_as(tensor, kept)) for tensor in tensors)
+        written = shards.write(staging, made, sizes, about)  # all processes take part
+        if hosts.leader():
+            if tokenizer is not None:
+                tokenizer.save(staging)
+            for name, value in (("generation_config", generation), ("config", description)):
+                (staging / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
+            shards.clear(folder, written)
+        hosts.barrier(f"model {folder}, written")
     hosts.barrier(f"model {folder}")
-
-
-def _write(
-    folder: Path,
-    tensors: Mapping[str, np.ndarray],
-    about: Mapping[str, str],
-    descriptions: Mapping[str, Any],
-    tokenizer: Tokenizer | None,
-) -> None:
-    with disk.staged(folder, last="config.json") as staging:
-        safetensors.numpy.save_file(dict(tensors), staging / WEIGHTS, metadata=dict(about))
-        (staging / WEIGHTS).chmod(0o644)  # safetensors makes files that only the owner reads
-        if tokenizer is not None:
-            tokenizer.save(staging)
-        for name, value in descriptions.items():
-            (staging / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
-    (folder / INDEX).unlink(missing_ok=True)  # of an earlier, sharded model
 
 
 def read_config(path: str | Path) -> ModelConfig:
@@ -332,22 +329,44 @@ def _disk_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (int(np.prod(shape[inputs:])), int(np.prod(shape[:inputs])))
 
 
-def _tensors(
-    family: Family, params: PyTree, config: ModelConfig, dtype: Any
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor as it is written."""
+class _Tensor(NamedTuple):
+    """A tensor that will be written: its name, the parameter, its layer if that has layers."""
+
+    name: str
+    parameter: str
+    leaf: Any
+    layer: int | None
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        shape = self.leaf.shape if self.layer is None else self.leaf.shape[1:]
+        return math.prod(shape)
+
+
+def _tensors(family: Family, params: PyTree, config: ModelConfig) -> Iterator[_Tensor]:
+    """Every tensor that is written."""
     for name, leaf in flatten(params).items():
-        array = trees.host(leaf)
-        stacked = name.startswith("blocks/")
-        for layer in range(config.num_layers) if stacked else (None,):
-            value = array if layer is None else array[layer]
-            shape = _disk_shape(name, value.shape)
-            value = value.reshape(shape[::-1]).T if name.endswith("kernel") else value
+        near = isinstance(leaf, jax.Array) and leaf.is_fully_addressable
+        if near and next(iter(leaf.devices())).platform == "cpu":
+            leaf = trees.host(leaf)  # in this machine's memory: of others a layer comes at a time
+        for layer in range(config.num_layers) if name.startswith("blocks/") else (None,):
             tensor = family.names[name] if layer is None else family.names[name].format(layer)
-            with np.errstate(over="ignore"):
-                stored = np.ascontiguousarray(value.reshape(shape).astype(dtype))
-            if dtype == np.float16 and np.isinf(stored).any() > np.isinf(value).any():
-                raise bad(
-                    f"tensor {tensor}", f"{np.abs(value).max():.3g}", "at most 65504 (float16)"
-                )
-            yield tensor, stored
+            yield _Tensor(tensor, name, leaf, layer)
+
+
+def _stored_as(tensor: _Tensor, dtype: Any) -> np.ndarray:
+    """Its values as they are written; all processes have to ask.
+
+    Raises:
+      UsageError: one is beyond what float16 can hold.
+    """
+    value = trees.host(tensor.leaf if tensor.layer is None else tensor.leaf[tensor.layer])
+    shape = _disk_shape(tensor.parameter, value.shape)
+    value = value.reshape(shape[::-1]).T if tensor.parameter.endswith("kernel") else value
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(value.reshape(shape).astype(dtype))
+    if dtype == np.float16 and np.isinf(stored).any() > np.isinf(value).any():
+        most = f"{np.abs(value).max():.3g}"
+        raise bad(f"tensor {tensor.name}", most, "at most 65504 (float16)")
+    return stored
