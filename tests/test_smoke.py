@@ -1,4 +1,4 @@
-"""Every configuration runs at smoke size, to the report, and a second run repeats it."""
+"""Every configuration runs at smoke size, to the report, and a second run of some repeats it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ CONFIGS = sorted(
 LONG = ("attacked", "controls", "vanishing", "mistral_7b", "mistral_7b_router", "llama3_2_3b")
 LONG = (*LONG, "gemma2_2b")
 LONG_NAMES = (
+    "anchored/llama3_1_8b",
     "anchored/organism",
     "anchored/smollm2_135m",
     "dpo/organism",
@@ -37,21 +38,20 @@ def smoke_form(file):
     return settings
 
 
+# What a second run does is in no method: one of each way of keeping a model.
+AGAIN = ("sft/organism", "safesteer/organism", "safemoe/organism", "anchored/organism")
+
+
 def cases():
-    """Every config whose smoke form no other has; near another's (but for its rate) it is slow."""
-    seen, near = set(), set()
+    """Every config whose smoke form, but for its optimizer, no other has."""
+    seen = set()
     for file in CONFIGS:
-        settings = smoke_form(file)
-        form, rest = (
-            json.dumps(x, sort_keys=True, default=str)
-            for x in (settings, {**settings, "optim": {}})
-        )
+        form = json.dumps({**smoke_form(file), "optim": {}}, sort_keys=True, default=str)
         name = f"{file.parent.name}/{file.stem}"
         if form not in seen:
-            slow = rest in near or file.stem in LONG or name in LONG_NAMES
+            slow = file.stem in LONG or name in LONG_NAMES
             yield pytest.param(file, id=name, marks=pytest.mark.slow if slow else ())
         seen.add(form)
-        near.add(rest)
 
 
 @pytest.mark.parametrize("file", list(cases()))
@@ -70,6 +70,8 @@ def test_config_runs(file, tmp_path, capsys):
     kept = ("student/config.json", "library/router.safetensors", "adapter/adapter_config.json")
     assert 1 <= sum((tmp_path / name).is_file() for name in kept)
     assert (tmp_path / "metrics.jsonl").read_text().strip()
+    if f"{file.parent.name}/{file.stem}" not in AGAIN:
+        return
     assert cli.main(command) == 0
     assert (tmp_path / "results.jsonl").read_text() == first
     assert cli.main([*command, "--config.seed=91"]) == 2
@@ -77,7 +79,22 @@ def test_config_runs(file, tmp_path, capsys):
 
 
 def test_a_config_that_is_not_run_is_one_that_is():
+    """But for its optimizer, which is built and takes a step."""
+    import jax.numpy as jnp
+
+    from jaxsafety.core.config import load_config, typed
+    from jaxsafety.protocols import OptimConfig
+    from jaxsafety.train.optim import make_optimizer
+
     run = [param.values[0] for param in cases()]
-    forms = [smoke_form(file) for file in run]
+    forms = [smoke_form(file) | {"optim": {}} for file in run]
     rest = [file for file in CONFIGS if file not in run]
-    assert rest and all(smoke_form(file) in forms for file in rest)
+    assert rest and all(smoke_form(file) | {"optim": {}} in forms for file in rest)
+    for file in rest:
+        optim = typed(OptimConfig, load_config(f"{file}:smoke").optim, "optim")
+        tx = make_optimizer(optim, 2)
+        params = {"w": jnp.ones(3)}
+        state = tx.init(params)
+        for _ in range(2):  # a warm-up begins at 0
+            change, state = tx.update({"w": jnp.ones(3)}, state, params)
+        assert jnp.all(jnp.abs(change["w"]) > 0) and jnp.all(jnp.isfinite(change["w"]))

@@ -34,6 +34,10 @@ def prompts(count, seed=0, least=1, most=40):
     return [rng.integers(1, 250, rng.integers(least, most)).tolist() for _ in range(count)]
 
 
+# Of several lengths in one bucket: each bucket is a program more of every kind.
+ONE_WIDTH = prompts(19, least=17, most=33)
+
+
 def both(monkeypatch, model, params, given, cfg, batch=BATCH, **options):
     """Answers of rows that give their places away, and of whole calls."""
     run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=batch)
@@ -84,14 +88,19 @@ def inputs(model, kind):
     return {"layers": LayerInputs(adapters={**tree, "router": router}, routing=options)}
 
 
-@pytest.mark.parametrize("kind", ["all", "prompt", "token", "last", "first", "x_lora"])
-def test_steering_and_routes_are_a_rows_own(monkeypatch, kind):
-    model, params = made()
-    given = prompts(19)
+@pytest.fixture(scope="module")
+def plain():
+    """What `ONE_WIDTH` is answered without steering or routes."""
     cfg = SampleConfig(ROOM, 1.0, stop=STOP)
-    seated, called = both(monkeypatch, model, params, given, cfg, **inputs(model, kind))
+    return many.generate(*made(), TOKENIZER, ONE_WIDTH, cfg, seed=3, batch_size=BATCH)
+
+
+@pytest.mark.parametrize("kind", ["all", "prompt", "token", "last", "first", "x_lora"])
+def test_steering_and_routes_are_a_rows_own(monkeypatch, plain, kind):
+    model, params = made()
+    cfg = SampleConfig(ROOM, 1.0, stop=STOP)
+    seated, called = both(monkeypatch, model, params, ONE_WIDTH, cfg, **inputs(model, kind))
     assert_same(seated, called)
-    plain, _ = both(monkeypatch, model, params, given, cfg)
     assert [row[0].ids for row in plain] != [row[0].ids for row in seated]
 
 
@@ -113,10 +122,11 @@ def test_a_common_beginning_is_read_once(monkeypatch):
 def test_unrolled_steps_say_the_same(monkeypatch, kind):
     model, params = made()
     unrolled = api.build(replace(model.config, unroll=True))
-    given, cfg = prompts(19), SampleConfig(ROOM, 1.0, stop=STOP)
-    options = inputs(model, kind)
-    rolled, _ = both(monkeypatch, model, params, given, cfg, **options)
-    seated, called = both(monkeypatch, unrolled, params, given, cfg, **options)
+    cfg, options = SampleConfig(ROOM, 1.0, stop=STOP), inputs(model, kind)
+    rolled = many.generate(
+        model, params, TOKENIZER, ONE_WIDTH, cfg, seed=3, batch_size=BATCH, **options
+    )
+    seated, called = both(monkeypatch, unrolled, params, ONE_WIDTH, cfg, **options)
     assert_same(rolled, seated)
     assert_same(rolled, called)
 
