@@ -195,7 +195,11 @@ def unstacked(config: ModelConfig, params: PyTree, rows: int = 1) -> PyTree:
         blocks = params["blocks"]
         split = [jax.tree.map(lambda x, i=i: x[i], blocks) for i in range(config.num_layers)]
         return {**params, "blocks": split}
-    inputs = {"/".join((*p.path, "kernel")): fan_in(p) for p in parts.projections(config).values()}
+    inputs = {
+        "/".join((*p.path, kernel)): fan_in(p)
+        for p in parts.projections(config).values()
+        for kernel in ("kernel", "kernel_q")
+    }
     names = trees.paths(params["blocks"])
     split = [{} for _ in range(config.num_layers)]
     for name, stack in zip(names, jax.tree.leaves(params["blocks"]), strict=True):
@@ -203,10 +207,10 @@ def unstacked(config: ModelConfig, params: PyTree, rows: int = 1) -> PyTree:
             if name not in inputs:
                 trees.insert(own, name, stack[layer])
                 continue
-            place = f"{name.removesuffix('kernel')}{turned.TURNED}"
+            place = f"{name.rpartition('/')[0]}/{turned.TURNED}"
             trees.insert(own, place, turned.turn(stack, inputs[name], layer))
     params = {**params, "blocks": split}
-    if not config.tie_embeddings:
+    if not config.tie_embeddings and config.kernels == "float":
         kernel = params["unembed"]["kernel"]
         params["unembed"] = {turned.TURNED: turned.turn(kernel, config.embed_dim)}
     return params

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from jaxsafety.adapters.projection import Projection, in_shape
 from jaxsafety.core import trees
+from jaxsafety.core.products import from_left
 from jaxsafety.models.types import ModelConfig
 
 PyTree = Any
@@ -93,9 +94,7 @@ def product(
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _product(x: jax.Array, kernel_q: jax.Array, scale: jax.Array, axis: int, dtype: str) -> Any:
     rows = x.shape[0]
-    x = x.astype(jnp.float32)
-    own = jnp.max(jnp.abs(x), axis=1, keepdims=True) / MOST
-    whole = jnp.round(x / jnp.where(own == 0, 1.0, own)).astype(jnp.int8)
+    whole, own = _quantised(x)
     if rows == 1:  # of one row XLA on CPU makes a product that first converts the whole kernel
         whole = jnp.concatenate([whole, whole])
     sums = jax.lax.dot_general(
@@ -103,6 +102,20 @@ def _product(x: jax.Array, kernel_q: jax.Array, scale: jax.Array, axis: int, dty
     )
     # A row that is no number must not become one in int8.
     return (sums[:rows].astype(jnp.float32) * own * scale).astype(dtype)
+
+
+def _quantised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rows [N,I] as int8, and the scale [N,1] of each."""
+    x = x.astype(jnp.float32)
+    own = jnp.max(jnp.abs(x), axis=1, keepdims=True) / MOST
+    return jnp.round(x / jnp.where(own == 0, 1.0, own)).astype(jnp.int8), own
+
+
+def turned_product(x: jax.Array, kernel_q: jax.Array, scale: jax.Array, dtype: str) -> jax.Array:
+    """`product` with a kernel that lies turned, [O,I] (`models/turned.py`); without a gradient."""
+    whole, own = _quantised(x)
+    sums = from_left(whole, kernel_q, jnp.int32)
+    return (sums.astype(jnp.float32) * own * scale).astype(dtype)
 
 
 def _forward(x: Any, kernel_q: Any, scale: Any, axis: int, dtype: str) -> tuple:

@@ -95,10 +95,15 @@ def apply_int8(p: Projection, x: jax.Array, kernel_q: jax.Array, scale: jax.Arra
     return int8.product(*flat, 0, str(x.dtype)).reshape(*lead, *out_shape(p))
 
 
-def apply_turned(p: Projection, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`apply_kernel` of a kernel as [O,I] (`models/turned.py`)."""
-    lead = x.shape[: x.ndim - len(in_shape(p))]
-    y = turned.product(x.reshape(-1, fan_in(p)), kernel)
+def apply_turned(
+    p: Projection, x: jax.Array, kernel: jax.Array, scale: jax.Array | None
+) -> jax.Array:
+    """`apply_kernel` of a kernel as [O,I] (`models/turned.py`); with scales `apply_int8`."""
+    lead, flat = x.shape[: x.ndim - len(in_shape(p))], x.reshape(-1, fan_in(p))
+    if scale is None:
+        y = turned.product(flat, kernel)
+    else:
+        y = int8.turned_product(flat, kernel, scale.reshape(-1), str(x.dtype))
     return y.reshape(*lead, *out_shape(p))
 
 
@@ -125,11 +130,12 @@ class Linear(nn.Module):
         A router of this linear's own goes before `mix`; `routing` and `pool` are for it.
         """
         p = self.projection
-        if self.kernels == "int8":
+        if self.has_variable("params", turned.TURNED):
+            scale = self.get_variable("params", "scale") if self.kernels == "int8" else None
+            y = apply_turned(p, x, self.get_variable("params", turned.TURNED), scale)
+        elif self.kernels == "int8":
             outputs = slice(len(in_shape(p)), None)
             y = apply_int8(p, x, *parameter_int8(self, "kernel", p.shape, p.axes, outputs))
-        elif self.has_variable("params", turned.TURNED):
-            y = apply_turned(p, x, self.get_variable("params", turned.TURNED))
         else:
             init = jax.nn.initializers.normal(self.init_scale * fan_in(p) ** -0.5)
             kernel = parameter(self, "kernel", init, p.shape, p.axes)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jaxsafety.adapters import lora
 from jaxsafety.core import trees
 from jaxsafety.core.settings import SampleConfig
-from jaxsafety.models import turned
+from jaxsafety.models import int8, turned
 from jaxsafety.models.api import LayerInputs, build, init_cache, unstacked
 from jaxsafety.sampling import many
 from jaxsafety.testing import tiny_model
@@ -72,12 +72,32 @@ def test_a_step_is_the_plain_one(family, tied):
     np.testing.assert_array_equal(model.head(own), model.head(params))
 
 
-@pytest.mark.parametrize("change", [{"unroll": False}, {"dtype": "bfloat16"}, {"kernels": "int8"}])
+@pytest.mark.parametrize("change", [{"unroll": False}, {"dtype": "bfloat16"}])
 def test_what_would_not_be_faster_is_not_turned(change):
     config = replace(unrolled("llama")[0].config, **change)
     assert not turned.pays(config, 8)
-    assert turned.pays(replace(config, unroll=True, dtype="float32", kernels="float"), 2)
-    assert not turned.pays(replace(config, unroll=True, dtype="float32", kernels="float"), 1)
+    assert turned.pays(replace(config, unroll=True, dtype="float32"), 2)
+    assert not turned.pays(replace(config, unroll=True, dtype="float32"), 1)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_step_of_int8_is_the_same_to_the_bit(tied):
+    """Sums of integers are exact however they are made."""
+    model, params = unrolled("qwen2", tie_embeddings=tied)
+    params = int8.quantise(model.config, model.projections, params)
+    model = build(replace(model.config, kernels="int8"))
+    own = unstacked(model.config, params, rows=3)
+    names = trees.paths(own["blocks"])
+    assert not any(name.endswith("kernel_q") for name in names)
+    tokens = jnp.asarray([[5, 9], [6, 1], [7, 2]], jnp.int32)
+    places = jnp.asarray([[0, 1]] * 3, jnp.int32)
+
+    @jax.jit
+    def step(params):
+        return model.unembed(params, model.apply(params, tokens, places).hidden)
+
+    plain = unstacked(model.config, params)
+    np.testing.assert_array_equal(step(own), step(plain))
 
 
 def test_answers_are_the_plain_ones(monkeypatch):
