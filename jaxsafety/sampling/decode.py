@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxsafety.core import shapes, trees
 from jaxsafety.data.schema import Answer, Completions, PromptBatch
@@ -78,6 +79,10 @@ def sample(
       ((1, 32), True)
     """
     args = arguments(model, params, prompts, keys, cfg, layers, steer)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, keys)))
+    if model.config.unroll and cfg.max_tokens > 1 and not traced:
+        # Before the program: within it XLA would read across what should lie turned.
+        return pieces(args, inside, split=unstacked(model.config, params, len(keys)))
     if inside is None or cfg.max_tokens <= PIECE:
         return _sample(*args)
     return pieces(args, inside)
@@ -161,7 +166,7 @@ def _go_on(
     _, later = engine.phases(layers, mask, call.steer)
     model = call.model
     if model.config.unroll and not isinstance(params["blocks"], list):
-        params = unstacked(model.config, params, len(mask))
+        params = unstacked(model.config, params)
 
     def unfinished(carry: Carry) -> jax.Array:
         return (carry[0] < until) & ~jnp.all(carry[1].finished)

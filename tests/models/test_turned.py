@@ -17,7 +17,8 @@ from jaxsafety.core import trees
 from jaxsafety.core.settings import SampleConfig
 from jaxsafety.models import int8, turned
 from jaxsafety.models.api import LayerInputs, build, init_cache, unstacked
-from jaxsafety.sampling import many
+from jaxsafety.sampling import decode, many
+from jaxsafety.sampling.prompts import pad_prompts, row_keys
 from jaxsafety.testing import tiny_model
 
 FAMILIES = ("llama", "qwen2", "gemma2", "olmo2")
@@ -123,3 +124,14 @@ def test_the_compiler_leaves_the_kernel_on_the_left():
     text = jax.jit(turned.product).lower(x, kernel).compile().as_text()
     shapes = re.findall(r"f32\[(\d+),(\d+)\]\S* (?:dot|fusion|custom-call)\(", text)
     assert ("1536", "8") in shapes
+
+
+def test_a_call_within_a_program_says_the_same():
+    """There parameters have no values yet, and are unstacked inside."""
+    model, params = unrolled("llama")
+    prompts = pad_prompts([[5, 6, 7], [8, 9]], 0, (4,))
+    keys, cfg = row_keys(0, 0, [0, 1], [0, 0]), SampleConfig(5, 1.0, stop=(1,))
+    own = decode.sample(model, params, prompts, keys, cfg)
+    within = jax.jit(lambda params: decode.sample(model, params, prompts, keys, cfg))(params)
+    np.testing.assert_array_equal(own.tokens, within.tokens)
+    np.testing.assert_allclose(own.logp, within.logp, atol=1e-5)
