@@ -14,6 +14,7 @@ import jax
 from jaxsafety.core.products import from_left
 from jaxsafety.models.types import ModelConfig
 
+MOST = 64  # rows: of more the result takes longer to turn back than the kernel to pack
 TURNED = "turned"  # stands in the place of "kernel", or of "kernel_q"
 
 
@@ -31,4 +32,4 @@ def turn(kernel: jax.Array, inputs: int, layer: Any = None) -> jax.Array:
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """y[m,o] = sum_i x[m,i] kernel[o,i], for x [M,I] and a kernel [O,I]; float32 from float32."""
-    return x @ kernel.T if len(x) == 1 else from_left(x, kernel)
+    return from_left(x, kernel) if 1 < len(x) <= MOST else x @ kernel.T
