@@ -91,14 +91,13 @@ def call(args: argparse.Namespace) -> None:
         raise UsageError(text)
     if args.out is None:
         raise bad("--out", "nothing", "a directory for the results of --model")
-    if not (wanted or args.rejudge):
-        for name in ("template", "kernels"):
-            if getattr(args, name):
-                allowed = "with --suite or --data; an organism has its own"
-                raise bad(f"--{name}", getattr(args, name), allowed)
     if wanted or args.rejudge:
         _measure(args, wanted)
         return
+    for name in ("template", "kernels"):
+        if getattr(args, name):
+            allowed = "with --suite or --data; an organism has its own"
+            raise bad(f"--{name}", getattr(args, name), allowed)
     from jaxsafety.core import outputs
 
     outputs.directory("--out", args.out)

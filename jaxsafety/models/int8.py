@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxsafety.adapters.projection import Projection, in_shape
 from jaxsafety.core import trees
-from jaxsafety.core.products import from_left
+from jaxsafety.models import turned
 from jaxsafety.models.types import ModelConfig
 
 PyTree = Any
@@ -114,7 +114,7 @@ def _quantised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def turned_product(x: jax.Array, kernel_q: jax.Array, scale: jax.Array, dtype: str) -> jax.Array:
     """`product` with a kernel that lies turned, [O,I] (`models/turned.py`); without a gradient."""
     whole, own = _quantised(x)
-    sums = from_left(whole, kernel_q, jnp.int32)
+    sums = turned.product(whole, kernel_q, jnp.int32)
     return (sums.astype(jnp.float32) * own * scale).astype(dtype)
 
 

@@ -1,7 +1,14 @@
 """Kernels that lie turned, [outputs, inputs], for decoding steps of few rows on a CPU.
 
-There a product is faster with its kernel on the left (`core/products.py`), if that lies so; int8
-kernels too, whose scales stay what they are. Letters: L layers, M rows, I inputs, O outputs.
+XLA on CPUs packs the right side of a product before it multiplies. With x [M,I] on the left that is
+the whole kernel, whatever M: twice as much to write and read as to multiply by, while M is small.
+With the kernel on the left,
+
+    y = (K x^T)^T,   K [O,I],   y [M,O],
+
+it is read once as it lies, and x is packed; int8 kernels too, whose scales stay what they are. XLA
+knows that both are the same product and would turn it back; a barrier between the product and its
+transpose keeps it (docs/decisions.md, 211). Letters: L layers, M rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -10,8 +17,8 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxsafety.core.products import from_left
 from jaxsafety.models.types import ModelConfig
 
 MOST = 64  # rows: of more the result takes longer to turn back than the kernel to pack
@@ -30,6 +37,13 @@ def turn(kernel: jax.Array, inputs: int, layer: Any = None) -> jax.Array:
     return own.reshape(inputs, -1).T
 
 
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """y[m,o] = sum_i x[m,i] kernel[o,i], for x [M,I] and a kernel [O,I]; float32 from float32."""
-    return from_left(x, kernel) if 1 < len(x) <= MOST else x @ kernel.T
+def product(x: jax.Array, kernel: jax.Array, sums: Any = jnp.float32) -> jax.Array:
+    """y[m,o] = sum_i x[m,i] kernel[o,i], for x [M,I] and a kernel [O,I], summed in `sums`.
+
+    On the left is the kernel of 2 to `MOST` rows: for one row nothing is packed.
+    """
+    multiply = partial(jax.lax.dot_general, preferred_element_type=sums)
+    both = (((1,), (1,)), ((), ()))
+    if not 1 < len(x) <= MOST:
+        return multiply(x, kernel, both)
+    return jax.lax.optimization_barrier(multiply(kernel, x, both)).T
