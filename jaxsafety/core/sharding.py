@@ -19,7 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+)
 
 from jaxsafety.core.errors import bad
 
@@ -286,6 +293,21 @@ def mesh_of(params: PyTree) -> Mesh | None:
         if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
             return where.mesh if where.mesh.size > 1 else None
     return None
+
+
+def settle(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays where programs outside training take them: on a mesh of one device, on that device.
+
+    No copy. A program is compiled for the places of its arguments, and to the compiler a mesh of
+    one device is another place than the device: what was trained there would compile everything
+    again that the loaded model has run. On several devices the tree as it is.
+    """
+    return tree if mesh.size > 1 else jax.device_put(tree, home(mesh))
+
+
+def home(mesh: Mesh) -> SingleDeviceSharding:
+    """The place of `settle` on a mesh of one device."""
+    return SingleDeviceSharding(mesh.devices.flat[0])
 
 
 def rows(mesh: Mesh | None) -> int:

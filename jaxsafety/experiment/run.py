@@ -19,7 +19,7 @@ import jax
 
 from jaxsafety.core import disk, hosts
 from jaxsafety.core.interrupt import Interrupt, Preempted
-from jaxsafety.core.sharding import MeshConfig, make_mesh, scope
+from jaxsafety.core.sharding import MeshConfig, make_mesh, scope, settle
 from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import beside, mitigated, record, served, thinking, tracked, trained
@@ -147,6 +147,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         ready=ready,
         template=exp.model.template,
     )
+    params = settle(params, mesh)
     setting = replace(setting, base=model_fingerprint(path))
     evaluate.check_sets(setting.benchmarks, decodings(measure))
     method.fits(exp.method, exp.optim, model, tokenizer, setting)

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jaxsafety.core import trees
+from jaxsafety.core import sharding, trees
 from jaxsafety.core.errors import bad
 from jaxsafety.protocols import Context, Stage, TrainConfig, Variables, same
 from jaxsafety.train import state as states
@@ -172,6 +172,8 @@ def left(
         ctx.log(f"{stage.name}: restored step {step} of {stage.steps}")
         return found
 
+    if mesh.size == 1:
+        where = dict.fromkeys(where, sharding.home(mesh))  # as `sharding.settle` leaves them
     found = trees.combine(_unread(Source(restored), abstract), frozen)
     if stage.mitigation.after is same:
         return Left(found, where)

@@ -209,7 +209,8 @@ class _StageRun:
                 self.flag.rest()
         self.checkpoints.wait()
         self.ctx.log(f"{stage.name}: {index + 1} steps; {self.clock.summary(self.started)}")
-        return finished.end(self.stage, trees.combine(self.last(), self.frozen))
+        left = sharding.settle(trees.combine(self.last(), self.frozen), self.mesh)
+        return finished.end(self.stage, left)
 
     def last(self) -> PyTree:
         """The parameters that the stage would leave, did it end here."""
