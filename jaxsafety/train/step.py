@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -78,16 +79,20 @@ def make_train_step(
             return compute(params, frozen, batch, key)
         micro = split_batch(batch, accum)
 
-        def one(index: jax.Array, part: PyTree) -> Any:
+        # Traced once: for the shapes of what is added up, and as what the scan repeats.
+        @partial(jax.jit, inline=True)
+        def one(params: PyTree, frozen: PyTree, key: jax.Array, xs: Any) -> Any:
+            index, part = xs
             return compute(params, frozen, part, jax.random.fold_in(key, index))
 
         def body(total: PyTree, xs: Any) -> tuple[PyTree, None]:
-            return jax.tree.map(jnp.add, total, one(*xs)), None
+            return jax.tree.map(jnp.add, total, one(params, frozen, key, xs)), None
 
-        indices = jnp.arange(accum)
-        first = jax.tree.map(lambda x: x[0], (indices, micro))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, *first))
-        return jax.lax.scan(body, zeros, (indices, micro))[0]
+        parts = (jnp.arange(accum), micro)
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(one, params, frozen, key, first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(body, zeros, parts)[0]
 
     def step(state: TrainState, frozen: PyTree, batch: PyTree) -> Any:
         key = jax.random.fold_in(state.key, state.step)
