@@ -138,6 +138,8 @@ class Transformer(nn.Module):
             in_axes=(0, broadcast),
             length=c.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
+            # One tracing less, as nothing is broadcast out; but first parameters depend on it.
+            check_constancy_invariants=self.is_initializing(),
         )(c, capture, name="blocks")
         final = parts.RMSNorm(c.norm_eps, c.dtype, offset=c.norm_offset, name="final_norm")
 
