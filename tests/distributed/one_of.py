@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from jaxsafety import cli
 from jaxsafety.core import hosts, trees
 from jaxsafety.experiment import run
+from tests.few import measure_few
 
 
 def main(out: str, *arguments: str) -> int:
@@ -32,6 +33,7 @@ def main(out: str, *arguments: str) -> int:
         return result
 
     run.run = keep
+    measure_few()
     return cli.main(arguments)
 
 

@@ -21,6 +21,7 @@ from jaxsafety.core import trees  # noqa: E402
 from jaxsafety.experiment import run  # noqa: E402
 from jaxsafety.methods.safesteer import program as safesteer  # noqa: E402
 from jaxsafety.sampling import decode  # noqa: E402
+from tests.few import measure_few  # noqa: E402
 
 
 def main(out: str, *arguments: str) -> int:
@@ -44,6 +45,7 @@ def main(out: str, *arguments: str) -> int:
         return result
 
     run.run = keep
+    measure_few()
     return cli.main(arguments)
 
 
