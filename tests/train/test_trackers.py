@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -432,3 +433,28 @@ def test_tensorboard_has_the_scalars(told):
     (events,) = (told.workdir / "tb").iterdir()
     assert b"a/loss" in events.read_bytes() and b"a/bad" not in events.read_bytes()
     assert json.loads((told.workdir / "metrics.jsonl").read_text())["bad"] is None
+
+
+def test_tensorboard_does_not_wait_for_torch(tmp_path, root):
+    """Nor takes it from anybody: this stands for one that is installed."""
+    (tmp_path / "torch.py").write_text("print('torch is imported')\n")
+    code = """
+import types
+from jaxsafety.train.trackers.tensorboard import TensorBoard
+to = TensorBoard(types.SimpleNamespace(workdir=WORKDIR))
+to.write(1, {"loss": 0.5})
+to.close()
+print("written")
+import torch
+""".replace("WORKDIR", "__import__('pathlib').Path('run')")
+    paths = os.pathsep.join([str(tmp_path), str(root)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["written", "torch is imported"]
+    assert list((tmp_path / "run" / "tb").iterdir())
