@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsafety.core.errors import UsageError
+from jaxsafety.models import blocks
 from jaxsafety.models import layers as layers_of
 from jaxsafety.models.api import LayerInputs, build, init_cache
 from jaxsafety.testing import FAMILIES, tiny_config, tiny_model
@@ -261,3 +262,19 @@ def test_bfloat16_compute_keeps_float32_parameters():
 def test_impossible_configs_are_named(change, word):
     with pytest.raises(UsageError, match=word):
         build(tiny_config(**change))
+
+
+def test_a_forward_pass_traces_its_body_once(monkeypatch):
+    """However many layers; the keys of first parameters are counted by tracing it again."""
+    traced, whole = [], blocks.Block.__call__
+
+    def told(self, *args, **kwargs):
+        traced.append(self)
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(blocks.Block, "__call__", told)
+    model, params = tiny_model("llama", num_layers=3)
+    tokens = tokens_of(0)
+    traced.clear()
+    jax.eval_shape(model.apply, params, tokens, positions_of(tokens))
+    assert len(traced) == 1

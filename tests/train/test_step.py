@@ -41,6 +41,19 @@ def test_accumulation_changes_nothing(accum):
     close(metrics, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("accum", [1, 4])
+def test_a_loss_is_traced_once(accum):
+    traced = []
+
+    def told(*args):
+        traced.append(args)
+        return toy.loss(*args)
+
+    state, frozen = start()
+    compiled(told, RAW, accum=accum).lower(state, frozen, toy.batch(0))
+    assert len(traced) == 1
+
+
 def test_a_mean_per_micro_batch_would_be_noticed():
     # The check above has teeth: with weights normalised per micro-batch the update differs.
     state, frozen = start()
