@@ -126,7 +126,7 @@ def body_of(rng, kind):
 
 @pytest.mark.parametrize("kind", [TEXT, CHAT])
 def test_ten_thousand_bodies(kind):
-    """Of a seed each, which makes them in a hundredth of the time that drawing takes."""
+    """Of a seed each, which makes them in a fiftieth of the time that drawing takes."""
     read_well = 0
     for seed in range(5000):
         body = body_of(random.Random(seed), kind)

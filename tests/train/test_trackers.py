@@ -439,14 +439,14 @@ def test_tensorboard_does_not_wait_for_torch(tmp_path, root):
     """Nor takes it from anybody: this stands for one that is installed."""
     (tmp_path / "torch.py").write_text("print('torch is imported')\n")
     code = """
-import types
+import pathlib, types
 from jaxsafety.train.trackers.tensorboard import TensorBoard
-to = TensorBoard(types.SimpleNamespace(workdir=WORKDIR))
+to = TensorBoard(types.SimpleNamespace(workdir=pathlib.Path("run")))
 to.write(1, {"loss": 0.5})
 to.close()
 print("written")
 import torch
-""".replace("WORKDIR", "__import__('pathlib').Path('run')")
+"""
     paths = os.pathsep.join([str(tmp_path), str(root)])
     done = subprocess.run(
         [sys.executable, "-c", code],
