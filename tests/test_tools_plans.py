@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from threading import Barrier
 
 import pytest
 
@@ -119,6 +120,28 @@ def test_what_is_kept_is_not_made_again_but_errors_are(tool, alone, one, monkeyp
     text = tool.README.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "| a/c | | h100:8 | does not divide |" in text and "old" not in text
+
+
+def test_several_plans_are_made_at_a_time_and_kept_as_they_come(tool, alone, monkeypatch):
+    both = Barrier(2, timeout=60)
+    monkeypatch.setattr(tool, "one", lambda *_: {"error": f"{both.wait()}"})
+    call(tool, monkeypatch, "--jobs=2", "--topologies=h100:8,h200:2", "configs/a/b.py")
+    assert {key[1] for key in tool.kept()} == {"h100:8", "h200:2"}
+
+    def broken(*_):
+        raise SystemExit("pip install")
+
+    monkeypatch.setattr(tool, "one", broken)
+    with pytest.raises(SystemExit, match="pip install"):
+        call(tool, monkeypatch, "--topologies=h100:8,h200:2", "configs/a/c.py")
+    assert not [key for key in tool.kept() if key[0] == "configs/a/c.py"]
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1"])
+def test_no_jobs_is_refused(tool, alone, monkeypatch, capsys, jobs):
+    with pytest.raises(SystemExit):
+        call(tool, monkeypatch, f"--jobs={jobs}")
+    assert f"--jobs: got {jobs}; allowed: 1 and more" in capsys.readouterr().err and not alone
 
 
 def test_a_compiler_that_is_not_here_is_no_line(tool, alone, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """Plans every config of a published model on slices of each kind; writes the README's tables.
 
-  python tools/plans.py                       all of them, many hours of one core; resumes
+  python tools/plans.py --jobs=2              all of them, many hours of two cores; resumes
   python tools/plans.py --table               only writes the tables again from docs/plans.jsonl
 
 Needs the compilers (`pip install -e .[tpu,gpu-plan]`), no TPU or GPU; `--topologies` picks those
@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,10 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     return "\n".join([*lines, *notes]) + "\n"
 
 
+def _holds(plan: dict[str, Any]) -> bool:
+    return "error" not in plan and "outdated" not in plan
+
+
 def _times(seconds: list[float | None]) -> str:
     return " / ".join(
         "?" if one is None else f"{one:.{2 if one >= 0.1 else 3}f}" for one in seconds
@@ -140,8 +145,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only write the table again")
     parser.add_argument("--topologies", default=",".join(TOPOLOGIES), metavar="NAME,...")
+    parser.add_argument("--jobs", type=int, default=1, help="plans at a time, a core each")
     parser.add_argument("configs", nargs="*", help="default: all")
     args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f"--jobs: got {args.jobs}; allowed: 1 and more")
     from jaxsafety.core.errors import UsageError
     from jaxsafety.planning.topology import parse
 
@@ -152,16 +160,24 @@ def main() -> None:
     except UsageError as error:
         parser.error(str(error).replace("--topology", "--topologies"))
     rows = kept()
-    for config in [] if args.table else (args.configs or configs()):
-        for topology in names:
-            known = rows.get((config, topology), {"error": ""})
-            if "error" not in known and "outdated" not in known:
-                continue
-            print(f"{config} on {topology}", flush=True)
-            rows[config, topology] = plan = one(config, topology)
-            line = {"config": config, "topology": topology, "plan": plan}
-            with LINES.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+    asked = [(c, t) for c in ([] if args.table else args.configs or configs()) for t in names]
+    missing = [key for key in asked if not _holds(rows.get(key, {"error": ""}))]
+
+    def make(key: tuple[str, str]) -> dict[str, Any]:
+        print(f"{key[0]} on {key[1]}", flush=True)
+        return one(*key)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        making = {pool.submit(make, key): key for key in missing}
+        try:
+            for done in as_completed(making):  # a line is kept as soon as it is made
+                key = config, topology = making[done]
+                rows[key] = plan = done.result()
+                line = {"config": config, "topology": topology, "plan": plan}
+                with LINES.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+        finally:
+            pool.shutdown(cancel_futures=True)  # without a compiler the rest fails too
     head, begin, rest = README.read_text().partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
