@@ -208,6 +208,7 @@ def answer(
         from jaxsafety.sampling.many import generate
     if encode is None:
         from jaxsafety.data.tokens.encode import encode_prompt as encode
+    named: list[str] = []  # what the model's parameters are, made when a set is first asked
     prompts = {
         b.name: encode_items(b, tokenizer, model.config.max_length, encode) for b in benchmarks
     }
@@ -228,12 +229,13 @@ def answer(
                     stop=tuple(tokenizer.eos_ids),
                 )
                 # What the answers depend on, parameters too: a sample of them names the model.
+                named = named or [checkpoint.digest(params), checkpoint.digest(layers)]
                 about = {
                     **settings,
                     "prompts": prompts[bench.name],
                     "samples": decoding.samples,
                     "batch_size": batch_size,
-                    "model": [checkpoint.digest(params), checkpoint.digest(layers)],
+                    "model": named,
                 }
                 parts = Parts(path, about)
                 rows = len(bench.items) * (1 if decoding.temperature == 0 else decoding.samples)

@@ -1,11 +1,12 @@
 """Continuous batching of many prompts: a row that has ended gives its place to the next prompt.
 
-The prompts come in groups, longest first. A group is read by itself and seated in rows that are
-free (see `rows`), and the batch steps on until as many rows have ended as the next group needs.
-Which prompts share a group, its width and the cache's do not depend on what an earlier start found
-already, so an answer is the same whether or not the others are made again.
+The prompts come in groups, longest first. A group is read once, and its rows, all samples of its
+prompts, are seated lot by lot in rows that are free (see `rows`); the batch steps on until as many
+have ended as the next lot needs. Which prompts share a group, its width and the cache's do not
+depend on what an earlier start found already, so an answer is the same whether or not the others
+are made again.
 
-Letters: B rows, G rows of a group, T new tokens at most.
+Letters: B rows, G prompts of a group and rows of a lot, T new tokens at most.
 """
 
 from __future__ import annotations
@@ -29,16 +30,26 @@ from jaxsafety.sampling.engine import Call
 
 PyTree = Any
 LEAST = 16  # tokens at most; shorter answers end together, and nobody waits for a place
-SHARE = 8  # a group is this part of the rows: fewer are read slowly, for more they wait
+SHARE = 8  # a lot is this part of the rows: fewer are read slowly, for more they wait
 PIECE = 64  # steps between two looks at the host, where no row ends before
 
 
-class Group(NamedTuple):
-    """Prompts that are read at once: their numbers, and tokens, mask and keys of G rows."""
+class Lot(NamedTuple):
+    """Rows that are seated at once, of one group; all arrays are of G rows.
+
+    Attributes:
+      numbers: of the rows, G or fewer; what follows repeats the last one.
+      group: the number of their group.
+      prompts: makes the group's prompts [G,P], when the first of its lots comes.
+      which: [G] int32, the prompt of each row.
+      keys: [G,...], `prompts.key_data`.
+    """
 
     numbers: Sequence[int]
-    prompts: PromptBatch
-    keys: jax.Array
+    group: int
+    prompts: Callable[[], PromptBatch]
+    which: np.ndarray
+    keys: np.ndarray
 
 
 @struct.dataclass
@@ -57,17 +68,17 @@ class Running:
 
 
 def size(batch_size: int) -> int:
-    """G, rows of a group."""
+    """G, prompts of a group and rows of a lot."""
     return max(1, batch_size // SHARE)
 
 
 def stretches(spans: Sequence[int], beside: int, least: int) -> list[range]:
-    """Groups that share a cache: it is halved once the rest, `least` groups or more, needs less.
+    """Lots that share a cache: it is halved once the rest, `least` lots or more, needs less.
 
     Args:
-      spans: the width of every group, none wider than the one before.
-      beside: slots of the cache beside a group's own.
-      least: groups that make it worth to let all rows end first, and to compile another step.
+      spans: the width of every lot, none wider than the one before.
+      beside: slots of the cache beside a lot's own.
+      least: lots that make it worth to let all rows end first, and to compile another step.
     """
     found, start = [], 0
     for i, span in enumerate(spans):
@@ -82,7 +93,7 @@ def answers(
     params: PyTree,
     split: PyTree,
     layers: LayerInputs,
-    groups: Sequence[Callable[[], Group]],
+    lots: Sequence[Lot],
     *,
     batch_size: int,
     slots: int,
@@ -98,7 +109,7 @@ def answers(
       params: of the model, for reading prompts.
       split: the same for steps, `models.api.unstacked` where `model.config.unroll`.
       layers: see `engine.phases`.
-      groups: made when their turn comes; all of G rows, the last number's row repeated.
+      lots: those of a group follow each other.
       batch_size: B, at least G.
       slots: of the cache: the longest prompt and T.
       heat: the temperature; 0 is greedy.
@@ -107,26 +118,28 @@ def answers(
       look: called with (rows that go on, tokens they have on average) between two runs of steps; it
         may raise to end all.
     """
-    waiting = deque(groups)
+    waiting, group, found = deque(lots), -1, None
     seats: list[int | None] = [None] * batch_size
     running: Running | None = None
-    data = np.array(jax.random.key_data(jax.random.split(jax.random.key(0), batch_size)))
+    keys = np.zeros((batch_size, *lots[0].keys.shape[1:]), lots[0].keys.dtype)
     while waiting or any(seat is not None for seat in seats):
         free = [i for i, seat in enumerate(seats) if seat is None]
         while waiting and len(free) >= size(batch_size):
-            group = waiting.popleft()()
-            knobs = engine.turn(group.keys, heat, share)
-            new = rows.read(params, group.prompts, knobs, layers, call._replace(room=0), head)
-            taken, free = free[: len(group.numbers)], free[len(group.numbers) :]
-            at = taken + [taken[-1]] * (len(group.keys) - len(taken))
+            lot = waiting.popleft()
+            if found is None or lot.group != group:
+                group = lot.group
+                found = rows.read(params, lot.prompts(), layers, call.model, call.steer, head)
             if running is None:
-                running = _blank(rows.blank(new, batch_size, slots), call.room)
-            running = _seat(running, new, np.asarray(at, np.int32), call.room)
-            data[at] = np.asarray(jax.random.key_data(group.keys))
-            for row, number in zip(taken, group.numbers, strict=True):
+                running = _blank(found, batch_size, slots, call.room)
+            taken, free = free[: len(lot.numbers)], free[len(lot.numbers) :]
+            at = np.asarray(taken + [taken[-1]] * (len(lot.which) - len(taken)), np.int32)
+            knobs = engine.turn(lot.keys, heat, share)
+            running = _seat(running, found, lot.which, at, knobs, call)
+            keys[at] = lot.keys
+            for row, number in zip(taken, lot.numbers, strict=True):
                 seats[row] = number
         assert running is not None
-        knobs = engine.turn(jax.random.wrap_key_data(jnp.asarray(data)), heat, share)
+        knobs = engine.turn(keys, heat, share)
         enough = size(batch_size) if waiting else batch_size
         now: Running = _go(split, running, knobs, layers, np.int32(enough), np.int32(PIECE), call)
         running = now
@@ -145,11 +158,11 @@ def answers(
             look(len(on), round(sum(on) / len(on)))
 
 
-def _blank(state: engine.State, room: int) -> Running:
+@partial(jax.jit, static_argnames=("count", "slots", "room"))
+def _blank(like: engine.Read, count: int, slots: int, room: int) -> Running:
     """Rows that nobody has yet."""
-    count = len(state.token)
     return Running(
-        state=state,
+        state=rows.blank(like, count, slots),
         stopped=jnp.zeros(count, bool),
         made=jnp.zeros(count, jnp.int32),
         tokens=jnp.zeros((count, room), jnp.int32),
@@ -157,17 +170,19 @@ def _blank(state: engine.State, room: int) -> Running:
     )
 
 
-@partial(jax.jit, static_argnames="room", donate_argnames="running")
-def _seat(running: Running, new: engine.State, at: Any, room: int) -> Running:
-    """Puts G new rows at `at` [G], with their first token."""
-    state = rows.seat(running.state, new, at)
-    over = new.finished | (room == 1)
+@partial(jax.jit, static_argnames="call", donate_argnames="running")
+def _seat(
+    running: Running, found: engine.Read, which: Any, at: Any, knobs: engine.Knobs, call: Call
+) -> Running:
+    """Puts G new rows at `at` [G], with their first token: see `rows.seat`."""
+    state = rows.seat(running.state, found, which, at, knobs, call)
+    stopped = state.finished[at]
     return Running(
-        state=replace(state, finished=state.finished.at[at].set(over)),
-        stopped=running.stopped.at[at].set(new.finished),
+        state=replace(state, finished=state.finished.at[at].set(stopped | (call.room == 1))),
+        stopped=running.stopped.at[at].set(stopped),
         made=running.made.at[at].set(1),
-        tokens=running.tokens.at[at, 0].set(new.token),
-        logp=running.logp.at[at, 0].set(new.logp),
+        tokens=running.tokens.at[at, 0].set(state.token[at]),
+        logp=running.logp.at[at, 0].set(state.logp[at]),
     )
 
 
@@ -182,6 +197,7 @@ def _go(
     call: Call,
 ) -> Running:
     """Steps until `enough` rows have ended, or `most` of them; a free row counts as ended."""
+    knobs = engine.typed(knobs)
     _, later = engine.phases(layers, jnp.ones((1, 1), bool), call.steer)
     every = jnp.arange(len(running.made))
 

@@ -59,6 +59,19 @@ class Knobs:
 
 
 @struct.dataclass
+class Read:
+    """Prompts that were read, before anything is said: all samples of a prompt go on from it.
+
+    cache: of the prompts, `layered` where `model.config.unroll`; logits [B,V] after each of them;
+    lengths [B] int32, tokens of each.
+    """
+
+    cache: Cache
+    logits: jax.Array
+    lengths: jax.Array
+
+
+@struct.dataclass
 class State:
     """Where the rows stand. The last token is chosen, but not in the cache yet.
 
@@ -82,7 +95,7 @@ def turn(
     """`Knobs` of rows that are decoded alike, or one value per row.
 
     Args:
-      keys: [B] from `prompts.row_keys`.
+      keys: [B] from `prompts.row_keys`, or their `key_data`.
       temperature: one for all, or [B]; 0 is greedy.
       top_p: one for all, or [B]; 1 is off.
     """
@@ -90,6 +103,11 @@ def turn(
     heat = np.broadcast_to(np.asarray(temperature, np.float32), rows)
     share = np.broadcast_to(np.asarray(top_p, np.float32), rows)
     return Knobs(keys, heat, share, np.any(heat > 0), np.any((share < 1) & (heat > 0)))
+
+
+def typed(knobs: Knobs) -> Knobs:
+    """Knobs whose keys came as `jax.random.key_data`: on the host they are kept as numbers."""
+    return replace(knobs, keys=jax.random.wrap_key_data(jnp.asarray(knobs.keys)))
 
 
 def phases(
@@ -131,7 +149,7 @@ def prefill(
     banned: tuple[int, ...] = (),
     begun: Cache | None = None,
 ) -> State:
-    """Reads the prompts and chooses the first token of every row.
+    """Reads the prompts and chooses the first token of every row: `begin` of `read`.
 
     Args:
       model: static.
@@ -139,9 +157,32 @@ def prefill(
       prompts: left-padded prompts [B,P]; every row needs at least one token.
       knobs: of the rows.
       layers: the first of `phases`.
-      room: cache slots beside the prompts', static: how many tokens can be added.
+      room: see `read`.
       stop: ids that end a row, static.
       banned: ids that are never chosen, static.
+      begun: see `read`.
+    """
+    found = read(model, params, prompts, layers, room=room, begun=begun)
+    return begin(found, knobs, stop=stop, banned=banned)
+
+
+def read(
+    model: Model,
+    params: PyTree,
+    prompts: PromptBatch,
+    layers: LayerInputs = LayerInputs(),
+    *,
+    room: int,
+    begun: Cache | None = None,
+) -> Read:
+    """Reads the prompts; only their last position is unembedded.
+
+    Args:
+      model: static.
+      params: its parameters.
+      prompts: left-padded prompts [B,P]; every row needs at least one token.
+      layers: the first of `phases`.
+      room: cache slots beside the prompts', static: how many tokens can be added.
       begun: a cache of B rows of S tokens each, with room for the prompts, which go on from there,
         and `room`.
     """
@@ -160,12 +201,27 @@ def prefill(
         cache=cache,
         layers=layers,
     )
-    count = jnp.zeros(batch, jnp.int32)
-    token, logp = _choose(model, params, out.hidden, knobs, count, banned)
+    assert out.cache is not None
+    cache = layered(out.cache) if model.config.unroll else out.cache
     lengths = prompts.mask.sum(axis=1).astype(jnp.int32) + before
+    return Read(cache, model.unembed(params, out.hidden[:, -1]), lengths)
+
+
+def begin(
+    found: Read, knobs: Knobs, *, stop: tuple[int, ...] = (), banned: tuple[int, ...] = ()
+) -> State:
+    """Chooses the first token of every row.
+
+    Args:
+      found: the prompts of the rows.
+      knobs: of the rows.
+      stop: ids that end a row, static.
+      banned: ids that are never chosen, static.
+    """
+    count = jnp.zeros_like(found.lengths)
+    token, logp = _chosen(found.logits, knobs, count, banned)
     finished = processors.is_stop(token, stop)
-    cache = layered(out.cache) if model.config.unroll and out.cache is not None else out.cache
-    return State(cache, token, logp, lengths, count + 1, finished)
+    return State(found.cache, token, logp, found.lengths, count + 1, finished)
 
 
 def step(
@@ -197,7 +253,8 @@ def step(
         cache=state.cache,
         layers=layers,
     )
-    token, logp = _choose(model, params, out.hidden, knobs, state.count, banned)
+    logits = model.unembed(params, out.hidden[:, -1])
+    token, logp = _chosen(logits, knobs, state.count, banned)
     over = state.finished
     token = jnp.where(over, 0, token)
     return State(
@@ -210,11 +267,10 @@ def step(
     )
 
 
-def _choose(
-    model: Model, params: PyTree, hidden: jax.Array, knobs: Knobs, count: jax.Array, banned: Any
+def _chosen(
+    logits: jax.Array, knobs: Knobs, count: jax.Array, banned: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """The next token [B] and its log-probability; only the last position is unembedded."""
-    logits = model.unembed(params, hidden[:, -1])
+    """The next token [B] and its log-probability."""
     keys = jax.vmap(jax.random.fold_in)(knobs.keys, count)
     token = processors.choose(
         keys, logits, knobs.temperature, knobs.top_p, banned, draws=knobs.draws, cuts=knobs.cuts

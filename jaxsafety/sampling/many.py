@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxsafety.core import sharding
 from jaxsafety.core.errors import bad
@@ -20,7 +22,7 @@ from jaxsafety.models.api import Cache, LayerInputs, Model, unstacked
 from jaxsafety.protocols import SampleConfig
 from jaxsafety.sampling import continuous, decode, heads, processors
 from jaxsafety.sampling.engine import Call
-from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
+from jaxsafety.sampling.prompts import buckets, key_data, pad_prompts
 
 PyTree = Any
 ROUND = 32  # slots: one compiled step for lists of prompts of nearly the same length; x 2 unrolled
@@ -47,11 +49,12 @@ def generate(
 ) -> list[list[Answer]]:
     """Completes many prompts of any length with one compilation per prompt-length bucket.
 
-    Rows are sorted by length, and fewer than `batch_size` use the next power of two. More than that
-    are read in groups of an eighth of it, and step together in [batch_size] rows, each of which
-    goes to the next prompt when its answer ends. On a mesh, and for answers of less than
-    `continuous.LEAST` tokens, calls of [batch_size, a bucket] follow each other, the last one
-    filled with copies. Greedy samples of one prompt are equal and computed once.
+    Rows are sorted by length, and fewer than `batch_size` use the next power of two. Of more than
+    that, prompts are read in groups of an eighth of it, once for all samples, and step together in
+    [batch_size] rows, each of which goes to the next answer when its own ends. On a mesh, and for
+    answers of less than `continuous.LEAST` tokens, calls of [batch_size, a bucket] follow each
+    other, the last one filled with copies. Greedy samples of one prompt are equal and computed
+    once.
 
     Args:
       model: the model.
@@ -111,15 +114,17 @@ def generate(
     batch_size = -(-batch_size // ways) * ways
     skip = heads.worth(model, layers, prompts, len(rows))
 
-    def padded(part: Sequence[Row], count: int, span: int) -> tuple[PromptBatch, jax.Array]:
+    def padded(part: Sequence[int], count: int, span: int) -> PromptBatch:
         full = [*part, *[part[-1]] * (count - len(part))]
-        keys = row_keys(seed, step, [names[i] for i, _ in full], [s for _, s in full])
-        batch = pad_prompts([prompts[i][skip:] for i, _ in full], tokenizer.pad_id, [span])
-        return sharding.beside(params, (batch, keys))  # each device its own rows
+        return pad_prompts([prompts[i][skip:] for i in full], tokenizer.pad_id, [span])
 
+    keys = key_data(seed, step, [names[i] for i, _ in rows], [s for _, s in rows])
     seated = mesh is None and len(rows) > batch_size and cfg.max_tokens >= continuous.LEAST
     known = known or {}
-    work = Work(model, params, cfg, layers, steer, prompts, skip, rows, known, batch_size, padded)
+    work = Work(
+        *(model, params, cfg, layers, steer, prompts, skip),
+        *(rows, keys, copies, known, batch_size, padded),
+    )
     done = 0
     for part in (_continuous if seated else _calls)(work, inside):
         for place, answer in part:
@@ -151,10 +156,12 @@ class Work(NamedTuple):
       steer: see `decode.sample`.
       prompts: token ids.
       skip: how many of them all begin with, that are read once.
-      rows: what is answered, longest prompt first.
+      rows: what is answered, longest prompt first; samples of a prompt follow each other.
+      keys: of each of them, `prompts.key_data`.
+      copies: samples of every prompt.
       known: answers that an earlier start found.
       batch_size: rows at once.
-      padded: (rows, how many with copies of the last, width) -> their batch and keys.
+      padded: (numbers of prompts, how many with copies of the last, width) -> their batch.
     """
 
     model: Model
@@ -165,15 +172,17 @@ class Work(NamedTuple):
     prompts: Sequence[Sequence[int]]
     skip: int
     rows: Sequence[Row]
+    keys: np.ndarray
+    copies: int
     known: Mapping[Row, Answer]
     batch_size: int
-    padded: Callable[[Sequence[Row], int, int], tuple[PromptBatch, jax.Array]]
+    padded: Callable[[Sequence[int], int, int], PromptBatch]
 
-    def spans(self, count: int) -> list[int]:
-        """The width of every `count` rows."""
+    def spans(self, numbers: Sequence[int], count: int) -> list[int]:
+        """The width of every `count` of these prompts."""
         config = self.model.config
         widths = buckets(config.max_length - self.cfg.max_tokens - self.skip)
-        lengths = [len(self.prompts[i]) - self.skip for i, _ in self.rows]
+        lengths = [len(self.prompts[i]) - self.skip for i in numbers]
         return heads.spans(lengths, count, widths, self.model)
 
     def head(self) -> Cache | None:
@@ -199,12 +208,16 @@ def _calls(work: Work, inside: Callable[[int, int, int], None] | None) -> Said:
     options = (cfg, work.layers, work.steer)
     once: dict[str, Any] = {}
     starts = range(0, len(work.rows), work.batch_size)
-    for start, span in zip(starts, work.spans(work.batch_size), strict=True):
+    spans = work.spans([i for i, _ in work.rows], work.batch_size)
+    for start, span in zip(starts, spans, strict=True):
         part = work.rows[start : start + work.batch_size]
         if all(row in work.known for row in part):
             yield [(start + n, work.known[row]) for n, row in enumerate(part)]
             continue
-        batch, keys = work.padded(part, work.batch_size, span)
+        batch = work.padded([i for i, _ in part], work.batch_size, span)
+        own = _filled(work.keys[start : start + work.batch_size], work.batch_size)
+        keys = jax.random.wrap_key_data(jnp.asarray(own))
+        batch, keys = sharding.beside(work.params, (batch, keys))  # each device its own rows
         look = None if inside is None else partial(inside, len(part))
         if work.skip or model.config.unroll:
             once = once or {"head": work.head(), "split": work.split()}
@@ -220,31 +233,38 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
     model, cfg, rows = work.model, work.cfg, work.rows
     processors.check(cfg, model.config.vocab_size)
     count = continuous.size(work.batch_size)
-    spans, beside = work.spans(count), work.skip + cfg.max_tokens
+    order = [i for i, _ in rows[:: work.copies]]
+    spans, beside = work.spans(order, count), work.skip + cfg.max_tokens
+    wide = [span for span in spans for _ in range(work.copies)][: -(-len(rows) // count)]  # of lots
     few = (8 if model.config.unroll else 4) * continuous.SHARE  # of unrolled steps another is dear
     call = Call(model, cfg.max_tokens, tuple(cfg.stop), tuple(cfg.banned), work.steer)
     head, split = work.head(), work.split()
-    for stretch in continuous.stretches(spans, beside, few):
-        groups = []
+    for stretch in continuous.stretches(wide, beside, few):
+        lots = []
         for i in stretch:
             numbers = range(i * count, min((i + 1) * count, len(rows)))
-            part = [rows[n] for n in numbers]
-            if all(row in work.known for row in part):
+            if all(rows[n] in work.known for n in numbers):
                 yield [(n, work.known[rows[n]]) for n in numbers]
                 continue
+            group = i // work.copies
+            first = group * count
 
-            def group(numbers: range = numbers, part: Any = part, span: int = spans[i]) -> Any:
-                return continuous.Group(numbers, *work.padded(part, count, span))
+            def prompts(first: int = first, span: int = wide[i]) -> PromptBatch:
+                return work.padded(order[first : first + count], count, span)
 
-            groups.append(group)
+            which = np.asarray([n // work.copies - first for n in numbers], np.int32)
+            own = _filled(which, count), _filled(work.keys[numbers.start : numbers.stop], count)
+            lots.append(continuous.Lot(numbers, group, prompts, *own))
+        if not lots:
+            continue
         found = continuous.answers(
             call,
             work.params,
             split,
             work.layers,
-            groups,
+            lots,
             batch_size=work.batch_size,
-            slots=_slots(work, spans[stretch.start], stretch.start * count),
+            slots=_slots(work, wide[stretch.start], stretch.start * count),
             heat=cfg.temperature,
             share=cfg.top_p,
             head=head,
@@ -258,6 +278,11 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
                 lot = []
         if lot:
             yield lot
+
+
+def _filled(x: np.ndarray, count: int) -> np.ndarray:
+    """`count` rows, with copies of the last."""
+    return np.concatenate([x, np.repeat(x[-1:], count - len(x), axis=0)])
 
 
 def _slots(work: Work, span: int, first: int) -> int:

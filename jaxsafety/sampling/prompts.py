@@ -15,6 +15,8 @@ import numpy as np
 from jaxsafety.core.errors import bad
 from jaxsafety.data.schema import PromptBatch
 
+KEYS = 64  # rows whose keys are made at once, at least
+
 
 def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
     """One key per row: fold_in(fold_in(fold_in(key(seed), step), prompt), sample).
@@ -36,7 +38,22 @@ def row_keys(seed: int, step: int, prompts: Any, samples: Any) -> jax.Array:
       ((2,), True)
     """
     root = jax.random.fold_in(jax.random.key(seed), step)
-    return _folded(root, jnp.asarray(prompts, jnp.uint32), jnp.asarray(samples, jnp.uint32))
+    return _folded(root, _numbers(prompts), _numbers(samples))
+
+
+def key_data(seed: int, step: int, prompts: Sequence[int], samples: Sequence[int]) -> np.ndarray:
+    """`row_keys` of many rows as `jax.random.key_data` on the host, [B,...].
+
+    Their number is filled up to a power of two, so that few programs serve all.
+    """
+    more = max(KEYS, 1 << (len(prompts) - 1).bit_length()) - len(prompts)
+    keys = row_keys(seed, step, [*prompts, *[0] * more], [*samples, *[0] * more])
+    return np.asarray(jax.random.key_data(keys))[: len(prompts)]
+
+
+def _numbers(x: Any) -> Any:
+    """As uint32; what comes from the host stays there, so that nothing is compiled for it."""
+    return x.astype(jnp.uint32) if isinstance(x, jax.Array) else np.asarray(x, np.uint32)
 
 
 @jax.jit
@@ -86,4 +103,4 @@ def pad_prompts(ids: Sequence[Sequence[int]], pad_id: int, buckets: Sequence[int
     for row, prompt in enumerate(ids):
         tokens[row, width - len(prompt) :] = prompt
         mask[row, width - len(prompt) :] = True
-    return PromptBatch(tokens=jnp.asarray(tokens), mask=jnp.asarray(mask))
+    return PromptBatch(*jax.device_put((tokens, mask)))

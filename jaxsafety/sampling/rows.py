@@ -6,7 +6,8 @@ it came: where shapes are fixed, the same prompt gets the same numbers in any co
 `engine.step`, with one compiled program for all rows; `serving.batcher` and `sampling.continuous`
 drive them.
 
-Letters: B rows, S slots of the cache, G rows of a prefill, P slots of its cache.
+Letters: B rows, S slots of the cache, G prompts of a `read`, and rows that are seated at once, P
+slots of its cache.
 """
 
 from __future__ import annotations
@@ -21,73 +22,75 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.data.schema import PromptBatch
-from jaxsafety.models.api import Cache, LayerInputs
+from jaxsafety.models.api import Cache, LayerInputs, Model
 from jaxsafety.sampling import engine, heads
 from jaxsafety.sampling.engine import Call
 
 PyTree = Any
 
 
-@partial(jax.jit, static_argnames="call")
+@partial(jax.jit, static_argnames=("model", "steer"))
 def read(
     params: PyTree,
     prompts: PromptBatch,
-    knobs: engine.Knobs,
     layers: LayerInputs,
-    call: Call,
+    model: Model,
+    steer: str,
     head: Cache | None = None,
-) -> engine.State:
-    """The state of G new rows after their prompts, with their first token; a cache of P slots.
+) -> engine.Read:
+    """G prompts, in a cache of P slots: one program for answers of any length and number.
 
     Args:
       params: of the model.
       prompts: left-padded.
-      knobs: of these rows.
       layers: see `engine.phases`.
-      call: static, with `room` 0: one program reads prompts for answers of any length.
+      model: static.
+      steer: static, see `engine.phases`.
       head: what all prompts begin with, see `heads`; P counts it.
     """
-    first, _ = engine.phases(layers, prompts.mask, call.steer)
+    first, _ = engine.phases(layers, prompts.mask, steer)
     rows, width = prompts.tokens.shape
-    return engine.prefill(
-        call.model,
-        params,
-        prompts,
-        knobs,
-        first,
-        room=0,
-        stop=call.stop,
-        banned=call.banned,
-        begun=None if head is None else heads.spread(head, rows, width),
-    )
+    begun = None if head is None else heads.spread(head, rows, width)
+    return engine.read(model, params, prompts, first, room=0, begun=begun)
 
 
-def blank(like: engine.State, rows: int, slots: int) -> engine.State:
+@partial(jax.jit, static_argnames=("rows", "slots"))
+def blank(like: engine.Read, rows: int, slots: int) -> engine.State:
     """A state of `rows` empty rows and `slots` slots, with the parts that `like` has."""
-    assert like.cache is not None
     sized = _sized(like.cache, lambda x, row, slot: _zeros(x, row, rows, slot, slots))
-    zeros = lambda x: jnp.zeros(rows, x.dtype)  # noqa: E731
+    whole = jnp.zeros(rows, jnp.int32)
     return engine.State(
-        cache=replace(sized, length=jnp.zeros(rows, jnp.int32)),
-        token=zeros(like.token),
-        logp=zeros(like.logp),
-        position=zeros(like.position),
-        count=zeros(like.count),
+        cache=replace(sized, length=whole),
+        token=whole,
+        logp=jnp.zeros(rows, jnp.float32),
+        position=whole,
+        count=whole,
         finished=jnp.ones(rows, bool),
     )
 
 
-@partial(jax.jit, donate_argnames="state")
-def seat(state: engine.State, new: engine.State, rows: Any) -> engine.State:
-    """Puts G new rows at `rows` [G], their prompts from slot 0 on.
+@partial(jax.jit, static_argnames="call", donate_argnames="state")
+def seat(
+    state: engine.State, found: engine.Read, which: Any, rows: Any, knobs: engine.Knobs, call: Call
+) -> engine.State:
+    """Puts G rows at `rows` [G], their prompts from slot 0 on, with their first token.
 
     Args:
       state: of B rows, with P slots or more.
-      new: of `read`.
+      found: of `read`.
+      which: [G], the prompt of each row.
       rows: where; a row named twice is the same request twice.
+      knobs: of the G rows, keys as `key_data`.
+      call: static; its `room` does not count.
     """
-    assert state.cache is not None and new.cache is not None
-    taken = new.cache.segments > 0
+    assert state.cache is not None
+    found = engine.Read(
+        _sized(found.cache, lambda x, row, _: jnp.take(x, which, axis=row, mode="clip")),
+        jnp.take(found.logits, which, axis=0, mode="clip"),
+        jnp.take(found.lengths, which, axis=0, mode="clip"),
+    )
+    new = engine.begin(found, engine.typed(knobs), stop=call.stop, banned=call.banned)
+    taken = found.cache.segments > 0
     order = jnp.argsort(~taken, axis=1, stable=True)  # the padding goes behind, [G,P]
 
     def put(old: Any, own: Any, row: int, slot: int | None) -> Any:
@@ -101,7 +104,7 @@ def seat(state: engine.State, new: engine.State, rows: Any) -> engine.State:
         return old.at[tuple(place)].set(own.astype(old.dtype))
 
     emptied = replace(state.cache, segments=state.cache.segments.at[rows].set(0))
-    cache = _paired(emptied, new.cache, put)
+    cache = _paired(emptied, found.cache, put)
     set_rows = lambda old, own: old.at[rows].set(own)  # noqa: E731
     lengths = taken.sum(axis=1).astype(jnp.int32)
     return engine.State(
@@ -123,11 +126,11 @@ def advance(
     layers: LayerInputs,
     call: Call,
 ) -> engine.State:
-    """A token for every row but those that are `free` [B]."""
+    """A token for every row but those that are `free` [B]; keys come as `key_data`."""
     _, later = engine.phases(layers, jnp.ones((1, 1), bool), call.steer)
     state = replace(state, finished=jnp.asarray(free))
     how = {"stop": call.stop, "banned": call.banned}
-    return engine.step(call.model, params, state, knobs, later, **how)
+    return engine.step(call.model, params, state, engine.typed(knobs), later, **how)
 
 
 @partial(jax.jit, static_argnames="slots")

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsafety.core import trees
@@ -275,18 +274,19 @@ class Batcher:
         heat, share = [t.temperature for t in full], [t.top_p for t in full]
         keys = [row_keys(t.seed, 0, [0], [t.sample]) for t in full]
         keys = np.concatenate([np.asarray(jax.random.key_data(key)) for key in keys])
-        knobs = engine.turn(jax.random.wrap_key_data(jnp.asarray(keys)), heat, share)
-        new = seats.read(self.what.params, prompts, knobs, self.what.layers, self._call)
-        self._make_room(new, width + 1)
+        what, knobs = self.what, engine.turn(keys, heat, share)
+        found = seats.read(what.params, prompts, what.layers, self.model, what.steer)
+        self._make_room(found, width + 1)
         assert self._state is not None
-        self._state = seats.seat(self._state, new, np.asarray(rows, np.int32))
+        which, at = np.arange(size, dtype=np.int32), np.asarray(rows, np.int32)
+        self._state = seats.seat(self._state, found, which, at, knobs, self._call)
         self._keys[rows], self._heat[rows], self._share[rows] = keys, heat, share
         for ticket, row in zip(group, taken, strict=True):
             self._seats[row] = Seat(ticket)
         self.counts.read += len(group)
-        self._told(new, list(range(len(group))), taken)
+        self._told(taken)
 
-    def _make_room(self, new: engine.State, slots: int) -> None:
+    def _make_room(self, new: engine.Read, slots: int) -> None:
         """At least so many slots in every row; fewer than there are if nobody is served."""
         wide = self._sized(slots)
         if self._state is None or (wide != self._slots and not self._busy()):
@@ -312,10 +312,9 @@ class Batcher:
     def _step(self) -> None:
         self._widen(max(len(s.ticket.ids) + s.made for s in self._seats if s is not None))
         free = np.array([seat is None for seat in self._seats])
-        keys = jax.random.wrap_key_data(jnp.asarray(self._keys))
-        knobs = seats.knobs_of(keys, self._heat, self._share, free)
+        knobs = seats.knobs_of(self._keys, self._heat, self._share, free)
         assert self._state is not None
-        self._state = state = seats.advance(
+        self._state = seats.advance(
             self._split, self._state, free, knobs, self.what.layers, self._call
         )
         self.counts.steps += 1
@@ -325,21 +324,23 @@ class Batcher:
             seat = self._seats[index]
             assert seat is not None
             seat.made += 1
-        self._told(state, taken, taken)
+        self._told(taken)
 
-    def _told(self, state: engine.State, places: list[int], rows: list[int]) -> None:
+    def _told(self, rows: list[int]) -> None:
         """Tells every request its token, and frees the rows that have their last one."""
+        state = self._state
+        assert state is not None
         token, logp, ended = (trees.host(x) for x in (state.token, state.logp, state.finished))
-        for place, row in zip(places, rows, strict=True):
+        for row in rows:
             seat = self._seats[row]
             assert seat is not None
             self.counts.tokens += 1
             full = seat.made >= seat.ticket.most
-            end = STOP if ended[place] else LENGTH if full else ""
+            end = STOP if ended[row] else LENGTH if full else ""
             if end:
                 self._seats[row] = None
-            said = -1 if ended[place] else int(token[place])
-            _told(seat.ticket, said, float(logp[place]), end)
+            said = -1 if ended[row] else int(token[row])
+            _told(seat.ticket, said, float(logp[row]), end)
 
     def _score(self) -> None:
         with self._wake:

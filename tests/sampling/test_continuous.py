@@ -140,20 +140,24 @@ def test_groups_of_several_rows_say_the_same(monkeypatch, batch):
     assert any(len(row[0].logp) == 1 for row in seated)  # ended with its first token
 
 
-@pytest.mark.parametrize(("heat", "batch"), [(0.0, 8), (1.0, 8), (1.0, 17)])
-def test_what_is_known_changes_no_bit_of_the_rest(heat, batch):
+@pytest.mark.parametrize(
+    ("heat", "batch", "count", "samples"),
+    [(0.0, 8, 37, 1), (1.0, 8, 37, 1), (1.0, 17, 37, 1), (1.0, 17, 13, 3), (1.0, 24, 2, 20)],
+)
+def test_what_is_known_changes_no_bit_of_the_rest(heat, batch, count, samples):
     """However many answers an earlier start left: the others are equal to the last digit."""
     model, params = made("gemma3_text")
-    given, rng = prompts(37), np.random.default_rng(0)
+    given, rng, total = prompts(count), np.random.default_rng(0), count * samples
     cfg = SampleConfig(ROOM, heat, stop=STOP)
     kept: dict[int, list[tuple[int, int, Answer]]] = {}
     run = partial(many.generate, model, params, TOKENIZER, given, cfg, seed=3, batch_size=batch)
-    told = []
+    run, told = partial(run, samples=samples), []
     whole = run(keep=lambda n, said: kept.update({n: said}), progress=told.append)
     lot = continuous.size(batch)
-    assert {len(said) for said in kept.values()} <= {lot, 37 % lot or lot}
-    assert sorted(i for said in kept.values() for i, _, _ in said) == list(range(37))
-    assert told == sorted(told) and told[-1] == 37
+    assert {len(said) for said in kept.values()} <= {lot, total % lot or lot}
+    rows = sorted((i, s) for said in kept.values() for i, s, _ in said)
+    assert rows == [(i, s) for i in range(count) for s in range(samples)]
+    assert told == sorted(told) and told[-1] == total
     for share in (0.0, 0.1, 0.5, 1.0):
         lost = {n for n in kept if rng.random() < share}
         known = {(i, s): a for n, said in kept.items() if n not in lost for i, s, a in said}
@@ -161,6 +165,22 @@ def test_what_is_known_changes_no_bit_of_the_rest(heat, batch):
         assert run(known=known, keep=lambda n, said, to=again: to.update({n: said})) == whole
         remade = [row for said in again.values() for row in said]
         assert sorted(remade, key=str) == sorted((r for n in lost for r in kept[n]), key=str)
+
+
+@pytest.mark.parametrize(
+    ("count", "samples", "batch"), [(1, 40, 8), (3, 9, 16), (9, 3, 8), (19, 2, 16), (30, 1, 16)]
+)
+def test_a_prompt_is_read_once_for_all_its_samples(monkeypatch, count, samples, batch):
+    model, params = made()
+    given, read, real = prompts(count, least=17, most=33), [], rows.read
+    monkeypatch.setattr(rows, "read", lambda p, b, *a: (read.append(b.mask), real(p, b, *a))[1])
+    cfg = SampleConfig(ROOM, 1.0, stop=STOP)
+    seated, called = both(monkeypatch, model, params, given, cfg, batch, samples=samples)
+    assert_same(seated, called)
+    assert len(read) == -(-count // continuous.size(batch))
+    lengths = [n for mask in read for n in np.asarray(mask).sum(axis=1).tolist()]
+    assert sorted(set(lengths)) == sorted({len(prompt) for prompt in given})
+    assert len({tuple(answer.ids) for row in seated for answer in row}) > count * samples / 2
 
 
 def test_a_kill_loses_what_runs_and_not_what_has_ended():
