@@ -250,7 +250,8 @@ class Context:
 
     `artifact(name, make)` memoises a value in the workdir. `interrupt` is to be asked
     between long pieces of work; `fingerprint` is the experiment's; `base_path` says where its model
-    came from, for those who load an adapter later.
+    came from, for those who load an adapter later. `sampling`: how weights lie on the mesh while
+    answers are sampled, see `sampling.copies`.
     """
 
     model: Model
@@ -267,6 +268,7 @@ class Context:
     dialogues: Dialogues = field(default_factory=Dialogues)
     fingerprint: str = ""
     base_path: str = ""
+    sampling: str = "split"
 
 
 class Planned(NamedTuple):

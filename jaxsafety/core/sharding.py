@@ -34,6 +34,7 @@ PyTree = Any
 Rule = str | tuple[str, ...] | None
 
 MESH_AXES = ("data", "fsdp", "tensor")
+SAMPLING = ("split", "data", "tensor")
 RULES: Mapping[str, Rule] = {
     "batch": ("data", "fsdp"),
     "embed": "fsdp",
@@ -60,16 +61,19 @@ class MeshConfig:
       data: copies of the model, each with rows of the batch of its own.
       fsdp: ways the parameters and the rows are split.
       tensor: ways heads, feed-forward width and vocabulary are split.
+      sampling: how weights lie while answers are sampled: "split" as they train; as a copy, whole
+        on each of the fsdp ways ("data"), or split there as by tensor ("tensor").
 
     Example:
       >>> import jaxsafety
       >>> jaxsafety.MeshConfig(fsdp=-1)
-      MeshConfig(data=1, fsdp=-1, tensor=1)
+      MeshConfig(data=1, fsdp=-1, tensor=1, sampling='split')
     """
 
     data: int = 1
     fsdp: int = 1
     tensor: int = 1
+    sampling: str = "split"
 
 
 def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None = None) -> Mesh:
@@ -83,7 +87,7 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
       A mesh with Auto axes.
 
     Raises:
-      UsageError: the sizes cannot be had from the devices.
+      UsageError: the sizes cannot be had from the devices, or an unknown way of sampling.
 
     Example:
       >>> import jax
@@ -92,6 +96,8 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
       >>> dict(mesh.shape)
       {'data': 1, 'fsdp': 1, 'tensor': 1}
     """
+    if config.sampling not in SAMPLING:
+        raise bad("mesh.sampling", config.sampling, ", ".join(SAMPLING))
     devices = list(jax.devices() if devices is None else devices)
     sizes = {name: getattr(config, name) for name in MESH_AXES}
     rest = [name for name, size in sizes.items() if size == -1]

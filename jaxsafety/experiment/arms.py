@@ -15,6 +15,7 @@ from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment.sections import EvalConfig
 from jaxsafety.models.formats import files, hf
 from jaxsafety.protocols import Context, Served
+from jaxsafety.sampling import copies
 
 
 def round_as_stored(params: Any, dtype: str) -> Any:
@@ -69,24 +70,25 @@ class Arms:
         """
         interrupt = self.ctx.interrupt
         interrupt.doing = f"this batch of answers ({name})"
-        records = evaluate.evaluate(
-            self.ctx.model,
-            what.params,
-            self.ctx.tokenizer,
-            self.ctx.setting.benchmarks,
-            self.ctx.setting.judge,
-            self.ctx.workdir,
-            name,
-            seed=self.cfg.seed,
-            decodings=self.decodings,
-            batch_size=self.cfg.batch_size,
-            log=self.ctx.log,
-            fingerprint=self.ctx.fingerprint,
-            groups=self.ctx.setting.groups,
-            layers=what.layers,
-            steer=what.steer,
-            encode=what.encode,
-            check=interrupt.check,
-        )
+        with copies.copied(self.ctx.model, what, self.ctx.mesh, self.ctx.sampling) as there:
+            records = evaluate.evaluate(
+                self.ctx.model,
+                there.params,
+                self.ctx.tokenizer,
+                self.ctx.setting.benchmarks,
+                self.ctx.setting.judge,
+                self.ctx.workdir,
+                name,
+                seed=self.cfg.seed,
+                decodings=self.decodings,
+                batch_size=self.cfg.batch_size,
+                log=self.ctx.log,
+                fingerprint=self.ctx.fingerprint,
+                groups=self.ctx.setting.groups,
+                layers=there.layers,
+                steer=there.steer,
+                encode=there.encode,
+                check=interrupt.check,
+            )
         interrupt.doing = "what it is doing"
         return records

@@ -20,7 +20,8 @@ from jaxsafety.data.files import located, spec
 # the model lies, how fast the run is and how much memory it takes, what is shown and kept. Rounding
 # apart, no result depends on them (`optim.accum` is not one: micro-batches have keys of their own).
 FREE = {
-    *("model.path", "model.shape", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"),
+    *("model.path", "model.shape", "model.remat"),
+    *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.sampling"),
     *("train.progress", "train.log_every", "train.keep", "train.checkpoint_every"),
     *("train.trackers", "train.project", "eval.batch_size"),
 }

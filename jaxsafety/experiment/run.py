@@ -187,6 +187,7 @@ def _run(cfg: Any, workdir: Path, log: Callable[[str], None], interrupt: Interru
         dialogues=dialogues,
         fingerprint=fingerprint,
         base_path=base_path(exp.model),
+        sampling=exp.mesh.sampling,
     )
     arm, stored = Arms(ctx, measure, decodings(measure)), stored_dtype(exp.model)
     hooks: list[mitigated.Serve] = []

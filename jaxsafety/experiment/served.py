@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from jaxsafety.core import trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig, make_mesh
 from jaxsafety.experiment.beside import NOTHING, Beside, inputs
 from jaxsafety.experiment.identity import model_fingerprint
-from jaxsafety.models.api import Model, ModelConfig
+from jaxsafety.models.api import Model, ModelConfig, build
 from jaxsafety.models.formats import hf
 from jaxsafety.models.formats import load as formats
 from jaxsafety.protocols import Served
+from jaxsafety.sampling import copies
+
+WHOLE = 0.5  # of a device's memory: the rest is for caches and what a step needs
 
 
 class Loaded(NamedTuple):
@@ -82,9 +86,9 @@ def several(mesh: Mesh | None) -> Mesh | None:
 
 
 def mesh_of_run(config: MeshConfig, log: Callable[[str], None] = print) -> Mesh:
-    """The mesh of a run, or all devices where these are other ones than the run had."""
+    """The mesh that a run answers on, or all devices where these are other ones than it had."""
     try:
-        return make_mesh(config)
+        return copies.mesh_of(make_mesh(config), config.sampling)
     except UsageError as error:
         log(f"{error}: spread over all devices here instead")
         return make_mesh(MeshConfig(fsdp=-1))
@@ -93,7 +97,9 @@ def mesh_of_run(config: MeshConfig, log: Callable[[str], None] = print) -> Mesh:
 def mesh_here(config: ModelConfig, rows: int = 1) -> Mesh:
     """All devices, for a model without a run.
 
-    On a CPU it is one: its devices share their memory, so that sharding gains nothing.
+    On a CPU it is one: its devices share their memory, so that sharding gains nothing. Elsewhere
+    each has the whole model where that takes `WHOLE` of its memory or less, since with split
+    weights every token of an answer waits for all of them; where it takes more they are split.
 
     Args:
       config: of the model.
@@ -102,5 +108,14 @@ def mesh_here(config: ModelConfig, rows: int = 1) -> Mesh:
     """
     if jax.default_backend() == "cpu":
         return make_mesh(MeshConfig())
-    heads = rows == 1 and config.num_kv_heads % jax.device_count() == 0
-    return make_mesh(MeshConfig(tensor=-1) if heads else MeshConfig(fsdp=-1))
+    if rows == 1 and config.num_kv_heads % jax.device_count() == 0:
+        return make_mesh(MeshConfig(tensor=-1))
+    shapes = jax.eval_shape(build(config).init, jax.random.key(0))
+    least, room = 4 * trees.count(shapes), _memory()  # as float32, the widest they are kept in
+    whole = room is not None and least <= WHOLE * room
+    return make_mesh(MeshConfig(data=-1) if whole else MeshConfig(fsdp=-1))
+
+
+def _memory() -> int | None:
+    """Bytes that JAX may take of a device here; None where the device does not say."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")

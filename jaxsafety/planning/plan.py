@@ -30,6 +30,7 @@ from jaxsafety.planning.guards import Guard
 from jaxsafety.planning.program import Program
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned
+from jaxsafety.sampling import copies
 
 
 def plan(
@@ -143,7 +144,8 @@ def _best(
     def known(config: MeshConfig) -> meshes.Known:
         mesh, stage = staged(config)
         made = program.assembled(stage, model, mesh, parts["train"], parts["optim"])
-        least = program.least(stage, model, mesh, where, parts["train"].master)
+        how = parts["mesh"].sampling
+        least = program.least(stage, model, mesh, where, parts["train"].master, how)
         kept = sum(program.kept(stage, made).values())
         kept += sum(guard.weights for guard in _guards(stage, parts))
         return meshes.Known(sum(least.values()), kept, topology.usable(where))
@@ -176,8 +178,11 @@ def _on(
     made = {"step": program.step(stage, model, mesh, parts, where, weights)}
     if stage.sample is not None:
         log(f"compiling its rollouts for {where.name}")
-        beside, master = made["step"].memory, parts["train"].master
-        made["rollout"] = program.rollout(stage, model, mesh, where, master, beside)
+        beside, how = made["step"].memory, parts["mesh"].sampling
+        args = (stage, model, mesh, where, parts["train"].master, beside, how)
+        made["rollout"] = program.rollout(*args)
+        if copies.mesh_of(mesh, how) is not mesh:
+            made["copy"] = program.copy(*args)
     out = report(where, model, stage, mesh, parts, made)
     return _judged(out, known, where, mesh, made["step"].memory, log) if known else out
 
@@ -237,7 +242,9 @@ def behind(
             "computed": model.config.dtype,
         },
         "replicated": program.replicated(stage, made, mesh),
-        "seconds_at_least": program.least(stage, model, mesh, where, train.master),
+        "seconds_at_least": program.least(
+            stage, model, mesh, where, train.master, parts["mesh"].sampling
+        ),
     }
 
 
@@ -259,11 +266,12 @@ def report(
     seconds = known.pop("seconds_at_least")
     fits = all(p.fits for p in programs.values())
     margin = min(1 - p.needed / p.limit for p in programs.values())
-    flops = floor.flops(stage, model)
+    flops = {**floor.flops(stage, model), "copy": 0.0}
     out: dict[str, Any] = {
         "topology": where.name,
         "chips": where.chips,
         "mesh": dict(mesh.shape),
+        "sampling": parts["mesh"].sampling,
         "model": model.config.family,
         "parameters": trees.count(stage.variables["base"]),
         "fits": fits,

@@ -23,7 +23,7 @@ from jaxsafety.planning import floor, hlo, topology
 from jaxsafety.planning.guards import ROOM, Guard
 from jaxsafety.planning.topology import Topology
 from jaxsafety.protocols import Planned, Stage
-from jaxsafety.sampling import decode
+from jaxsafety.sampling import copies, decode
 from jaxsafety.train.assemble import Assembled, assemble, lower, places
 
 PyTree = Any
@@ -154,7 +154,13 @@ def assembled(stage: Planned, model: Model, mesh: Any, train: Any, optim: Any) -
 
 
 def rollout(
-    stage: Planned, model: Model, mesh: Any, where: Topology, master: str, beside: dict[str, int]
+    stage: Planned,
+    model: Model,
+    mesh: Any,
+    where: Topology,
+    master: str,
+    beside: dict[str, int],
+    how: str = "split",
 ) -> Program:
     """Compiles the rollouts of a stage that samples.
 
@@ -165,18 +171,43 @@ def rollout(
       where: the slice.
       master: dtype of what trains.
       beside: `memory` of its step, of which the optimizer and other models stay on the chip.
+      how: `MeshConfig.sampling`; beside a copy all that trains stays, too.
     """
     held = beside["optimizer"] + beside["frozen"] + beside["held"]
-    read, spots = _policy(stage, model, mesh, master)
-    _, frozen = trees.partition(read, stage.trainable)
-    held -= _local(frozen, trees.partition(spots, stage.trainable)[1])  # is read here, held once
+    there = copies.mesh_of(mesh, how)
+    read, spots = _policy(stage, model, mesh, master, how)
+    if there is mesh:
+        _, frozen = trees.partition(read, stage.trainable)
+        held -= _local(frozen, trees.partition(spots, stage.trainable)[1])  # read here, held once
+    else:
+        held += beside["parameters"]
     memory = {
         "parameters": _local(read, spots),
-        "cache": cache_bytes(stage, model, mesh),
+        "cache": cache_bytes(stage, model, there),
     }
-    lowered = lambda: lower_rollout(stage, model, mesh, master)  # noqa: E731
+    lowered = lambda: lower_rollout(stage, model, mesh, master, how)  # noqa: E731
     trips = floor.rows(stage)["rollout"].said - 1  # the first token is the prefill's
-    return _compiled(lowered, memory, where, mesh, held, trips)
+    return _compiled(lowered, memory, where, there, held, trips)
+
+
+def copy(
+    stage: Planned,
+    model: Model,
+    mesh: Any,
+    where: Topology,
+    master: str,
+    beside: dict[str, int],
+    how: str,
+) -> Program:
+    """Compiles the copy that rollouts are sampled from, made once an update; see `rollout`."""
+    held = beside["optimizer"] + beside["frozen"] + beside["held"]
+    read, spots = _policy(stage, model, mesh, master)
+    base = _placed(read["base"], spots["base"])
+    _, frozen = trees.partition(read, stage.trainable)
+    held -= _local(frozen, trees.partition(spots, stage.trainable)[1])
+    memory = {"parameters": _local(read["base"], spots["base"])}
+    program = copies.copier(model, copies.mesh_of(mesh, how))
+    return _compiled(lambda: program.lower(base), memory, where, mesh, held)
 
 
 def replicated(stage: Planned, made: Assembled, mesh: Any) -> dict[str, int]:
@@ -211,34 +242,55 @@ def cache_bytes(stage: Planned, model: Model, mesh: Any) -> int:
 
 
 def least(
-    stage: Planned, model: Model, mesh: Any, where: Topology, master: str
+    stage: Planned, model: Model, mesh: Any, where: Topology, master: str, how: str = "split"
 ) -> dict[str, float]:
-    """Program -> the least seconds that it takes, by `floor` alone; nothing is compiled."""
+    """Program -> the least seconds that it takes, by `floor` alone; nothing is compiled.
+
+    A copy writes its bytes: what the chips send each other for it is no part of the floor.
+    """
     weights = cache = 0
     if stage.sample is not None:
-        weights = floor.gathered(model, *_policy(stage, model, mesh, master))
-        cache = cache_bytes(stage, model, mesh)
-    return floor.seconds(stage, model, mesh, where.chip, weights, cache)
+        read, spots = _policy(stage, model, mesh, master, how)
+        weights = floor.gathered(model, read, spots)
+        cache = cache_bytes(stage, model, copies.mesh_of(mesh, how))
+    found = floor.seconds(stage, model, mesh, where.chip, weights, cache)
+    if stage.sample is not None and copies.mesh_of(mesh, how) is not mesh:
+        found["copy"] = _local(read["base"], spots["base"]) / where.chip.bandwidth
+    return found
 
 
-def _policy(stage: Planned, model: Model, mesh: Any, master: str) -> tuple[PyTree, PyTree]:
+def _policy(
+    stage: Planned, model: Model, mesh: Any, master: str, how: str = "split"
+) -> tuple[PyTree, PyTree]:
     """Variables that rollouts read (base, and adapters where it has some), and where they live.
 
-    What trains has the master's dtype; a base beside adapters stays as it is stored.
+    What trains has the master's dtype; a base beside adapters stays as it is stored. Copies have
+    the dtype that is computed in, and their adapters lie whole on every chip.
     """
     read = {k: v for k, v in stage.variables.items() if k in ("base", "adapters")}
     params, frozen = trees.partition(read, stage.trainable)
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, master), params)
     read = trees.combine(params, frozen)
-    return read, places(read, model, mesh, stage.axes)
+    there = copies.mesh_of(mesh, how)
+    if there is mesh:
+        return read, places(read, model, mesh, stage.axes)
+    read["base"] = jax.eval_shape(copies.copier(model, there), read["base"])
+    whole = jax.tree.map(lambda _: sharding.replicated(there), read)
+    return read, {**whole, "base": sharding.shardings(model.axes, read["base"], there)}
 
 
-def lower_rollout(stage: Planned, model: Model, mesh: Any, master: str) -> jax.stages.Lowered:
-    """The rollouts of a stage as the program that a run samples with; call it under the mesh."""
+def lower_rollout(
+    stage: Planned, model: Model, mesh: Any, master: str, how: str = "split"
+) -> jax.stages.Lowered:
+    """The rollouts of a stage as the program that a run samples with.
+
+    To be called under their mesh, `copies.mesh_of(mesh, how)`.
+    """
     assert stage.sample is not None
-    rows = jax.tree.map(lambda x: _rows(x, mesh), (stage.prompts, stage.keys))
+    there = copies.mesh_of(mesh, how)
+    rows = jax.tree.map(lambda x: _rows(x, there), (stage.prompts, stage.keys))
     prompts, keys = _placed((stage.prompts, stage.keys), rows)
-    read = _placed(*_policy(stage, model, mesh, master))
+    read = _placed(*_policy(stage, model, mesh, master, how))
     layers = LayerInputs(adapters=read.get("adapters"))
     return decode.lower(model, read["base"], prompts, keys, stage.sample, layers)
 

@@ -13,6 +13,8 @@ GIB = 1 << 30
 def table(found: Mapping[str, Any]) -> str:
     """What `plan.plan` returned, as text."""
     mesh = " x ".join(f"{k} {v}" for k, v in found["mesh"].items())
+    if found.get("sampling", "split") != "split":
+        mesh += f", copies for sampling: {found['sampling']}"
     lines = [
         f"{found['model']}, {found['parameters'] / 1e9:.2f} B parameters, on {found['topology']}"
         f" ({found['chips']} {'GPUs' if 'gpu' in found else 'chips'}, {mesh})"
@@ -37,6 +39,7 @@ def table(found: Mapping[str, Any]) -> str:
         if program["collectives"]:
             seconds = program["seconds_between_chips"]
             lines.append(f"  between chips: {seconds:.3f} s at the full rate of their links")
+    lines += _copies(found)
     for text, cause in found.get("not_counted", {}).items():
         lines.append(f"not counted: the judge {text}: {cause}")
     lines += _behind(found)
@@ -49,6 +52,19 @@ def table(found: Mapping[str, Any]) -> str:
         other = found.get("smallest_that_fits", "none of those listed")
         lines.append(f"smallest listed slice that fits: {other}")
     return "\n".join(lines)
+
+
+def _copies(found: Mapping[str, Any]) -> list[str]:
+    """What to try where sampling waits for the links more than for the memory."""
+    asked = found["programs"].get("rollout")
+    if not asked or found.get("sampling", "split") != "split":
+        return []
+    if (asked["seconds_between_chips"] or 0.0) <= asked["seconds_at_least"]:
+        return []
+    return [
+        "rollouts fetch weights from other chips for every token: a copy to sample from is made"
+        " once, whole (--config.mesh.sampling=data) or by heads (--config.mesh.sampling=tensor)"
+    ]
 
 
 def _estimated(program: Mapping[str, Any]) -> str:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from jaxsafety import cli, testing
-from jaxsafety.core import config, sharding
+from jaxsafety.core import config, sharding, trees
 from jaxsafety.core.errors import UsageError
 from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment import run, served
+from jaxsafety.models.api import build
 from jaxsafety.sampling import stream
 from jaxsafety.serving import chat
 
@@ -143,6 +144,10 @@ def test_models_without_a_run(base, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert dict(served.mesh_here(shape, rows=64).shape)["fsdp"] == 8
     assert dict(served.mesh_here(shape).shape)["fsdp"] == 8  # 2 kv heads over 8 devices
+    weights = 4 * trees.count(jax.eval_shape(build(shape).init, jax.random.key(0)))
+    for room, axis in ((2 * weights, "data"), (2 * weights - 2, "fsdp"), (None, "fsdp")):
+        monkeypatch.setattr(served, "_memory", lambda room=room: room)
+        assert dict(served.mesh_here(shape, rows=64).shape)[axis] == 8
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert dict(served.mesh_here(shape).shape)["tensor"] == 8
 

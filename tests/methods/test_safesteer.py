@@ -13,6 +13,7 @@ import pytest
 import jaxsafety
 from jaxsafety import testing
 from jaxsafety.adapters import lora
+from jaxsafety.core import sharding
 from jaxsafety.core.errors import UsageError
 from jaxsafety.losses.dense import dense_value
 from jaxsafety.methods.safesteer import program as safesteer
@@ -239,6 +240,25 @@ def test_rollouts_weigh_the_same_and_depend_on_seed_step_and_student(directory, 
     assert (np.asarray(batches(ctx.variables, 4).tokens) != np.asarray(batch.tokens)).any()
     moved = {"base": tiny.student(ctx.variables["base"], 0.3)}
     assert (np.asarray(batches(moved, 3).tokens) != np.asarray(batch.tokens)).any()
+
+
+@pytest.mark.parametrize("how", ["data", "tensor"])
+def test_rollouts_of_copies_are_those_of_the_weights_as_they_train(directory, tmp_path, how):
+    """The same tokens, split over the devices as the step takes them."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
+    ctx = tiny.context(directory, tmp_path, mesh=mesh)
+    base = ctx.variables["base"]
+    base = jax.device_put(base, sharding.shardings(ctx.model.axes, base, mesh))
+    ctx = dataclasses.replace(ctx, variables={"base": base}, tokenizer=Stops(ctx.tokenizer))
+    found = []
+    with sharding.scope(mesh):
+        for sampling in ("split", how):
+            of = dataclasses.replace(ctx, sampling=sampling)
+            found.append(safesteer.rollout_batches(config(rollouts=4), of)(of.variables, 3))
+    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
+        assert b.sharding.mesh == mesh
 
 
 def test_a_policy_of_adapters_is_sampled_with_them(directory, tmp_path):

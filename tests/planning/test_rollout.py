@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import jax
@@ -14,8 +15,8 @@ from jaxsafety.evaluation.evaluate import Decoding, evaluate
 from jaxsafety.judges.rules import judge
 from jaxsafety.methods.safesteer import METHOD
 from jaxsafety.planning import program
-from jaxsafety.protocols import Benchmark, Item
-from jaxsafety.sampling import decode
+from jaxsafety.protocols import Benchmark, Item, Served
+from jaxsafety.sampling import copies, decode
 
 
 def digest(lowered):
@@ -34,9 +35,12 @@ def planned(shipped):
     return mesh, model, params, tokenizer, stage._replace(sample=sample)
 
 
-def measured(planned, monkeypatch, tmp_path, scoped=True):
+def measured(planned, monkeypatch, tmp_path, scoped=True, how="split"):
     """The lowered program that evaluation called, as it called it."""
     mesh, model, params, tokenizer, stage = planned
+    own = contextlib.nullcontext(Served(params))
+    if how != "split":
+        own = copies.copied(model, Served(params), mesh, how)
     rows, width = stage.prompts.tokens.shape
     asked = [Item(str(i), (Message("user", "what is a salt ?"),), {}) for i in range(rows // 2)]
     lowered, real = [], decode._sample
@@ -47,10 +51,10 @@ def measured(planned, monkeypatch, tmp_path, scoped=True):
         return real(*args)
 
     monkeypatch.setattr(decode, "_sample", look)
-    with scope(mesh if scoped else None):
+    with scope(mesh if scoped else None), own as what:
         evaluate(
             model,
-            params,
+            what.params,
             tokenizer,
             [Benchmark("some", "safety", tuple(asked), 6)],
             judge,
@@ -70,6 +74,14 @@ def test_plan_compiles_what_evaluation_runs(planned, monkeypatch, tmp_path):
     theirs = measured(planned, monkeypatch, tmp_path)
     assert digest(ours) == digest(theirs)
     assert "sharding_constraint" in ours.as_text()  # of the cache, which only a mesh pins
+
+
+@pytest.mark.parametrize("how", ["data", "tensor"])
+def test_plan_compiles_what_copies_run(planned, monkeypatch, tmp_path, how):
+    mesh, model, _, _, stage = planned
+    with jax.set_mesh(copies.mesh_of(mesh, how)):
+        ours = program.lower_rollout(stage, model, mesh, "float32", how)
+    assert digest(ours) == digest(measured(planned, monkeypatch, tmp_path, how=how))
 
 
 def test_outside_the_mesh_it_would_be_another(planned, monkeypatch, tmp_path):

@@ -37,6 +37,20 @@ def found():
     }
 
 
+@pytest.mark.parametrize(
+    ("sampling", "between", "told"),
+    [("split", 7.3, True), ("split", 0.05, False), ("split", None, False), ("data", 7.3, False)],
+)
+def test_who_waits_for_weights_of_other_chips_hears_of_copies(found, sampling, between, told):
+    found["programs"]["rollout"] = {**found["programs"]["step"], "seconds_between_chips": between}
+    if between is None:
+        found["programs"]["rollout"]["collectives"] = None
+    text = table.table(found | {"sampling": sampling})
+    assert ("--config.mesh.sampling=tensor" in text) == told
+    assert ("copies for sampling: data" in text) == (sampling == "data")
+    assert "copies" not in table.table(found | {"programs": {"step": found["programs"]["step"]}})
+
+
 def test_the_page_says_what_a_plan_of_a_gpu_cannot_know(found):
     text = table.table(found)
     assert "8 GPUs" in text and "0.75 of the card's 79.11 GiB" in text and "not run" in text

@@ -42,7 +42,7 @@ from jaxsafety.protocols import (
     Stage,
     as_trained,
 )
-from jaxsafety.sampling import many
+from jaxsafety.sampling import copies, many
 
 PAPERS = {"2305.18290": ""}
 
@@ -136,18 +136,19 @@ def own_answers(settings: Dpo, job: Job) -> dict[str, Any]:
       the pairs that `make_pairs` makes of them.
     """
     ctx = job.ctx
-    what: Served = as_trained(settings, job.start)
+    own: Served = as_trained(settings, job.start)
     items = [asked(one) for one in job.means.asked]
     ctx.interrupt.check()
-    said = many.generate(
-        ctx.model,
-        what.params,
-        ctx.tokenizer,
-        [encode_prompt(ctx.tokenizer, item.messages) for item in items],
-        SampleConfig(settings.tokens, settings.temperature, stop=tuple(ctx.tokenizer.eos_ids)),
-        seed=job.means.seed,
-        layers=what.layers,
-    )
+    with copies.copied(ctx.model, own, ctx.mesh, ctx.sampling) as what:
+        said = many.generate(
+            ctx.model,
+            what.params,
+            ctx.tokenizer,
+            [encode_prompt(ctx.tokenizer, item.messages) for item in items],
+            SampleConfig(settings.tokens, settings.temperature, stop=tuple(ctx.tokenizer.eos_ids)),
+            seed=job.means.seed,
+            layers=what.layers,
+        )
     answers = [row[0] for row in said]
     exchanges = [
         Exchange(item, ctx.tokenizer.decode(answer.ids), answer)

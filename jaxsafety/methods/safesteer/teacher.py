@@ -23,8 +23,8 @@ from jaxsafety.models.api import LayerInputs
 from jaxsafety.probing import directions, forward, random_sets, scoring, selection, votes
 from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.probing.random_sets import word_tokens
-from jaxsafety.protocols import Context, Item, SampleConfig, Setting
-from jaxsafety.sampling import many
+from jaxsafety.protocols import Context, Item, SampleConfig, Served, Setting
+from jaxsafety.sampling import copies, many
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
 VOTERS = ("val", "kept", "all")
@@ -120,16 +120,16 @@ def answers(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     size = -(-len(order) // -(-len(order) // ROWS))
 
-    def say(part: Sequence[int]) -> list[list[int]]:
+    def say(what: Served, part: Sequence[int]) -> list[list[int]]:
         said = many.generate(
             ctx.model,
-            ctx.variables["base"],
+            what.params,
             ctx.tokenizer,
             [prompts[i] for i in part],
             cfg,
             seed=ctx.seed,
             step=step,
-            layers=layers,
+            layers=what.layers,
             steer=steer,
             batch_size=size,
             names=part,
@@ -137,8 +137,10 @@ def answers(
         return [row[0].ids for row in said]
 
     parts = [order[start : start + size] for start in range(0, len(order), size)]
-    work = [Piece("", len(part), partial(say, part)) for part in parts]
-    said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
+    base = Served(ctx.variables["base"], layers)
+    with copies.copied(ctx.model, base, ctx.mesh, ctx.sampling) as what:
+        work = [Piece("", len(part), partial(say, what, part)) for part in parts]
+        said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
     pairs = zip(parts, said, strict=True)
     found = {i: ids for part, rows in pairs for i, ids in zip(part, rows, strict=True)}
     return [found[i] for i in range(len(prompts))]

@@ -13,7 +13,7 @@ from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig
 from jaxsafety.protocols import Context, Exchange, Item, SampleConfig, Variables, as_trained
-from jaxsafety.sampling import many
+from jaxsafety.sampling import copies, many
 
 # What a loop may make more of: unsafe answers, and refusals of what is harmless.
 WATCHED = {
@@ -89,17 +89,18 @@ def counts(
       samples: answers to each.
     """
     ctx.interrupt.check()
-    what = as_trained(None, target)
-    said = many.generate(
-        ctx.model,
-        what.params,
-        ctx.tokenizer,
-        [encode_prompt(ctx.tokenizer, item.messages) for item in items],
-        SampleConfig(tokens, temperature, stop=tuple(ctx.tokenizer.eos_ids)),
-        seed=ctx.seed,
-        samples=samples,
-        layers=what.layers,
-    )
+    own = as_trained(None, target)
+    with copies.copied(ctx.model, own, ctx.mesh, ctx.sampling) as what:
+        said = many.generate(
+            ctx.model,
+            what.params,
+            ctx.tokenizer,
+            [encode_prompt(ctx.tokenizer, item.messages) for item in items],
+            SampleConfig(tokens, temperature, stop=tuple(ctx.tokenizer.eos_ids)),
+            seed=ctx.seed,
+            samples=samples,
+            layers=what.layers,
+        )
     answered = [(item, one) for item, row in zip(items, said, strict=True) for one in row]
     asked = [Exchange(item, ctx.tokenizer.decode(one.ids), one) for item, one in answered]
     rows = judged(ctx.setting.judge, asked)
