@@ -14,7 +14,7 @@ from jaxsafety.core import disk, hosts
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment.sections import EvalConfig
 from jaxsafety.models.formats import files, hf
-from jaxsafety.protocols import Context, Served
+from jaxsafety.protocols import Benchmark, Context, Served
 from jaxsafety.sampling import copies
 
 
@@ -70,25 +70,61 @@ class Arms:
         """
         interrupt = self.ctx.interrupt
         interrupt.doing = f"this batch of answers ({name})"
+        if self._copies(name, what):
+            self._answer(name, what)
+        records = evaluate.evaluate(
+            self.ctx.model,
+            what.params,
+            self.ctx.tokenizer,
+            self.ctx.setting.benchmarks,
+            self.ctx.setting.judge,
+            self.ctx.workdir,
+            name,
+            groups=self.ctx.setting.groups,
+            **self._options(what),
+        )
+        interrupt.doing = "what it is doing"
+        return records
+
+    def _options(self, what: Served) -> dict[str, Any]:
+        return dict(
+            seed=self.cfg.seed,
+            decodings=self.decodings,
+            batch_size=self.cfg.batch_size,
+            log=self.ctx.log,
+            fingerprint=self.ctx.fingerprint,
+            layers=what.layers,
+            steer=what.steer,
+            encode=what.encode,
+            check=self.ctx.interrupt.check,
+        )
+
+    def _copies(self, name: str, what: Served) -> bool:
+        """Whether a copy is to answer: the run asks for one, and some answers are not there yet."""
+        mesh = self.ctx.mesh
+        if mesh is None or copies.mesh_of(mesh, self.ctx.sampling) is mesh:
+            return False
+        place = self.ctx.workdir / "generations" / name
+
+        def there(bench: Benchmark, d: evaluate.Decoding) -> bool:
+            about = evaluate.settings_of(bench, d, self.cfg.seed, what.steer, self.ctx.fingerprint)
+            path = place / f"{bench.name}.{d.name}.jsonl"
+            return evaluate.complete(path, bench, d, about) is not None
+
+        asked = ((b, d) for b in self.ctx.setting.benchmarks for d in self.decodings)
+        return hosts.share(lambda: not all(there(b, d) for b, d in asked if d.covers(b.kind)))
+
+    def _answer(self, name: str, what: Served) -> None:
+        """Answers from a copy, all of them before a judge is asked: a guard needs its memory."""
         with copies.copied(self.ctx.model, what, self.ctx.mesh, self.ctx.sampling) as there:
-            records = evaluate.evaluate(
+            for said in evaluate.answer(
                 self.ctx.model,
                 there.params,
                 self.ctx.tokenizer,
                 self.ctx.setting.benchmarks,
-                self.ctx.setting.judge,
                 self.ctx.workdir,
                 name,
-                seed=self.cfg.seed,
-                decodings=self.decodings,
-                batch_size=self.cfg.batch_size,
-                log=self.ctx.log,
-                fingerprint=self.ctx.fingerprint,
-                groups=self.ctx.setting.groups,
-                layers=there.layers,
-                steer=there.steer,
-                encode=there.encode,
-                check=interrupt.check,
-            )
-        interrupt.doing = "what it is doing"
-        return records
+                **self._options(there),
+            ):
+                told = f"{name}, {said.bench.name}, {said.decoding}"
+                self.ctx.log(f"{told}: {len(said.lines)} answers, {said.how}")

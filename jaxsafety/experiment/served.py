@@ -1,8 +1,8 @@
 """A finished model as it is measured again or talked to: what it is served with, its devices.
 
 A run shards its model and keeps it in the dtype it computes in; whoever opens the result does the
-same, or what fitted while training would not fit afterwards. Without a run, weights stay as they
-are stored and go over all devices.
+same, or what fitted while training would not fit afterwards, and answers on the mesh that the run
+sampled on. Without a run, weights stay as they are stored, whole on each device or split over all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jaxsafety.models.formats import load as formats
 from jaxsafety.protocols import Served
 from jaxsafety.sampling import copies
 
-WHOLE = 0.5  # of a device's memory: the rest is for caches and what a step needs
+WHOLE = 0.5  # of a device's free memory: the rest is for caches and what a step needs
 
 
 class Loaded(NamedTuple):
@@ -98,7 +98,7 @@ def mesh_here(config: ModelConfig, rows: int = 1) -> Mesh:
     """All devices, for a model without a run.
 
     On a CPU it is one: its devices share their memory, so that sharding gains nothing. Elsewhere
-    each has the whole model where that takes `WHOLE` of its memory or less, since with split
+    each has the whole model where that takes `WHOLE` of its free memory or less, since with split
     weights every token of an answer waits for all of them; where it takes more they are split.
 
     Args:
@@ -117,5 +117,6 @@ def mesh_here(config: ModelConfig, rows: int = 1) -> Mesh:
 
 
 def _memory() -> int | None:
-    """Bytes that JAX may take of a device here; None where the device does not say."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    """Bytes that JAX may still take of a device here; None where the device does not say."""
+    told = jax.local_devices()[0].memory_stats() or {}
+    return told["bytes_limit"] - told.get("bytes_in_use", 0) if "bytes_limit" in told else None

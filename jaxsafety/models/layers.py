@@ -23,6 +23,8 @@ from jaxsafety.models import int8, turned
 from jaxsafety.models.types import ModelConfig
 
 TOKENWISE = Routing()
+# Parameters that are read in the dtype that is computed in and in no other; norms are float32.
+COMPUTED = ("kernel", "table", "bias")
 MASKED = -1e30  # finite: a masked score never produces inf - inf
 
 

@@ -9,11 +9,10 @@ until none that is left can be faster than one that fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from jaxsafety.core.errors import bad
-from jaxsafety.core.sharding import MeshConfig
+from jaxsafety.core.sharding import MESH_AXES, MeshConfig
 from jaxsafety.models.api import ModelConfig
 
 GIB = 1 << 30
@@ -84,7 +83,7 @@ def choose(
     best: MeshConfig | None = None
     for mesh in order:
         fact = facts[mesh]
-        record: dict[str, Any] = {"mesh": asdict(mesh)}
+        record: dict[str, Any] = {"mesh": {name: getattr(mesh, name) for name in MESH_AXES}}
         record |= {"seconds_at_least": fact.seconds, "seconds": None, "needed": fact.kept}
         tried[mesh] = record
         if fact.kept > fact.limit:
@@ -123,6 +122,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         return []
     mesh = found["mesh"]
     options = " ".join(f"--config.mesh.{name}={size}" for name, size in mesh.items())
+    if found.get("sampling", "split") != "split":
+        options += f" --config.mesh.sampling={found['sampling']}"
     out = [f"mesh {_text(mesh)}: {found['mesh_because']} ({options})"]
     for record in found["tried"]:
         words = [f"at least {record['seconds_at_least']:.3f} s"]

@@ -200,12 +200,10 @@ def copy(
     how: str,
 ) -> Program:
     """Compiles the copy that rollouts are sampled from, made once an update; see `rollout`."""
-    held = beside["optimizer"] + beside["frozen"] + beside["held"]
     read, spots = _policy(stage, model, mesh, master)
-    base = _placed(read["base"], spots["base"])
-    _, frozen = trees.partition(read, stage.trainable)
-    held -= _local(frozen, trees.partition(spots, stage.trainable)[1])
-    memory = {"parameters": _local(read["base"], spots["base"])}
+    base, own = _placed(read["base"], spots["base"]), _local(read["base"], spots["base"])
+    held = sum(beside[name] for name in ("parameters", "optimizer", "frozen", "held")) - own
+    memory = {"parameters": own}
     program = copies.copier(model, copies.mesh_of(mesh, how))
     return _compiled(lambda: program.lower(base), memory, where, mesh, held)
 

@@ -127,7 +127,7 @@ def answers(
         while waiting and len(free) >= size(batch_size):
             lot = waiting.popleft()
             if found is None or lot.group != group:
-                group = lot.group
+                group, found = lot.group, None  # before the next one: its cache is let go
                 found = rows.read(params, lot.prompts(), layers, call.model, call.steer, head)
             if running is None:
                 running = _blank(found, batch_size, slots, call.room)
@@ -138,8 +138,10 @@ def answers(
             keys[at] = lot.keys
             for row, number in zip(taken, lot.numbers, strict=True):
                 seats[row] = number
+        found = found if waiting else None
         assert running is not None
-        knobs = engine.turn(keys, heat, share)
+        # A copy: a program may read what it was called with later, when others sit in these rows.
+        knobs = engine.turn(keys.copy(), heat, share)
         enough = size(batch_size) if waiting else batch_size
         now: Running = _go(split, running, knobs, layers, np.int32(enough), np.int32(PIECE), call)
         running = now

@@ -10,7 +10,7 @@ the dtype that is computed in, so that answers are those of the weights as they 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,12 +18,13 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsafety.core import sharding, trees
+from jaxsafety.data.schema import Answer, Completions, PromptBatch
 from jaxsafety.models.api import Model
-from jaxsafety.protocols import Served
+from jaxsafety.models.layers import COMPUTED
+from jaxsafety.protocols import Context, SampleConfig, Served
+from jaxsafety.sampling import decode, many
 
 PyTree = Any
-# What a forward pass reads in no other dtype than the one that it computes in; norms are float32.
-NARROW = ("kernel", "table", "bias")
 
 
 def mesh_of(mesh: Mesh, how: str) -> Mesh:
@@ -41,6 +42,48 @@ def mesh_of(mesh: Mesh, how: str) -> Mesh:
     return Mesh(mesh.devices.reshape(shape), mesh.axis_names, axis_types=mesh.axis_types)
 
 
+def generate(
+    ctx: Context,
+    what: Served,
+    prompts: Sequence[Sequence[int]],
+    cfg: SampleConfig,
+    **options: Any,
+) -> list[list[Answer]]:
+    """`many.generate` in a run: from a copy where the run asks for one, which is gone afterwards.
+
+    Args:
+      ctx: of the run.
+      what: answers; on the run's mesh.
+      prompts: token ids.
+      cfg: decoding options.
+      options: others of `many.generate`.
+    """
+    with copied(ctx.model, what, ctx.mesh, ctx.sampling) as there:
+        own = {"layers": there.layers, "steer": there.steer}
+        args = ctx.model, there.params, ctx.tokenizer, prompts, cfg
+        return many.generate(*args, **own, **options)
+
+
+def sample(
+    ctx: Context, what: Served, prompts: PromptBatch, keys: jax.Array, cfg: SampleConfig
+) -> Completions:
+    """`decode.sample` in a run, likewise; each device has rows of its own, as a step splits them.
+
+    Args:
+      ctx: of the run.
+      what: answers; on the run's mesh.
+      prompts: [B,P].
+      keys: [B].
+      cfg: decoding options.
+    """
+    with copied(ctx.model, what, ctx.mesh, ctx.sampling) as there:
+        prompts, keys = sharding.beside(there.params, (prompts, keys))
+        said = decode.sample(ctx.model, there.params, prompts, keys, cfg, there.layers, there.steer)
+        jax.block_until_ready(said.tokens)
+        moved = sharding.mesh_of(there.params) != sharding.mesh_of(what.params)
+    return sharding.beside(what.params, said) if moved else said
+
+
 @contextlib.contextmanager
 def copied(model: Model, what: Served, mesh: Mesh | None, how: str) -> Iterator[Served]:
     """What is served, to be sampled from within the context, whose mesh is that of `mesh_of`.
@@ -54,7 +97,7 @@ def copied(model: Model, what: Served, mesh: Mesh | None, how: str) -> Iterator[
       how: see `mesh_of`.
 
     Yields:
-      The same with copies, which live as long as the context.
+      The same with copies, which live as long as the context and the name that it is given.
     """
     there = None if mesh is None else mesh_of(mesh, how)
     if there is None or there is mesh:
@@ -76,7 +119,7 @@ def copier(model: Model, mesh: Mesh) -> Any:
 
 def _narrowed(model: Model) -> Any:
     def one(name: str, x: jax.Array) -> jax.Array:
-        return x.astype(model.config.dtype) if name.rsplit("/", 1)[-1] in NARROW else x
+        return x.astype(model.config.dtype) if name.rsplit("/", 1)[-1] in COMPUTED else x
 
     return lambda params: trees.map_named(one, params)
 

@@ -41,7 +41,7 @@ def worth(model: Model, layers: LayerInputs, prompts: Sequence[Sequence[int]], r
       model: the model. One whose layers have windows counts slots, between which nothing may be.
       layers: what varies per layer; a router that decides once per prompt needs the whole prompt.
       prompts: token ids.
-      rows: how many rows are read in all.
+      rows: how many of them are read in all; a prompt counts as often as it is read.
     """
     routed = layers.adapters is not None and "router" in layers.adapters
     if any(model.config.windows) or (routed and layers.routing.level in POOLED):

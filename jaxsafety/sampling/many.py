@@ -70,8 +70,9 @@ def generate(
       steer: where `layers.add` is added: "all" positions, or the "prompt"'s only.
       names: integers that key the prompts' randomness; their index by default.
       progress: called with the number of finished rows (prompts x samples) after every lot.
-      known: (prompt, sample) -> answer, what an earlier start found; a call or group all of whose
-        rows are known is not made, and the others get the answers that they would have got.
+      known: (prompt, sample) -> answer, what an earlier start found; a call, or a lot of an eighth
+        of `batch_size`, all of whose rows are known is not made, and the others get the answers
+        that they would have got.
       keep: called with every lot of answers (prompt, sample, answer) that was made, as it ends: a
         call, or an eighth of `batch_size`; and a number that no other lot has. Not where one call
         holds all.
@@ -112,14 +113,14 @@ def generate(
     ways = sharding.rows(mesh)  # each device gets rows of its own
     batch_size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
     batch_size = -(-batch_size // ways) * ways
-    skip = heads.worth(model, layers, prompts, len(rows))
+    seated = mesh is None and len(rows) > batch_size and cfg.max_tokens >= continuous.LEAST
+    skip = heads.worth(model, layers, prompts, len(prompts) if seated else len(rows))
 
     def padded(part: Sequence[int], count: int, span: int) -> PromptBatch:
         full = [*part, *[part[-1]] * (count - len(part))]
         return pad_prompts([prompts[i][skip:] for i in full], tokenizer.pad_id, [span])
 
     keys = key_data(seed, step, [names[i] for i, _ in rows], [s for _, s in rows])
-    seated = mesh is None and len(rows) > batch_size and cfg.max_tokens >= continuous.LEAST
     known = known or {}
     work = Work(
         *(model, params, cfg, layers, steer, prompts, skip),
@@ -247,14 +248,8 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
                 yield [(n, work.known[rows[n]]) for n in numbers]
                 continue
             group = i // work.copies
-            first = group * count
-
-            def prompts(first: int = first, span: int = wide[i]) -> PromptBatch:
-                return work.padded(order[first : first + count], count, span)
-
-            which = np.asarray([n // work.copies - first for n in numbers], np.int32)
-            own = _filled(which, count), _filled(work.keys[numbers.start : numbers.stop], count)
-            lots.append(continuous.Lot(numbers, group, prompts, *own))
+            asked = order[group * count : (group + 1) * count]
+            lots.append(_lot(work, group, asked, numbers, count, wide[i]))
         if not lots:
             continue
         found = continuous.answers(
@@ -278,6 +273,16 @@ def _continuous(work: Work, inside: Callable[[int, int, int], None] | None) -> S
                 lot = []
         if lot:
             yield lot
+
+
+def _lot(
+    work: Work, group: int, asked: Sequence[int], numbers: range, count: int, span: int
+) -> continuous.Lot:
+    """Some rows of a group, whose prompts `asked` are read with this width."""
+    which = np.asarray([n // work.copies - group * count for n in numbers], np.int32)
+    keys = work.keys[numbers.start : numbers.stop]
+    prompts = partial(work.padded, asked, count, span)
+    return continuous.Lot(numbers, group, prompts, _filled(which, count), _filled(keys, count))
 
 
 def _filled(x: np.ndarray, count: int) -> np.ndarray:

@@ -312,7 +312,8 @@ class Batcher:
     def _step(self) -> None:
         self._widen(max(len(s.ticket.ids) + s.made for s in self._seats if s is not None))
         free = np.array([seat is None for seat in self._seats])
-        knobs = seats.knobs_of(self._keys, self._heat, self._share, free)
+        # A copy: a program may read what it was called with later, when others sit in these rows.
+        knobs = seats.knobs_of(self._keys.copy(), self._heat, self._share, free)
         assert self._state is not None
         self._state = seats.advance(
             self._split, self._state, free, knobs, self.what.layers, self._call

@@ -1,6 +1,10 @@
 """What a run measures is what it wrote, to the bit; a kill loses one batch of answers."""
 
+import contextlib
+import dataclasses
+import gc
 import json
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +15,15 @@ import pytest
 
 import jaxsafety
 from jaxsafety import testing
-from jaxsafety.core import config, trees
+from jaxsafety.core import config, sharding, trees
+from jaxsafety.core.sharding import MeshConfig
 from jaxsafety.data.schema import Answer, Message
 from jaxsafety.evaluation.evaluate import Decoding, evaluate
 from jaxsafety.experiment import run
-from jaxsafety.experiment.arms import export
-from jaxsafety.protocols import Benchmark, Item
+from jaxsafety.experiment.arms import Arms, export
+from jaxsafety.protocols import Benchmark, Item, Served
+from jaxsafety.sampling import copies
+from tests.methods import tiny
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +78,44 @@ def test_a_student_that_lost_a_file_is_written_again(model, tmp_path, lost):
         (folder / lost).unlink()
     export(folder, model, ctx, params, "float32")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+
+
+@pytest.mark.parametrize("how", ["data", "tensor"])
+def test_a_copy_answers_and_is_gone_when_judges_are_asked(model, tmp_path, monkeypatch, how):
+    """The same answers and verdicts as of the weights as they train; no copy where all is there."""
+    mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
+    records, opened, real = {}, [], copies.copied
+
+    @contextlib.contextmanager
+    def watched(*args):
+        with real(*args) as what:
+            opened.append(weakref.ref(jax.tree.leaves(what.params)[0]))
+            yield what
+
+    monkeypatch.setattr(copies, "copied", watched)
+    for sampling in ("split", how):
+        ctx = tiny.context(model, tmp_path / sampling, mesh=mesh)
+        base = ctx.variables["base"]
+        base = jax.device_put(base, sharding.shardings(ctx.model.axes, base, mesh))
+        judge = ctx.setting.judge
+
+        def judged(exchanges, judge=judge):
+            gc.collect()
+            assert all(copy() is None for copy in opened)
+            return judge(exchanges)
+
+        setting = dataclasses.replace(ctx.setting, judge=judged)
+        ctx = dataclasses.replace(ctx, sampling=sampling, setting=setting)
+        arm = Arms(ctx, tiny.MEASURE, (Decoding("greedy"), Decoding("t1", 1.0, 2)))
+        with sharding.scope(mesh):
+            records[sampling] = arm("base", Served(base))
+            assert arm("base", Served(base)) == records[sampling]
+    assert len(opened) == 1 and records["split"] == records[how]
+    files = {
+        sampling: {f.name: f.read_text() for f in (tmp_path / sampling).glob("generations/*/*")}
+        for sampling in records
+    }
+    assert files["split"] == files[how] and len(files[how]) > 10
 
 
 MODEL = SimpleNamespace(config=SimpleNamespace(max_length=100))

@@ -64,6 +64,16 @@ def test_the_fastest_that_fits_is_chosen_by_floor_and_links():
     assert [r["seconds"] for r in found["tried"]] == [0.5, 3.0, 1.5]
 
 
+@pytest.mark.parametrize("sampling", ["split", "data"])
+def test_what_is_told_of_sampling_is_the_plan_s(sampling):
+    facts = {mesh: (1.0, 10, account(1.0, 3.0, 50)) for mesh in (FSDP, DATA)}
+    found, _ = choose(facts)
+    assert all(set(record["mesh"]) == {"data", "fsdp", "tensor"} for record in found["tried"])
+    text = meshes.lines({**found, "mesh": {"data": 1, "fsdp": 8}, "sampling": sampling})
+    assert ("--config.mesh.sampling=data" in text[0]) == (sampling == "data")
+    assert not any("sampling" in line for line in text[1:])
+
+
 def test_what_cannot_be_faster_or_cannot_fit_is_not_compiled():
     facts = {
         FSDP: (1.0, 10, account(1.0, 0.2, 50)),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,11 +77,11 @@ def test_answers_are_those_of_the_weights_as_they_lie(shape, family):
     assert len({tuple(row) for row in split.tokens[:, -CFG.max_tokens :].tolist()}) > 8
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_narrow_copy_answers_as_the_wide_weights_do(shape):
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "gemma2"])
+def test_a_narrow_copy_answers_as_the_wide_weights_do(family):
     """On one device, so that only the dtype of the copy differs: what is computed does not."""
-    model, what = served("gemma2", "bfloat16")
-    mesh = make_mesh(MeshConfig(*shape))
+    model, what = served(family, "bfloat16")
+    mesh = make_mesh(MeshConfig(2, 2, 2))
     narrow = copies.copier(model, mesh)(what.params)
     kinds = dict(zip(trees.paths(narrow), jax.tree.leaves(narrow), strict=True))
     norms = {n for n in kinds if "norm" in n}
@@ -147,6 +152,35 @@ def test_a_copy_is_compiled_once():
         with copies.copied(model, what, mesh, "data"):
             pass
     assert program._cache_size() == 1
+
+
+@pytest.mark.parametrize("how", ["data", "tensor"])
+def test_a_run_s_copy_is_gone_when_its_answers_are_there(monkeypatch, how):
+    model, alone = served()
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    what = on(mesh, model, alone)
+    ctx: Any = SimpleNamespace(
+        model=model, mesh=mesh, sampling=how, tokenizer=SimpleNamespace(pad_id=0)
+    )
+    made, real = [], copies.copied
+
+    @contextlib.contextmanager
+    def watched(*args):
+        with real(*args) as there:
+            made.extend(map(weakref.ref, jax.tree.leaves(there.params)))
+            yield there
+
+    with scope(mesh):
+        plain = copies.generate(
+            SimpleNamespace(**{**vars(ctx), "sampling": "split"}), what, IDS, CFG, seed=0
+        )
+        monkeypatch.setattr(copies, "copied", watched)
+        said = copies.generate(ctx, what, IDS, CFG, seed=0)
+        rows = copies.sample(ctx, what, *batch(what), CFG)
+    gc.collect()
+    assert made and not any(copy() is not None for copy in made)
+    assert [row[0].ids for row in said] == [row[0].ids for row in plain]
+    assert sharding.mesh_of(rows) == mesh
 
 
 def test_an_unknown_way_is_refused():

@@ -42,7 +42,7 @@ from jaxsafety.protocols import (
     Stage,
     as_trained,
 )
-from jaxsafety.sampling import copies, many
+from jaxsafety.sampling import copies
 
 PAPERS = {"2305.18290": ""}
 
@@ -136,19 +136,16 @@ def own_answers(settings: Dpo, job: Job) -> dict[str, Any]:
       the pairs that `make_pairs` makes of them.
     """
     ctx = job.ctx
-    own: Served = as_trained(settings, job.start)
+    what: Served = as_trained(settings, job.start)
     items = [asked(one) for one in job.means.asked]
     ctx.interrupt.check()
-    with copies.copied(ctx.model, own, ctx.mesh, ctx.sampling) as what:
-        said = many.generate(
-            ctx.model,
-            what.params,
-            ctx.tokenizer,
-            [encode_prompt(ctx.tokenizer, item.messages) for item in items],
-            SampleConfig(settings.tokens, settings.temperature, stop=tuple(ctx.tokenizer.eos_ids)),
-            seed=job.means.seed,
-            layers=what.layers,
-        )
+    said = copies.generate(
+        ctx,
+        what,
+        [encode_prompt(ctx.tokenizer, item.messages) for item in items],
+        SampleConfig(settings.tokens, settings.temperature, stop=tuple(ctx.tokenizer.eos_ids)),
+        seed=job.means.seed,
+    )
     answers = [row[0] for row in said]
     exchanges = [
         Exchange(item, ctx.tokenizer.decode(answer.ids), answer)

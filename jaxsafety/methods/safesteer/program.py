@@ -70,7 +70,7 @@ from jaxsafety.protocols import (
     Variables,
     as_trained,
 )
-from jaxsafety.sampling import copies, decode
+from jaxsafety.sampling import copies
 from jaxsafety.sampling.prompts import buckets, pad_prompts, row_keys
 
 PyTree = Any
@@ -224,18 +224,10 @@ def rollout_batches(
         samples = np.tile(np.arange(cfg.rollouts), len(chosen))
         batch = pad_prompts([prompts[i] for i in names], ctx.tokenizer.pad_id, (width,))
         keys = row_keys(ctx.seed, step, names, samples)
-        told_of = f"rollouts of step {step + 1}"
-        with (
-            Progress(ctx.log, told_of, total=len(names), unit="rollouts"),  # may take minutes
-            copies.copied(ctx.model, serve(cfg, variables), ctx.mesh, ctx.sampling) as what,
-        ):
-            batch, keys = sharding.beside(what.params, (batch, keys))  # each device its own rows
-            said = decode.sample(
-                ctx.model, what.params, batch, keys, decoding, what.layers, what.steer
-            )
-            jax.block_until_ready(said.tokens)
-        if sharding.mesh_of(said) != sharding.mesh_of(variables["base"]):
-            batch, said = sharding.beside(variables["base"], (batch, said))  # as steps split rows
+        batch, keys = sharding.beside(variables["base"], (batch, keys))  # each device its own rows
+        what = f"rollouts of step {step + 1}"
+        with Progress(ctx.log, what, total=len(names), unit="rollouts"):  # may take minutes
+            said = copies.sample(ctx, serve(cfg, variables), batch, keys, decoding)
         ctx.interrupt.check()
         prompt = jnp.pad(batch.mask, ((0, 0), (0, cfg.max_tokens)))
         weight = normalise(said.completion, cfg.reduction)

@@ -24,7 +24,7 @@ from jaxsafety.probing import directions, forward, random_sets, scoring, selecti
 from jaxsafety.probing.pieces import Piece, Pieces
 from jaxsafety.probing.random_sets import word_tokens
 from jaxsafety.protocols import Context, Item, SampleConfig, Served, Setting
-from jaxsafety.sampling import copies, many
+from jaxsafety.sampling import copies
 
 PROMPT_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "wrapped_val")
 VOTERS = ("val", "kept", "all")
@@ -120,27 +120,22 @@ def answers(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     size = -(-len(order) // -(-len(order) // ROWS))
 
-    def say(what: Served, part: Sequence[int]) -> list[list[int]]:
-        said = many.generate(
-            ctx.model,
-            what.params,
-            ctx.tokenizer,
+    def say(part: Sequence[int]) -> list[list[int]]:
+        said = copies.generate(
+            ctx,
+            Served(ctx.variables["base"], layers, steer),
             [prompts[i] for i in part],
             cfg,
             seed=ctx.seed,
             step=step,
-            layers=what.layers,
-            steer=steer,
             batch_size=size,
             names=part,
         )
         return [row[0].ids for row in said]
 
     parts = [order[start : start + size] for start in range(0, len(order), size)]
-    base = Served(ctx.variables["base"], layers)
-    with copies.copied(ctx.model, base, ctx.mesh, ctx.sampling) as what:
-        work = [Piece("", len(part), partial(say, what, part)) for part in parts]
-        said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
+    work = [Piece("", len(part), partial(say, part)) for part in parts]
+    said = pieces(ctx, kept=False).run("answers of the base", "prompts", work)
     pairs = zip(parts, said, strict=True)
     found = {i: ids for part, rows in pairs for i, ids in zip(part, rows, strict=True)}
     return [found[i] for i in range(len(prompts))]
@@ -292,6 +287,11 @@ def find_tokens(
     `student`: parameters that the teacher is compared with; None is the base's.
     """
     prompts = encode_items(ctx, voters(cfg.prompts, ctx))
+
+    def sampled(model: Any, params: Any, tokenizer: Any, *args: Any, **options: Any) -> Any:
+        what = Served(params, options.pop("layers"), options.pop("steer"))
+        return copies.generate(ctx, what, *args, **options)
+
     tally = votes.measure(
         ctx.model,
         ctx.variables["base"],
@@ -299,7 +299,7 @@ def find_tokens(
         prompts,
         steering(found, ctx.model.config.num_layers),
         cfg.votes,
-        generate=many.generate,
+        generate=sampled,
         stop=ctx.tokenizer.eos_ids,
         steer=found["steer"],
         seed=ctx.seed,

@@ -13,7 +13,7 @@ from jaxsafety.data.tokens.encode import encode_prompt
 from jaxsafety.judges.judging import judged
 from jaxsafety.methods.selfmoa.config import SelfMoaConfig
 from jaxsafety.protocols import Context, Exchange, Item, SampleConfig, Variables, as_trained
-from jaxsafety.sampling import copies, many
+from jaxsafety.sampling import copies
 
 # What a loop may make more of: unsafe answers, and refusals of what is harmless.
 WATCHED = {
@@ -89,18 +89,14 @@ def counts(
       samples: answers to each.
     """
     ctx.interrupt.check()
-    own = as_trained(None, target)
-    with copies.copied(ctx.model, own, ctx.mesh, ctx.sampling) as what:
-        said = many.generate(
-            ctx.model,
-            what.params,
-            ctx.tokenizer,
-            [encode_prompt(ctx.tokenizer, item.messages) for item in items],
-            SampleConfig(tokens, temperature, stop=tuple(ctx.tokenizer.eos_ids)),
-            seed=ctx.seed,
-            samples=samples,
-            layers=what.layers,
-        )
+    said = copies.generate(
+        ctx,
+        as_trained(None, target),
+        [encode_prompt(ctx.tokenizer, item.messages) for item in items],
+        SampleConfig(tokens, temperature, stop=tuple(ctx.tokenizer.eos_ids)),
+        seed=ctx.seed,
+        samples=samples,
+    )
     answered = [(item, one) for item, row in zip(items, said, strict=True) for one in row]
     asked = [Exchange(item, ctx.tokenizer.decode(one.ids), one) for item, one in answered]
     rows = judged(ctx.setting.judge, asked)

@@ -39,7 +39,7 @@ from jaxsafety.protocols import (
     Variables,
     as_trained,
 )
-from jaxsafety.sampling import copies, many
+from jaxsafety.sampling import copies
 
 ROOM = "no room"  # in the context, for the attack and what is said to it
 # Steps of sampling from which attackers count theirs; answers begin at 0: nobody shares numbers.
@@ -239,18 +239,15 @@ def rewrite(
     if not items:
         return []
     ctx.interrupt.check()
-    stop, own = tuple(ctx.tokenizer.eos_ids), as_trained(cfg, who)
-    with copies.copied(ctx.model, own, ctx.mesh, ctx.sampling) as what:
-        said = many.generate(
-            ctx.model,
-            what.params,
-            ctx.tokenizer,
-            [encode_prompt(ctx.tokenizer, (Message("user", text_of(item)),)) for item in items],
-            SampleConfig(cfg.attack.tokens, temperature, cfg.attack.top_p, stop=stop),
-            seed=ctx.seed,
-            step=step,
-            layers=what.layers,
-        )
+    stop, what = tuple(ctx.tokenizer.eos_ids), as_trained(cfg, who)
+    said = copies.generate(
+        ctx,
+        what,
+        [encode_prompt(ctx.tokenizer, (Message("user", text_of(item)),)) for item in items],
+        SampleConfig(cfg.attack.tokens, temperature, cfg.attack.top_p, stop=stop),
+        seed=ctx.seed,
+        step=step,
+    )
     tokens[name] += sum(len(row[0].ids) for row in said)
     return [ctx.tokenizer.decode(row[0].ids).strip() for row in said]
 
@@ -274,19 +271,16 @@ def answer(
     if not attacks:
         return {"ids": [], "ended": []}
     ctx.interrupt.check()
-    stop, own = tuple(ctx.tokenizer.eos_ids), as_trained(cfg, target)
-    with copies.copied(ctx.model, own, ctx.mesh, ctx.sampling) as what:
-        said = many.generate(
-            ctx.model,
-            what.params,
-            ctx.tokenizer,
-            [encode_prompt(ctx.tokenizer, one.hidden.messages) for one in attacks],
-            SampleConfig(cfg.tokens, cfg.temperature, cfg.top_p, stop=stop),
-            seed=ctx.seed,
-            step=number,
-            samples=cfg.samples,
-            layers=what.layers,
-        )
+    stop, what = tuple(ctx.tokenizer.eos_ids), as_trained(cfg, target)
+    said = copies.generate(
+        ctx,
+        what,
+        [encode_prompt(ctx.tokenizer, one.hidden.messages) for one in attacks],
+        SampleConfig(cfg.tokens, cfg.temperature, cfg.top_p, stop=stop),
+        seed=ctx.seed,
+        step=number,
+        samples=cfg.samples,
+    )
     return {
         "ids": [[list(map(int, one.ids)) for one in row] for row in said],
         "ended": [[bool(one.finished) for one in row] for row in said],

@@ -29,7 +29,7 @@ from jaxsafety.protocols import (
     SampleConfig,
     Served,
 )
-from jaxsafety.sampling import many
+from jaxsafety.sampling import copies
 from jaxsafety.studies.anchored import goals
 
 CAPABILITY, CHOICES = "capability", "choices"
@@ -45,15 +45,12 @@ def served(ctx: Context, variables: Mapping[str, Any], hooks: Mitigation) -> Ser
 
 def ask(ctx: Context, what: Served, items: Sequence[Item], max_tokens: int) -> list[Exchange]:
     """Greedy answers of what is served."""
-    said = many.generate(
-        ctx.model,
-        what.params,
-        ctx.tokenizer,
+    said = copies.generate(
+        ctx,
+        what,
         [what.encode(ctx.tokenizer, item.messages) for item in items],
         SampleConfig(max_tokens, 0.0, stop=tuple(ctx.tokenizer.eos_ids)),
         seed=ctx.seed,
-        layers=what.layers,
-        steer=what.steer,
     )
     return [
         Exchange(item, ctx.tokenizer.decode(row[0].ids), row[0])

@@ -26,8 +26,8 @@ from jaxsafety.methods.safesteer.teacher import encode_items
 from jaxsafety.models.api import LayerInputs
 from jaxsafety.organism import render
 from jaxsafety.probing import directions
-from jaxsafety.protocols import Context, Item, SampleConfig
-from jaxsafety.sampling import many
+from jaxsafety.protocols import Context, Item, SampleConfig, Served
+from jaxsafety.sampling import copies
 from jaxsafety.studies.safesteer_attacked.config import ANSWER, SETS, WRAPPED, AttackedConfig
 
 NONE = LayerInputs()
@@ -76,15 +76,13 @@ class Bench:
         ctx.interrupt.check()
         begun = [[] for _ in items] if begun is None else begun
         prompts = [encode_prompt(ctx.tokenizer, item.messages) for item in items]
-        said = many.generate(
-            ctx.model,
-            params,
-            ctx.tokenizer,
+        said = copies.generate(
+            ctx,
+            Served(params, layers),
             [[*p, *b] for p, b in zip(prompts, begun, strict=True)],
             SampleConfig(ANSWER, 1.0, stop=ctx.tokenizer.eos_ids),
             seed=ctx.seed,
             step=9,
-            layers=layers,
         )
         texts = [
             ctx.tokenizer.decode([*b, *row[0].ids]) for b, row in zip(begun, said, strict=True)

@@ -46,7 +46,7 @@ from jaxsafety.protocols import (
     Variables,
     as_trained,
 )
-from jaxsafety.sampling import many
+from jaxsafety.sampling import copies
 from jaxsafety.studies.weak_supervision import config, judges
 from jaxsafety.studies.weak_supervision.config import Arm, WeakConfig
 
@@ -122,10 +122,9 @@ def answers(cfg: WeakConfig, ctx: Context, seed: int) -> Answers:
     def make() -> dict[str, Any]:
         ctx.interrupt.doing = f"the answers of seed {seed}"
         what, stop = as_trained(cfg, ctx.variables), tuple(ctx.tokenizer.eos_ids)
-        said = many.generate(
-            ctx.model,
-            what.params,
-            ctx.tokenizer,
+        said = copies.generate(
+            ctx,
+            what,
             [encode_prompt(ctx.tokenizer, item.messages) for item in items],
             SampleConfig(cfg.tokens, cfg.temperature, stop=stop),
             seed=ctx.seed + seed,
