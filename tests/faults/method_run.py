@@ -20,7 +20,7 @@ from jaxsafety import cli  # noqa: E402
 from jaxsafety.core import trees  # noqa: E402
 from jaxsafety.experiment import run  # noqa: E402
 from jaxsafety.methods.safesteer import program as safesteer  # noqa: E402
-from jaxsafety.sampling import decode  # noqa: E402
+from jaxsafety.sampling import copies  # noqa: E402
 from tests.few import measure_few  # noqa: E402
 
 
@@ -29,12 +29,12 @@ def main(out: str, *arguments: str) -> int:
 
     def sample(*args, **kwargs):
         print("rollout begins", flush=True)
-        said = jax.block_until_ready(decode.sample(*args, **kwargs))
+        said = jax.block_until_ready(copies.sample(*args, **kwargs))
         print("rollout ends", flush=True)
         return said
 
-    # Only the method's own rollouts speak; measuring goes through `decode` itself.
-    safesteer.decode = SimpleNamespace(**{**vars(decode), "sample": sample})
+    # Only the method's own rollouts speak; measuring goes through `decode`.
+    safesteer.copies = SimpleNamespace(**{**vars(copies), "sample": sample})
     whole = run.run
 
     def keep(*args, **kwargs):
