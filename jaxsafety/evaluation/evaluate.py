@@ -215,7 +215,7 @@ def answer(
     for bench in benchmarks:
         for decoding in (d for d in decodings if d.covers(bench.kind)):
             start = time.perf_counter()
-            path = Path(out) / "generations" / arm / f"{bench.name}.{decoding.name}.jsonl"
+            path = _path(out, arm, bench, decoding)
             settings = settings_of(bench, decoding, seed, steer, fingerprint)
             kept = partial(complete, path, bench, decoding, settings)
             old = partial(_older, path, since)
@@ -268,6 +268,29 @@ def answer(
                 parts.drop()
                 how = f"{time.perf_counter() - start:.1f} s"
             yield Said(bench, decoding.name, lines, how)
+
+
+def missing(
+    benchmarks: Sequence[Benchmark],
+    decodings: Sequence[Decoding],
+    out: Path,
+    arm: str,
+    *,
+    seed: int,
+    steer: str,
+    fingerprint: str,
+) -> list[Benchmark]:
+    """The sets of which an answer is not there, or is another model's; arguments as `evaluate`."""
+
+    def there(bench: Benchmark, d: Decoding) -> bool:
+        settings = settings_of(bench, d, seed, steer, fingerprint)
+        return complete(_path(out, arm, bench, d), bench, d, settings) is not None
+
+    return [b for b in benchmarks if not all(there(b, d) for d in decodings if d.covers(b.kind))]
+
+
+def _path(out: Path, arm: str, bench: Benchmark, d: Decoding) -> Path:
+    return Path(out) / "generations" / arm / f"{bench.name}.{d.name}.jsonl"
 
 
 def check_sets(

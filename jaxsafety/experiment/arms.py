@@ -14,7 +14,7 @@ from jaxsafety.core import disk, hosts
 from jaxsafety.evaluation import evaluate
 from jaxsafety.experiment.sections import EvalConfig
 from jaxsafety.models.formats import files, hf
-from jaxsafety.protocols import Benchmark, Context, Served
+from jaxsafety.protocols import Context, Served
 from jaxsafety.sampling import copies
 
 
@@ -101,18 +101,14 @@ class Arms:
 
     def _copies(self, name: str, what: Served) -> bool:
         """Whether a copy is to answer: the run asks for one, and some answers are not there yet."""
-        mesh = self.ctx.mesh
-        if mesh is None or copies.mesh_of(mesh, self.ctx.sampling) is mesh:
+        ctx, mesh = self.ctx, self.ctx.mesh
+        if mesh is None or copies.mesh_of(mesh, ctx.sampling) is mesh:
             return False
-        place = self.ctx.workdir / "generations" / name
-
-        def there(bench: Benchmark, d: evaluate.Decoding) -> bool:
-            about = evaluate.settings_of(bench, d, self.cfg.seed, what.steer, self.ctx.fingerprint)
-            path = place / f"{bench.name}.{d.name}.jsonl"
-            return evaluate.complete(path, bench, d, about) is not None
-
-        asked = ((b, d) for b in self.ctx.setting.benchmarks for d in self.decodings)
-        return hosts.share(lambda: not all(there(b, d) for b, d in asked if d.covers(b.kind)))
+        sets = ctx.setting.benchmarks, self.decodings, ctx.workdir, name
+        about: dict[str, Any] = dict(
+            seed=self.cfg.seed, steer=what.steer, fingerprint=ctx.fingerprint
+        )
+        return hosts.share(lambda: bool(evaluate.missing(*sets, **about)))
 
     def _answer(self, name: str, what: Served) -> None:
         """Answers from a copy, all of them before a judge is asked: a guard needs its memory."""

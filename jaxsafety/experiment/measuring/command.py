@@ -249,14 +249,9 @@ def _answer(
     told = [source.facts[name] for name in ledger.MODEL]
     told += [source.facts[ledger.KERNELS]] if ledger.KERNELS in source.facts else []
     made = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-
-    def complete(bench: Benchmark, d: Decoding) -> bool:
-        path = request.out / "generations" / request.arm / f"{bench.name}.{d.name}.jsonl"
-        about = evaluate.settings_of(bench, d, request.seed, "all", made)
-        return evaluate.complete(path, bench, d, about) is not None
-
     choices = [bench for bench in benchmarks if bench.form == "choices"]
-    asked = [b for b in texts if not all(complete(b, d) for d in decodings if d.covers(b.kind))]
+    sets = texts, decodings, request.out, request.arm
+    asked = evaluate.missing(*sets, seed=request.seed, steer="all", fingerprint=made)
     unscored = [b for b in choices if not scoring.complete(request.out, request.arm, b, made)]
     if asked or unscored:
         _generate(request, source, asked, unscored, decodings, made, interrupt, log)
