@@ -160,7 +160,6 @@ def answers(
             look(len(on), round(sum(on) / len(on)))
 
 
-@partial(jax.jit, static_argnames=("count", "slots", "room"))
 def _blank(like: engine.Read, count: int, slots: int, room: int) -> Running:
     """Rows that nobody has yet."""
     return Running(
@@ -172,15 +171,22 @@ def _blank(like: engine.Read, count: int, slots: int, room: int) -> Running:
     )
 
 
-@partial(jax.jit, static_argnames="call", donate_argnames="running")
 def _seat(
     running: Running, found: engine.Read, which: Any, at: Any, knobs: engine.Knobs, call: Call
 ) -> Running:
     """Puts G new rows at `at` [G], with their first token: see `rows.seat`."""
     state = rows.seat(running.state, found, which, at, knobs, call)
+    begun = _begin(replace(running, state=replace(state, cache=None)), at, call.room)
+    return replace(begun, state=replace(begun.state, cache=state.cache))
+
+
+@partial(jax.jit, static_argnames="room", donate_argnames="running")
+def _begin(running: Running, at: Any, room: int) -> Running:
+    """The first token of the rows at `at`, in what they said; without a cache."""
+    state = running.state
     stopped = state.finished[at]
     return Running(
-        state=replace(state, finished=state.finished.at[at].set(stopped | (call.room == 1))),
+        state=replace(state, finished=state.finished.at[at].set(stopped | (room == 1))),
         stopped=running.stopped.at[at].set(stopped),
         made=running.made.at[at].set(1),
         tokens=running.tokens.at[at, 0].set(state.token[at]),

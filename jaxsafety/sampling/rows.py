@@ -54,29 +54,33 @@ def read(
     return engine.read(model, params, prompts, first, room=0, begun=begun)
 
 
-@partial(jax.jit, static_argnames=("rows", "slots"))
 def blank(like: engine.Read, rows: int, slots: int) -> engine.State:
-    """A state of `rows` empty rows and `slots` slots, with the parts that `like` has."""
+    """A state of `rows` empty rows and `slots` slots, with the parts that `like` has.
+
+    Not a program, which there would be one of for every width that prompts are read with.
+    """
     sized = _sized(like.cache, lambda x, row, slot: _zeros(x, row, rows, slot, slots))
-    whole = jnp.zeros(rows, jnp.int32)
+    whole = partial(jnp.zeros, rows, jnp.int32)  # each its own: they are given away one by one
     return engine.State(
-        cache=replace(sized, length=whole),
-        token=whole,
+        cache=replace(sized, length=whole()),
+        token=whole(),
         logp=jnp.zeros(rows, jnp.float32),
-        position=whole,
-        count=whole,
+        position=whole(),
+        count=whole(),
         finished=jnp.ones(rows, bool),
     )
 
 
-@partial(jax.jit, static_argnames="call", donate_argnames="state")
 def seat(
     state: engine.State, found: engine.Read, which: Any, rows: Any, knobs: engine.Knobs, call: Call
 ) -> engine.State:
     """Puts G rows at `rows` [G], their prompts from slot 0 on, with their first token.
 
+    Layers whose caches lie apart are filled one by one, by one program: compiling thirty of them
+    into one takes seconds, for every width that prompts are read with.
+
     Args:
-      state: of B rows, with P slots or more.
+      state: of B rows, with P slots or more; given away.
       found: of `read`.
       which: [G], the prompt of each row.
       rows: where; a row named twice is the same request twice.
@@ -84,37 +88,67 @@ def seat(
       call: static; its `room` does not count.
     """
     assert state.cache is not None
-    found = engine.Read(
-        _sized(found.cache, lambda x, row, _: jnp.take(x, which, axis=row, mode="clip")),
-        jnp.take(found.logits, which, axis=0, mode="clip"),
-        jnp.take(found.lengths, which, axis=0, mode="clip"),
+    old, own = state.cache, found.cache
+    if not isinstance(old.k, tuple):
+        return _seat(state, found, which, rows, knobs, call)[0]
+    state = replace(state, cache=replace(old, k=(), v=()))
+    found = replace(found, cache=replace(own, k=(), v=()))
+    state, order = _seat(state, found, which, rows, knobs, call)
+    each = partial(_put, which=which, rows=rows, order=order)
+    assert state.cache is not None
+    cache = replace(
+        state.cache,
+        k=tuple(each(a, b, axes=K) for a, b in zip(old.k, own.k, strict=True)),
+        v=tuple(each(a, b, axes=V) for a, b in zip(old.v, own.v, strict=True)),
     )
-    new = engine.begin(found, engine.typed(knobs), stop=call.stop, banned=call.banned)
-    taken = found.cache.segments > 0
-    order = jnp.argsort(~taken, axis=1, stable=True)  # the padding goes behind, [G,P]
+    return replace(state, cache=cache)
 
-    def put(old: Any, own: Any, row: int, slot: int | None) -> Any:
-        place: list[Any] = [slice(None)] * old.ndim
-        place[row] = rows
-        if slot is not None:
-            shape = [1] * own.ndim
-            shape[row], shape[slot] = order.shape
-            own = jnp.take_along_axis(own, order.reshape(shape), axis=slot, mode="clip")
-            place[slot] = slice(own.shape[slot])
-        return old.at[tuple(place)].set(own.astype(old.dtype))
 
+@partial(jax.jit, static_argnames="call", donate_argnames="state")
+def _seat(
+    state: engine.State, found: engine.Read, which: Any, rows: Any, knobs: engine.Knobs, call: Call
+) -> tuple[engine.State, jax.Array]:
+    """`seat` of all that there is, and the order [G,P] that puts a prompt's padding behind it."""
+    assert state.cache is not None
+    segments, logits, lengths = (
+        jnp.take(x, which, axis=0, mode="clip")
+        for x in (found.cache.segments, found.logits, found.lengths)
+    )
+    own = engine.Read(found.cache, logits, lengths)
+    new = engine.begin(own, engine.typed(knobs), stop=call.stop, banned=call.banned)
+    order = jnp.argsort(segments <= 0, axis=1, stable=True)
     emptied = replace(state.cache, segments=state.cache.segments.at[rows].set(0))
-    cache = _paired(emptied, found.cache, put)
+    cache = _paired(
+        emptied,
+        found.cache,
+        lambda old, own, row, slot: _put(old, own, which, rows, order, (row, slot)),
+    )
     set_rows = lambda old, own: old.at[rows].set(own)  # noqa: E731
-    lengths = taken.sum(axis=1).astype(jnp.int32)
     return engine.State(
-        cache=replace(cache, length=set_rows(state.cache.length, lengths)),
+        cache=replace(cache, length=set_rows(state.cache.length, (segments > 0).sum(axis=1))),
         token=set_rows(state.token, new.token),
         logp=set_rows(state.logp, new.logp),
         position=set_rows(state.position, new.position),
         count=set_rows(state.count, new.count),
         finished=set_rows(state.finished, new.finished),
-    )
+    ), order
+
+
+@partial(jax.jit, static_argnames="axes", donate_argnames="old")
+def _put(
+    old: jax.Array, own: jax.Array, which: Any, rows: Any, order: Any, axes: tuple[int, int | None]
+) -> jax.Array:
+    """An array of a cache with G rows of another's, see `_seat`; axes: of rows, and of slots."""
+    row, slot = axes
+    own = jnp.take(own, which, axis=row, mode="clip")
+    place: list[Any] = [slice(None)] * old.ndim
+    place[row] = rows
+    if slot is not None:
+        shape = [1] * own.ndim
+        shape[row], shape[slot] = order.shape
+        own = jnp.take_along_axis(own, order.reshape(shape), axis=slot, mode="clip")
+        place[slot] = slice(own.shape[slot])
+    return old.at[tuple(place)].set(own.astype(old.dtype))
 
 
 @partial(jax.jit, static_argnames="call", donate_argnames="state")

@@ -29,9 +29,13 @@ sys.path.insert(0, str(ROOT))
 
 PROMPTS, TOKENS, BATCH = 128, 64, 16
 LONGEST, MIXED = 256, ("advbench", "gsm8k", "boolq")  # of `evaluation`
+# Rows of `evaluation`: ours are what `jaxsafety eval` takes where nothing is said; the peer's calls
+# wait for their longest answer and are slower with 64 (docs/performance_notes.md).
+AT_ONCE = {"ours": 64, "peer": BATCH}
 WHAT = {
     "answers": f"{PROMPTS} AdvBench prompts, {TOKENS} tokens each, batches of {BATCH}",
-    "evaluation": f"prompts of {', '.join(MIXED)}, answers up to {LONGEST} tokens, {BATCH} at once",
+    "evaluation": f"prompts of {', '.join(MIXED)}, answers up to {LONGEST} tokens;"
+    f" at once: {AT_ONCE['ours']}, {AT_ONCE['peer']}",
     "choices": "multiple-choice items of PIQA by log-probability",
 }
 PEER = {
@@ -51,7 +55,9 @@ def serve(run: Any) -> None:
         print(json.dumps([time.perf_counter() - start, found]), flush=True)
 
 
-def our_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
+def our_answers(
+    model: str, asked: list[Any], tokens: int = TOKENS, batch_size: int = BATCH
+) -> None:
     """Prompts to texts, as `jaxsafety eval` does it."""
     import jaxsafety
     from jaxsafety.sampling.many import generate
@@ -63,13 +69,15 @@ def our_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
         prompts = [
             jaxsafety.encode_prompt(tokenizer, [jaxsafety.Message("user", text)]) for text in asked
         ]
-        said = generate(loaded, params, tokenizer, prompts, config, seed=0, batch_size=BATCH)
+        said = generate(loaded, params, tokenizer, prompts, config, seed=0, batch_size=batch_size)
         return [tokenizer.decode(answer[0].ids, skip_special=True) for answer in said]
 
     serve(run)
 
 
-def their_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
+def their_answers(
+    model: str, asked: list[Any], tokens: int = TOKENS, batch_size: int = BATCH
+) -> None:
     """The same by transformers: the template, left padding, greedy."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,8 +89,8 @@ def their_answers(model: str, asked: list[Any], tokens: int = TOKENS) -> None:
 
     def run() -> list[str]:
         texts: list[str] = []
-        for start in range(0, len(asked), BATCH):
-            chats = [[{"role": "user", "content": t}] for t in asked[start : start + BATCH]]
+        for start in range(0, len(asked), batch_size):
+            chats = [[{"role": "user", "content": t}] for t in asked[start : start + batch_size]]
             batch = tokenizer.apply_chat_template(chats, **options)
             with torch.no_grad():
                 said = net.generate(**batch, do_sample=False, max_new_tokens=tokens)
@@ -144,12 +152,12 @@ def their_choices(model: str, asked: list[Any]) -> None:
 
 def our_evaluation(model: str, asked: list[Any]) -> None:
     """Prompts of any length, answers of any length up to `LONGEST`."""
-    our_answers(model, asked, LONGEST)
+    our_answers(model, asked, LONGEST, AT_ONCE["ours"])
 
 
 def their_evaluation(model: str, asked: list[Any]) -> None:
     """The same in batches of prompts of like length."""
-    their_answers(model, asked, LONGEST)
+    their_answers(model, asked, LONGEST, AT_ONCE["peer"])
 
 
 SIDES = {

@@ -165,7 +165,7 @@ def test_one_program_serves_all_requests(small):
     batcher = Batcher(model, ByteTokenizer(), what, rows=4, context=32)
     try:
         ask(batcher, [([1, 2, 3], 4)])
-        before = [f._cache_size() for f in (rows.read, rows.advance, rows.seat)]
+        before = [f._cache_size() for f in (rows.read, rows.advance, rows._seat)]
         for heat in (0.0, 0.7, 2.0):
             ask(
                 batcher,
@@ -173,7 +173,7 @@ def test_one_program_serves_all_requests(small):
                 temperature=heat,
                 top_p=0.5,
             )
-        after = [f._cache_size() for f in (rows.read, rows.advance, rows.seat)]
+        after = [f._cache_size() for f in (rows.read, rows.advance, rows._seat)]
     finally:
         batcher.close()
     assert all(b - a <= 1 for a, b in zip(before, after, strict=True))  # groups of 1 and of 4
