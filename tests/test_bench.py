@@ -70,7 +70,8 @@ def test_the_sections_of_int8_and_switches(tmp_path, monkeypatch):
     tasks = {"name": "tasks", "what": "9 of piqa", "right": [0.5, 0.6], "changed": 3}
     tasks |= {"difference": [-0.1, -0.2, 0.0], "load": 0.1, "cpu": "one"}
     rows = [{**pair, "extra_bytes": [2**20, 2**21]}, tasks]
-    switches = [{"flags": f, "job": j, **kept} for f, j in (("a", "x"), ("a", "y"), ("b", "x"))]
+    cells = (("a", "x", "f"), ("a", "y", "f"), ("b", "x", "f"), ("a", "y", "g"))
+    switches = [{"flags": f, "job": j, "dtype": d, **kept} for f, j, d in cells]
     for name, lines in (("INT8", rows), ("SWITCHES", switches)):
         file = tmp_path / name
         monkeypatch.setattr(sections, name, file)
@@ -80,8 +81,9 @@ def test_the_sections_of_int8_and_switches(tmp_path, monkeypatch):
     assert "| a step | 1000 | 1500 | 1.50x | 1, 4 | 1, 2 | one | 2 (0.1) |" in told
     assert "50.0 %, 60.0 % right" in told and "-10.00 points [-20.00, +0.00]" in told
     told = sections.switches()
-    assert "| `a` | 1.50x | 1.50x | 2, one | 2 (0.1) |" in told
-    assert "| `b` | 1.50x | not measured | 2, one | 2 (0.1) |" in told
+    assert "| `a` | 1.50x | 1.50x | f; 2, one | 2 (0.1) |" in told
+    assert "| `b` | 1.50x | not measured | f; 2, one | 2 (0.1) |" in told
+    assert "| `a` | not measured | 1.50x | g; 2, one | 2 (0.1) |" in told
 
 
 def test_the_check_of_cudnn_s_attention_tells_right_from_wrong(monkeypatch):

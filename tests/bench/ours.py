@@ -1,4 +1,4 @@
-"""Our side of a benchmark: `ours.py JOB MODEL_DIR [float32|int8]`; see `jobs.py`."""
+"""Our side of a benchmark: `ours.py JOB MODEL_DIR [float32|bfloat16|int8]`; see `jobs.py`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ from jaxsafety.train.step import make_train_step
 from tests.bench import floors, jobs
 
 STORED = (*sys.argv[3:], "float32")[0]  # what parameters are loaded as
+DTYPE = "bfloat16" if STORED == "bfloat16" else "float32"  # what is computed in
 
 
 def lora(folder: Path) -> None:
     """A step of LoRA fine-tuning on every linear, AdamW."""
-    model, params = hf.load(folder, param_dtype=STORED)
+    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED)
     size = (jobs.LORA["batch"], jobs.LORA["length"])
     cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
     optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
@@ -61,7 +62,7 @@ def lora(folder: Path) -> None:
 
 def dpo(folder: Path) -> None:
     """A step of DPO through the same LoRA; the reference was computed before."""
-    model, params = hf.load(folder, param_dtype=STORED)
+    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED)
     count, length = int(jobs.DPO["pairs"]), int(jobs.DPO["length"])
     cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
     optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
@@ -96,9 +97,9 @@ def head(folder: Path, share: float) -> None:
     n, d, v = (int(jobs.HEAD[k]) for k in ("rows", "width", "vocab"))
     rng = np.random.default_rng(0)
     student, teacher, table = (
-        jnp.asarray(rng.normal(size=s).astype(np.float32)) for s in ((n, d), (n, d), (d, v))
+        jnp.asarray(rng.normal(size=s).astype(np.float32), DTYPE) for s in ((n, d), (n, d), (d, v))
     )
-    table = table * 0.05
+    table = table * jnp.asarray(0.05, DTYPE)
     chosen = (np.arange(n) < n * share).astype(np.float32)
     weight = jnp.asarray(chosen / chosen.sum())
 
@@ -121,7 +122,7 @@ def head(folder: Path, share: float) -> None:
 
 def sample(folder: Path, rows: int) -> None:
     """Greedy decoding with the cache."""
-    model, params = hf.load(folder, param_dtype=STORED)
+    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED)
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.config.vocab_size, (rows, jobs.DECODE["prompt"]))
     prompts = PromptBatch(jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool))
@@ -163,7 +164,7 @@ def mixture(model: Model, kind: str) -> LayerInputs:
 
 def forward(folder: Path, kind: str) -> None:
     """A forward pass of LoRA's rows, without logits."""
-    model, params = hf.load(folder, param_dtype=STORED)
+    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED)
     layers = mixture(model, kind)
     size = (jobs.LORA["batch"], jobs.LORA["length"])
     rng = np.random.default_rng(0)
@@ -179,7 +180,7 @@ def forward(folder: Path, kind: str) -> None:
 
 def gated(folder: Path, kind: str) -> None:
     """Greedy decoding through a mixture of experts, with the cache."""
-    model, params = hf.load(folder, param_dtype=STORED)
+    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED)
     layers, rows = mixture(model, kind), int(jobs.EXPERTS["rows"])
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, model.config.vocab_size, (rows, int(jobs.EXPERTS["prompt"])))

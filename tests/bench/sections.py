@@ -87,11 +87,12 @@ def switches() -> list[str]:
         " two alternate, the least of each counts; above 1 the flags win. None is set by us unless"
         " docs/performance_notes.md says so.",
         "",
-        "| flags | " + " | ".join(jobs_of) + " | jax, processor | runs (load) |",
+        "| flags | " + " | ".join(jobs_of) + " | dtype; jax, processor | runs (load) |",
         "|---" * (len(jobs_of) + 3) + "|",
     ]
-    for key in dict.fromkeys((r["flags"], r["jax"], r["cpu"]) for r in rows):
-        mine = {r["job"]: r for r in rows if (r["flags"], r["jax"], r["cpu"]) == key}
+    kind = ("flags", "dtype", "jax", "cpu")
+    for key in dict.fromkeys(tuple(r[name] for name in kind) for r in rows):
+        mine = {r["job"]: r for r in rows if tuple(r[name] for name in kind) == key}
         cells = [
             f"{min(mine[job]['seconds'][1]) / min(mine[job]['seconds'][0]):.2f}x"
             if job in mine
@@ -100,7 +101,7 @@ def switches() -> list[str]:
         ]
         one = next(iter(mine.values()))
         head.append(
-            f"| `{key[0]}` | {' | '.join(cells)} | {key[1]}, {key[2]} |"
+            f"| `{key[0]}` | {' | '.join(cells)} | {key[1]}; {key[2]}, {key[3]} |"
             f" {len(one['seconds'][0])} ({one['load']:.1f}) |"
         )
     return head

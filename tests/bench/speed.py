@@ -276,8 +276,16 @@ def machine() -> dict[str, str]:
         "cpu": cpu,
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
+        **{name: version(name) for name in names},
     }
+
+
+def version(name: str) -> str:
+    """Of a package; what measures our side alone needs no peer."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def checkpoint(folder: Path) -> None:

@@ -1,10 +1,11 @@
 """XLA's flags for CPUs: our own jobs with and without each set of them.
 
-  python tests/bench/switches.py [--runs=8] [--jobs=lora,...] [--model=DIR] [--anyway]
+  python tests/bench/switches.py [--runs=8] [--jobs=lora,...] [--dtype=bfloat16] [--model=DIR]
+                                 [--anyway]
 
 DIR is a model in float32; without one it is the random one of speed.py. Runs of the two processes
 alternate, so both meet the same machine. Rows go to docs/performance_switches.jsonl, one per
-(flags, job, version of jax), of which speed.py makes its page.
+(flags, job, version of jax, dtype), of which speed.py makes its page. Needs no peer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from tests.bench import sections, speed  # noqa: E402
 
 JOBS = ("lora", "head_all", "sample_1", "sample_8")
+DTYPES = ("float32", "bfloat16")  # of parameters and of what is computed
 NO_YNN = "--xla_cpu_experimental_ynn_fusion_type="
 FLAGS = (
     NO_YNN,
@@ -36,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0])
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--anyway", action="store_true", help="even on a busy machine")
     args = parser.parse_args()
@@ -45,26 +48,29 @@ def main() -> int:
         return 2
     about = speed.machine()
     lines = sections.SWITCHES.read_text().splitlines() if sections.SWITCHES.is_file() else []
-    kept = {(r["flags"], r["job"], r["jax"]): r for r in map(json.loads, lines)}
+    kept = {(r["flags"], r["job"], r["jax"], r["dtype"]): r for r in map(json.loads, lines)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.model or Path(temporary) / "model"
         if args.model is None:
             speed.checkpoint(folder)
         for job in args.jobs.split(","):
             for flags in FLAGS:
-                sides = [speed.Side("ours.py", job, flags=given) for given in (flags, "")]
+                sides = [
+                    speed.Side("ours.py", job, (args.dtype,), flags=given) for given in (flags, "")
+                ]
                 seconds, first = speed.alternate(sides, folder, args.runs)
-                kept[flags, job, about["jax"]] = {
+                kept[flags, job, about["jax"], args.dtype] = {
                     "flags": flags,
                     "job": job,
                     "jax": about["jax"],
+                    "dtype": args.dtype,
                     "cpu": about["cpu"],
                     "seconds": seconds,
                     "agreement": speed.agree(*(each["result"] for each in first)),
                     "load": load,
                 }
                 fast = min(seconds[1]) / min(seconds[0])
-                print(f"{job} {flags}: {fast:.2f}x", flush=True)
+                print(f"{job} {args.dtype} {flags}: {fast:.2f}x", flush=True)
                 lines = [json.dumps(row) + "\n" for row in kept.values()]
                 sections.SWITCHES.write_text("".join(lines))  # a row that is measured is kept
     speed.write_page()
