@@ -1,6 +1,6 @@
 """Our speed beside the peers' on this machine, as ratios; writes docs/performance.md.
 
-  python tests/bench/speed.py [--runs=15] [--jobs=lora,sample_1] [--anyway]
+  python tests/bench/speed.py [--runs=15] [--jobs=lora,sample_1] [--model=DIR] [--anyway]
 
 Needs the extra `parity`. Every pair has two processes with the same weights (safetensors, float32,
 two threads); runs alternate, the least of each side counts. A loaded machine is refused. What the
@@ -306,12 +306,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--jobs", default=",".join(PAIRS))
+    parser.add_argument("--model", type=Path, help="a published one: told, not written to the page")
     parser.add_argument("--anyway", action="store_true", help="even on a busy machine")
     args = parser.parse_args()
     load = os.getloadavg()[0]
     if load > BUSY and not args.anyway:
         print(f"speed: load {load:.2f}; allowed: at most {BUSY} (or --anyway)", file=sys.stderr)
         return 2
+    if args.model is not None:
+        for name in args.jobs.split(","):
+            row = {**compare(name, args.model, args.runs), "floor": None, "load": load}
+            print(json.dumps(row), flush=True)
+        return 0
     lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
     kept = {row["name"]: row for row in map(json.loads, lines)}
     with tempfile.TemporaryDirectory() as temporary:
