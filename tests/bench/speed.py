@@ -32,6 +32,7 @@ PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "docs" / "performance.jsonl"
 ABOUT = ROOT / "docs" / "performance_about.json"  # the machine of RESULTS
 BUSY = 0.5
+TURN = 5  # timed runs of one side before the other's
 # name: (our job, the peer's job, the peer, what one run is, goals: (time ratio, memory ratio))
 PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
     "lora": ("lora", "lora", "PEFT, eager", "LoRA step, rank 16, 4 x 256 tokens", (1.4, None)),
@@ -165,22 +166,32 @@ def agree(ours: Any, theirs: Any) -> str:
     return f"values differ by {abs(ours - theirs) / abs(theirs):.0e}"
 
 
+def turns(runs: int) -> list[int]:
+    """Timed runs of each turn: TURN, and what is left."""
+    return [min(TURN, runs - done) for done in range(0, runs, TURN)]
+
+
 def alternate(
     given: Sequence[Side], folder: Path, runs: int
 ) -> tuple[list[list[float]], list[dict[str, Any]]]:
-    """(seconds of each side's runs, what each told first)."""
+    """(seconds of each side's runs, what each told first).
+
+    Sides take turns. The first run of a turn is not counted: in work as it is done a step follows
+    a step, and a system that gave freed memory away while the other side ran takes seconds to get
+    a GiB back (docs/performance_notes.md).
+    """
     sides = [
         start(s.script, s.job, folder, s.more, flags=s.flags, ours=s.script == "ours.py")
         for s in given
     ]
     first = [told(side) for side in sides]
     seconds: list[list[float]] = [[] for _ in sides]
-    for _ in range(runs):
+    for many in turns(runs):
         for side, times in zip(sides, seconds, strict=True):
             assert side.stdin is not None
-            side.stdin.write("go\n")
+            side.stdin.write("go\n" * (1 + many))
             side.stdin.flush()
-            times.append(float(told(side)))
+            times.extend([float(told(side)) for _ in range(1 + many)][1:])
     for side in sides:
         side.communicate()
     return seconds, first
