@@ -96,8 +96,11 @@ def _pairs() -> tuple[float, float]:
 
 
 COSTS: dict[str, Callable[[], tuple[float, float]]] = {
-    "lora": lambda: _training(
-        int(jobs.LORA["batch"]), int(jobs.LORA["length"]), int(jobs.LORA["length"])
+    **dict.fromkeys(
+        ("lora", "lora_dots"),
+        lambda: _training(
+            int(jobs.LORA["batch"]), int(jobs.LORA["length"]), int(jobs.LORA["length"])
+        ),
     ),
     "dpo": _pairs,
     "head_selected": lambda: _divergence(jobs.HEAD["share"]),

@@ -3,7 +3,7 @@
   python tests/bench/int8.py --model=DIR --data=DIR [--runs=15] [--jobs=lora,tasks] [--anyway]
 
 DIR of the model is one in float32 (`jaxsafety export`), that of the data has PIQA, ARC and
-OpenBookQA. Two processes a pair whose runs alternate, as in speed.py; the least of each counts.
+OpenBookQA. Two processes a pair take turns, as in speed.py; the least of each counts.
 Tasks are scored by log-probability, the same items both times. Rows go to
 docs/performance_int8.jsonl, of which speed.py makes its page.
 """
@@ -28,6 +28,7 @@ from tests.bench import sections, speed  # noqa: E402
 # name: (what one run is, the least that float32 must take of int8's time)
 PAIRS = {
     "lora": ("LoRA step, rank 16, 4 x 256 tokens", 1 / 1.15),
+    "lora_dots": ("the same, what is cheap is computed again (remat=dots)", 1 / 1.15),
     "sample_1": ("64 + 64 tokens, B 1", 1.3),
     "sample_8": ("64 + 64 tokens, B 8", 1.3),
 }
@@ -36,7 +37,7 @@ KINDS = ("int8", "float32")
 
 
 def pair(job: str, model: Path, runs: int) -> dict[str, Any]:
-    """One job, alternating; bytes are what is held beside the interpreter: weights and more."""
+    """One job, in turns; bytes are what is held beside the interpreter: weights and more."""
     seconds, told = speed.alternate(
         [speed.Side("ours.py", job, (kind,)) for kind in KINDS], model, runs
     )

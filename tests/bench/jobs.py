@@ -1,7 +1,7 @@
 """What the benchmarks run: sizes that both sides share, and the loop of a benchmarked process.
 
 A process prepares its job, prints what it computed (for the comparison) and then, for every line
-"go", runs it once and prints the seconds. The other side waits meanwhile, so runs alternate.
+"go", runs it once and prints the seconds. The other side waits meanwhile, so they take turns.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ STORED = (*sys.argv[3:], "float32")[0]  # what parameters are loaded as
 DTYPE = "bfloat16" if STORED == "bfloat16" else "float32"  # what is computed in
 
 
-def lora(folder: Path) -> None:
+def lora(folder: Path, remat: str = "none") -> None:
     """A step of LoRA fine-tuning on every linear, AdamW."""
-    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED)
+    model, params = hf.load(folder, dtype=DTYPE, param_dtype=STORED, remat=remat)
     size = (jobs.LORA["batch"], jobs.LORA["length"])
     cfg = sft.SftConfig(rank=int(jobs.LORA["rank"]), alpha=jobs.LORA["alpha"])
     optim = OptimConfig(lr=jobs.LORA["lr"], clip=0.0, warmup=0.0, schedule="constant")
@@ -211,6 +211,7 @@ def floor(folder: Path) -> None:
 JOBS = {
     "floor": floor,
     "lora": lora,
+    "lora_dots": lambda folder: lora(folder, "dots"),
     "dpo": dpo,
     "head_all": lambda folder: head(folder, 1.0),
     "head_selected": lambda folder: head(folder, jobs.HEAD["share"]),

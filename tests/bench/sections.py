@@ -44,8 +44,8 @@ def int8() -> list[str]:
         return [*head, "Not measured yet: `python tests/bench/int8.py --model=DIR --data=DIR`."]
     rows = {row["name"]: row for row in map(json.loads, INT8.read_text().splitlines())}
     head += [
-        "`python tests/bench/int8.py --model=DIR --data=DIR`: two processes whose runs alternate,"
-        " the least of each. Memory: weights, and the peak above them.",
+        "`python tests/bench/int8.py --model=DIR --data=DIR`: two processes take turns of five"
+        " runs, the least of each. Memory: weights, and the peak above them.",
         "",
         "| what | int8, ms | float32, ms | int8 is faster | weights, MiB | peak above, MiB |"
         " processor | runs (load) |",

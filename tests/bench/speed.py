@@ -3,9 +3,9 @@
   python tests/bench/speed.py [--runs=15] [--jobs=lora,sample_1] [--model=DIR] [--anyway]
 
 Needs the extra `parity`. Every pair has two processes with the same weights (safetensors, float32,
-two threads); runs alternate, the least of each side counts. A loaded machine is refused. What the
-GPU script found (`tests/bench/gpu.py`, docs/performance_gpu.jsonl) goes into the same page, and
-what `tests/bench/real.py` found on a published model (docs/performance_real.jsonl).
+two threads) that take turns of five runs; the least of each side counts. A loaded machine is
+refused. What the GPU script found (`tests/bench/gpu.py`, docs/performance_gpu.jsonl) goes into the
+same page, and what `tests/bench/real.py` found on a published model (docs/performance_real.jsonl).
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ TURN = 5  # timed runs of one side before the other's
 # name: (our job, the peer's job, the peer, what one run is, goals: (time ratio, memory ratio))
 PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
     "lora": ("lora", "lora", "PEFT, eager", "LoRA step, rank 16, 4 x 256 tokens", (1.4, None)),
+    "lora_dots": (
+        "lora_dots",
+        "lora",
+        "PEFT, eager",
+        "the same, what is cheap is computed again (remat=dots)",
+        (1.4, None),
+    ),
     "dpo": (
         "dpo",
         "dpo",
@@ -233,8 +240,8 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
         "## Side by side, two CPU cores, float32",
         "",
         ", ".join(f"{k} {v}" for k, v in about.items()) + ".",
-        "Model: a Llama of 40.0 M random parameters. Two processes per pair, runs alternate, the"
-        " least of each counts; compilation is not in it. Memory: peak resident set above what"
+        "Model: a Llama of 40.0 M random parameters. Two processes per pair take turns of five runs,"
+        " the least of each counts, what precedes a turn does not; compilation is not in it. Memory: peak resident set above what"
         " weights and inputs take. Load: of the machine before the first run; 0 is quiet.",
         "",
         "Large pages: our side has them where a row says so, as the console script gives them to"
