@@ -240,9 +240,10 @@ def page(rows: list[dict[str, Any]], about: dict[str, str]) -> str:
         "## Side by side, two CPU cores, float32",
         "",
         ", ".join(f"{k} {v}" for k, v in about.items()) + ".",
-        "Model: a Llama of 40.0 M random parameters. Two processes per pair take turns of five runs,"
-        " the least of each counts, what precedes a turn does not; compilation is not in it. Memory: peak resident set above what"
-        " weights and inputs take. Load: of the machine before the first run; 0 is quiet.",
+        "Model: a Llama of 40.0 M random parameters. Two processes per pair take turns of five"
+        " runs; the least of each counts, a run before each turn does not, compilation is not in"
+        " it. Memory: peak resident set above what weights and inputs take. Load: of the machine"
+        " before the first run; 0 is quiet.",
         "",
         "Large pages: our side has them where a row says so, as the console script gives them to"
         " itself (jaxsafety/core/pages.py); peers run as they come.",
