@@ -6,25 +6,50 @@ import sys
 
 import pytest
 
-TINY = {"head": {"rows": 32}}
+TINY = {
+    "lora": {"rows": 2, "length": 8},
+    "head": {"rows": 8},
+    "sample": {"rows": 2, "prompt": 4, "new": 3},
+}
 
 
-@pytest.mark.slow
-def test_the_gpu_script_at_toy_sizes(tmp_path, root):
-    out = tmp_path / "gpu.jsonl"
-    # Half a billion parameters take minutes here; the other jobs are for a machine that has a GPU.
-    command = [
-        sys.executable,
-        "tests/bench/gpu.py",
-        "--models=qwen2.5-0.5b",
-        f"--out={out}",
-        "--jobs=head",
-        f"--sizes={json.dumps(TINY)}",
+def test_the_gpu_script_at_toy_sizes(tmp_path, monkeypatch):
+    import dataclasses
+
+    from jaxsafety.models.api import ModelConfig, build
+    from tests.bench import gpu, sections
+
+    shape = dict(num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4, mlp_dim=8, max_length=16)
+    small = ModelConfig("llama", vocab_size=32, embed_dim=8, dtype="bfloat16", **shape)
+    made = lambda name, **changes: build(dataclasses.replace(small, **changes))  # noqa: E731
+    monkeypatch.setattr(gpu, "preset", made)
+    monkeypatch.setattr(sections, "GPU", tmp_path / "gpu.jsonl")
+    command = ["gpu.py", "--models=a", f"--out={sections.GPU}", f"--sizes={json.dumps(TINY)}"]
+    for more in ([], ["--peak=1", "--bandwidth=1", "--jobs=head"]):
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        assert gpu.main() == 0
+    rows = [json.loads(line) for line in sections.GPU.read_text().splitlines()]
+    assert [r["job"] for r in rows] == [
+        *("LoRA step", "reverse KL head", "decode"),
+        "reverse KL head",
     ]
-    subprocess.run(command, cwd=root, check=True, timeout=500)
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [r["job"] for r in rows] == ["reverse KL head"]
-    assert all(r["tokens_per_second"] > 0 and 0 < r["utilisation"] < 1 for r in rows)
+    assert all(r["tokens_per_second"] > 0 and r["peak_bytes"] is None for r in rows)
+    assert all(r["utilisation"] is None for r in rows[:3])  # a CPU has no data sheet here
+    assert 0 < rows[3]["utilisation"] < 1 and rows[3]["rates"] == [1e12, 1e12]
+    told = sections.gpu()
+    assert len(told) == 4 + 4 and told[4].count("unknown") == 4 and rows[0]["date"] in told[4]
+    assert gpu.rates("NVIDIA H200")[0] == gpu.rates("NVIDIA H100 80GB HBM3")[0] == 989e12
+
+
+def test_presets_of_the_gpu_script_are_published_shapes():
+    from tests.bench import gpu
+
+    model = gpu.preset("llama3-8b", remat="full")
+    assert (model.config.embed_dim, model.config.remat, model.config.dtype) == (
+        4096,
+        "full",
+        "bfloat16",
+    )
 
 
 def test_a_busy_machine_is_refused(root):

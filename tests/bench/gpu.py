@@ -1,19 +1,20 @@
 """Tokens per second, utilisation and memory in bfloat16 on one accelerator.
 
-  python tests/bench/gpu.py [--models=qwen2.5-0.5b,llama3.2-1b,llama3-8b] [--peak=788]
+  python tests/bench/gpu.py [--models=llama3.2-1b,llama3-8b] [--jobs=lora] [--peak=788]
 
 Random weights of published shapes, nothing is downloaded. Jobs: a LoRA step (rank 16 on all
 linears, 8 x 1024 packed tokens, full remat; utilisation by 4N, the work that is needed), the
-reverse KL head (8,192 rows, three matmuls of 2 N D V), greedy decoding (64 rows, 512 + 512 tokens;
-utilisation of the bandwidth: weights and cache read once per token). `--peak` TFLOP/s and
-`--bandwidth` TB/s are the machine's; the defaults are what was measured on an H200. A line each
-goes to docs/performance_gpu.jsonl. Then
-`python tests/bench/speed.py --jobs=` writes the page again.
+reverse KL head (8,192 rows, three matmuls of 2 N D V), greedy decoding (64 rows, 1,024 + 512
+tokens; utilisation of the bandwidth: weights and cache read once per token). Utilisation is of the
+data sheet's rates (`planning/gpu.py`), or of `--peak` TFLOP/s and `--bandwidth` TB/s; of a device
+that neither tells there is none. A line each is added to docs/performance_gpu.jsonl, with the date;
+earlier ones stay. Then `python tests/bench/speed.py --jobs=` writes the page again.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import statistics
 import sys
@@ -35,6 +36,7 @@ from jaxsafety.data.schema import PromptBatch, TokenBatch  # noqa: E402
 from jaxsafety.losses.divergence import divergence  # noqa: E402
 from jaxsafety.methods.sft import program as sft  # noqa: E402
 from jaxsafety.models.api import build  # noqa: E402
+from jaxsafety.planning import gpu as cards  # noqa: E402
 from jaxsafety.protocols import OptimConfig, SampleConfig  # noqa: E402
 from jaxsafety.sampling import decode  # noqa: E402
 from jaxsafety.sampling.prompts import row_keys  # noqa: E402
@@ -119,7 +121,7 @@ def head(name: str, rows: int = 8192) -> dict[str, Any]:
     return dict(job="reverse KL head", tokens=rows, seconds=seconds(run), flops=flops, rule="3NDV")
 
 
-def sample(name: str, rows: int = 64, prompt: int = 512, new: int = 512) -> dict[str, Any]:
+def sample(name: str, rows: int = 64, prompt: int = 1024, new: int = 512) -> dict[str, Any]:
     """Greedy decoding."""
     model = preset(name)
     params, c = random_params(model), model.config
@@ -139,36 +141,48 @@ def sample(name: str, rows: int = 64, prompt: int = 512, new: int = 512) -> dict
 JOBS = {"lora": lora, "head": head, "sample": sample}
 
 
+def rates(kind: str) -> tuple[float | None, float | None]:
+    """(FLOP/s, bytes/s) of the data sheet of a device, None where there is none."""
+    name = next((name for name in cards.CARDS if name in kind.lower()), None)
+    return (cards.FLOPS[name], float(cards.CARDS[name].bandwidth)) if name else (None, None)
+
+
+def utilisation(row: dict[str, Any], flops: float | None, read: float | None) -> float | None:
+    """Share of a rate that a row's work reaches; None where the rate is unknown."""
+    work, rate = (row["flops"], flops) if "flops" in row else (row["reads"], read)
+    return work / rate / row["seconds"] if rate else None
+
+
 def main() -> int:
     """Runs every job on every model; a line each, kept as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="qwen2.5-0.5b,llama3.2-1b,llama3.2-3b,llama3-8b")
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--sizes", default="{}", help="JSON: arguments of each job, for a trial")
-    parser.add_argument("--peak", type=float, default=788.0, help="TFLOP/s of a bf16 matmul")
-    parser.add_argument("--bandwidth", type=float, default=4.3, help="TB/s")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of a bf16 matmul")
+    parser.add_argument("--bandwidth", type=float, help="TB/s")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     sizes, device = json.loads(args.sizes), jax.devices()[0]
-    with args.out.open("w") as file:
-        for name in args.models.split(","):
-            for job in args.jobs.split(","):
-                row = JOBS[job](name, **sizes.get(job, {}))
-                done = row.get("flops", 0) / (args.peak * 1e12) or row["reads"] / (
-                    args.bandwidth * 1e12
-                )
-                peak = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
-                row |= dict(
-                    model=name,
-                    device=device.device_kind,
-                    jax=jax.__version__,
-                    tokens_per_second=row["tokens"] / row["seconds"],
-                    utilisation=done / row["seconds"],
-                    peak_bytes=peak,
-                )
+    flops, read = rates(device.device_kind)
+    flops = args.peak * 1e12 if args.peak else flops
+    read = args.bandwidth * 1e12 if args.bandwidth else read
+    for name in args.models.split(","):
+        for job in args.jobs.split(","):
+            row = JOBS[job](name, **sizes.get(job, {}))
+            row |= dict(
+                model=name,
+                device=device.device_kind,
+                jax=jax.__version__,
+                date=datetime.date.today().isoformat(),
+                tokens_per_second=row["tokens"] / row["seconds"],
+                utilisation=utilisation(row, flops, read),
+                rates=[flops, read],
+                peak_bytes=(device.memory_stats() or {}).get("peak_bytes_in_use"),
+            )
+            with args.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-                file.flush()
-                print(f"{name} {job}: {row['tokens_per_second']:.0f} tokens/s", flush=True)
+            print(f"{name} {job}: {row['tokens_per_second']:.0f} tokens/s", flush=True)
     return 0
 
 

@@ -113,10 +113,14 @@ def gpu() -> list[str]:
     if not GPU.is_file():
         return [*head, "Not measured yet: `python tests/bench/gpu.py` on a machine that has one."]
     rows = [json.loads(line) for line in GPU.read_text().splitlines()]
-    head += [f"{rows[0]['device']}, jax {rows[0]['jax']}.", ""]
-    head += ["| model | job | tokens/s | rule | utilisation | memory, GiB |", "|---" * 6 + "|"]
+    columns = "model|job|tokens/s|rule|utilisation|of: TFLOP/s, TB/s|memory, GiB|device, jax|date"
+    head += ["| " + columns.replace("|", " | ") + " |", "|---" * 9 + "|"]
+    told = lambda value, text: "unknown" if value is None else text.format(value)  # noqa: E731
     return head + [
         f"| {r['model']} | {r['job']} | {r['tokens_per_second']:.0f} | {r['rule']} |"
-        f" {100 * r['utilisation']:.0f} % | {r['peak_bytes'] / 2**30:.1f} |"
+        f" {told(r['utilisation'], '{:.0%}')} |"
+        f" {', '.join(told(rate and rate / 1e12, '{:.3g}') for rate in r['rates'])} |"
+        f" {told(r['peak_bytes'] and r['peak_bytes'] / 2**30, '{:.1f}')} |"
+        f" {r['device']}, {r['jax']} | {r['date']} |"
         for r in rows
     ]
