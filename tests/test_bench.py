@@ -52,6 +52,12 @@ def test_presets_of_the_gpu_script_are_published_shapes():
     )
 
 
+def test_turns_make_up_the_runs():
+    from tests.bench import speed
+
+    assert [speed.turns(n) for n in (0, 3, 5, 8)] == [[], [3], [5], [5, 3]]
+
+
 def test_a_busy_machine_is_refused(root):
     code = (
         "import os; os.getloadavg = lambda: (9.0, 9.0, 9.0)\n"

@@ -28,7 +28,7 @@ from tests.bench import sections, speed  # noqa: E402
 # name: (what one run is, the least that float32 must take of int8's time)
 PAIRS = {
     "lora": ("LoRA step, rank 16, 4 x 256 tokens", 1 / 1.15),
-    "lora_dots": ("the same, what is cheap is computed again (remat=dots)", 1 / 1.15),
+    "lora_dots": ("the same with remat=dots on both sides", 1 / 1.15),
     "sample_1": ("64 + 64 tokens, B 1", 1.3),
     "sample_8": ("64 + 64 tokens, B 8", 1.3),
 }

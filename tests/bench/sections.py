@@ -44,8 +44,9 @@ def int8() -> list[str]:
         return [*head, "Not measured yet: `python tests/bench/int8.py --model=DIR --data=DIR`."]
     rows = {row["name"]: row for row in map(json.loads, INT8.read_text().splitlines())}
     head += [
-        "`python tests/bench/int8.py --model=DIR --data=DIR`: two processes take turns of five"
-        " runs, the least of each. Memory: weights, and the peak above them.",
+        "`python tests/bench/int8.py --model=DIR --data=DIR`: two processes take turns, the"
+        " least of each (decoding's rows: one run a turn). Memory: weights, and the peak above"
+        " them.",
         "",
         "| what | int8, ms | float32, ms | int8 is faster | weights, MiB | peak above, MiB |"
         " processor | runs (load) |",
@@ -83,9 +84,9 @@ def switches() -> list[str]:
     rows = [json.loads(line) for line in SWITCHES.read_text().splitlines()]
     jobs_of = list(dict.fromkeys(row["job"] for row in rows))
     head += [
-        "`python tests/bench/switches.py`: time without the flags over time with them, runs of the"
-        " two alternate, the least of each counts; above 1 the flags win. None is set by us unless"
-        " docs/performance_notes.md says so.",
+        "`python tests/bench/switches.py`: time without the flags over time with them, the"
+        " least of each, in turns; above 1 the flags win. Fewest runs and greatest load of a row's"
+        " cells. None is set by us unless docs/performance_notes.md says so.",
         "",
         "| flags | " + " | ".join(jobs_of) + " | dtype; jax, processor | runs (load) |",
         "|---" * (len(jobs_of) + 3) + "|",
@@ -99,10 +100,11 @@ def switches() -> list[str]:
             else "not measured"
             for job in jobs_of
         ]
-        one = next(iter(mine.values()))
+        runs = min(len(r["seconds"][0]) for r in mine.values())
+        load = max(r["load"] for r in mine.values())
         head.append(
             f"| `{key[0]}` | {' | '.join(cells)} | {key[1]}; {key[2]}, {key[3]} |"
-            f" {len(one['seconds'][0])} ({one['load']:.1f}) |"
+            f" {runs} ({load:.1f}) |"
         )
     return head
 

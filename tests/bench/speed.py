@@ -39,8 +39,8 @@ PAIRS: dict[str, tuple[str, str, str, str, tuple[float, float | None]]] = {
     "lora_dots": (
         "lora_dots",
         "lora",
-        "PEFT, eager",
-        "the same, what is cheap is computed again (remat=dots)",
+        "PEFT, eager, keeps everything",
+        "the same with remat=dots",
         (1.4, None),
     ),
     "dpo": (
@@ -184,8 +184,8 @@ def alternate(
     """(seconds of each side's runs, what each told first).
 
     Sides take turns. The first run of a turn is not counted: in work as it is done a step follows
-    a step, and a system that gave freed memory away while the other side ran takes seconds to get
-    a GiB back (docs/performance_notes.md).
+    a step, and where freed memory went away while the other side ran, to have a GiB back takes
+    seconds (docs/performance_notes.md).
     """
     sides = [
         start(s.script, s.job, folder, s.more, flags=s.flags, ours=s.script == "ours.py")
@@ -211,7 +211,7 @@ def rates(folder: Path) -> list[dict[str, float]]:
 
 
 def compare(name: str, folder: Path, runs: int) -> dict[str, Any]:
-    """One pair, alternating, and what the machine could do meanwhile."""
+    """One pair, in turns, and what the machine could do meanwhile."""
     our_job, their_job, peer, what, _ = PAIRS[name]
     script, _, job = their_job.rpartition(":")
     reached = rates(folder)

@@ -3,8 +3,8 @@
   python tests/bench/switches.py [--runs=8] [--jobs=lora,...] [--dtype=bfloat16] [--model=DIR]
                                  [--anyway]
 
-DIR is a model in float32; without one it is the random one of speed.py. Runs of the two processes
-alternate, so both meet the same machine. Rows go to docs/performance_switches.jsonl, one per
+DIR is a model in float32; without one it is the random one of speed.py. The two processes take
+turns, so both meet the same machine. Rows go to docs/performance_switches.jsonl, one per
 (flags, job, version of jax, dtype), of which speed.py makes its page. Needs no peer.
 """
 
