@@ -8,7 +8,7 @@ reverse KL head (8,192 rows, three matmuls of 2 N D V), greedy decoding (64 rows
 tokens; utilisation of the bandwidth: weights and cache read once per token). Utilisation is of the
 data sheet's rates (`planning/gpu.py`), or of `--peak` TFLOP/s and `--bandwidth` TB/s; of a device
 that neither tells there is none. A line each is added to docs/performance_gpu.jsonl, with the date;
-earlier ones stay. Then `python tests/bench/speed.py --jobs=` writes the page again.
+earlier ones stay. The page that speed.py makes is written again.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from jaxsafety.train import state as states  # noqa: E402
 from jaxsafety.train.likelihood import answer_loss  # noqa: E402
 from jaxsafety.train.optim import make_optimizer  # noqa: E402
 from jaxsafety.train.step import make_train_step  # noqa: E402
+from tests.bench import speed  # noqa: E402
 
 OUT = ROOT / "docs" / "performance_gpu.jsonl"
 
@@ -183,6 +184,8 @@ def main() -> int:
             with args.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{name} {job}: {row['tokens_per_second']:.0f} tokens/s", flush=True)
+    if args.out == OUT:
+        speed.write_page()
     return 0
 
 
